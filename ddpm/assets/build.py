@@ -1,0 +1,79 @@
+"""How the files in this folder were made: `python -m ddpm.assets.build subset | features`.
+
+The feature network is frozen: running `features` again gives other weights, and every distance ever printed would
+change. It stands here as a record.
+"""
+
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm import checkpoint, data
+from ddpm.metrics import FeatureNetwork
+
+EPOCHS, BATCH = 14, 128
+
+
+def subset() -> None:
+    """The first 1,000 train and 200 test images of every class, in the full set's order."""
+    arrays = {}
+    for split, per_class in (("train", 1000), ("test", 200)):
+        full = data.load("fashion-mnist", split)
+        keep = np.sort(np.concatenate([np.flatnonzero(full.labels == c)[:per_class] for c in range(10)]))
+        arrays[f"{split}_images"] = full.images[keep, 0, 2:-2, 2:-2].numpy()
+        arrays[f"{split}_labels"] = full.labels[keep].numpy().astype(np.uint8)
+    np.savez_compressed(data.ASSETS / "fashion-mnist-embedded.npz", **arrays)
+
+
+def features() -> None:
+    """Train the classifier on all 60,000 images, whiten its features by them, and save it."""
+    torch.manual_seed(0)
+    train, test = data.load("fashion-mnist", "train"), data.load("fashion-mnist", "test")
+    network = FeatureNetwork().to(memory_format=torch.channels_last)
+    steps = EPOCHS * (len(train) // BATCH)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
+    for epoch in range(EPOCHS):
+        network.train()
+        batches = torch.randperm(len(train))[: len(train) // BATCH * BATCH].split(BATCH)
+        for index in tqdm(batches, desc=f"epoch {epoch + 1} of {EPOCHS}", mininterval=5):
+            images = _augment(data.normalise(train.images[index]))
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network.logits(images.to(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), train.labels[index], label_smoothing=0.05)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            rate.step()
+        print(f"test accuracy {_accuracy(network, test):.4f}", flush=True)
+
+    network.eval()
+    with torch.no_grad():
+        real = torch.cat([network(data.normalise(chunk)) for chunk in train.images.split(500)]).double()
+    variance, axes = torch.linalg.eigh(torch.cov(real.T))
+    network.mean.copy_(real.mean(0))
+    network.whitening.copy_(axes @ torch.diag(variance.rsqrt()) @ axes.T)
+    print(checkpoint.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
+
+
+def _augment(images: Tensor) -> Tensor:
+    """One shift by up to two pixels and one flip for the batch's halves."""
+    dx, dy = torch.randint(-2, 3, (2,)).tolist()
+    images = torch.roll(images, (dx, dy), dims=(2, 3))
+    flip = torch.rand(len(images)) < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def _accuracy(network: FeatureNetwork, test: data.Dataset) -> float:
+    network.eval()
+    with torch.no_grad():
+        chunks = [network.logits(data.normalise(images)).argmax(1) for images in test.images.split(500)]
+    return (torch.cat(chunks) == test.labels).float().mean().item()
+
+
+if __name__ == "__main__":
+    {"subset": subset, "features": features}[sys.argv[1]]()

@@ -1,0 +1,114 @@
+"""What every sampler here walks with: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
+
+The algebra between the three things a network may be trained to say stands here and nowhere else:
+
+    x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
+"""
+
+from contextlib import nullcontext
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.schedule import NoiseSchedule
+
+Target = Literal["eps", "x0", "v"]
+TARGETS = ("eps", "x0", "v")
+
+
+class Prediction(NamedTuple):
+    """The clean image and the noise that a denoiser sees in x_t; both have x_t's shape."""
+
+    x0: Tensor
+    eps: Tensor
+
+
+class Denoiser(Protocol):
+    """Anything that denoises: a network, an exact posterior mean, a wrapper around either."""
+
+    schedule: NoiseSchedule
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        """x_t (batch, ...) at time t (a number, or a tensor (batch,)) -> x0 and eps of the same shape."""
+        ...
+
+
+def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
+    """What a network with this training target should answer."""
+    if target == "eps":
+        return eps
+    return x0 if target == "x0" else signal * eps - noise * x0
+
+
+def prediction_of(target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor) -> Prediction:
+    """Read a network's answer at x_t as a `Prediction`."""
+    if target == "eps":
+        return Prediction((x - noise * output) / signal, output)
+    if target == "x0":
+        return Prediction(output, (x - signal * output) / noise)
+    return Prediction(signal * x - noise * output, noise * x + signal * output)
+
+
+class NetworkDenoiser:
+    """A trained network as a `Denoiser`.
+
+    Args:
+        network: called with images and times t - 1 (batch,), diffusers' index; answers the target.
+        schedule: the schedule it was trained on.
+        target: what it was trained to say: "eps", "x0" or "v".
+        precision: "float32", or "auto" for bfloat16 where this device computes it in hardware.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        target: Target = "eps",
+        precision: Literal["auto", "float32"] = "float32",
+    ) -> None:
+        if target not in TARGETS:
+            raise ValueError(f"target is {target!r}; legal are {', '.join(TARGETS)}")
+        if precision not in ("auto", "float32"):
+            raise ValueError(f"precision is {precision!r}; legal are auto, float32")
+        self.network = network.eval()
+        self.schedule = schedule
+        self.target = target
+        self.precision = precision
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        weight = next(self.network.parameters())
+        times = t.to(x.device, torch.float32) if isinstance(t, Tensor) else torch.full((len(x),), float(t), device=x.device)
+        if not isinstance(t, Tensor) and not 0 < t <= self.schedule.T:
+            raise ValueError(f"t is {t}; a network denoises at times above 0 and up to {self.schedule.T}")
+        fast = self.precision == "auto" and has_fast_bfloat16(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
+            output = self.network(x.to(weight.dtype), times - 1).to(x.dtype)
+        signal, noise = self.schedule.coefficients(t, x)
+        return prediction_of(self.target, output, x, signal, noise)
+
+
+class Clipped:
+    """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it."""
+
+    def __init__(self, denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
+        if not low < high:
+            raise ValueError(f"low is {low} and high is {high}; low must be below high")
+        self.denoise = denoise
+        self.schedule = denoise.schedule
+        self.low, self.high = low, high
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
+        signal, noise = self.schedule.coefficients(t, x)
+        return Prediction(x0, (x - signal * x0) / noise)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 in hardware, faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return False

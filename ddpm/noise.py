@@ -1,0 +1,37 @@
+"""Seeds and noise that depend on a sample's number alone, not on batch, device or process."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Noise = Callable[[Tensor], Tensor]  # x -> standard normal like x
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed out of several non-negative numbers; sequences of one length never share it but by chance."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class PerSample:
+    """Noise with a generator of its own for each sample: the image numbered `first_index + i` of a seed always gets
+    the same numbers, at any batch size, on any device, in any process.
+
+    Args:
+        seed: 0 or more.
+        first_index: number of the batch's first sample.
+    """
+
+    def __init__(self, seed: int, first_index: int = 0) -> None:
+        if seed < 0 or first_index < 0:
+            raise ValueError(f"seed is {seed} and first_index {first_index}; neither may be negative")
+        self.seed, self.first_index = seed, first_index
+        self._generators: list[torch.Generator] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standard normal of x's shape (batch, ...), dtype and device; drawn in float32 on the CPU."""
+        for i in range(len(self._generators), len(x)):
+            self._generators.append(torch.Generator().manual_seed(mix(self.seed, self.first_index + i)))
+        rows = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators[: len(x)]]
+        return torch.stack(rows).to(x)

@@ -1,0 +1,127 @@
+"""Exact denoisers: distributions whose posterior mean, score and density at every time are known in closed form.
+
+If x0 ~ N(m, s^2) then x_t ~ N(signal m, signal^2 s^2 + noise^2), and a mixture stays a mixture with the same weights.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddpm.denoiser import Prediction
+from ddpm.schedule import NoiseSchedule
+
+
+class GaussianMixture:
+    """A mixture of isotropic Gaussians as a `Denoiser`.
+
+    Args:
+        weights: (components,), positive; normalised to sum to 1.
+        means: (components, dimension).
+        stds: one for all, or (components,); 0 or more.
+        schedule: the schedule of the forward process.
+    """
+
+    def __init__(
+        self,
+        weights: Tensor | Sequence[float],
+        means: Tensor | Sequence[Sequence[float]],
+        stds: Tensor | Sequence[float] | float,
+        schedule: NoiseSchedule,
+    ) -> None:
+        self.means = torch.as_tensor(means, dtype=torch.float64)
+        self.weights = torch.as_tensor(weights, dtype=torch.float64)
+        if self.means.ndim != 2 or self.weights.shape != self.means.shape[:1]:
+            raise ValueError(
+                f"weights have shape {tuple(self.weights.shape)} and means {tuple(self.means.shape)}; "
+                "they must be (components,) and (components, dimension)"
+            )
+        if not (self.weights > 0).all():
+            raise ValueError(f"weights are {self.weights.tolist()}; all must be above 0")
+        self.weights = self.weights / self.weights.sum()
+        self.stds = torch.as_tensor(stds, dtype=torch.float64).expand(len(self.weights))
+        if not (self.stds >= 0).all():
+            raise ValueError(f"stds are {self.stds.tolist()}; none may be negative")
+        self.schedule = schedule
+
+    def _components(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of x (batch, dimension): log of weight times density, and variance, each (batch or 1, components);
+        x minus the component's mean, (batch, components, dimension); signal, (batch or 1, 1)."""
+        if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.means.shape[1]})")
+        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1)
+        log = self.schedule.log_alpha_bar(times)[:, None].to(x.dtype)
+        signal = (log / 2).exp()
+        weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))
+        variance = log.exp() * stds**2 - torch.expm1(log)
+        residual = x[:, None] - signal[:, :, None] * means
+        exponent = -residual.square().sum(2) / (2 * variance) - x.shape[1] / 2 * torch.log(2 * math.pi * variance)
+        return weights.log() + exponent, variance, residual, signal
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        """The exact posterior mean of x0, and of eps, given x_t (batch, dimension)."""
+        if not isinstance(t, Tensor) and not t > 0:
+            raise ValueError(f"t is {t}; there is no noise to predict at time 0")
+        noise = self.schedule.coefficients(t, x)[1]
+        log_joint, variance, residual, signal = self._components(x, t)
+        share = log_joint.softmax(1)[:, :, None]
+        gain = (signal * self.stds.to(x) ** 2 / variance)[:, :, None]
+        x0 = (share * (self.means.to(x) + gain * residual)).sum(1)
+        return Prediction(x0, noise * (share * residual / variance[:, :, None]).sum(1))
+
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Gradient of log p_t at x (batch, dimension), same shape."""
+        log_joint, variance, residual, _ = self._components(x, t)
+        return -(log_joint.softmax(1)[:, :, None] * residual / variance[:, :, None]).sum(1)
+
+    def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """log p_t(x) in nats, (batch,) for x (batch, dimension)."""
+        return self._components(x, t)[0].logsumexp(1)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` clean points (n, dimension), float64."""
+        chosen = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        normal = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
+        return self.means[chosen] + self.stds[chosen, None] * normal
+
+
+class Gaussian:
+    """N(mean, std^2 I) as a `Denoiser`, for points or images of any shape.
+
+    Args:
+        mean: a number, or a tensor of one sample's shape.
+        std: above 0.
+        schedule: the schedule of the forward process.
+    """
+
+    def __init__(self, mean: float | Tensor, std: float, schedule: NoiseSchedule) -> None:
+        if not std > 0:
+            raise ValueError(f"std is {std}; it must be above 0")
+        self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        self.std = std
+        self.schedule = schedule
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        """The exact posterior mean of x0, and of eps, given x_t (batch, ...)."""
+        if not isinstance(t, Tensor) and not t > 0:
+            raise ValueError(f"t is {t}; there is no noise to predict at time 0")
+        signal, noise = self.schedule.coefficients(t, x)
+        score = self.score(x, t)
+        return Prediction(self.mean.to(x) - signal * self.std**2 * score, -noise * score)
+
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Gradient of log p_t at x, of x's shape."""
+        signal, noise = self.schedule.coefficients(t, x)
+        return -(x - signal * self.mean.to(x)) / (signal**2 * self.std**2 + noise**2)
+
+    def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """log p_t(x) in nats, (batch,) for x (batch, ...)."""
+        signal, noise = self.schedule.coefficients(t, x)
+        variance = signal**2 * self.std**2 + noise**2
+        squares = (x - signal * self.mean.to(x)) ** 2 / variance + torch.log(2 * math.pi * torch.as_tensor(variance).to(x))
+        return -squares.flatten(1).sum(1) / 2
+
+    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """Clean samples of this shape, float64."""
+        return self.mean + self.std * torch.randn(*shape, dtype=torch.float64, generator=generator)

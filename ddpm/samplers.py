@@ -1,0 +1,100 @@
+"""Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
+
+All share one signature. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps` makes such grids);
+`noise(x)` returns standard normal like x. The state keeps the dtype and device of the x it was given.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddpm.denoiser import Denoiser, Prediction, prediction_of
+from ddpm.noise import Noise
+from ddpm.schedule import check_grid
+
+
+class Step(NamedTuple):
+    """A state x at time t, and the prediction with which it was reached."""
+
+    x: Tensor
+    t: float
+    prediction: Prediction
+
+
+def ancestral(
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    variance: Literal["small", "large"] = "small",
+    noise: Noise = torch.randn_like,
+) -> Iterator[Step]:
+    """Ancestral sampling of Ho et al. (2020), algorithm 2, over any grid; the last move adds no noise.
+
+    `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2.
+    """
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    if variance not in ("small", "large"):
+        raise ValueError(f"variance is {variance!r}; legal are small, large")
+    for t, s in pairwise(timesteps):
+        prediction = denoise(x, t)
+        kept = schedule.signal(t) / schedule.signal(s)  # sqrt(alpha) of the move
+        beta = -math.expm1(schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s))
+        mean = schedule.signal(s) * beta * prediction.x0 + kept * schedule.noise(s) ** 2 * x
+        x = mean / schedule.noise(t) ** 2  # eq. 7
+        if s > 0:
+            std = schedule.posterior_std(t, s) if variance == "small" else math.sqrt(beta)
+            x = x + std * noise(x)
+        yield Step(x, s, prediction)
+
+
+def ddim(
+    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, eta: float = 0.0, noise: Noise = torch.randn_like
+) -> Iterator[Step]:
+    """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}; it must be in [0, 1]")
+    for t, s in pairwise(timesteps):
+        prediction = denoise(x, t)
+        std = eta * schedule.posterior_std(t, s)  # eq. 16
+        direction = math.sqrt(schedule.noise(s) ** 2 - std**2) * prediction.eps
+        x = schedule.signal(s) * prediction.x0 + direction  # eq. 12
+        if std > 0:
+            x = x + std * noise(x)
+        yield Step(x, s, prediction)
+
+
+def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
+    """DDIM walked upward: from a clean x0 to the noise that `ddim` takes back to it, up to the size of the steps.
+
+    Takes the same descending grid as `ddim`. Each move uses the noise seen at its lower end, at time 1 where that end
+    is 0; nothing is clipped.
+    """
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    x = x0
+    for s, t in pairwise(reversed(timesteps)):
+        eps = denoise(x, max(s, 1)).eps
+        prediction = prediction_of("eps", eps, x, schedule.signal(s), schedule.noise(s))
+        x = schedule.signal(t) * prediction.x0 + schedule.noise(t) * eps
+        yield Step(x, t, prediction)
+
+
+def final(steps: Iterator[Step]) -> Tensor:
+    """Run a sampler to its end and return its last x."""
+    last = None
+    for last in steps:  # noqa: B007
+        pass
+    if last is None:
+        raise ValueError("the sampler yielded no step")
+    return last.x
+
+
+SAMPLERS = {"ancestral": ancestral, "ddim": ddim}

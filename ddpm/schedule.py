@@ -1,0 +1,180 @@
+"""The forward process q(x_t | x_0) = N(signal(t) x_0, noise(t)^2 I), and grids of times to walk it backwards.
+
+    alpha_bar(t)     share of the clean image's variance left at time t: 1 at t = 0, nearly 0 at t = T
+    signal(t)        sqrt(alpha_bar(t))
+    noise(t)         sqrt(1 - alpha_bar(t))
+
+(Ho et al. 2020, eq. 4). Time is real: between integers log alpha_bar is interpolated linearly.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
+SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
+
+
+class NoiseSchedule:
+    """A noise schedule given by its table of alpha_bar.
+
+    Args:
+        alpha_bar: T + 1 values, float64: alpha_bar[0] = 1, then strictly decreasing and positive.
+    """
+
+    def __init__(self, alpha_bar: Tensor | Sequence[float] | np.ndarray) -> None:
+        table = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
+        if table.ndim != 1 or len(table) < 2:
+            raise ValueError(f"alpha_bar has shape {tuple(table.shape)}; it must be a list of at least two values")
+        if table[0] != 1:
+            raise ValueError(f"alpha_bar[0] is {table[0].item()}; it must be 1 (time 0 is the clean image)")
+        if not (table[-1] > 0 and (table.diff() < 0).all()):
+            raise ValueError("alpha_bar must decrease strictly and stay above 0")
+        self.alpha_bar = table
+        self.T = len(table) - 1
+        self._log_alpha_bar = table.log()
+        self._log_alpha_bar_list = self._log_alpha_bar.tolist()
+
+    def __repr__(self) -> str:
+        return f"NoiseSchedule(T={self.T}, alpha_bar_T={self.alpha_bar[-1].item():.4g})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoiseSchedule) and torch.equal(self.alpha_bar, other.alpha_bar)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._log_alpha_bar_list))
+
+    @overload
+    def log_alpha_bar(self, t: float) -> float: ...
+    @overload
+    def log_alpha_bar(self, t: Tensor) -> Tensor: ...
+    def log_alpha_bar(self, t: float | Tensor) -> float | Tensor:
+        """Log of alpha_bar at real times: a float gives a float, times (batch,) a float64 tensor (batch,)."""
+        if not isinstance(t, Tensor):
+            if not 0 <= t <= self.T:
+                raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
+            table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
+            return table[below] + (t - below) * (table[below + 1] - table[below])
+        table = self._log_alpha_bar.to(t.device)
+        below = t.long().clamp(0, self.T - 1)
+        return torch.lerp(table[below], table[below + 1], t.double() - below)
+
+    @overload
+    def signal(self, t: float) -> float: ...
+    @overload
+    def signal(self, t: Tensor) -> Tensor: ...
+    def signal(self, t: float | Tensor) -> float | Tensor:
+        """sqrt(alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        log = self.log_alpha_bar(t)
+        return _per_image((log / 2).exp(), t) if isinstance(log, Tensor) else math.exp(log / 2)
+
+    @overload
+    def noise(self, t: float) -> float: ...
+    @overload
+    def noise(self, t: Tensor) -> Tensor: ...
+    def noise(self, t: float | Tensor) -> float | Tensor:
+        """sqrt(1 - alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        log = self.log_alpha_bar(t)
+        return _per_image((-torch.expm1(log)).sqrt(), t) if isinstance(log, Tensor) else math.sqrt(-math.expm1(log))
+
+    def posterior_std(self, t: float, s: float) -> float:
+        """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""
+        if not s < t:
+            raise ValueError(f"s is {s} and t is {t}; the posterior goes down in time, s < t")
+        return self.noise(s) / self.noise(t) * math.sqrt(-math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s)))
+
+    def add_noise(self, x0: Tensor, t: float | Tensor, eps: Tensor) -> Tensor:
+        """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's shape and dtype."""
+        signal, noise = self.coefficients(t, x0)
+        return signal * x0 + noise * eps
+
+    def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """(signal(t), noise(t)); for times (batch,) in x's dtype, with the axes to multiply x (batch, ...)."""
+        signal, noise = self.signal(t), self.noise(t)
+        if isinstance(signal, Tensor) and isinstance(noise, Tensor):
+            axes = [-1, *[1] * (x.ndim - 1)]
+            return signal.reshape(axes).to(x.dtype), noise.reshape(axes).to(x.dtype)
+        return signal, noise
+
+    def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> list[float]:
+        """A strictly decreasing grid of n + 1 times for n moves, ending in 0.
+
+        Args:
+            n: number of moves, 1 to `start`.
+            spacing: "trailing" round(start k / n) for k = n..0; "leading" multiples of start // n plus 1, then 0
+                (begins below start); "linspace" n integers evenly from start to 1, then 0; "quadratic" start (k / n)^2;
+                "karras" sigma = noise / signal by Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to
+                sigma(1), then 0. The last two are real.
+            start: the time the walk begins at, 1 to T; T where it is not given.
+        """
+        top = self.T if start is None else start
+        if not 1 <= top <= self.T or top != int(top):
+            raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= top:
+            raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}")
+        if spacing not in SPACINGS:
+            raise ValueError(f"spacing is {spacing!r}; legal are {', '.join(SPACINGS)}")
+        if spacing == "trailing":
+            return [round(top * k / n) for k in range(n, -1, -1)]
+        if spacing == "leading":
+            return [k * (top // n) + 1 for k in reversed(range(n))] + [0]
+        if spacing == "linspace":
+            return [round(time) for time in np.linspace(top, 1, n)] + [0]
+        if spacing == "quadratic":
+            return [top * (k / n) ** 2 for k in range(n, -1, -1)]
+        highest, lowest = (self.noise(t) / self.signal(t) for t in (top, 1))
+        sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
+        # np.interp wants rising abscissae: time as a function of -log alpha_bar = log(1 + sigma^2).
+        times = np.interp(np.log1p(sigma**2), [-log for log in self._log_alpha_bar_list], np.arange(self.T + 1))
+        return [*times.tolist(), 0]
+
+
+def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
+    """Raise `ValueError` unless the grid decreases strictly from at most T to exactly 0."""
+    if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
+        raise ValueError(f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0")
+    for t, s in pairwise(timesteps):
+        if not t > s:
+            raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+
+
+def linear(T: int = 1000) -> NoiseSchedule:
+    """Ho et al. (2020): beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T so that the end stays noise."""
+    last = 0.02 * 1000 / T if T > 0 else math.inf
+    if last >= 1:
+        raise ValueError(f"T is {T}; the linear schedule needs T of at least 21 (its last beta would be {last:.3g})")
+    return _from_betas(np.linspace(1e-4 * 1000 / T, last, T))
+
+
+def cosine(T: int = 1000) -> NoiseSchedule:
+    """Nichol & Dhariwal (2021), eq. 17, offset 0.008, every beta at most 0.999."""
+    return _from_alpha_bar(lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2, T)
+
+
+def sigmoid(T: int = 1000) -> NoiseSchedule:
+    """Jabri et al. (2022), start -3, end 3, temperature 1, every beta at most 0.999."""
+    return _from_alpha_bar(lambda u: 1 / (1 + np.exp(6 * u - 3)) - 1 / (1 + np.exp(3)), T)
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+
+
+def _from_alpha_bar(alpha_bar, T: int) -> NoiseSchedule:
+    if T < 1:
+        raise ValueError(f"T is {T}; it must be at least 1")
+    values = alpha_bar(np.arange(T + 1) / T)
+    return _from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
+
+
+def _from_betas(betas: np.ndarray) -> NoiseSchedule:
+    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
+
+
+def _per_image(value: Tensor, t: Tensor) -> Tensor:
+    dtype = torch.float64 if t.dtype == torch.float64 else torch.get_default_dtype()
+    return value.to(dtype).reshape(-1, 1, 1, 1)
