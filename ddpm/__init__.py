@@ -1,0 +1,13 @@
+"""Diffusion models, small and exact: the package behind the book.
+
+    import ddpm
+
+    model = ddpm.load("fashion-mnist")
+    images = ddpm.sample(model, 64)
+"""
+
+from ddpm.pretrained import load
+from ddpm.samplers import sample
+
+__all__ = ["load", "sample"]
+__version__ = "0.1.0"

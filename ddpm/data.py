@@ -62,7 +62,7 @@ def denormalise(x: Tensor) -> Tensor:
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load(name: str, split: Split = "train", folder: str | Path | None = None) -> Dataset:
+def load(name: str, split: Split = "train", folder: str | Path | None = None, *, quiet: bool = False) -> Dataset:
     """Load a data set of images, 28 x 28 padded with black to 32 x 32.
 
     Args:
@@ -71,6 +71,7 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None) ->
         split: "train" or "test".
         folder: where the full set's four IDX files lie (gzipped or not). Without it: Debian's package
             dataset-fashion-mnist if installed, else a copy in the user's cache, downloaded once by torchvision.
+        quiet: do not print where the images came from.
 
     Raises:
         ValueError: an unknown name or split, or files that are not Fashion-MNIST's.
@@ -91,7 +92,8 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None) ->
         labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")
     if hashlib.sha256(pixels.tobytes()).hexdigest() != _SHA256[name, split]:
         raise ValueError(f"the {split} images in {source} are not those of {name}: their SHA-256 differs")
-    tqdm.write(f"{name} {split}: {len(pixels):,} images, {source}")
+    if not quiet:
+        tqdm.write(f"{name} {split}: {len(pixels):,} images, {source}")
     padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)))
     return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
 

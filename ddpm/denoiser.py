@@ -58,6 +58,7 @@ class NetworkDenoiser:
         schedule: the schedule it was trained on.
         target: what it was trained to say: "eps", "x0" or "v".
         precision: "float32", or "auto" for bfloat16 where this device computes it in hardware.
+        image_shape: (channels, height, width) it was trained on, for those who sample from it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class NetworkDenoiser:
         schedule: NoiseSchedule,
         target: Target = "eps",
         precision: Literal["auto", "float32"] = "float32",
+        image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         if target not in TARGETS:
             raise ValueError(f"target is {target!r}; legal are {', '.join(TARGETS)}")
@@ -75,6 +77,12 @@ class NetworkDenoiser:
         self.schedule = schedule
         self.target = target
         self.precision = precision
+        self.image_shape = image_shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
 
     @torch.no_grad()
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:

@@ -1,10 +1,19 @@
-"""What a set of generated images is worth: distances in the features of one small frozen classifier."""
+"""What generated images are worth: distances in the features of one small frozen classifier, and image fidelity."""
+
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from ddpm import data
+from ddpm.checkpoint import load_tensors
 
 FEATURES = 64
+FEATURES_SHA256 = ""  # the network is frozen: other weights would be another metric
 
 
 class FeatureNetwork(nn.Module):
@@ -44,3 +53,96 @@ class FeatureNetwork(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """Class scores (batch, 10)."""
         return self.head(F.relu(self.body(images)))
+
+
+@cache
+def feature_network() -> FeatureNetwork:
+    """The frozen network that ships with the package, on the CPU, in float32."""
+    network = FeatureNetwork()
+    network.load_state_dict(load_tensors(data.ASSETS / "features.safetensors", FEATURES_SHA256))
+    return network.eval().requires_grad_(False)
+
+
+def features(images: Tensor) -> Tensor:
+    """Images (n, 1, 32, 32) in [-1, 1] -> whitened features (n, 64), on the CPU, in chunks."""
+    if images.ndim != 4 or images.shape[1:] != (1, 32, 32) or not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)")
+    return torch.cat([feature_network()(chunk) for chunk in images.float().cpu().split(500)])
+
+
+def classify(images: Tensor) -> Tensor:
+    """Images (n, 1, 32, 32) in [-1, 1] -> the class each looks like to the frozen classifier, int64 (n,)."""
+    return torch.cat([feature_network().logits(chunk).argmax(1) for chunk in images.float().cpu().split(500)])
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A Frechet distance with what it means nothing without."""
+
+    value: float
+    generated: int
+    real: int
+    split: str
+    weights: str
+    floor: float
+
+    def __str__(self) -> str:
+        return (
+            f"Frechet distance {self.value:.2f} in features {FEATURES_SHA256[:8]} (frozen 64-feature classifier, whitened); "
+            f"{self.generated:,} generated against {self.real:,} real {self.split} images; {self.weights} weights; "
+            f"floor, {self.generated:,} real train images against the same: {self.floor:.2f}"
+        )
+
+
+def frechet_distance(images: Tensor, *, split: data.Split = "test", weights: str = "EMA") -> Distance:
+    """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST, by torchmetrics over the frozen features.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1], n of at least 65; clipped to [-1, 1], as a saved image would be.
+        split: the real images: all 10,000 of "test", or all 60,000 of "train", through their frozen moments.
+        weights: which weights made the images, for the record.
+    """
+    if len(images) <= FEATURES:
+        raise ValueError(f"images are {len(images)}; a Frechet distance over {FEATURES} features needs more than that")
+    n = len(images)
+    name = "fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist"
+    train = data.load(name, "train", quiet=True).images
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    floor = _distance(features(data.normalise(train[chosen])), split)
+    real = int(_moments()[f"{split}.n"])
+    return Distance(_distance(features(images.clamp(-1, 1)), split), n, real, split, weights, floor)
+
+
+@cache
+def _moments() -> dict[str, Tensor]:
+    return load_tensors(data.ASSETS / "moments.safetensors")
+
+
+def _distance(generated: Tensor, split: str) -> float:
+    metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False).set_dtype(torch.float64)
+    n, mean, covariance = (_moments()[f"{split}.{name}"] for name in ("n", "mean", "covariance"))
+    metric.real_features_num_samples = n
+    metric.real_features_sum = n * mean
+    metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)
+    metric.update(generated.double(), real=False)
+    return metric.compute().item()
+
+
+class _Identity(nn.Module):
+    """torchmetrics' feature extractor, for features that are extracted already."""
+
+    num_features = FEATURES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each pair of images (n, c, h, w) in [-1, 1], (n,)."""
+    pairs = zip(a, b, strict=True)
+    return torch.stack([peak_signal_noise_ratio(x, y, data_range=2.0) for x, y in pairs])
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004) of each pair of images (n, c, h, w) in [-1, 1], (n,)."""
+    return structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")

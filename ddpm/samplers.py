@@ -5,16 +5,18 @@ All share one signature. `timesteps` decreases strictly and ends in 0 (`NoiseSch
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
-from ddpm.noise import Noise
-from ddpm.schedule import check_grid
+from ddpm.noise import Noise, PerSample
+from ddpm.schedule import Spacing, check_grid
 
 
 class Step(NamedTuple):
@@ -89,12 +91,71 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 
 def final(steps: Iterator[Step]) -> Tensor:
     """Run a sampler to its end and return its last x."""
-    last = None
-    for last in steps:  # noqa: B007
-        pass
-    if last is None:
-        raise ValueError("the sampler yielded no step")
-    return last.x
+    for step in steps:
+        x = step.x
+    return x
 
 
-SAMPLERS = {"ancestral": ancestral, "ddim": ddim}
+SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {"ancestral": ancestral, "ddim": ddim}
+
+
+def nearest_sampler(name: str) -> Callable[..., Iterator[Step]]:
+    """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
+    if name not in SAMPLERS:
+        near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
+    return SAMPLERS[name]
+
+
+def sample(
+    denoise: Denoiser,
+    n: int,
+    sampler: str = "ddim",
+    steps: int = 50,
+    seed: int = 0,
+    *,
+    spacing: Spacing = "trailing",
+    shape: Sequence[int] | None = None,
+    chunk: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Tensor:
+    """Draw `n` samples in one call.
+
+    Args:
+        denoise: what to sample from.
+        n: how many.
+        sampler: a name of `SAMPLERS`.
+        steps: moves of the sampler, 1 to T.
+        seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
+        spacing: of the grid, see `NoiseSchedule.timesteps`.
+        shape: of one sample; where it is not given, the image shape the denoiser was trained on.
+        chunk: samples denoised together (the last chunk is filled up); 16 on a CPU and 256 on a GPU by default.
+        progress: show a bar with an estimate of the time left.
+        options: the sampler's own, such as `eta` for ddim.
+
+    Returns:
+        (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
+    """
+    walk = nearest_sampler(sampler)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n is {n!r}; it must be an integer from 1 up")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1")
+    shape = shape or getattr(denoise, "image_shape", None)
+    if shape is None:
+        raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
+    timesteps = denoise.schedule.timesteps(steps, spacing)
+    device = torch.device(getattr(denoise, "device", "cpu"))
+    chunk = chunk or (16 if device.type == "cpu" else 256)
+    samples = []
+    with tqdm(total=-(-n // chunk) * steps, unit="step", desc=f"{sampler}-{steps}", disable=not progress) as bar:
+        for first in range(0, n, chunk):
+            noise = PerSample(seed, first)
+            x = noise(torch.empty(chunk, *shape, device=device))
+            for step in walk(denoise, x, timesteps, noise=noise, **options):
+                x = step.x
+                bar.update()
+            samples.append(x[: n - first])
+    return torch.cat(samples)

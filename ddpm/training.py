@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -182,11 +181,14 @@ def train(
     model.unet.check_image(*dataset.images.shape[2:])
     if dataset.images.shape[1] != model.unet.channels:
         raise ValueError(f"channels is {model.unet.channels}; the images of {dataset.name} have {dataset.images.shape[1]}")
-    record = {"model": asdict(model), "training": asdict(config), "data": {"name": dataset.name, "images": len(dataset)}}
+    data = {"name": dataset.name, "images": len(dataset), "image_shape": list(dataset.images.shape[1:])}
+    record = {"model": asdict(model), "training": asdict(config), "data": data}
     record = json.loads(json.dumps(record))  # tuples become lists, as they will when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
     if found is not None and found[2] != record:
         raise ValueError(f"{out} holds another run ({_difference(found[2], record)}); give a new folder or the same options")
+
+    from accelerate import Accelerator  # here, because it is slow to import and a loaded model does not need it
 
     accelerator = Accelerator(mixed_precision=_mixed_precision(config.precision))
     processes, rank = accelerator.num_processes, accelerator.process_index

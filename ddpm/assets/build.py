@@ -1,4 +1,4 @@
-"""How the files in this folder were made: `python -m ddpm.assets.build subset | features`.
+"""How the files in this folder were made: `python -m ddpm.assets.build subset | features | moments`.
 
 The feature network is frozen: running `features` again gives other weights, and every distance ever printed would
 change. It stands here as a record.
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import checkpoint, data
+from ddpm import checkpoint, data, metrics
 from ddpm.metrics import FeatureNetwork
 
 EPOCHS, BATCH = 14, 128
@@ -60,6 +60,15 @@ def features() -> None:
     print(checkpoint.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
 
 
+def moments() -> None:
+    """Mean and covariance of the frozen features of all real images."""
+    tensors = {}
+    for split in ("train", "test"):
+        real = metrics.features(data.normalise(data.load("fashion-mnist", split).images)).double()
+        tensors |= {f"{split}.n": torch.tensor(len(real)), f"{split}.mean": real.mean(0), f"{split}.covariance": real.T.cov()}
+    checkpoint.save_tensors(data.ASSETS / "moments.safetensors", tensors)
+
+
 def _augment(images: Tensor) -> Tensor:
     """One shift by up to two pixels and one flip for the batch's halves."""
     dx, dy = torch.randint(-2, 3, (2,)).tolist()
@@ -76,4 +85,4 @@ def _accuracy(network: FeatureNetwork, test: data.Dataset) -> float:
 
 
 if __name__ == "__main__":
-    {"subset": subset, "features": features}[sys.argv[1]]()
+    {"subset": subset, "features": features, "moments": moments}[sys.argv[1]]()

@@ -1,0 +1,48 @@
+# Every job a person runs. Each installs what it needs into .venv, from the lock.
+PYTHON ?= python3
+PRESET ?= cpu
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all book lab lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+run: .venv/installed ## execute every chapter (PRESET=cpu, gpu or smoke), then build the book from the executed chapters
+	ddpm chapters --preset $(PRESET)
+	python -m ddpm.companion.book _build/chapters/$(PRESET)
+
+test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest --nbval -m "not slow" -q
+	python -m ddpm.companion.claims --check
+	jupyter-book build . -n -W --keep-going --quiet
+
+test-all: test ## the slow tests, too
+	pytest -m slow -q
+
+book: .venv/installed ## build the book from the committed outputs, under a minute
+	jupyter-book build . -n -W --keep-going --quiet
+	@echo "the book: _build/html/index.html"
+
+lab: .venv/installed ## open the chapters in JupyterLab
+	jupyter lab notebooks
+
+lock: .venv/installed ## compile requirements.txt from pyproject.toml again
+	uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 -o requirements.txt --quiet
+
+clean: ## remove what was built and installed here
+	rm -rf _build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,64 @@
+"""Trained models: those that ship with the package, and a training run's folder."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ddpm.checkpoint import load_tensors
+from ddpm.data import ASSETS
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.training import DiffusionConfig
+
+MODELS = ASSETS / "models"
+
+
+def load(
+    name_or_path: str | Path,
+    precision: Literal["auto", "float32"] = "auto",
+    device: str | torch.device = "auto",
+) -> NetworkDenoiser:
+    """A trained denoiser.
+
+    Args:
+        name_or_path: the name of a model that ships ("fashion-mnist"), or the folder of a training run.
+        precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
+        device: "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: no such model, or files that are damaged.
+        FileNotFoundError: the folder lacks its weights.
+    """
+    folder = model_folder(name_or_path)
+    try:
+        record = json.loads((folder / "config.json").read_text())
+        config = DiffusionConfig.from_dict(record["model"])
+        sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
+    weights = load_tensors(folder / "model.safetensors", sha256)
+    denoise = config.denoiser(precision)
+    denoise.image_shape = shape
+    denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    denoise.network.to(device).requires_grad_(False)
+    return denoise
+
+
+def model_folder(name_or_path: str | Path) -> Path:
+    """Where a model's files lie."""
+    if (shipped := MODELS / str(name_or_path)) in MODELS.iterdir():
+        return shipped
+    if not Path(name_or_path).is_dir():
+        names = ", ".join(sorted(path.name for path in MODELS.iterdir() if path.is_dir()))
+        raise ValueError(f"model is {str(name_or_path)!r}; legal are {names}, or the folder of a training run")
+    return Path(name_or_path)
+
+
+def card(name_or_path: str | Path) -> str:
+    """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth."""
+    return (model_folder(name_or_path) / "card.md").read_text()

@@ -1,0 +1,171 @@
+import pytest
+import torch
+
+from ddpm.noise import PerSample
+from ddpm.oracles import Gaussian
+from ddpm.samplers import ancestral, ddim, final, invert, sample
+from ddpm.schedule import SPACINGS, linear
+
+SCHEDULE = linear()
+
+
+def output_variance(sampler, n, spacing="trailing", **options):
+    """Exact variance of what a linear sampler makes of N(0, 1): every draw is an axis of its own."""
+    denoise = Gaussian(0.0, 0.5, SCHEDULE)
+    x = torch.zeros(1, n + 1, dtype=torch.float64)
+    x[0, 0] = 1
+    drawn = []
+
+    def axis(x):
+        drawn.append(1)
+        return torch.eye(n + 1, dtype=torch.float64)[len(drawn)][None]
+
+    return final(sampler(denoise, x, SCHEDULE.timesteps(n, spacing), noise=axis, **options)).square().sum().item()
+
+
+def recursion(n, variance_of_move):
+    """The same variance as a scalar recursion, from Ho et al.'s and Song et al.'s equations alone (s^2 = 0.25)."""
+    bar = SCHEDULE.alpha_bar
+    grid = [round(1000 * k / n) for k in range(n, -1, -1)]
+    variance = torch.tensor(1.0, dtype=torch.float64)
+    for t, s in zip(grid, grid[1:], strict=False):
+        total = bar[t] * 0.25 + 1 - bar[t]
+        x0_gain, eps_gain = bar[t].sqrt() * 0.25 / total, (1 - bar[t]).sqrt() / total
+        sigma2 = variance_of_move(bar[t], bar[s]) if s > 0 else torch.zeros(())
+        if variance_of_move is large:
+            alpha = bar[t] / bar[s]
+            gain = bar[s].sqrt() * (1 - alpha) / (1 - bar[t]) * x0_gain + alpha.sqrt() * (1 - bar[s]) / (1 - bar[t])
+        else:
+            gain = bar[s].sqrt() * x0_gain + (1 - bar[s] - sigma2).clamp(min=0).sqrt() * eps_gain
+        variance = gain**2 * variance + sigma2
+    return variance.item()
+
+
+def none(bar_t, bar_s):
+    return torch.zeros(())
+
+
+def small(bar_t, bar_s):
+    return (1 - bar_s) / (1 - bar_t) * (1 - bar_t / bar_s)
+
+
+def large(bar_t, bar_s):
+    return 1 - bar_t / bar_s
+
+
+@pytest.mark.parametrize("n", [1, 7, 10, 100, 1000])
+def test_gaussian_variance_follows_its_recursion(n):
+    for sampler, options, variance_of_move in (
+        (ddim, {}, none),
+        (ddim, {"eta": 1.0}, small),
+        (ancestral, {}, small),
+        (ancestral, {"variance": "large"}, large),
+    ):
+        assert output_variance(sampler, n, **options) == pytest.approx(recursion(n, variance_of_move), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("n", "spacing", "deterministic", "small_variance", "large_variance"),
+    [
+        (10, "trailing", 0.13687, 0.11121, 0.24394),
+        (100, "trailing", 0.23566, 0.21923, 0.25677),
+        (1000, "trailing", 0.24850, 0.24613, 0.25075),
+        (10, "linspace", 0.131, 0.104, 0.359),
+    ],
+)
+def test_gaussian_variance_is_the_published_one(n, spacing, deterministic, small_variance, large_variance):
+    tolerance = 6e-6 if spacing == "trailing" else 6e-4  # the digits they are given to
+    assert output_variance(ddim, n, spacing) == pytest.approx(deterministic, abs=tolerance)
+    assert output_variance(ancestral, n, spacing) == pytest.approx(small_variance, abs=tolerance)
+    assert output_variance(ancestral, n, spacing, variance="large") == pytest.approx(large_variance, abs=tolerance)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("n", [1, 3, 7, 50, 333])
+def test_ddim_at_eta_one_is_ancestral_sampling(spacing, n):
+    denoise, grid = Gaussian(0.3, 0.5, SCHEDULE), SCHEDULE.timesteps(n, spacing)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    a = final(ddim(denoise, x, grid, eta=1.0, noise=PerSample(1)))
+    b = final(ancestral(denoise, x, grid, noise=PerSample(1)))
+    assert torch.allclose(a, b, atol=1e-10)
+
+
+def test_every_state_is_yielded_and_the_last_move_is_not_random():
+    denoise, grid = Gaussian(0.0, 0.5, SCHEDULE), SCHEDULE.timesteps(5)
+    calls = []
+
+    def counted(x):
+        calls.append(1)
+        return torch.zeros_like(x)
+
+    steps = list(ancestral(denoise, torch.randn(2, 3), grid, noise=counted))
+    assert [step.t for step in steps] == grid[1:]
+    assert len(calls) == 4
+    assert torch.equal(steps[-1].x, steps[-1].prediction.x0.to(steps[-1].x)) or torch.allclose(
+        steps[-1].x, steps[-1].prediction.x0, atol=1e-5
+    )
+
+
+def test_ddim_is_deterministic_and_asks_for_no_noise():
+    def never(x):
+        raise AssertionError("deterministic DDIM drew noise")
+
+    denoise, x = Gaussian(0.0, 0.5, SCHEDULE), torch.randn(2, 3)
+    grid = SCHEDULE.timesteps(20)
+    first, second = (final(ddim(denoise, x, grid, noise=never)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_inversion_undoes_ddim_at_first_order():
+    denoise = Gaussian(torch.tensor([0.3, -0.2], dtype=torch.float64), 0.5, SCHEDULE)
+    x0 = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.5
+    errors = []
+    for n in (50, 100, 200, 400):
+        grid = SCHEDULE.timesteps(n)
+        back = final(ddim(denoise, final(invert(denoise, x0, grid)), grid))
+        errors.append((back - x0).abs().median())
+    slopes = torch.stack(errors).log().diff() / torch.tensor(2.0).log()
+    assert torch.allclose(slopes, torch.tensor(-1.0, dtype=slopes.dtype), atol=0.15)
+
+
+def test_noise_of_a_sample_depends_on_its_number_alone():
+    x = torch.empty(6, 1, 4, 4)
+    whole = PerSample(3)
+    first, second = whole(x), whole(x)
+    part = PerSample(3, first_index=4)
+    assert torch.equal(part(x[:2]), first[4:])
+    assert torch.equal(part(x[:2]), second[4:])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(PerSample(4)(x), first)
+
+
+def test_sample_is_the_same_whatever_n_is():
+    denoise = Gaussian(0.0, 0.5, SCHEDULE)
+    many = sample(denoise, 21, "ancestral", 4, seed=5, shape=(1, 8, 8), progress=False)
+    few = sample(denoise, 3, "ancestral", 4, seed=5, shape=(1, 8, 8), progress=False)
+    assert many.shape == (21, 1, 8, 8)
+    assert torch.equal(many[:3], few)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "dddim"}, "did you mean ddim"),
+        ({"n": 0}, "n is 0"),
+        ({"steps": 1001}, "1 to T = 1000"),
+        ({"chunk": 0}, "chunk is 0"),
+        ({"shape": None}, "shape is not given"),
+        ({"seed": -1}, "seed is -1"),
+        ({"eta": 2.0}, "eta is 2.0"),
+    ],
+)
+def test_bad_arguments_of_sample_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sample(Gaussian(0.0, 0.5, SCHEDULE), **{"n": 1, "shape": (2,), "progress": False, **arguments})
+
+
+@pytest.mark.parametrize("grid", [[1000], [1000, 1], [500, 500, 0], [1, 2, 0], [1001, 0]])
+def test_an_illegal_grid_is_refused(grid):
+    with pytest.raises(ValueError, match="timesteps"):
+        final(ddim(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), grid))
