@@ -95,7 +95,7 @@ def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
     """An optimiser's state as named tensors: `name.index.key`."""
     state = optimiser.state_dict()["state"]
     return {
-        f"{name}.{index}.{key}": torch.as_tensor(value)
+        f"{name}.{index}.{key}": torch.as_tensor(value).detach().clone()
         for index, values in state.items()
         for key, value in values.items()
         if value is not None
@@ -104,10 +104,15 @@ def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimiser back what `flatten_optimiser` made of it."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for label, tensor in tensors.items():
         prefix, _, rest = label.partition(".")
         if prefix == name:
             index, _, key = rest.partition(".")
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
+                tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
             state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -13,7 +13,7 @@ from ddpm import data
 from ddpm.checkpoint import load_tensors
 
 FEATURES = 64
-FEATURES_SHA256 = ""  # the network is frozen: other weights would be another metric
+FEATURES_SHA256 = "4fed2b4c34d01f32ebd2431f4834af6ed3be64fc08ff9bfe01de7a4f8c352733"  # the network is frozen: other weights would be another metric
 
 
 class FeatureNetwork(nn.Module):

@@ -215,8 +215,8 @@ def train(
             checkpoint.restore_optimiser(f"optimiser-{name}", optimiser.optimizer, tensors)
         tqdm.write(f"resumed from step {start} of {config.steps} in {out}")
     if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(out / "config.json", record)
+        if found is None:
+            checkpoint.write_json(out / "config.json", record)
         _truncate_log(out / "log.jsonl", start)
 
     images = dataset.images.to(accelerator.device)

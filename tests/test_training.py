@@ -1,0 +1,159 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ddpm.training
+from ddpm import data
+from ddpm.checkpoint import load_tensors
+from ddpm.schedule import linear
+from ddpm.training import Diffusion, DiffusionConfig, Draws, TrainingConfig, train
+from ddpm.unet import UNetConfig
+
+MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+CONFIG = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def images():
+    full = data.load("fashion-mnist-embedded", "train", quiet=True)
+    return replace(full, images=full.images[:50], labels=full.labels[:50])
+
+
+def test_a_kill_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path, images):
+    """SIGKILL a real training process in its midst, resume it, and compare every bit with an uninterrupted one."""
+    command = [
+        sys.executable, "-m", "ddpm", "train", "--data", "fashion-mnist-embedded", "--steps", "60", "--batch-size", "4",
+        "--base-channels", "32", "--checkpoint-every", "5", "--out",
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, str(whole)], check=True, capture_output=True)
+    process = subprocess.Popen([*command, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(killed.glob("checkpoints/*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len((killed / "log.jsonl").read_text().splitlines()) < 60
+    resumed = subprocess.run([*command, str(killed)], check=True, capture_output=True, text=True)
+    assert "resumed from step" in resumed.stdout + resumed.stderr
+    for name in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000060.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_finished_run_is_left_alone_and_another_command_is_refused(tmp_path, images):
+    train(MODEL, images, CONFIG, tmp_path, progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(ValueError, match="learning_rate is 0.001 there and 0.002 here"):
+        train(MODEL, images, replace(CONFIG, learning_rate=0.002), tmp_path, progress=False)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_loss_falls_and_every_step_is_logged(tmp_path, images):
+    config = replace(CONFIG, steps=60, batch_size=16, learning_rate=4e-3, checkpoint_every=60)
+    train(MODEL, images, config, tmp_path, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    losses = [line["loss_unet"] for line in lines]
+    assert losses[0] == pytest.approx(1, abs=0.1)  # a new network answers zero, and eps has variance 1
+    assert sum(losses[-10:]) / 10 < 0.8
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path, images, monkeypatch):
+    honest = Diffusion.losses
+
+    def losses(self, batch, draws):
+        for name, loss in honest(self, batch, draws):
+            yield name, loss * (math.nan if losses.calls == 4 else 1)
+            losses.calls += 1
+
+    losses.calls = 0
+    monkeypatch.setattr(Diffusion, "losses", losses)
+    with pytest.raises(FloatingPointError, match="nan at step 5"):
+        train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert json.loads((tmp_path / "config.json").read_text())["step"] == 4
+    assert all(torch.isfinite(value).all() for value in load_tensors(tmp_path / "model.safetensors").values())
+
+
+def test_draws_do_not_depend_on_the_number_of_processes():
+    whole = Draws(3, 7, 8)
+    t, eps = whole.stratified(), whole.normal(2, 2)
+    parts = [Draws(3, 7, 8, first, 4) for first in (0, 4)]
+    assert torch.equal(torch.cat([part.stratified() for part in parts]), t)
+    assert torch.equal(torch.cat([part.normal(2, 2) for part in parts]), eps)
+    assert not torch.equal(Draws(3, 8, 8).stratified(), t)
+    assert ((t * 8).long() == torch.arange(8)).all()
+
+
+def test_times_are_integers_from_1_to_T():
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x, t):
+            seen.append(t)
+            return x
+
+    task = Diffusion(MODEL)
+    task.parts["unet"] = Network()
+    for step in range(200):
+        next(task.losses(torch.zeros(64, 1, 4, 4), Draws(0, step, 64)))
+    times = 1 + torch.cat(seen)
+    assert (times.min(), times.max()) == (1, 1000)
+    assert times.double().mean().item() == pytest.approx(500.5, abs=1)
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_a_perfect_network_has_no_loss(target):
+    images, schedule = torch.full((16, 1, 4, 4), 0.5), linear()
+    task = Diffusion(replace(MODEL, target=target))
+
+    class Perfect(torch.nn.Module):
+        def forward(self, x, t):
+            signal, noise = schedule.signal(t + 1), schedule.noise(t + 1)
+            eps = (x - signal * images) / noise
+            return {"eps": eps, "x0": images, "v": signal * eps - noise * images}[target]
+
+    task.parts["unet"] = Perfect()
+    ((_, loss),) = task.losses(images, Draws(0, 0, 16))
+    assert loss < 1e-8
+
+
+def test_every_image_is_seen_once_an_epoch():
+    rows = torch.cat([ddpm.training._rows(0, step, 8, 50) for step in range(25)])
+    for epoch in rows.split(50):
+        assert epoch.sort().values.tolist() == list(range(50))
+    assert not torch.equal(rows[:50], rows[50:100])
+
+
+def test_rate_warms_up_and_falls_to_zero():
+    config = TrainingConfig(steps=1000, warmup=100, learning_rate=1.0)
+    assert config.rate(0) == pytest.approx(0.01)
+    assert config.rate(99) == config.rate(100) == 1
+    assert config.rate(550) == pytest.approx(0.5)
+    assert config.rate(999) < 1e-5
+    assert config.average_decay(0) == pytest.approx(0.1)
+    assert config.average_decay(10**6) == config.ema
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": -1}, {"ema": 1.0}, {"clip": 0}, {"seed": -1}, {"precision": "half"}])
+def test_an_illegal_option_is_named(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        TrainingConfig(**options)
+
+
+def test_images_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, images):
+    small = replace(images, images=images.images[..., 2:-1, 2:-1])
+    with pytest.raises(ValueError, match="28 or 32"):
+        train(MODEL, small, CONFIG, tmp_path / "run")
+    with pytest.raises(ValueError, match="channels is 3"):
+        train(replace(MODEL, unet=replace(MODEL.unet, channels=3)), images, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
