@@ -1,9 +1,9 @@
 """Diffusion models, small and exact: the package behind the book.
 
-    import ddpm
+import ddpm
 
-    model = ddpm.load("fashion-mnist")
-    images = ddpm.sample(model, 64)
+model = ddpm.load("fashion-mnist")
+images = ddpm.sample(model, 64)
 """
 
 from ddpm.pretrained import load

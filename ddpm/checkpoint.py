@@ -7,7 +7,7 @@ the disk and renamed into place, the manifest last: a kill at any moment leaves 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,18 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append lines to a text file."""
+    with open(path, "a") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+def truncate_lines(path: Path, count: int) -> None:
+    """Keep a text file's first `count` lines, atomically; where there is no file, nothing happens."""
+    if path.is_file():
+        write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -82,7 +94,11 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
     for path in manifests:
         try:
             manifest = json.loads(path.read_text())
-            return manifest["step"], load_tensors(path.with_suffix(".safetensors"), manifest["sha256"]), manifest["config"]
+            return (
+                manifest["step"],
+                load_tensors(path.with_suffix(".safetensors"), manifest["sha256"]),
+                manifest["config"],
+            )
         except (ValueError, KeyError, FileNotFoundError) as error:
             problem = error
             tqdm.write(f"checkpoint {path.stem} is passed over: {error}")

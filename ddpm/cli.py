@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
-StepsOption = Annotated[int, typer.Option("--steps", help="Moves of the sampler, 1 to 1000: the network calls an image.")]
+StepsOption = Annotated[
+    int, typer.Option("--steps", help="Moves of the sampler, 1 to 1000: the network calls an image.")
+]
 SamplerOption = Annotated[str, typer.Option(help="ddim (deterministic at --eta 0) or ancestral (DDPM's own).")]
 EtaOption = Annotated[float, typer.Option(help="DDIM's randomness: 0 none, 1 that of ancestral sampling.")]
 SpacingOption = Annotated[str, typer.Option(help="Grid of times: trailing, leading, linspace, quadratic or karras.")]
@@ -26,7 +28,9 @@ PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the har
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The run's folder. The same command again in the same folder resumes it.")],
-    data: Annotated[str, typer.Option(help="fashion-mnist (60,000 images) or fashion-mnist-embedded.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="fashion-mnist (60,000 images) or fashion-mnist-embedded.")
+    ] = "fashion-mnist",
     data_folder: Annotated[Path | None, typer.Option(help="Where the full set's IDX files lie.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 64,
@@ -38,24 +42,32 @@ def train(
     warmup: Annotated[int, typer.Option(help="Steps to reach it; from there a cosine to 0.")] = 200,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones kept.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Of weights, order of images, times and noise.")] = 0,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; a killed run loses at most these.")] = 500,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Steps between checkpoints; a killed run loses at most these.")
+    ] = 500,
     precision: PrecisionOption = "auto",
-    init: Annotated[str | None, typer.Option(help="Start from this model's weights (a name or a run's folder).")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this model's weights (a name or a run's folder).")
+    ] = None,
 ) -> None:
     """Train a diffusion model, or go on where the run in --out stopped."""
-    from ddpm import pretrained, training
+    from ddpm import pretrained
+    from ddpm.checkpoint import load_tensors
     from ddpm.data import load
+    from ddpm.diffusion import DiffusionConfig
+    from ddpm.training import TrainingConfig
+    from ddpm.training import train as run
     from ddpm.unet import UNetConfig
 
     network = UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
-    model = training.DiffusionConfig(network, schedule, target=target)  # type: ignore[arg-type]
-    config = training.TrainingConfig(
+    model = DiffusionConfig(network, schedule, target=target)  # type: ignore[arg-type]
+    config = TrainingConfig(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=warmup, ema=ema, seed=seed,
         checkpoint_every=checkpoint_every, precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
     dataset = load(data, "train", data_folder)
-    weights = pretrained.load(init, device="cpu").network.state_dict() if init is not None else None
-    training.train(model, dataset, config, out, init=weights)
+    weights = load_tensors(pretrained.model_folder(init) / "model.safetensors") if init is not None else None
+    run(model, dataset, config, out, init=weights)
     typer.echo(f"done: {out / 'model.safetensors'}")
 
 
@@ -116,7 +128,9 @@ def evaluate(
 def chapters(
     preset: Annotated[str, typer.Option(help="cpu (a minute a chapter), gpu (full size) or smoke (seconds).")] = "cpu",
     only: Annotated[int | None, typer.Option(help="Number of the one chapter to run.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebook.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebook.")
+    ] = None,
     notebooks: Annotated[Path, typer.Option(help="Folder of the chapters.")] = Path("notebooks"),
     out: Annotated[Path, typer.Option(help="Where the executed chapters go.")] = Path("_build/chapters"),
     force: Annotated[bool, typer.Option(help="Run chapters that are finished and unchanged, too.")] = False,

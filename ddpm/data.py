@@ -137,7 +137,9 @@ def toy(name: str, n: int, seed: int = 0) -> Tensor:
     elif name == "moons":
         angle, lower = np.pi * rng.random(n), rng.integers(2, size=n)
         x = np.where(lower, 0.5 - np.cos(angle) / 2, np.cos(angle) / 2 - 0.25)
-        points = np.stack([x - 0.1, np.where(lower, 0.25, -0.25) + np.where(lower, -1, 1) * np.sin(angle) / 1.5], axis=1)
+        points = np.stack(
+            [x - 0.1, np.where(lower, 0.25, -0.25) + np.where(lower, -1, 1) * np.sin(angle) / 1.5], axis=1
+        )
         points += 0.03 * rng.standard_normal((n, 2))
     elif name == "spiral":
         angle = 1.5 * np.pi * (1 + 2 * np.sqrt(rng.random(n)))

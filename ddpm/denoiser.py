@@ -41,7 +41,9 @@ def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, n
     return x0 if target == "x0" else signal * eps - noise * x0
 
 
-def prediction_of(target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor) -> Prediction:
+def prediction_of(
+    target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor
+) -> Prediction:
     """Read a network's answer at x_t as a `Prediction`."""
     if target == "eps":
         return Prediction((x - noise * output) / signal, output)
@@ -87,7 +89,9 @@ class NetworkDenoiser:
     @torch.no_grad()
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         weight = next(self.network.parameters())
-        times = t.to(x.device, torch.float32) if isinstance(t, Tensor) else torch.full((len(x),), float(t), device=x.device)
+        times = (
+            t.to(x.device, torch.float32) if isinstance(t, Tensor) else torch.full((len(x),), float(t), device=x.device)
+        )
         if not isinstance(t, Tensor) and not 0 < t <= self.schedule.T:
             raise ValueError(f"t is {t}; a network denoises at times above 0 and up to {self.schedule.T}")
         fast = self.precision == "auto" and has_fast_bfloat16(x.device)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 _NAMES = (  # here, there
     (r"\btime\.linear_", "time_embedding.linear_"),
-    (r"\bdown\.(\d+)\.resample\.conv\b", r"down_blocks.\1.downsamplers.0.conv"),
-    (r"\bup\.(\d+)\.resample\.conv\b", r"up_blocks.\1.upsamplers.0.conv"),
+    (r"\bdown\.(\d+)\.resample\b", r"down_blocks.\1.downsamplers.0.conv"),
+    (r"\bup\.(\d+)\.resample\.1\b", r"up_blocks.\1.upsamplers.0.conv"),
     (r"\b(down|up)\.(\d+)\.blocks\.", r"\1_blocks.\2.resnets."),
     (r"\b(down|up)\.(\d+)\.attentions\.", r"\1_blocks.\2.attentions."),
     (r"\bmiddle_in\.", "mid_block.resnets.0."),
@@ -62,7 +62,7 @@ def unet_to_diffusers(network: UNet, image_size: int) -> "UNet2DModel":
     """A `UNet2DModel` with this network's weights; it too is called with t - 1."""
     from diffusers import UNet2DModel
 
-    model = UNet2DModel(**diffusers_config(network.config, image_size))
+    model: Any = UNet2DModel(**diffusers_config(network.config, image_size))
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
     return model.eval()
 

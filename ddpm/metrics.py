@@ -13,7 +13,8 @@ from ddpm import data
 from ddpm.checkpoint import load_tensors
 
 FEATURES = 64
-FEATURES_SHA256 = "4fed2b4c34d01f32ebd2431f4834af6ed3be64fc08ff9bfe01de7a4f8c352733"  # the network is frozen: other weights would be another metric
+# The network is frozen: other weights would be another metric.
+FEATURES_SHA256 = "4fed2b4c34d01f32ebd2431f4834af6ed3be64fc08ff9bfe01de7a4f8c352733"
 
 
 class FeatureNetwork(nn.Module):
@@ -66,7 +67,9 @@ def feature_network() -> FeatureNetwork:
 def features(images: Tensor) -> Tensor:
     """Images (n, 1, 32, 32) in [-1, 1] -> whitened features (n, 64), on the CPU, in chunks."""
     if images.ndim != 4 or images.shape[1:] != (1, 32, 32) or not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)")
+        raise ValueError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)"
+        )
     return torch.cat([feature_network()(chunk) for chunk in images.float().cpu().split(500)])
 
 
@@ -88,7 +91,7 @@ class Distance:
 
     def __str__(self) -> str:
         return (
-            f"Frechet distance {self.value:.2f} in features {FEATURES_SHA256[:8]} (frozen 64-feature classifier, whitened); "
+            f"Frechet distance {self.value:.2f} in features {FEATURES_SHA256[:8]} (frozen classifier, 64, whitened); "
             f"{self.generated:,} generated against {self.real:,} real {self.split} images; {self.weights} weights; "
             f"floor, {self.generated:,} real train images against the same: {self.floor:.2f}"
         )
@@ -145,4 +148,6 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004) of each pair of images (n, c, h, w) in [-1, 1], (n,)."""
-    return structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
+    similarity = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
+    assert isinstance(similarity, Tensor)  # a pair only where contrast or the full image is asked for
+    return similarity

@@ -35,3 +35,24 @@ class PerSample:
             self._generators.append(torch.Generator().manual_seed(mix(self.seed, self.first_index + i)))
         rows = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators[: len(x)]]
         return torch.stack(rows).to(x)
+
+
+class Draws:
+    """Random numbers of one training step for rows `first` to `first + count` of a global batch of `total`.
+
+    They are a function of (seed, step, row): the number of processes that share the batch does not matter.
+    """
+
+    def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
+        self.total = total
+        self.rows = slice(first, total if count is None else first + count)
+        self._generator = torch.Generator().manual_seed(mix(1, seed, step))
+
+    def stratified(self) -> Tensor:
+        """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""
+        u = torch.rand(self.total, generator=self._generator)
+        return ((torch.arange(self.total) + u) / self.total)[self.rows]
+
+    def normal(self, *shape: int) -> Tensor:
+        """(count, *shape) standard normal."""
+        return torch.randn(self.total, *shape, generator=self._generator)[self.rows]

@@ -119,7 +119,9 @@ class Gaussian:
         """log p_t(x) in nats, (batch,) for x (batch, ...)."""
         signal, noise = self.schedule.coefficients(t, x)
         variance = signal**2 * self.std**2 + noise**2
-        squares = (x - signal * self.mean.to(x)) ** 2 / variance + torch.log(2 * math.pi * torch.as_tensor(variance).to(x))
+        squares = (x - signal * self.mean.to(x)) ** 2 / variance + torch.log(
+            2 * math.pi * torch.as_tensor(variance).to(x)
+        )
         return -squares.flatten(1).sum(1) / 2
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:

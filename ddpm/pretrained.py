@@ -9,7 +9,7 @@ import torch
 from ddpm.checkpoint import load_tensors
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.training import DiffusionConfig
+from ddpm.diffusion import DiffusionConfig
 
 MODELS = ASSETS / "models"
 
@@ -40,8 +40,7 @@ def load(
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
     weights = load_tensors(folder / "model.safetensors", sha256)
-    denoise = config.denoiser(precision)
-    denoise.image_shape = shape
+    denoise = config.denoiser(precision, shape)
     denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -60,9 +60,9 @@ class NoiseSchedule:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
             table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
             return table[below] + (t - below) * (table[below + 1] - table[below])
-        table = self._log_alpha_bar.to(t.device)
-        below = t.long().clamp(0, self.T - 1)
-        return torch.lerp(table[below], table[below + 1], t.double() - below)
+        logs = self._log_alpha_bar.to(t.device)
+        index = t.long().clamp(0, self.T - 1)
+        return torch.lerp(logs[index], logs[index + 1], t.double() - index)
 
     @overload
     def signal(self, t: float) -> float: ...
@@ -101,7 +101,7 @@ class NoiseSchedule:
             return signal.reshape(axes).to(x.dtype), noise.reshape(axes).to(x.dtype)
         return signal, noise
 
-    def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> list[float]:
+    def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
         """A strictly decreasing grid of n + 1 times for n moves, ending in 0.
 
         Args:
@@ -116,7 +116,9 @@ class NoiseSchedule:
         if not 1 <= top <= self.T or top != int(top):
             raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= top:
-            raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}")
+            raise ValueError(
+                f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}"
+            )
         if spacing not in SPACINGS:
             raise ValueError(f"spacing is {spacing!r}; legal are {', '.join(SPACINGS)}")
         if spacing == "trailing":
@@ -137,7 +139,9 @@ class NoiseSchedule:
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
     """Raise `ValueError` unless the grid decreases strictly from at most T to exactly 0."""
     if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
-        raise ValueError(f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0")
+        raise ValueError(
+            f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0"
+        )
     for t, s in pairwise(timesteps):
         if not t > s:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
@@ -175,6 +179,6 @@ def _from_betas(betas: np.ndarray) -> NoiseSchedule:
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 
-def _per_image(value: Tensor, t: Tensor) -> Tensor:
-    dtype = torch.float64 if t.dtype == torch.float64 else torch.get_default_dtype()
+def _per_image(value: Tensor, t: float | Tensor) -> Tensor:
+    dtype = torch.float64 if isinstance(t, Tensor) and t.dtype == torch.float64 else torch.get_default_dtype()
     return value.to(dtype).reshape(-1, 1, 1, 1)

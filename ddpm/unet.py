@@ -50,8 +50,9 @@ class UNetConfig:
             raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels - 1}")
         for level in {*self.attention_levels, levels - 1}:
             if self.widths[level] % self.head_channels:
+                width = self.widths[level]
                 raise ValueError(
-                    f"head_channels is {self.head_channels}; it must divide the width {self.widths[level]} of level {level}"
+                    f"head_channels is {self.head_channels}; it must divide {width}, level {level}'s width"
                 )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
@@ -64,7 +65,7 @@ class UNetConfig:
     @property
     def groups(self) -> int:
         """Groups of every GroupNorm: at most 32, and at least four channels a group on the narrowest level."""
-        return math.gcd(self.base_channels // 4, 32) if self.base_channels % 4 == 0 else 1
+        return math.gcd(self.base_channels // 4, 32)
 
     @property
     def divisor(self) -> int:
@@ -75,12 +76,9 @@ class UNetConfig:
         """Raise `ValueError` unless images of this size survive every halving, naming the nearest sizes that do."""
         for name, size in (("height", height), ("width", width)):
             if size < 1 or size % self.divisor:
-                below, above = size // self.divisor * self.divisor, -(-size // self.divisor) * self.divisor
-                nearest = " or ".join(str(s) for s in sorted({below, max(above, self.divisor)}) if s > 0)
-                raise ValueError(
-                    f"image {name} is {size}; this UNet halves it {len(self.channel_multipliers) - 1} times, "
-                    f"so it must be a multiple of {self.divisor}, such as {nearest}"
-                )
+                below = size // self.divisor * self.divisor
+                nearest = f"{below} or {below + self.divisor}" if below > 0 else str(self.divisor)
+                raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
 
 
 class GroupNorm(nn.GroupNorm):
@@ -108,8 +106,7 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(4 * width, 4 * width)
 
     def forward(self, t: Tensor) -> Tensor:
-        embedding = sinusoids(t, self.width).to(self.linear_1.weight.dtype)
-        return self.linear_2(F.silu(self.linear_1(embedding)))
+        return self.linear_2(F.silu(self.linear_1(sinusoids(t, self.width).to(self.linear_1.weight.dtype))))
 
 
 class ResidualBlock(nn.Module):
@@ -169,26 +166,24 @@ class Level(nn.Module):
         self.resample = resample
 
 
-class Downsample(nn.Module):
-    """Halve height and width by a stride-2 convolution."""
+class DownLevel(Level):
+    """Blocks, then a halving; every feature map on the way is kept for the way up."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+    def forward(self, h: Tensor, embedding: Tensor) -> list[Tensor]:
+        maps = []
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(h, embedding))
+            maps.append(h)
+        return maps if self.resample is None else [*maps, self.resample(h)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
 
+class UpLevel(Level):
+    """Blocks, each on its input joined with the latest feature map left over from the way down; then a doubling."""
 
-class Upsample(nn.Module):
-    """Double height and width by repeating pixels, then convolve."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, h: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(torch.cat([h, skips.pop()], dim=1), embedding))
+        return h if self.resample is None else self.resample(h)
 
 
 class UNet(nn.Module):
@@ -211,7 +206,8 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             channels_in = [skips[-1]] + [width] * (blocks - 1)
-            self.down.append(Level(config, level, channels_in, Downsample(width) if level < last else None))
+            halve = nn.Conv2d(width, width, 3, stride=2, padding=1) if level < last else None
+            self.down.append(DownLevel(config, level, channels_in, halve))
             skips += [width] * (blocks + (level < last))
 
         self.middle_in = ResidualBlock(config, widths[-1], widths[-1])
@@ -222,7 +218,8 @@ class UNet(nn.Module):
         below = widths[-1]
         for level, width in reversed(list(enumerate(widths))):
             channels_in = [h + skips.pop() for h in [below] + [width] * blocks]
-            self.up.append(Level(config, level, channels_in, Upsample(width) if level > 0 else None))
+            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(width, width, 3, padding=1))
+            self.up.append(UpLevel(config, level, channels_in, double if level > 0 else None))
             below = width
 
         self.norm_out = GroupNorm(config.groups, widths[0])
@@ -246,19 +243,9 @@ class UNet(nn.Module):
 
         skips = [h]
         for level in self.down:
-            for block, attention in zip(level.blocks, level.attentions, strict=True):
-                h = attention(block(h, embedding))
-                skips.append(h)
-            if level.resample is not None:
-                h = level.resample(h)
-                skips.append(h)
-
-        h = self.middle_out(self.middle_attention(self.middle_in(h, embedding)), embedding)
-
+            skips += level(skips[-1], embedding)
+        h = self.middle_in(skips[-1], embedding)
+        h = self.middle_out(self.middle_attention(h), embedding)
         for level in self.up:
-            for block, attention in zip(level.blocks, level.attentions, strict=True):
-                h = attention(block(torch.cat([h, skips.pop()], dim=1), embedding))
-            if level.resample is not None:
-                h = level.resample(h)
-
+            h = level(h, embedding, skips)
         return self.conv_out(F.silu(self.norm_out(h)))

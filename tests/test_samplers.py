@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -28,7 +30,7 @@ def recursion(n, variance_of_move):
     bar = SCHEDULE.alpha_bar
     grid = [round(1000 * k / n) for k in range(n, -1, -1)]
     variance = torch.tensor(1.0, dtype=torch.float64)
-    for t, s in zip(grid, grid[1:], strict=False):
+    for t, s in itertools.pairwise(grid):
         total = bar[t] * 0.25 + 1 - bar[t]
         x0_gain, eps_gain = bar[t].sqrt() * 0.25 / total, (1 - bar[t]).sqrt() / total
         sigma2 = variance_of_move(bar[t], bar[s]) if s > 0 else torch.zeros(())

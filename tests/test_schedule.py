@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -58,7 +59,7 @@ def test_every_grid_decreases_strictly_to_zero_in_n_moves(n, spacing):
     grid = linear().timesteps(n, spacing)
     assert len(grid) == n + 1
     assert grid[-1] == 0
-    assert all(t > s for t, s in zip(grid, grid[1:], strict=False))
+    assert all(t > s for t, s in itertools.pairwise(grid))
     assert grid[0] <= 1000
     if spacing != "leading":
         assert grid[0] == pytest.approx(1000)
@@ -69,7 +70,7 @@ def test_a_grid_can_begin_at_any_depth(start, spacing, data):
     n = data.draw(st.integers(1, start))
     grid = linear().timesteps(n, spacing, start=start)
     assert len(grid) == n + 1
-    assert all(t > s for t, s in zip(grid, grid[1:], strict=False))
+    assert all(t > s for t, s in itertools.pairwise(grid))
     assert grid[0] <= start + 1e-6
 
 

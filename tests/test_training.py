@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-import ddpm.training
 from ddpm import data
 from ddpm.checkpoint import load_tensors
+from ddpm.diffusion import Diffusion, DiffusionConfig
+from ddpm.noise import Draws
 from ddpm.schedule import linear
-from ddpm.training import Diffusion, DiffusionConfig, Draws, TrainingConfig, train
+from ddpm.training import TrainingConfig, image_rows, train
 from ddpm.unet import UNetConfig
 
 MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
@@ -128,7 +129,7 @@ def test_a_perfect_network_has_no_loss(target):
 
 
 def test_every_image_is_seen_once_an_epoch():
-    rows = torch.cat([ddpm.training._rows(0, step, 8, 50) for step in range(25)])
+    rows = torch.cat([image_rows(0, step, 8, 50) for step in range(25)])
     for epoch in rows.split(50):
         assert epoch.sort().values.tolist() == list(range(50))
     assert not torch.equal(rows[:50], rows[50:100])
@@ -144,7 +145,9 @@ def test_rate_warms_up_and_falls_to_zero():
     assert config.average_decay(10**6) == config.ema
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"batch_size": -1}, {"ema": 1.0}, {"clip": 0}, {"seed": -1}, {"precision": "half"}])
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"batch_size": -1}, {"ema": 1.0}, {"clip": 0}, {"seed": -1}, {"precision": "half"}]
+)
 def test_an_illegal_option_is_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         TrainingConfig(**options)

@@ -5,6 +5,7 @@ change. It stands here as a record.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ EPOCHS, BATCH = 14, 128
 
 def subset() -> None:
     """The first 1,000 train and 200 test images of every class, in the full set's order."""
-    arrays = {}
-    for split, per_class in (("train", 1000), ("test", 200)):
+    arrays: dict[str, Any] = {}
+    sizes: tuple[tuple[data.Split, int], ...] = (("train", 1000), ("test", 200))
+    for split, per_class in sizes:
         full = data.load("fashion-mnist", split)
         keep = np.sort(np.concatenate([np.flatnonzero(full.labels == c)[:per_class] for c in range(10)]))
         arrays[f"{split}_images"] = full.images[keep, 0, 2:-2, 2:-2].numpy()
@@ -55,17 +57,22 @@ def features() -> None:
     with torch.no_grad():
         real = torch.cat([network(data.normalise(chunk)) for chunk in train.images.split(500)]).double()
     variance, axes = torch.linalg.eigh(torch.cov(real.T))
-    network.mean.copy_(real.mean(0))
-    network.whitening.copy_(axes @ torch.diag(variance.rsqrt()) @ axes.T)
+    network.get_buffer("mean").copy_(real.mean(0))
+    network.get_buffer("whitening").copy_(axes @ torch.diag(variance.rsqrt()) @ axes.T)
     print(checkpoint.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
 
 
 def moments() -> None:
     """Mean and covariance of the frozen features of all real images."""
-    tensors = {}
-    for split in ("train", "test"):
+    tensors: dict[str, Tensor] = {}
+    splits: tuple[data.Split, ...] = ("train", "test")
+    for split in splits:
         real = metrics.features(data.normalise(data.load("fashion-mnist", split).images)).double()
-        tensors |= {f"{split}.n": torch.tensor(len(real)), f"{split}.mean": real.mean(0), f"{split}.covariance": real.T.cov()}
+        tensors |= {
+            f"{split}.n": torch.tensor(len(real)),
+            f"{split}.mean": real.mean(0),
+            f"{split}.covariance": real.T.cov(),
+        }
     checkpoint.save_tensors(data.ASSETS / "moments.safetensors", tensors)
 
 

@@ -13,7 +13,9 @@ from ddpm.unet import UNet, UNetConfig
 CONFIGS = [
     UNetConfig(),
     UNetConfig(blocks_per_level=1),
-    UNetConfig(channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8),
+    UNetConfig(
+        channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8
+    ),
 ]
 
 

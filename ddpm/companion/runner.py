@@ -1,0 +1,175 @@
+"""Execute the chapters with papermill, one at a time, and say what happened."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import torch
+import yaml
+from papermill.exceptions import PapermillExecutionError
+
+from ddpm.checkpoint import write_json
+from ddpm.companion.checks import read_record
+from ddpm.companion.provenance import PRESETS, commit
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def run_chapters(
+    notebooks: Path,
+    out: Path,
+    preset: str = "cpu",
+    only: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> bool:
+    """Execute chapters into `out/preset/`, beside each a JSON file of its provenance and measurements.
+
+    A chapter that finished before with the same source, parameters, package and versions is skipped.
+
+    Args:
+        notebooks: folder of the chapters, NN_name.ipynb; never written to.
+        out: where the executed chapters go.
+        preset: "cpu", "gpu" or "smoke".
+        only: number of the one chapter to run.
+        parameters: further values for the notebook's parameters cell.
+        force: run finished chapters again.
+
+    Returns:
+        Whether all succeeded; the traceback of a failing cell is printed.
+
+    Raises:
+        ValueError: an unknown preset, chapter or parameter, or a notebook without one parameters cell. Nothing has run.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; legal are {', '.join(PRESETS)}")
+    if preset == "gpu" and not torch.cuda.is_available():
+        raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
+    chapters = _find(notebooks, only)
+    values = {"preset": preset, **(parameters or {})}
+    for chapter in chapters:
+        check_parameters(chapter, values)
+    folder = out / preset
+    if folder.resolve() == notebooks.resolve():
+        raise ValueError(f"out is {str(out)!r}; the executed chapters may not replace their sources")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    rows = []
+    for number, chapter in enumerate(chapters, 1):
+        fingerprint = _fingerprint(chapter, values)
+        finished, result = folder / chapter.name, folder / f"{chapter.stem}.json"
+        if not force and finished.is_file() and _recorded(result).get("fingerprint") == fingerprint:
+            rows.append((chapter.stem, "unchanged, skipped", _recorded(result)["seconds"]))
+            continue
+        print(f"chapter {number} of {len(chapters)}: {chapter.stem}, preset {preset}", flush=True)
+        started = time.time()
+        partial = folder / f"{chapter.stem}.partial.ipynb"
+        try:
+            executed = papermill.execute_notebook(
+                str(chapter), str(partial), parameters=values, kernel_name="python3", cwd=str(notebooks)
+            )
+        except PapermillExecutionError as error:
+            print(
+                f"{chapter.stem} failed in cell {error.cell_index}:\n{error.source}\n{_traceback(error)}",
+                file=sys.stderr,
+            )
+            rows.append((chapter.stem, f"FAILED, see {partial}", time.time() - started))
+            continue
+        seconds = time.time() - started
+        os.replace(partial, finished)
+        measured = [asdict(m) for m in read_record(executed).values()]
+        write_json(
+            result,
+            {"fingerprint": fingerprint, "seconds": round(seconds, 1), **_provenance(values), "measured": measured},
+        )
+        rows.append((chapter.stem, "done", seconds))
+    _print_table(rows)
+    return not any(state.startswith("FAILED") for _, state, _ in rows)
+
+
+def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE, each value read as YAML, so that numbers are numbers."""
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"parameter is {pair!r}; it must be NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    return values
+
+
+def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless the notebook has one parameters cell and it names all `values`.
+
+    papermill alone injects unknown parameters without a word, and puts them on top where the cell is missing.
+    """
+    cells = nbformat.read(notebook, as_version=4)["cells"]
+    tagged = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)
+    if tagged != 1:
+        raise ValueError(f"{notebook.name} has {tagged} cells tagged parameters; it must have exactly one")
+    known = papermill.inspect_notebook(str(notebook))
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"parameter is {unknown[0]!r}; legal in {notebook.name} are {', '.join(known)}")
+
+
+def _find(notebooks: Path, only: int | None) -> list[Path]:
+    if not notebooks.is_dir():
+        raise ValueError(f"notebooks is {str(notebooks)!r}; it must be the folder of the chapters")
+    chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    numbers = [int(path.name[:2]) for path in chapters]
+    if only is not None and only not in numbers:
+        raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
+    return [path for path, number in zip(chapters, numbers, strict=True) if only in (None, number)]
+
+
+def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
+    """Hash of all that a chapter's result depends on."""
+    digest = hashlib.sha256(json.dumps([values, _versions(), torch.cuda.is_available()], sort_keys=True).encode())
+    for cell in nbformat.read(notebook, as_version=4)["cells"]:
+        digest.update(f"{cell['cell_type']}\0{cell['source']}\0".encode())
+    claims = PACKAGE.parent / "book" / "claims.yml"
+    for path in sorted(p for p in [*PACKAGE.rglob("*"), claims] if p.is_file() and "__pycache__" not in p.parts):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "ddpm")}}
+
+
+def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
+    cuda = torch.cuda.is_available()
+    return {
+        "parameters": dict(values),
+        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "versions": _versions(),
+    }
+
+
+def _recorded(result: Path) -> dict[str, Any]:
+    try:
+        return json.loads(result.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _traceback(error: PapermillExecutionError) -> str:
+    return "\n".join(error.traceback)
+
+
+def _print_table(rows: list[tuple[str, str, float]]) -> None:
+    width = max(len(name) for name, _, _ in rows)
+    for name, state, seconds in rows:
+        print(f"{name:{width}}  {seconds:7.1f} s  {state}")

@@ -1,0 +1,78 @@
+"""The gate must have something to compare: committed outputs, and few cells it passes over."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IGNORED_AT_MOST = 8
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4)["cells"] if cell["cell_type"] == "code"]
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def has_text(cell):
+    return any(o["output_type"] == "stream" or "text/plain" in o.get("data", {}) for o in cell["outputs"])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_there_are_chapters():
+    assert NOTEBOOKS
+
+
+def test_every_cell_has_run_in_order(notebook):
+    counts = [cell["execution_count"] for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_enough_cells_are_compared_and_few_ignored(notebook):
+    cells = code_cells(notebook)
+    ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
+    compared = [cell for cell in cells if has_text(cell) and cell not in ignored]
+    assert len(compared) >= 8
+    assert len(ignored) <= IGNORED_AT_MOST
+    assert not [cell for cell in ignored if re.search(r"\bcheck(_exact)?\(", cell["source"])]
+    assert not [cell for cell in cells if {"nbval-skip", "nbval-raises-exception"} & set(tags(cell))]
+
+
+def test_no_output_is_an_error_or_stderr(notebook):
+    for cell in code_cells(notebook):
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert output.get("name") != "stderr"
+
+
+def test_it_can_be_parametrised_and_highlighted(notebook):
+    metadata = nbformat.read(notebook, as_version=4)["metadata"]
+    assert metadata["kernelspec"]["name"] == "python3"
+    assert metadata["language_info"]["name"] == "python"
+    (parameters,) = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    assert parameters["source"].splitlines() == ['preset = "cpu"', 'device = "auto"', "seed = 0"]
+
+
+def test_every_figure_has_a_caption_and_alt_text(notebook):
+    figures = [c for c in code_cells(notebook) if any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    assert 1 <= len(figures) <= 8
+    for cell in figures:
+        assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 40
+        assert len(cell["metadata"]["mystnb"]["figure"]["caption"]) > 40
+    assert not [c for c in code_cells(notebook) if any("image/svg+xml" in o.get("data", {}) for o in c["outputs"])]
+
+
+def test_sanitising_leaves_numbers_alone():
+    patterns = re.findall(r"^regex: (.+)$", (ROOT / "tests/notebooks/sanitize.cfg").read_text(), re.MULTILINE)
+    assert patterns
+    for number in ("0.123456789", "-17", "1e-12", "1,234,567", "3.14159", "0.0000001"):
+        assert not any(re.search(pattern, number) for pattern in patterns)

@@ -1,0 +1,50 @@
+"""Break one constant of the package, and the gate must fail at a number."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NUMERIC = ("measured", "Tensor-likes are not close", "Traceback of comparison", "mismatch")
+
+MUTANTS = {
+    "the last beta": ("schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
+    "the direction of DDIM": ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2"),
+    "the posterior variance": ("schedule.py", "self.noise(s) / self.noise(t) *", "2 * self.noise(s) / self.noise(t) *"),
+    "the skip connections": ("unet.py", "torch.cat([h, skips.pop()], dim=1)", "torch.cat([h, 0 * skips.pop()], dim=1)"),
+    "the time the network is told": ("denoiser.py", "times - 1)", "times + 30)"),
+}
+FAST = {"the last beta"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in MUTANTS]
+)
+def test_the_gate_fails_at_a_number(name, tmp_path):
+    file, right, wrong = MUTANTS[name]
+    for part in ("ddpm", "book", "notebooks", "conftest.py", "pyproject.toml", "tests/notebooks/sanitize.cfg"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / part, tmp_path / part)
+    source = (tmp_path / "ddpm" / file).read_text()
+    assert source.count(right) == 1
+    (tmp_path / "ddpm" / file).write_text(source.replace(right, wrong))
+    gate = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "-x", "-q", "notebooks/03_round_trip.ipynb"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert gate.returncode == 1, gate.stdout
+    assert any(word in gate.stdout for word in NUMERIC), gate.stdout
+    for accident in (
+        "ImportError",
+        "ModuleNotFoundError",
+        "AttributeError",
+        "SyntaxError",
+        "size mismatch",
+        "must match",
+    ):
+        assert accident not in gate.stdout, gate.stdout

@@ -1,0 +1,70 @@
+"""What the design fixes: which module may import which, and how long a file may grow."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "ddpm"
+LAYERS = [  # each may import from those before it
+    {"noise", "schedule", "unet", "checkpoint"},
+    {"denoiser", "data"},
+    {"oracles", "samplers", "interop"},
+    {"round_trip"},
+    {"diffusion", "metrics"},
+    {"training", "pretrained"},
+    {"__init__", "assets", "companion"},
+    {"cli"},
+    {"__main__"},
+]
+STAND_ALONE = {"unet", "noise", "schedule", "checkpoint"}
+
+
+def imports(path):
+    """Names of the package's modules a file imports, at its top and inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ddpm":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {
+                a.name.split(".")[1] if "." in a.name else "__init__"
+                for a in node.names
+                if a.name.split(".")[0] == "ddpm"
+            }
+    return found
+
+
+def layer(module):
+    (level,) = [i for i, names in enumerate(LAYERS) if module in names]
+    return level
+
+
+def test_imports_run_downward_only():
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    for path in PACKAGE.glob("*.py"):
+        for name in imports(path) & (modules | {"companion"}):
+            if (path.stem, name) == ("round_trip", "samplers") or layer(name) < layer(path.stem):
+                continue
+            raise AssertionError(f"ddpm/{path.stem}.py imports {name}")
+    for name in STAND_ALONE:
+        assert imports(PACKAGE / f"{name}.py") == set(), name
+
+
+def test_only_the_command_line_knows_the_companion_and_only_when_asked():
+    for path in PACKAGE.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        top = ast.unparse(ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], []))
+        assert "companion" not in top
+        assert path.stem == "cli" or "companion" not in imports(path)
+
+
+def test_files_stay_small():
+    def lines(*paths):
+        return sum(len(path.read_text().splitlines()) for path in paths)
+
+    assert lines(*PACKAGE.rglob("*.py")) < 3000
+    assert lines(PACKAGE / "samplers.py") < 350
+    assert lines(PACKAGE / "unet.py") < 250
+    assert lines(PACKAGE / "training.py", PACKAGE / "checkpoint.py") < 350
+    assert max(p.stat().st_size for p in (PACKAGE / "assets").rglob("*") if p.is_file()) <= 16 * 2**20
+    assert (PACKAGE / "assets" / "fashion-mnist-embedded.npz").stat().st_size <= 6e6

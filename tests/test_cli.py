@@ -1,0 +1,95 @@
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from ddpm import pretrained
+
+TRAIN = ["train", "--data", "fashion-mnist-embedded", "--steps", "4", "--batch-size", "2", "--checkpoint-every", "2"]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "ddpm", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_train_sample_evaluate(tmp_path):
+    done = run(*TRAIN, "--base-channels", 32, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "model.safetensors", "config.json", "log.jsonl", "checkpoints",
+    }  # fmt: skip
+    out = tmp_path / "grid.png"
+    done = run("sample", "--model", tmp_path / "run", "--n", 5, "--steps", 2, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(out).size == (3 * 34 + 2, 2 * 34 + 2)
+    done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
+    assert done.returncode == 0, done.stderr
+    assert "ddim, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
+
+
+def test_every_command_teaches():
+    done = run("--help")
+    assert all(command in done.stdout for command in ("train", "sample", "evaluate", "chapters"))
+    done = run("train", "--help")
+    assert "resumes it" in done.stdout
+    assert "[default: 5000]" in done.stdout
+
+
+def break_checkpoints(folder):
+    for path in (folder / "checkpoints").glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*TRAIN, "--data", "mnist", "--out", "RUN"], "data set is 'mnist'; legal are"),
+        ([*TRAIN, "--base-channels", 30, "--out", "RUN"], "base_channels is 30; it must be a multiple of 4"),
+        ([*TRAIN, "--steps", 0, "--out", "RUN"], "steps is 0"),
+        ([*TRAIN, "--target", "noise", "--out", "RUN"], "target is 'noise'; legal are eps, x0, v"),
+        ([*TRAIN, "--init", "nothing", "--out", "RUN"], "model is 'nothing'"),
+        ([*TRAIN, "--init", "fashion-mnist", "--base-channels", 64, "--out", "RUN"], "do not fit this model"),
+        (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["sample", "--sampler", "dim", "--out", "RUN.png"], "did you mean ddim?"),
+        (["sample", "--sampler", "ancestral", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
+        (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are fashion-mnist"),
+        (["sample", "--out", "RUN.jpg"], "must end in .png"),
+        (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
+        (["evaluate", "--n", 10], "n is 10"),
+        (["chapters", "--preset", "huge"], "preset is 'huge'; legal are cpu, gpu, smoke"),
+        (["chapters", "--only", 9], "only is 9; legal are"),
+        (["chapters", "-p", "sede=1"], "parameter is 'sede'; legal in"),
+        (["chapters", "-p", "seed"], "parameter is 'seed'; it must be NAME=VALUE"),
+        (["chapters", "--notebooks", "nowhere"], "notebooks is 'nowhere'"),
+        (["train"], "--out"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    done = run(*(str(a).replace("RUN", str(tmp_path / "made")) for a in arguments))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_give_one_line_and_lose_nothing(tmp_path):
+    folder = tmp_path / "run"
+    assert run(*TRAIN, "--out", folder).returncode == 0
+    break_checkpoints(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = run(*TRAIN, "--out", folder)
+    assert done.returncode == 2
+    assert "no checkpoint in" in done.stderr.splitlines()[-1]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    (folder / "model.safetensors").unlink()
+    done = run("sample", "--model", folder, "--out", tmp_path / "x.png")
+    assert done.returncode == 2
+    assert "there is no weights file" in done.stderr
+    shutil.copy(pretrained.MODELS / "fashion-mnist" / "config.json", folder)
+    (folder / "model.safetensors").write_bytes(b"nonsense")
+    done = run("sample", "--model", folder, "--out", tmp_path / "x.png")
+    assert done.returncode == 2
+    assert "damaged" in done.stderr
+    assert not (tmp_path / "x.png").exists()

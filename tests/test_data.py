@@ -1,0 +1,94 @@
+import gzip
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm import data
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {split: data.load("fashion-mnist-embedded", split, quiet=True) for split in ("train", "test")}
+
+
+def test_the_embedded_images_are_balanced_padded_and_whole(splits):
+    for split, n in (("train", 10_000), ("test", 2_000)):
+        images, labels = splits[split].images, splits[split].labels
+        assert images.shape == (n, 1, 32, 32)
+        assert images.dtype == torch.uint8
+        assert labels.bincount().tolist() == [n // 10] * 10
+        border = torch.ones(32, 32, dtype=torch.bool)
+        border[2:-2, 2:-2] = False
+        assert not images[:, 0, border].any()
+        assert images.float().mean() > 10
+        digest = hashlib.sha256(images[:, 0, 2:-2, 2:-2].contiguous().numpy().tobytes()).hexdigest()
+        assert digest == data._SHA256["fashion-mnist-embedded", split]
+
+
+def write_idx(folder, images, labels, prefix="train", compress=True):
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+        content = header + array.astype(np.uint8).tobytes()
+        name = f"{prefix}-{kind}-ubyte" + (".gz" if compress else "")
+        (folder / name).write_bytes(gzip.compress(content) if compress else content)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_folder_of_idx_files_is_read(tmp_path, monkeypatch, compress, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
+    write_idx(tmp_path, pixels, np.arange(7), compress=compress)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    monkeypatch.setitem(data._SHA256, ("fashion-mnist", "train"), digest)
+    read = data.load("fashion-mnist", "train", tmp_path)
+    assert np.array_equal(read.images[:, 0, 2:-2, 2:-2].numpy(), pixels)
+    assert read.labels.tolist() == list(range(7))
+    assert f"fashion-mnist train: 7 images, {tmp_path}" in capsys.readouterr().out
+
+
+def test_other_images_are_refused(tmp_path):
+    write_idx(tmp_path, np.zeros((7, 28, 28)), np.arange(7))
+    with pytest.raises(ValueError, match="not those of fashion-mnist"):
+        data.load("fashion-mnist", "train", tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds neither"):
+        data.load("fashion-mnist", "test", tmp_path)
+
+
+@pytest.mark.skipif(not data.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_embedded_images_are_the_first_of_the_full_set(splits):
+    full = data.load("fashion-mnist", "test", quiet=True)
+    keep = np.sort(np.concatenate([np.flatnonzero(full.labels == c)[:200] for c in range(10)]))
+    assert torch.equal(full.images[keep], splits["test"].images)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="data set is 'mnist'; legal are fashion-mnist"):
+        data.load("mnist")
+    with pytest.raises(ValueError, match="split is 'valid'"):
+        data.load("fashion-mnist-embedded", "valid")
+    with pytest.raises(ValueError, match="toy is 'rings'"):
+        data.toy("rings", 5)
+
+
+def test_normalise_and_denormalise_are_inverse():
+    grey = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    x = data.normalise(grey)
+    assert (x.min(), x.max()) == (-1, 1)
+    assert torch.equal(data.denormalise(x), grey)
+    assert data.denormalise(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
+    with pytest.raises(TypeError, match="float32"):
+        data.normalise(x)
+    with pytest.raises(TypeError, match="uint8"):
+        data.denormalise(grey)
+
+
+@pytest.mark.parametrize("name", data.TOYS)
+def test_toys_fill_the_square_and_repeat(name):
+    points = data.toy(name, 4000)
+    assert points.shape == (4000, 2)
+    assert points.dtype == torch.float32
+    assert torch.equal(points, data.toy(name, 4000))
+    assert not torch.equal(points, data.toy(name, 4000, seed=1))
+    assert points.abs().quantile(0.999) < 1.3
+    assert points.std(0).min() > 0.2

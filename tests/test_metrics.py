@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from ddpm import data, metrics
+
+
+@pytest.fixture(scope="module")
+def test_split():
+    return data.load("fashion-mnist-embedded", "test", quiet=True)
+
+
+def test_the_frozen_classifier_is_good_enough(test_split):
+    right = metrics.classify(data.normalise(test_split.images)) == test_split.labels
+    assert right.float().mean() >= 0.93
+
+
+def test_features_of_real_images_are_white():
+    train = data.load("fashion-mnist-embedded", "train", quiet=True)
+    features = metrics.features(data.normalise(train.images[::4])).double()
+    assert features.mean(0).abs().max() < 0.1
+    assert (torch.cov(features.T) - torch.eye(64)).abs().max() < 0.25
+
+
+def test_distance_is_the_closed_form_of_two_gaussians():
+    """Against Dowson & Landau's formula computed another way, on features whose moments are given."""
+    generator = torch.Generator().manual_seed(0)
+    generated = torch.randn(500, 64, generator=generator, dtype=torch.float64) * 1.3 + 0.2
+    moments = metrics._moments()
+    real_mean, real_covariance = moments["test.mean"], moments["test.covariance"]
+    values, axes = torch.linalg.eigh(real_covariance)
+    root = axes @ torch.diag(values.sqrt()) @ axes.T
+    covariance = torch.cov(generated.T)
+    cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
+    expected = (generated.mean(0) - real_mean).square().sum() + covariance.trace() + real_covariance.trace() - 2 * cross
+    assert metrics._distance(generated, "test") == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
+    distance = metrics._distance(metrics.features(data.normalise(test_split.images)), "test")
+    assert distance < 1  # 2,000 of the 10,000 images themselves
+
+
+def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
+    real = data.normalise(test_split.images[:300])
+    noisy = real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    near, far = metrics.frechet_distance(real), metrics.frechet_distance(noisy, weights="last")
+    assert near.value < 1.5 * near.floor < far.value
+    text = str(far)
+    for fact in (metrics.FEATURES_SHA256[:8], "300 generated", "10,000 real test", "last weights", "floor, 300 real train"):
+        assert fact in text
+
+
+def test_too_few_or_wrong_images_are_refused():
+    with pytest.raises(ValueError, match="images are 64"):
+        metrics.frechet_distance(torch.zeros(64, 1, 32, 32))
+    with pytest.raises(ValueError, match=r"\(100, 1, 28, 28\)"):
+        metrics.frechet_distance(torch.zeros(100, 1, 28, 28))
+    with pytest.raises(ValueError, match="uint8"):
+        metrics.features(torch.zeros(100, 1, 32, 32, dtype=torch.uint8))
+
+
+def test_fidelity_by_hand():
+    a = torch.zeros(2, 1, 32, 32)
+    b = torch.stack([torch.full((1, 32, 32), 0.2), torch.full((1, 32, 32), 0.02)])
+    assert torch.allclose(metrics.psnr(a, b), torch.tensor([20.0, 40.0]), atol=1e-4)  # 10 log10(2^2 / 0.2^2)
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.allclose(metrics.ssim(x, x), torch.ones(2))
+    assert (metrics.ssim(x, 1 - x) < 0.1).all()
