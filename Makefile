@@ -28,7 +28,7 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	ruff format --check .
 	mypy
 	pytest --nbval -m "not slow" -q
-	python -m ddpm.companion.claims --check
+	python -m ddpm.companion.ledger --check
 	jupyter-book build . -n -W --keep-going --quiet
 
 test-all: test ## the slow tests, too

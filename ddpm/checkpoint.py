@@ -1,13 +1,13 @@
 """Files that are whole or not there: safetensors beside a small JSON manifest that holds their hash.
 
-A checkpoint is `step-00001000.safetensors` and `step-00001000.json`. Both are written under another name, flushed to
-the disk and renamed into place, the manifest last: a kill at any moment leaves the previous checkpoint as it was.
+Both are written under another name, flushed to the disk and renamed into place, the manifest last: a kill at any
+moment leaves the previous checkpoint as it was.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +33,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append lines to a text file."""
-    with open(path, "a") as file:
-        file.writelines(line + "\n" for line in lines)
-
-
-def truncate_lines(path: Path, count: int) -> None:
-    """Keep a text file's first `count` lines, atomically; where there is no file, nothing happens."""
-    if path.is_file():
-        write_atomically(path, b"".join(path.read_bytes().splitlines(keepends=True)[:count]))
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -109,26 +97,19 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
 
 def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimiser's state as named tensors: `name.index.key`."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{name}.{index}.{key}": torch.as_tensor(value).detach().clone()
-        for index, values in state.items()
-        for key, value in values.items()
-        if value is not None
-    }
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    states = [optimiser.state[parameter] for parameter in parameters]
+    return {f"{name}.{index}.{key}": value for index, state in enumerate(states) for key, value in state.items()}
 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimiser back what `flatten_optimiser` made of it."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for label, tensor in tensors.items():
-        prefix, _, rest = label.partition(".")
-        if prefix == name:
-            index, _, key = rest.partition(".")
-            parameter = parameters[int(index)]
-            if tensor.shape == parameter.shape:
+    for index, parameter in enumerate(parameters):
+        prefix = f"{name}.{index}."
+        for label in (label for label in tensors if label.startswith(prefix)):
+            value = tensors[label].to(parameter.device)
+            if value.shape == parameter.shape:
                 # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
-                tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-            state.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            optimiser.state[parameter][label.removeprefix(prefix)] = value

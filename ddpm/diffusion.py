@@ -47,12 +47,6 @@ class DiffusionConfig:
         """An untrained denoiser of this configuration."""
         return NetworkDenoiser(self.network(), self.noise_schedule(), self.target, precision, image_shape)
 
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        self.unet.check_image(*shape[1:])
-        if shape[0] != self.unet.channels:
-            raise ValueError(f"channels is {self.unet.channels}; the images have {shape[0]}")
-
     def task(self) -> "Diffusion":
         """What the training loop steps."""
         return Diffusion(self)
@@ -64,7 +58,14 @@ class Diffusion:
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = config.noise_schedule()
         self.target = config.target
+        self.config = config.unet
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
+        self.config.check_image(*shape[1:])
+        if shape[0] != self.config.channels:
+            raise ValueError(f"channels is {self.config.channels}; the images have {shape[0]}")
 
     def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
         """The mean squared error of the target, L_simple (eq. 14), of images (batch, channels, height, width)."""

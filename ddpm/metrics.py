@@ -98,7 +98,9 @@ class Distance:
 
 
 def frechet_distance(images: Tensor, *, split: data.Split = "test", weights: str = "EMA") -> Distance:
-    """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST, by torchmetrics over the frozen features.
+    """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST in the frozen features.
+
+    Computed by torchmetrics.
 
     Args:
         images: (n, 1, 32, 32) in about [-1, 1], n of at least 65; clipped to [-1, 1], as a saved image would be.

@@ -1,7 +1,6 @@
 """One training loop for every model, on accelerate. What one step is, the model's `Task` says.
 
-Every random draw is a function of (seed, step, index in the global batch), so a run that is resumed, or spread over
-several processes, sees the same numbers, and a checkpoint holds no generator's state.
+Every draw is a function of (seed, step, row of the global batch): resumed or spread, a run sees the same numbers.
 """
 
 import json
@@ -27,20 +26,12 @@ class Task(Protocol):
 
     parts: dict[str, nn.Module]  # each has an optimiser of its own
 
-    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """Of one batch in [-1, 1], yield (part, loss) in the order in which the parts are stepped."""
-        ...
-
-
-class ModelConfig(Protocol):
-    """A dataclass that describes a model and makes its task."""
-
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the model takes images of this shape."""
         ...
 
-    def task(self) -> Task:
-        """The model with random weights."""
+    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
+        """Of one batch in [-1, 1], yield (part, loss) in the order in which the parts are stepped."""
         ...
 
 
@@ -72,25 +63,23 @@ class TrainingConfig:
     precision: Literal["auto", "float32"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.learning_rate > 0 or not self.clip > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate} and clip {self.clip}; both must be above 0")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; it must be in [0, 1)")
-        if self.seed < 0 or self.warmup < 0:
-            raise ValueError(f"seed is {self.seed} and warmup {self.warmup}; neither may be negative")
-        if self.precision not in ("auto", "float32"):
-            raise ValueError(f"precision is {self.precision!r}; legal are auto, float32")
+        for names, legal, holds in (
+            (("steps", "batch_size", "checkpoint_every"), "at least 1", lambda value: value >= 1),
+            (("warmup", "seed"), "at least 0", lambda value: value >= 0),
+            (("learning_rate", "clip"), "above 0", lambda value: value > 0),
+            (("ema",), "at least 0 and below 1", lambda value: 0 <= value < 1),
+            (("precision",), "auto or float32", lambda value: value in ("auto", "float32")),
+        ):
+            for name in names:
+                if not holds(getattr(self, name)):
+                    raise ValueError(f"{name} is {getattr(self, name)!r}; legal is {legal}")
 
     def rate(self, step: int) -> float:
         """Learning rate of step 0, 1, ..."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        return (
-            self.learning_rate * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup))) / 2
-        )
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
     def average_decay(self, step: int) -> float:
         """Decay of the averaged weights at step 0, 1, ...: short at first, so that it forgets the random start."""
@@ -98,7 +87,7 @@ class TrainingConfig:
 
 
 def train(
-    model: ModelConfig,
+    model: Any,
     dataset: Dataset,
     config: TrainingConfig,
     out: str | Path,
@@ -109,7 +98,7 @@ def train(
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
 
     Args:
-        model: what to train, a dataclass.
+        model: what to train: a dataclass such as `DiffusionConfig`, whose `task()` makes a `Task` with random weights.
         dataset: on what; its uint8 images are held on the device.
         config: how.
         out: the run's folder: model.safetensors (averaged weights), config.json, log.jsonl, checkpoints/.
@@ -123,9 +112,11 @@ def train(
     from accelerate import Accelerator  # here, because it is slow to import and a loaded model does not need it
 
     out = Path(out)
-    model.check_images(dataset.images.shape[1:])
+    torch.manual_seed(config.seed)
+    task = model.task()
+    task.check_images(dataset.images.shape[1:])
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.images.shape[1:]}
-    record = {"model": asdict(model), "training": asdict(config), "data": data}  # type: ignore[call-overload]
+    record = {"model": asdict(model), "training": asdict(config), "data": data}
     record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
     if found is not None and found[2] != record:
@@ -139,8 +130,6 @@ def train(
     if config.batch_size % processes:
         raise ValueError(f"batch_size is {config.batch_size}; it must be a multiple of the {processes} processes")
 
-    torch.manual_seed(config.seed)
-    task = model.task()
     optimisers = {}
     for name, part in task.parts.items():
         optimiser = torch.optim.AdamW(part.parameters(), weight_decay=config.weight_decay, fused=True)
@@ -160,7 +149,9 @@ def train(
     if accelerator.is_main_process:
         if found is None:
             checkpoint.write_json(out / "config.json", record)
-        checkpoint.truncate_lines(out / "log.jsonl", start)
+        # A killed run may have logged steps beyond its checkpoint.
+        lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True) if start else []
+        checkpoint.write_atomically(out / "log.jsonl", b"".join(lines[:start]))
 
     images = dataset.images.to(accelerator.device)
     local = config.batch_size // processes
@@ -193,7 +184,8 @@ def train(
                     for row in log
                 ]
                 bar.set_postfix({key: f"{value:.4f}" for key, value in log[-1].items() if key.startswith("loss")})
-                checkpoint.append_lines(out / "log.jsonl", map(json.dumps, log))
+                with open(out / "log.jsonl", "a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in log)
                 state = {f"weights.{name}": value for name, value in weights.items()}
                 state |= {f"average.{name}": value for name, value in averages.items()}
                 for name, optimiser in optimisers.items():
@@ -208,8 +200,7 @@ def train(
 
 def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
     """Indices (batch_size,) of the images of a step: every image once an epoch, in an order of the epoch's own."""
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    return torch.stack([_order(seed, p // n, n)[p % n] for p in positions])
+    return torch.stack([_order(seed, i // n, n)[i % n] for i in range(step * batch_size, (step + 1) * batch_size)])
 
 
 @lru_cache(maxsize=2)
@@ -238,8 +229,7 @@ def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: st
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The first setting in which two records differ."""
     for key, value in new.items():
-        if isinstance(value, dict) and isinstance(old.get(key), dict) and old[key] != value:
-            return _difference(old[key], value)
         if old.get(key) != value:
-            return f"{key} is {old.get(key)} there and {value} here"
+            nested = isinstance(value, dict) and isinstance(old.get(key), dict)
+            return _difference(old[key], value) if nested else f"{key} is {old.get(key)} there and {value} here"
     return "it has settings that are gone"

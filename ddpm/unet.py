@@ -21,7 +21,7 @@ class UNetConfig:
         channels: channels of the image, in and out.
         base_channels: width of the first level, a multiple of 4; every other width is a multiple of it.
         channel_multipliers: width of each level over `base_channels`; each level but the last halves the image.
-        blocks_per_level: residual blocks a level on the way down; the way up has one more.
+        blocks_per_level: residual blocks a level on the way down; one more on the way up.
         attention_levels: levels (0 is the finest) with self-attention after every residual block.
         head_channels: channels of one attention head.
         dropout: probability of zeroing a feature in front of a block's second convolution.
@@ -44,7 +44,7 @@ class UNetConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.base_channels % 4:
             raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
-        if levels == 0 or min(self.channel_multipliers) < 1:
+        if not levels or min(self.channel_multipliers) < 1:
             raise ValueError(f"channel_multipliers is {self.channel_multipliers}; it must hold integers from 1 up")
         if not set(self.attention_levels) <= set(range(levels)):
             raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels - 1}")
@@ -198,10 +198,8 @@ class UNet(nn.Module):
         self.config = config = config or UNetConfig()
         widths, blocks = config.widths, config.blocks_per_level
         last = len(widths) - 1
-
         self.conv_in = nn.Conv2d(config.channels, widths[0], 3, padding=1)
         self.time = TimeEmbedding(config.base_channels)
-
         skips = [widths[0]]  # channels of every feature map the way up will concatenate
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):

@@ -85,7 +85,7 @@ def test_an_optimiser_goes_on_as_if_nothing_had_happened():
 
     one, w = optimiser_and_weight()
     step(one, w)
-    stored = checkpoint.flatten_optimiser("o", one)
+    stored = {label: value.clone() for label, value in checkpoint.flatten_optimiser("o", one).items()}
     two, v = optimiser_and_weight()
     v.data.copy_(w)
     checkpoint.restore_optimiser("o", two, stored)

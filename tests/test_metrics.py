@@ -46,8 +46,8 @@ def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
     near, far = metrics.frechet_distance(real), metrics.frechet_distance(noisy, weights="last")
     assert near.value < 1.5 * near.floor < far.value
     text = str(far)
-    for fact in (metrics.FEATURES_SHA256[:8], "300 generated", "10,000 real test", "last weights", "floor, 300 real train"):
-        assert fact in text
+    facts = (metrics.FEATURES_SHA256[:8], "300 generated", "10,000 real test", "last weights", "floor, 300 real train")
+    assert all(fact in text for fact in facts)
 
 
 def test_too_few_or_wrong_images_are_refused():

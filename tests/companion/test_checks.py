@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from ddpm.companion import checks
+from ddpm.companion.provenance import Parameters
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(checks, "MEASURED", {})
+    yield
+    checks.enforce(True)
+
+
+def test_the_printed_line_does_not_depend_on_the_measurement(capsys):
+    for measured in (0.97, 1.02):
+        checks.check("ratio", measured, 1, 0.05)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second == "ratio: 1 within 0.05: holds"
+    assert checks.MEASURED["ratio"].measured == 1.02
+
+
+@pytest.mark.parametrize(
+    ("measured", "claim"),
+    [
+        (1.06, {"reference": 1, "tolerance": 0.05}),
+        (float("nan"), {"reference": 1, "tolerance": 0.05}),
+        (0.4, {"at_least": 0.5}),
+        (0.6, {"at_most": 0.5}),
+        (float("nan"), {"at_most": 0.5}),
+    ],
+)
+def test_a_number_outside_raises_and_is_not_recorded(measured, claim):
+    with pytest.raises(AssertionError, match="x: measured"):
+        checks.check("x", measured, **claim)
+    assert checks.MEASURED == {}
+
+
+def test_a_check_without_a_claim_is_refused():
+    for claim in ({}, {"reference": 1}, {"tolerance": 1}):
+        with pytest.raises(ValueError, match="needs a reference"):
+            checks.check("x", 1, **claim)
+
+
+def test_exact_things_are_exact():
+    checks.check_exact("calls", [1, 2], [1, 2])
+    with pytest.raises(AssertionError, match="claimed exactly 3"):
+        checks.check_exact("count", 2, 3)
+
+
+def test_the_smoke_tier_checks_nothing_and_says_so(capsys):
+    Parameters("smoke", "cpu", 0)
+    checks.check("x", 9, 1, 0.1)
+    assert "not checked in this tier" in capsys.readouterr().out
+    Parameters("cpu", "cpu", 0)
+    with pytest.raises(AssertionError):
+        checks.check("x", 9, 1, 0.1)
+
+
+def test_a_record_is_read_back_from_a_notebook(monkeypatch):
+    shown = []
+    monkeypatch.setattr(checks, "display", lambda data, raw: shown.append(data))
+    checks.check("x", 1.5, at_least=1, unit="dB")
+    checks.record()
+    output = {"output_type": "display_data", "data": json.loads(json.dumps(shown[0]))}
+    notebook = {"cells": [{"outputs": []}, {"outputs": [output]}]}
+    assert checks.read_record(notebook) == checks.MEASURED
+    assert "| x | 1.5 dB | at least 1 dB |" in shown[0]["text/markdown"]
+    assert checks.read_record({"cells": []}) == {}
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (1.23456, "1.235"), (1234.5, "1,234"), (1e-9, "1.00e-9")])
+def test_numbers_read_well(value, text):
+    assert checks.format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [(("big", "auto", 0), "preset is 'big'"), (("cpu", "auto", -1), "seed is -1")]
+)
+def test_illegal_parameters_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        Parameters(*values)

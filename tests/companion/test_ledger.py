@@ -1,0 +1,76 @@
+import re
+import shutil
+
+import nbformat
+import pytest
+import yaml
+
+from ddpm.companion.claims import ROOT, Claim, load_claims
+from ddpm.companion.ledger import evidence_problems, ledger
+
+NOTEBOOK = "03_round_trip.ipynb"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for folder in ("book", "notebooks", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_every_claim_has_evidence_that_ran_and_the_page_is_up_to_date():
+    for claim in load_claims().values():
+        assert evidence_problems(claim) == []
+    assert (ROOT / "book" / "ledger.md").read_text() == ledger()
+
+
+def test_every_source_is_in_the_bibliography():
+    keys = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text())
+    for claim in load_claims().values():
+        assert set(claim.source) <= set(keys)
+        assert claim.source
+
+
+def edit(root, change):
+    path = root / "notebooks" / NOTEBOOK
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook["cells"]:
+        change(cell)
+    nbformat.write(notebook, path)
+
+
+def test_removing_the_assertion_or_the_run_is_noticed(copy):
+    claims = load_claims(copy / "book" / "claims.yml")
+
+    def drop_check(cell):
+        if "C37-trace" in cell["metadata"].get("tags", []):
+            cell["source"] = "print('trust me')"
+
+    edit(copy, drop_check)
+    assert evidence_problems(claims["C37"], copy) == [f"C37: {NOTEBOOK}#C37-trace checks nothing"]
+
+    def unrun(cell):
+        if "C38-ratio" in cell["metadata"].get("tags", []):
+            cell["execution_count"] = None
+
+    edit(copy, unrun)
+    assert f"C38: {NOTEBOOK}#C38-ratio is no cell that ran" in evidence_problems(claims["C38"], copy)
+
+    def unrecorded(cell):
+        cell["outputs"] = []
+
+    edit(copy, lambda cell: unrecorded(cell) if cell["cell_type"] == "code" else None)
+    assert any("was not recorded" in problem for problem in evidence_problems(claims["C36"], copy))
+
+
+def test_evidence_that_does_not_exist_is_noticed():
+    claim = Claim("C1", 1, "c", "holds", "t", [], ["tests/test_none.py::test_x", f"{NOTEBOOK}#nothing"], ["unmeasured"])
+    assert len(evidence_problems(claim)) == 3
+
+
+def test_an_illegal_claim_is_refused():
+    entry = yaml.safe_load((ROOT / "book" / "claims.yml").read_text())[0]
+    with pytest.raises(ValueError, match="verdict of C36 is 'maybe'"):
+        Claim(**{**entry, "verdict": "maybe"})
+    with pytest.raises(ValueError, match="C36 has no evidence"):
+        Claim(**{**entry, "evidence": []})
