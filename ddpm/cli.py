@@ -154,9 +154,15 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
-        print(f"ddpm: {str(error).splitlines()[0]}", file=sys.stderr)
-        raise SystemExit(2 if not isinstance(error, OSError) or isinstance(error, FileNotFoundError) else 1) from None
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        _stop(error, 2)
+    except (OSError, FloatingPointError) as error:
+        _stop(error, 1)
+
+
+def _stop(error: Exception, code: int) -> None:
+    print(f"ddpm: {str(error).splitlines()[0]}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,7 @@ class Clipped:
         self.denoise = denoise
         self.schedule = denoise.schedule
         self.low, self.high = low, high
+        self.image_shape, self.device = getattr(denoise, "image_shape", None), getattr(denoise, "device", "cpu")
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)

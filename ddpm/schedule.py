@@ -80,7 +80,9 @@ class NoiseSchedule:
     def noise(self, t: float | Tensor) -> float | Tensor:
         """sqrt(1 - alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
         log = self.log_alpha_bar(t)
-        return _per_image((-torch.expm1(log)).sqrt(), t) if isinstance(log, Tensor) else math.sqrt(-math.expm1(log))
+        return (
+            _per_image((0 - torch.expm1(log)).sqrt(), t) if isinstance(log, Tensor) else math.sqrt(0 - math.expm1(log))
+        )
 
     def posterior_std(self, t: float, s: float) -> float:
         """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""

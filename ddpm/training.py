@@ -155,9 +155,10 @@ def train(
 
     images = dataset.images.to(accelerator.device)
     local = config.batch_size // processes
-    bar = tqdm(total=config.steps, initial=start, unit="step", disable=not (progress and accelerator.is_main_process))
+    quiet = not (progress and accelerator.is_main_process)
+    bar = tqdm(range(start, config.steps), total=config.steps, initial=start, unit="step", disable=quiet)
     log: list[dict[str, Any]] = []
-    for step in range(start, config.steps):
+    for step in bar:
         torch.manual_seed(mix(3, config.seed, step, rank))  # dropout's
         rows = image_rows(config.seed, step, config.batch_size, len(dataset))[rank * local : (rank + 1) * local]
         batch = normalise(images[rows.to(images.device)])
@@ -176,7 +177,6 @@ def train(
             line |= {f"loss_{name}": loss.detach(), f"gradient_{name}": norm.detach()}
         torch._foreach_lerp_(list(averages.values()), list(weights.values()), 1 - config.average_decay(step))
         log.append(line)
-        bar.update()
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             if accelerator.is_main_process:
                 log = [
@@ -194,7 +194,6 @@ def train(
                 sha256 = checkpoint.save_tensors(out / "model.safetensors", averages)
                 checkpoint.write_json(out / "config.json", record | {"step": step + 1, "sha256": sha256})
             log = []
-    bar.close()
     accelerator.wait_for_everyone()
 
 

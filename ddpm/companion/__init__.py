@@ -1,12 +1,12 @@
 """What only the notebooks need: checked numbers, figures, claims, provenance and the chapter runner."""
 
-from ddpm.companion.checks import check, check_exact, record
+from ddpm.companion.checks import check, check_exact, grade, record
 from ddpm.companion.claims import claims_table, verdict
 from ddpm.companion.figures import image_rows, use_style
 from ddpm.companion.provenance import Parameters, provenance
 from ddpm.companion.results import results_table
 
 __all__ = [
-    "Parameters", "check", "check_exact", "claims_table", "image_rows", "provenance", "record", "results_table",
+    "Parameters", "check", "check_exact", "claims_table", "grade", "image_rows", "provenance", "record", "results_table",
     "use_style", "verdict",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ outside its tolerance. What was measured is kept beside it, for the verdicts and
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,6 +76,15 @@ def check_exact(name: str, measured: Any, expected: Any) -> None:
     if isinstance(measured, int | float) and not isinstance(measured, bool):
         MEASURED[name] = Measurement(name, float(measured), f"exactly {measured}")
     print(f"{name}: exactly {measured}")
+
+
+def grade(name: str, answer: float, right: float, hints: Mapping[float, str]) -> None:
+    """Tell a student at once whether an answer is right, and what a known wrong one has overlooked."""
+    for wrong, hint in hints.items():
+        if math.isclose(answer, wrong, rel_tol=1e-3):
+            print(f"{name}: not yet. {hint}")
+            return
+    print(f"{name}: {'right' if math.isclose(answer, right, rel_tol=1e-3) else 'not yet, and none of the usual slips'}")
 
 
 def record() -> None:

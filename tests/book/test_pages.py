@@ -1,0 +1,29 @@
+"""The built pages, where `make book` or `make test` has built them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_page_of_the_contents_exists():
+    files = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
+    for name in files:
+        assert [path for path in ROOT.glob(f"{name}.*") if path.suffix in (".md", ".ipynb")], name
+    chapters = {str(path.relative_to(ROOT).with_suffix("")) for path in ROOT.glob("notebooks/*.ipynb")}
+    assert chapters <= set(files)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("book/*.md")), ids=lambda path: path.stem)
+def test_local_links_and_images_exist(page):
+    for target in re.findall(r"\]\(([^)#\s]+)\)|```\{figure\} (\S+)", page.read_text()):
+        path = target[0] or target[1]
+        assert (page.parent / path).exists(), path
+
+
+def test_the_readme_shows_what_exists():
+    readme = (ROOT / "README.md").read_text()
+    for path in re.findall(r"\]\(([^)#\s]+)\)", readme):
+        assert (ROOT / path).exists(), path
