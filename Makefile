@@ -3,7 +3,6 @@ PYTHON ?= python3
 PRESET ?= cpu
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
@@ -20,29 +19,29 @@ help: ## show this list
 	touch $@
 
 run: .venv/installed ## execute every chapter (PRESET=cpu, gpu or smoke), then build the book from the executed chapters
-	ddpm chapters --preset $(PRESET)
-	python -m ddpm.companion.book _build/chapters/$(PRESET)
+	$(BIN)/ddpm chapters --preset $(PRESET)
+	$(BIN)/python -m ddpm.companion.book _build/chapters/$(PRESET)
 
 test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
-	ruff check .
-	ruff format --check .
-	mypy
-	pytest --nbval -m "not slow" -q
-	python -m ddpm.companion.ledger --check
-	jupyter-book build . -n -W --keep-going --quiet
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --nbval -m "not slow" -q
+	$(BIN)/python -m ddpm.companion.ledger --check
+	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
 test-all: test ## the slow tests, too
-	pytest -m slow -q
+	$(BIN)/pytest -m slow -q
 
 book: .venv/installed ## build the book from the committed outputs, under a minute
-	jupyter-book build . -n -W --keep-going --quiet
+	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 	@echo "the book: _build/html/index.html"
 
 lab: .venv/installed ## open the chapters in JupyterLab
-	jupyter lab notebooks
+	$(BIN)/jupyter-lab notebooks
 
 lock: .venv/installed ## compile requirements.txt from pyproject.toml again
-	uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 -o requirements.txt --quiet
+	$(BIN)/uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 -o requirements.txt --quiet
 
 clean: ## remove what was built and installed here
 	rm -rf _build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

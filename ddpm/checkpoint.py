@@ -1,65 +1,20 @@
-"""Files that are whole or not there: safetensors beside a small JSON manifest that holds their hash.
+"""A training's state on disk: safetensors beside a JSON manifest with their hash, which is written last.
 
-Both are written under another name, flushed to the disk and renamed into place, the manifest last: a kill at any
-moment leaves the previous checkpoint as it was.
+A kill at any moment leaves the previous checkpoint as it was.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm.files import load_tensors, save_tensors, write_json
+
 KEEP = 2
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when all of it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Save tensors as safetensors, atomically; returns the file's SHA-256."""
-    content = tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_atomically(path, content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def load_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Tensors of a safetensors file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is truncated or not safetensors, or its SHA-256 is not the one given.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weights file {path}")
-    content = path.read_bytes()
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{path} is damaged or was replaced: its SHA-256 is not the one recorded when it was written")
-    try:
-        return tensors_from_bytes(content)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error})") from error
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -81,7 +36,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
     problem: Exception | None = None
     for path in manifests:
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(path.read_text(encoding="utf-8"))
             return (
                 manifest["step"],
                 load_tensors(path.with_suffix(".safetensors"), manifest["sha256"]),

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 app = typer.Typer(
@@ -52,7 +53,6 @@ def train(
 ) -> None:
     """Train a diffusion model, or go on where the run in --out stopped."""
     from ddpm import pretrained
-    from ddpm.checkpoint import load_tensors
     from ddpm.data import load
     from ddpm.diffusion import DiffusionConfig
     from ddpm.training import TrainingConfig
@@ -66,7 +66,7 @@ def train(
         checkpoint_every=checkpoint_every, precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
     dataset = load(data, "train", data_folder)
-    weights = load_tensors(pretrained.model_folder(init) / "model.safetensors") if init is not None else None
+    weights = pretrained.model_folder(init) / "model.safetensors" if init is not None else None
     run(model, dataset, config, out, init=weights)
     typer.echo(f"done: {out / 'model.safetensors'}")
 
@@ -90,7 +90,7 @@ def sample(
     from torchvision.utils import save_image
 
     import ddpm
-    from ddpm.checkpoint import write_atomically
+    from ddpm.files import write_atomically
 
     if out.suffix.lower() != ".png":
         raise ValueError(f"out is {str(out)!r}; its name must end in .png")
@@ -121,7 +121,7 @@ def evaluate(
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
     denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
     images = ddpm.sample(denoise, n, sampler, steps, seed, spacing=spacing, **_options(sampler, eta))  # type: ignore[arg-type]
-    typer.echo(f"{sampler}, {steps} steps, {spacing} grid, seed {seed}: {frechet_distance(images)}")
+    typer.echo(f"{sampler}, {steps} steps, {spacing} grid, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
 @app.command()
@@ -153,7 +153,11 @@ def _options(sampler: str, eta: float) -> dict[str, float]:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        _stop(error, 2)
+    except click.Abort:
+        sys.exit(1)
     except (ValueError, TypeError, FileNotFoundError) as error:
         _stop(error, 2)
     except (OSError, FloatingPointError) as error:
@@ -161,8 +165,9 @@ def main() -> None:
 
 
 def _stop(error: Exception, code: int) -> None:
-    print(f"ddpm: {str(error).splitlines()[0]}", file=sys.stderr)
-    raise SystemExit(code)
+    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    print("ddpm: " + (text or type(error).__name__).splitlines()[0], file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

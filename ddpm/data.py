@@ -6,6 +6,7 @@ Images are held as uint8 (n, channels, 32, 32) and become float32 in [-1, 1] thr
 import gzip
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -88,13 +89,13 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
     else:
         place = _full_set_folder(folder)
         source = str(place)
-        pixels = _read_idx(place, f"{_IDX_PREFIX[split]}-images-idx3-ubyte").reshape(-1, 28, 28)
+        pixels = _read_idx(place, f"{_IDX_PREFIX[split]}-images-idx3-ubyte")
         labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")
     if hashlib.sha256(pixels.tobytes()).hexdigest() != _SHA256[name, split]:
         raise ValueError(f"the {split} images in {source} are not those of {name}: their SHA-256 differs")
     if not quiet:
         tqdm.write(f"{name} {split}: {len(pixels):,} images, {source}")
-    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)))
+    padded = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
     return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
 
 
@@ -120,9 +121,12 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     """The bytes of an IDX file (a big-endian header of 4 bytes and 4 a dimension, then the values)."""
     for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
         if path.is_file():
-            with opener(path, "rb") as file:
-                content = file.read()
-            return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
+            try:
+                with opener(path, "rb") as file:
+                    content = file.read()
+                return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
+            except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
     raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")
 
 

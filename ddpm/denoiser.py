@@ -6,7 +6,7 @@ The algebra between the three things a network may be trained to say stands here
 """
 
 from contextlib import nullcontext
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,6 @@ class NetworkDenoiser:
         """Where the network's weights are."""
         return next(self.network.parameters()).device
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         weight = next(self.network.parameters())
         times = (
@@ -96,13 +95,16 @@ class NetworkDenoiser:
             raise ValueError(f"t is {t}; a network denoises at times above 0 and up to {self.schedule.T}")
         fast = self.precision == "auto" and has_fast_bfloat16(x.device)
         with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
-            output = self.network(x.to(weight.dtype), times - 1).to(x.dtype)
+            output = self.network(x.to(weight.dtype), (times - 1).clamp(min=0)).to(x.dtype)
         signal, noise = self.schedule.coefficients(t, x)
         return prediction_of(self.target, output, x, signal, noise)
 
 
 class Clipped:
-    """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it."""
+    """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it.
+
+    What else the denoiser has, such as `image_shape` and `device`, is passed on.
+    """
 
     def __init__(self, denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
         if not low < high:
@@ -110,7 +112,9 @@ class Clipped:
         self.denoise = denoise
         self.schedule = denoise.schedule
         self.low, self.high = low, high
-        self.image_shape, self.device = getattr(denoise, "image_shape", None), getattr(denoise, "device", "cpu")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["denoise"], name)
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
@@ -123,5 +127,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False

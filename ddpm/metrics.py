@@ -10,10 +10,11 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ddpm import data
-from ddpm.checkpoint import load_tensors
+from ddpm.files import load_tensors
 
 FEATURES = 64
-# The network is frozen: other weights would be another metric.
+# The network and its moments are frozen: others would be another metric.
+MOMENTS_SHA256 = "4716e6ce9641023913c96d34286552149e6072fd0b0ea127b2343b04c4cba420"
 FEATURES_SHA256 = "4fed2b4c34d01f32ebd2431f4834af6ed3be64fc08ff9bfe01de7a4f8c352733"
 
 
@@ -97,35 +98,37 @@ class Distance:
         )
 
 
-def frechet_distance(images: Tensor, *, split: data.Split = "test", weights: str = "EMA") -> Distance:
+def frechet_distance(images: Tensor, *, weights: str) -> Distance:
     """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST in the frozen features.
 
     Computed by torchmetrics.
 
     Args:
-        images: (n, 1, 32, 32) in about [-1, 1], n of at least 65; clipped to [-1, 1], as a saved image would be.
-        split: the real images: all 10,000 of "test", or all 60,000 of "train", through their frozen moments.
-        weights: which weights made the images, for the record.
+        images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 60,000; clipped to [-1, 1], as a saved image would be.
+            Compared with all 10,000 test images, through their frozen moments.
+        weights: which weights made the images ("EMA", "last", "none"), for the record.
     """
-    if len(images) <= FEATURES:
-        raise ValueError(f"images are {len(images)}; a Frechet distance over {FEATURES} features needs more than that")
     n = len(images)
+    if not FEATURES < n <= 60_000:
+        raise ValueError(
+            f"images are {n}; legal are {FEATURES + 1} to 60,000: more than features, no more than real ones"
+        )
     name = "fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist"
     train = data.load(name, "train", quiet=True).images
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    floor = _distance(features(data.normalise(train[chosen])), split)
-    real = int(_moments()[f"{split}.n"])
-    return Distance(_distance(features(images.clamp(-1, 1)), split), n, real, split, weights, floor)
+    floor = _distance(features(data.normalise(train[chosen])))
+    real = int(_moments()["test.n"])
+    return Distance(_distance(features(images.clamp(-1, 1))), n, real, "test", weights, floor)
 
 
 @cache
 def _moments() -> dict[str, Tensor]:
-    return load_tensors(data.ASSETS / "moments.safetensors")
+    return load_tensors(data.ASSETS / "moments.safetensors", MOMENTS_SHA256)
 
 
-def _distance(generated: Tensor, split: str) -> float:
+def _distance(generated: Tensor) -> float:
     metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False).set_dtype(torch.float64)
-    n, mean, covariance = (_moments()[f"{split}.{name}"] for name in ("n", "mean", "covariance"))
+    n, mean, covariance = (_moments()[f"test.{name}"] for name in ("n", "mean", "covariance"))
     metric.real_features_num_samples = n
     metric.real_features_sum = n * mean
     metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)

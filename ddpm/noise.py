@@ -1,8 +1,8 @@
 """Seeds and noise that depend on a sample's number alone, not on batch, device or process."""
 
+import hashlib
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,8 +10,8 @@ Noise = Callable[[Tensor], Tensor]  # x -> standard normal like x
 
 
 def mix(*numbers: int) -> int:
-    """One 63-bit seed out of several non-negative numbers; sequences of one length never share it but by chance."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    """One 63-bit seed out of several numbers; two different sequences share it only by chance."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
 
 
 class PerSample:
@@ -50,7 +50,7 @@ class Draws:
 
     def stratified(self) -> Tensor:
         """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""
-        u = torch.rand(self.total, generator=self._generator)
+        u = torch.rand(self.total, generator=self._generator, dtype=torch.float64)  # float32 can round up to 1
         return ((torch.arange(self.total) + u) / self.total)[self.rows]
 
     def normal(self, *shape: int) -> Tensor:

@@ -40,7 +40,12 @@ class GaussianMixture:
         if not (self.weights > 0).all():
             raise ValueError(f"weights are {self.weights.tolist()}; all must be above 0")
         self.weights = self.weights / self.weights.sum()
-        self.stds = torch.as_tensor(stds, dtype=torch.float64).expand(len(self.weights))
+        self.stds = torch.as_tensor(stds, dtype=torch.float64)
+        if self.stds.numel() not in (1, len(self.weights)):
+            raise ValueError(
+                f"stds are {self.stds.numel()}; legal is one, or one for each of {len(self.weights)} components"
+            )
+        self.stds = self.stds.expand(len(self.weights))
         if not (self.stds >= 0).all():
             raise ValueError(f"stds are {self.stds.tolist()}; none may be negative")
         self.schedule = schedule

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from ddpm.checkpoint import load_tensors
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
+from ddpm.files import load_tensors
 
 MODELS = ASSETS / "models"
 
@@ -32,7 +32,7 @@ def load(
     """
     folder = model_folder(name_or_path)
     try:
-        record = json.loads((folder / "config.json").read_text())
+        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = DiffusionConfig.from_dict(record["model"])
         sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
     except FileNotFoundError as error:
@@ -41,7 +41,10 @@ def load(
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
     weights = load_tensors(folder / "model.safetensors", sha256)
     denoise = config.denoiser(precision, shape)
-    denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
+    try:
+        denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: config.json and model.safetensors do not fit each other") from error
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     denoise.network.to(device).requires_grad_(False)
@@ -60,4 +63,4 @@ def model_folder(name_or_path: str | Path) -> Path:
 
 def card(name_or_path: str | Path) -> str:
     """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth."""
-    return (model_folder(name_or_path) / "card.md").read_text()
+    return (model_folder(name_or_path) / "card.md").read_text(encoding="utf-8")

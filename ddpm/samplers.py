@@ -91,8 +91,11 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 
 def final(steps: Iterator[Step]) -> Tensor:
     """Run a sampler to its end and return its last x."""
+    x = None
     for step in steps:
         x = step.x
+    if x is None:
+        raise ValueError("the sampler has no steps left; make a new one")
     return x
 
 
@@ -108,6 +111,7 @@ def nearest_sampler(name: str) -> Callable[..., Iterator[Step]]:
     return SAMPLERS[name]
 
 
+@torch.no_grad()
 def sample(
     denoise: Denoiser,
     n: int,

@@ -60,6 +60,10 @@ class NoiseSchedule:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
             table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
             return table[below] + (t - below) * (table[below + 1] - table[below])
+        if (
+            t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T)
+        ):  # a GPU would have to wait
+            raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; legal times are 0 to {self.T}")
         logs = self._log_alpha_bar.to(t.device)
         index = t.long().clamp(0, self.T - 1)
         return torch.lerp(logs[index], logs[index + 1], t.double() - index)
@@ -97,11 +101,10 @@ class NoiseSchedule:
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """(signal(t), noise(t)); for times (batch,) in x's dtype, with the axes to multiply x (batch, ...)."""
-        signal, noise = self.signal(t), self.noise(t)
-        if isinstance(signal, Tensor) and isinstance(noise, Tensor):
-            axes = [-1, *[1] * (x.ndim - 1)]
-            return signal.reshape(axes).to(x.dtype), noise.reshape(axes).to(x.dtype)
-        return signal, noise
+        if not isinstance(t, Tensor):
+            return self.signal(t), self.noise(t)
+        log = self.log_alpha_bar(t).reshape(-1, *[1] * (x.ndim - 1))
+        return (log / 2).exp().to(x.dtype), (0 - torch.expm1(log)).sqrt().to(x.dtype)
 
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
         """A strictly decreasing grid of n + 1 times for n moves, ending in 0.

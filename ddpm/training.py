@@ -3,6 +3,7 @@
 Every draw is a function of (seed, step, row of the global batch): resumed or spread, a run sees the same numbers.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ddpm import checkpoint
+from ddpm import checkpoint, files
 from ddpm.data import Dataset, normalise
 from ddpm.denoiser import has_fast_bfloat16
 from ddpm.noise import Draws, mix
@@ -92,7 +93,7 @@ def train(
     config: TrainingConfig,
     out: str | Path,
     *,
-    init: Mapping[str, Tensor] | None = None,
+    init: str | Path | None = None,
     progress: bool = True,
 ) -> None:
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
@@ -102,7 +103,7 @@ def train(
         dataset: on what; its uint8 images are held on the device.
         config: how.
         out: the run's folder: model.safetensors (averaged weights), config.json, log.jsonl, checkpoints/.
-        init: weights to start from, named as in model.safetensors, instead of random ones.
+        init: a file like model.safetensors with the weights to start from, instead of random ones.
         progress: show a bar with an estimate of the time left.
 
     Raises:
@@ -116,16 +117,20 @@ def train(
     task = model.task()
     task.check_images(dataset.images.shape[1:])
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.images.shape[1:]}
-    record = {"model": asdict(model), "training": asdict(config), "data": data}
+    start_weights = files.load_tensors(Path(init)) if init is not None else None
+    record: dict[str, Any] = {"model": asdict(model), "training": asdict(config), "data": data}
+    if init is not None:
+        record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
     if found is not None and found[2] != record:
         raise ValueError(
             f"{out} holds another run ({_difference(found[2], record)}); name a new folder or the same options"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    fast = config.precision == "auto" and has_fast_bfloat16(device)
-    accelerator = Accelerator(mixed_precision="bf16" if fast else "no")
+    if found is None and (out / "model.safetensors").exists():
+        raise ValueError(f"{out} holds a trained model and no checkpoint to go on from; name a new folder")
+    accelerator = Accelerator(mixed_precision="no")  # autocast below, as in `NetworkDenoiser`
+    fast = config.precision == "auto" and has_fast_bfloat16(accelerator.device)
     processes, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % processes:
         raise ValueError(f"batch_size is {config.batch_size}; it must be a multiple of the {processes} processes")
@@ -136,7 +141,7 @@ def train(
         task.parts[name], optimisers[name] = accelerator.prepare(part, optimiser)
     weights = _weights(task)
     averages = {name: torch.empty_like(value) for name, value in weights.items()}
-    _copy(init or weights, weights)
+    _copy(weights if start_weights is None else start_weights, weights)
     _copy(weights, averages)
     start = 0
     if found is not None:
@@ -146,12 +151,19 @@ def train(
         for name, optimiser in optimisers.items():
             checkpoint.restore_optimiser(f"optimiser-{name}", optimiser.optimizer, tensors)
         tqdm.write(f"resumed from step {start} of {config.steps} in {out}")
+    floating = [name for name, value in weights.items() if value.is_floating_point()]
+
+    def publish(step: int) -> None:
+        """Write model.safetensors and config.json with its hash."""
+        sha256 = files.save_tensors(out / "model.safetensors", averages)
+        files.write_json(out / "config.json", record | {"step": step, "sha256": sha256})
+
     if accelerator.is_main_process:
-        if found is None:
-            checkpoint.write_json(out / "config.json", record)
+        if found is not None:
+            publish(start)  # a kill may have come between the checkpoint and this
         # A killed run may have logged steps beyond its checkpoint.
-        lines = (out / "log.jsonl").read_bytes().splitlines(keepends=True) if start else []
-        checkpoint.write_atomically(out / "log.jsonl", b"".join(lines[:start]))
+        logged = (out / "log.jsonl").read_bytes().splitlines(keepends=True) if start else []
+        files.write_atomically(out / "log.jsonl", b"".join(logged[:start]))
 
     images = dataset.images.to(accelerator.device)
     local = config.batch_size // processes
@@ -163,19 +175,25 @@ def train(
         rows = image_rows(config.seed, step, config.batch_size, len(dataset))[rank * local : (rank + 1) * local]
         batch = normalise(images[rows.to(images.device)])
         line: dict[str, Any] = {"step": step + 1, "rate": config.rate(step)}
-        for name, loss in task.losses(batch, Draws(config.seed, step, config.batch_size, rank * local, local)):
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss of {name} is {loss.item()} at step {step + 1}; the last checkpoint stands"
-                )
+        losses = task.losses(batch, Draws(config.seed, step, config.batch_size, rank * local, local))
+        while (item := _next(losses, accelerator.device, fast)) is not None:
+            name, loss = item
+            for optimiser in optimisers.values():
+                optimiser.zero_grad()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(task.parts[name].parameters(), config.clip)
+            if not torch.isfinite(loss) or not torch.isfinite(norm):
+                raise FloatingPointError(
+                    f"{name} has loss {loss.item()} and gradient {float(norm)} at step {step + 1}; "
+                    "the weights are not touched, the last checkpoint stands"
+                )
             for group in optimisers[name].param_groups:
                 group["lr"] = config.rate(step)
             optimisers[name].step()
-            optimisers[name].zero_grad()
-            line |= {f"loss_{name}": loss.detach(), f"gradient_{name}": norm.detach()}
-        torch._foreach_lerp_(list(averages.values()), list(weights.values()), 1 - config.average_decay(step))
+            line |= {f"loss_{name}": accelerator.reduce(loss.detach(), "mean"), f"gradient_{name}": norm.detach()}
+        torch._foreach_lerp_(
+            [averages[name] for name in floating], [weights[name] for name in floating], 1 - config.average_decay(step)
+        )
         log.append(line)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
             if accelerator.is_main_process:
@@ -191,10 +209,14 @@ def train(
                 for name, optimiser in optimisers.items():
                     state |= checkpoint.flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)
                 checkpoint.save_checkpoint(out / "checkpoints", step + 1, state, record)
-                sha256 = checkpoint.save_tensors(out / "model.safetensors", averages)
-                checkpoint.write_json(out / "config.json", record | {"step": step + 1, "sha256": sha256})
+                publish(step + 1)
             log = []
     accelerator.wait_for_everyone()
+
+
+def _next(losses: Iterator[tuple[str, Tensor]], device: torch.device, fast: bool) -> tuple[str, Tensor] | None:
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+        return next(losses, None)
 
 
 def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:

@@ -145,7 +145,7 @@ class SelfAttention(nn.Module):
             rearrange(project(tokens), "b n (heads d) -> b heads n d", heads=self.heads)
             for project in (self.query, self.key, self.value)
         )
-        if torch.is_grad_enabled() and x.device.type == "cpu":
+        if q.requires_grad and x.device.type == "cpu":
             # The backward of the fused kernel is ten times slower than the plain formula's in bfloat16 on a CPU.
             attended = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
         else:
@@ -222,10 +222,10 @@ class UNet(nn.Module):
 
         self.norm_out = GroupNorm(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.channels, 3, padding=1)
-        self._start_as_identity()
+        self._silence_branches()
 
-    def _start_as_identity(self) -> None:
-        """Zero what each residual branch and the whole network end in, as Ho et al.'s code does."""
+    def _silence_branches(self) -> None:
+        """Zero the weights that each residual branch and the whole network end in, as Ho et al.'s code does."""
         for module in self.modules():
             if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.conv2.weight)

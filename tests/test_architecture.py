@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"noise", "schedule", "unet", "checkpoint"},
-    {"denoiser", "data"},
+    {"noise", "schedule", "unet", "files"},
+    {"denoiser", "data", "checkpoint"},
     {"oracles", "samplers", "interop"},
     {"round_trip"},
     {"diffusion", "metrics"},
@@ -15,7 +15,7 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-STAND_ALONE = {"unet", "noise", "schedule", "checkpoint"}
+STAND_ALONE = {"unet", "noise", "schedule", "files"}
 
 
 def imports(path):

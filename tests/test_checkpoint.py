@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from ddpm import checkpoint
+from ddpm import checkpoint, files
 
 
 def save(folder, step):
@@ -53,23 +53,23 @@ def test_a_broken_manifest_is_passed_over(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "value.json"
-    checkpoint.write_json(path, 1)
+    files.write_json(path, 1)
 
     def full_disk(descriptor):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full_disk)
+    monkeypatch.setattr(files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write_json(path, 2)
+        files.write_json(path, 2)
     assert json.loads(path.read_text()) == 1
 
 
 def test_foreign_weights_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"PK\x03\x04 something else entirely")
     with pytest.raises(ValueError, match="no whole safetensors file"):
-        checkpoint.load_tensors(tmp_path / "model.safetensors")
+        files.load_tensors(tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError, match="there is no weights file"):
-        checkpoint.load_tensors(tmp_path / "none.safetensors")
+        files.load_tensors(tmp_path / "none.safetensors")
 
 
 def test_an_optimiser_goes_on_as_if_nothing_had_happened():

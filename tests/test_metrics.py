@@ -32,18 +32,18 @@ def test_distance_is_the_closed_form_of_two_gaussians():
     covariance = torch.cov(generated.T)
     cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
     expected = (generated.mean(0) - real_mean).square().sum() + covariance.trace() + real_covariance.trace() - 2 * cross
-    assert metrics._distance(generated, "test") == pytest.approx(expected.item(), rel=1e-6)
+    assert metrics._distance(generated) == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
-    distance = metrics._distance(metrics.features(data.normalise(test_split.images)), "test")
+    distance = metrics._distance(metrics.features(data.normalise(test_split.images)))
     assert distance < 1  # 2,000 of the 10,000 images themselves
 
 
 def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
     real = data.normalise(test_split.images[:300])
     noisy = real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
-    near, far = metrics.frechet_distance(real), metrics.frechet_distance(noisy, weights="last")
+    near, far = metrics.frechet_distance(real, weights="none"), metrics.frechet_distance(noisy, weights="last")
     assert near.value < 1.5 * near.floor < far.value
     text = str(far)
     facts = (metrics.FEATURES_SHA256[:8], "300 generated", "10,000 real test", "last weights", "floor, 300 real train")
@@ -52,9 +52,9 @@ def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
 
 def test_too_few_or_wrong_images_are_refused():
     with pytest.raises(ValueError, match="images are 64"):
-        metrics.frechet_distance(torch.zeros(64, 1, 32, 32))
+        metrics.frechet_distance(torch.zeros(64, 1, 32, 32), weights="none")
     with pytest.raises(ValueError, match=r"\(100, 1, 28, 28\)"):
-        metrics.frechet_distance(torch.zeros(100, 1, 28, 28))
+        metrics.frechet_distance(torch.zeros(100, 1, 28, 28), weights="none")
     with pytest.raises(ValueError, match="uint8"):
         metrics.features(torch.zeros(100, 1, 32, 32, dtype=torch.uint8))
 

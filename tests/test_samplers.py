@@ -103,9 +103,7 @@ def test_every_state_is_yielded_and_the_last_move_is_not_random():
     steps = list(ancestral(denoise, torch.randn(2, 3), grid, noise=counted))
     assert [step.t for step in steps] == grid[1:]
     assert len(calls) == 4
-    assert torch.equal(steps[-1].x, steps[-1].prediction.x0.to(steps[-1].x)) or torch.allclose(
-        steps[-1].x, steps[-1].prediction.x0, atol=1e-5
-    )
+    assert torch.allclose(steps[-1].x, steps[-1].prediction.x0, atol=1e-5)
 
 
 def test_ddim_is_deterministic_and_asks_for_no_noise():
@@ -128,6 +126,13 @@ def test_inversion_undoes_ddim_at_first_order():
         errors.append((back - x0).abs().median())
     slopes = torch.stack(errors).log().diff() / torch.tensor(2.0).log()
     assert torch.allclose(slopes, torch.tensor(-1.0, dtype=slopes.dtype), atol=0.15)
+
+
+def test_an_exhausted_sampler_is_refused():
+    walk = ddim(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), [10, 0])
+    final(walk)
+    with pytest.raises(ValueError, match="no steps left"):
+        final(walk)
 
 
 def test_noise_of_a_sample_depends_on_its_number_alone():

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import checkpoint, data, metrics
+from ddpm import data, files, metrics
 from ddpm.metrics import FeatureNetwork
 
 EPOCHS, BATCH = 14, 128
@@ -59,7 +59,7 @@ def features() -> None:
     variance, axes = torch.linalg.eigh(torch.cov(real.T))
     network.get_buffer("mean").copy_(real.mean(0))
     network.get_buffer("whitening").copy_(axes @ torch.diag(variance.rsqrt()) @ axes.T)
-    print(checkpoint.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
+    print(files.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
 
 
 def moments() -> None:
@@ -73,7 +73,7 @@ def moments() -> None:
             f"{split}.mean": real.mean(0),
             f"{split}.covariance": real.T.cov(),
         }
-    checkpoint.save_tensors(data.ASSETS / "moments.safetensors", tensors)
+    files.save_tensors(data.ASSETS / "moments.safetensors", tensors)
 
 
 def _augment(images: Tensor) -> Tensor:

@@ -7,6 +7,6 @@ from ddpm.companion.provenance import Parameters, provenance
 from ddpm.companion.results import results_table
 
 __all__ = [
-    "Parameters", "check", "check_exact", "claims_table", "grade", "image_rows", "provenance", "record", "results_table",
-    "use_style", "verdict",
+    "Parameters", "check", "check_exact", "claims_table", "grade", "image_rows", "provenance", "record",
+    "results_table", "use_style", "verdict",
 ]  # fmt: skip

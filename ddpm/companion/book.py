@@ -22,8 +22,10 @@ def build(executed: Path, stage: Path = ROOT / "_build" / "stage") -> Path:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, stage / name)
     for chapter in (stage / "notebooks").glob("*.ipynb"):
-        shutil.copy(executed / chapter.name, chapter)
-    command = ["jupyter-book", "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]
+        if (executed / chapter.name).is_file():  # the others keep their committed outputs
+            shutil.copy(executed / chapter.name, chapter)
+    tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
+    command = [tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]
     subprocess.run(command, check=True)
     return stage / "_build" / "html" / "index.html"
 

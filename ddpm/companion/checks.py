@@ -29,12 +29,18 @@ class Measurement:
 
 
 MEASURED: dict[str, Measurement] = {}
-_settings = {"enforce": True}
+_enforced = True
 
 
 def enforce(on: bool) -> None:
     """Whether a number outside its tolerance raises; the smoke tier, too small for any claim, turns it off."""
-    _settings["enforce"] = on
+    global _enforced
+    _enforced = on
+
+
+def enforced() -> bool:
+    """Whether checks raise in this tier."""
+    return _enforced
 
 
 def check(
@@ -63,10 +69,10 @@ def check(
         high = math.inf if at_most is None else at_most
         bounds = [("at least", at_least), ("at most", at_most)]
         claim = ", ".join(f"{word} {format_number(bound)}" for word, bound in bounds if bound is not None) + suffix
-    if _settings["enforce"] and not low <= measured <= high:
+    if _enforced and not low <= measured <= high:
         raise AssertionError(f"{name}: measured {measured:.6g}{suffix}, claimed {claim}")
     MEASURED[name] = Measurement(name, measured, claim, unit)
-    print(f"{name}: {claim}: {'holds' if _settings['enforce'] else 'not checked in this tier'}")
+    print(f"{name}: {claim}: {'holds' if _enforced else 'not checked in this tier'}")
 
 
 def check_exact(name: str, measured: Any, expected: Any) -> None:

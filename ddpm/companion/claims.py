@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from IPython.display import Markdown
 
-from ddpm.companion.checks import MEASURED
+from ddpm.companion.checks import MEASURED, enforced
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = ("holds", "holds when", "corrected")
@@ -38,7 +38,7 @@ class Claim:
 
 def load_claims(path: Path = ROOT / "book" / "claims.yml") -> dict[str, Claim]:
     """All claims by id, in the file's order."""
-    claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text())]
+    claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
     return {claim.id: claim for claim in claims}
 
 
@@ -47,6 +47,8 @@ def verdict(claim_id: str) -> Markdown:
     claim = load_claims()[claim_id]
     if missing := [name for name in claim.measured if name not in MEASURED]:
         raise AssertionError(f"{claim_id} has no verdict: {missing[0]!r} was not measured")
+    if not enforced():
+        return Markdown(f"> **{claim.id}**: not checked in this tier.")
     numbers = "; ".join(f"{name} {MEASURED[name]}" for name in claim.measured)
     text = f"> **{claim.id} · {claim.verdict}.** *{claim.claim}* {claim.truth}"
     return Markdown(text + (f"\n>\n> Measured here: {numbers}." if numbers else ""))

@@ -1,5 +1,7 @@
 """The ledger page: every claim with its verdict and what its evidence measured, `python -m ddpm.companion.ledger`."""
 
+import ast
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,16 @@ def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
             cells = [c for c in _notebook(root / "notebooks" / name)["cells"] if tag in c["metadata"].get("tags", [])]
             if not any(cell.get("execution_count") for cell in cells):
                 problems.append(f"{claim.id}: {evidence} is no cell that ran")
-            elif not any("check" in "".join(cell["source"]) for cell in cells):
-                problems.append(f"{claim.id}: {evidence} checks nothing")
         else:
             path, _, test = evidence.partition("::")
-            if not (root / path).is_file() or f"def {test}(" not in (root / path).read_text():
+            if not (root / path).is_file() or f"def {test}(" not in (root / path).read_text(encoding="utf-8"):
                 problems.append(f"{claim.id}: {evidence} is no test")
-    problems += [f"{claim.id}: {name!r} was not recorded" for name in claim.measured if name not in measured]
+    checked = _checked(claim, root)
+    for name in claim.measured:
+        if name not in measured:
+            problems.append(f"{claim.id}: {name!r} was not recorded")
+        elif not any(pattern.fullmatch(name) for pattern in checked):
+            problems.append(f"{claim.id}: {name!r} is checked in none of its cells")
     return problems
 
 
@@ -51,6 +56,23 @@ def ledger(root: Path = ROOT) -> str:
     return "\n".join([*lines, ""])
 
 
+def _checked(claim: Claim, root: Path) -> list[re.Pattern[str]]:
+    """What the claim's cells check by name; a formatted name counts as a pattern."""
+    patterns = []
+    for name, _, tag in (evidence.partition("#") for evidence in claim.evidence if "#" in evidence):
+        for cell in _notebook(root / "notebooks" / name)["cells"]:
+            if tag in cell["metadata"].get("tags", []):
+                calls = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Call)]
+                names = [call.args[0] for call in calls if ast.unparse(call.func) in ("check", "check_exact")]
+                patterns += [re.compile(_pattern(node)) for node in names]
+    return patterns
+
+
+def _pattern(name: ast.expr) -> str:
+    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+    return "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in parts)
+
+
 def _link(evidence: str) -> str:
     name, _, tag = evidence.partition("#")
     return f"[{tag}](../notebooks/{name})" if tag else f"`{evidence}`"
@@ -70,8 +92,8 @@ def main() -> None:
     problems = [problem for claim in load_claims().values() for problem in evidence_problems(claim)]
     path = ROOT / "book" / "ledger.md"
     if not problems and "--check" not in sys.argv:
-        path.write_text(ledger())
-    elif not problems and path.read_text() != ledger():
+        path.write_text(ledger(), encoding="utf-8", newline="\n")
+    elif not problems and path.read_text(encoding="utf-8") != ledger():
         problems = ["book/ledger.md is out of date: run python -m ddpm.companion.ledger"]
     if problems:
         sys.exit("\n".join(problems))

@@ -58,7 +58,7 @@ def commit() -> str:
     folder = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

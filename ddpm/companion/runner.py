@@ -16,11 +16,12 @@ import nbformat
 import papermill
 import torch
 import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from ddpm.checkpoint import write_json
 from ddpm.companion.checks import read_record
 from ddpm.companion.provenance import PRESETS, commit
+from ddpm.files import write_json
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -55,6 +56,8 @@ def run_chapters(
         raise ValueError(f"preset is {preset!r}; legal are {', '.join(PRESETS)}")
     if preset == "gpu" and not torch.cuda.is_available():
         raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
+    if "preset" in (parameters or {}):
+        raise ValueError("parameter is 'preset'; give it with --preset")
     chapters = _find(notebooks, only)
     values = {"preset": preset, **(parameters or {})}
     for chapter in chapters:
@@ -78,11 +81,8 @@ def run_chapters(
             executed = papermill.execute_notebook(
                 str(chapter), str(partial), parameters=values, kernel_name="python3", cwd=str(notebooks)
             )
-        except PapermillExecutionError as error:
-            print(
-                f"{chapter.stem} failed in cell {error.cell_index}:\n{error.source}\n{_traceback(error)}",
-                file=sys.stderr,
-            )
+        except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+            print(f"{chapter.stem} failed{_where(error)}", file=sys.stderr)
             rows.append((chapter.stem, f"FAILED, see {partial}", time.time() - started))
             continue
         seconds = time.time() - started
@@ -126,6 +126,8 @@ def _find(notebooks: Path, only: int | None) -> list[Path]:
     if not notebooks.is_dir():
         raise ValueError(f"notebooks is {str(notebooks)!r}; it must be the folder of the chapters")
     chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not chapters:
+        raise ValueError(f"notebooks is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
     numbers = [int(path.name[:2]) for path in chapters]
     if only is not None and only not in numbers:
         raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
@@ -136,10 +138,11 @@ def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
     """Hash of all that a chapter's result depends on."""
     digest = hashlib.sha256(json.dumps([values, _versions(), torch.cuda.is_available()], sort_keys=True).encode())
     for cell in nbformat.read(notebook, as_version=4)["cells"]:
-        digest.update(f"{cell['cell_type']}\0{cell['source']}\0".encode())
-    claims = PACKAGE.parent / "book" / "claims.yml"
-    for path in sorted(p for p in [*PACKAGE.rglob("*"), claims] if p.is_file() and "__pycache__" not in p.parts):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+        digest.update(json.dumps([cell["cell_type"], cell["source"], cell["metadata"]], sort_keys=True).encode())
+    book = PACKAGE.parent / "book"
+    files = [*PACKAGE.rglob("*"), book / "claims.yml", *book.glob("results/*.json")]
+    for path in sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts):
+        digest.update(str(path.relative_to(PACKAGE.parent)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -160,13 +163,15 @@ def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _recorded(result: Path) -> dict[str, Any]:
     try:
-        return json.loads(result.read_text())
+        return json.loads(result.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
 
 
-def _traceback(error: PapermillExecutionError) -> str:
-    return "\n".join(error.traceback)
+def _where(error: Exception) -> str:
+    if isinstance(error, PapermillExecutionError):
+        return f" in cell {error.cell_index}:\n{error.source}\n" + "\n".join(error.traceback)
+    return f": {error}"
 
 
 def _print_table(rows: list[tuple[str, str, float]]) -> None:

@@ -5,6 +5,8 @@ import nbformat
 import pytest
 import yaml
 
+from ddpm.companion import claims
+from ddpm.companion.checks import read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
 from ddpm.companion.ledger import evidence_problems, ledger
 
@@ -21,11 +23,24 @@ def copy(tmp_path):
 def test_every_claim_has_evidence_that_ran_and_the_page_is_up_to_date():
     for claim in load_claims().values():
         assert evidence_problems(claim) == []
-    assert (ROOT / "book" / "ledger.md").read_text() == ledger()
+    assert (ROOT / "book" / "ledger.md").read_text(encoding="utf-8") == ledger()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_verdict_shown_is_the_one_its_numbers_give(path, monkeypatch):
+    notebook = nbformat.read(path, as_version=4)
+    monkeypatch.setattr(claims, "MEASURED", read_record(notebook))
+    shown = {}
+    for cell in notebook["cells"]:
+        if found := re.fullmatch(r'verdict\("(C\d+)"\)', cell["source"]):
+            shown[found[1]] = cell["outputs"][0]["data"]["text/markdown"]
+    assert shown
+    for claim_id, text in shown.items():
+        assert text == claims.verdict(claim_id).data
 
 
 def test_every_source_is_in_the_bibliography():
-    keys = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text())
+    keys = re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"))
     for claim in load_claims().values():
         assert set(claim.source) <= set(keys)
         assert claim.source
@@ -40,27 +55,29 @@ def edit(root, change):
 
 
 def test_removing_the_assertion_or_the_run_is_noticed(copy):
-    claims = load_claims(copy / "book" / "claims.yml")
+    entries = load_claims(copy / "book" / "claims.yml")
 
     def drop_check(cell):
         if "C37-trace" in cell["metadata"].get("tags", []):
             cell["source"] = "print('trust me')"
 
     edit(copy, drop_check)
-    assert evidence_problems(claims["C37"], copy) == [f"C37: {NOTEBOOK}#C37-trace checks nothing"]
+    assert evidence_problems(entries["C37"], copy) == [
+        "C37: 'draws of noise before the first denoising' is checked in none of its cells"
+    ]
 
     def unrun(cell):
         if "C38-ratio" in cell["metadata"].get("tags", []):
             cell["execution_count"] = None
 
     edit(copy, unrun)
-    assert f"C38: {NOTEBOOK}#C38-ratio is no cell that ran" in evidence_problems(claims["C38"], copy)
+    assert f"C38: {NOTEBOOK}#C38-ratio is no cell that ran" in evidence_problems(entries["C38"], copy)
 
     def unrecorded(cell):
         cell["outputs"] = []
 
     edit(copy, lambda cell: unrecorded(cell) if cell["cell_type"] == "code" else None)
-    assert any("was not recorded" in problem for problem in evidence_problems(claims["C36"], copy))
+    assert any("was not recorded" in problem for problem in evidence_problems(entries["C36"], copy))
 
 
 def test_evidence_that_does_not_exist_is_noticed():
@@ -69,7 +86,7 @@ def test_evidence_that_does_not_exist_is_noticed():
 
 
 def test_an_illegal_claim_is_refused():
-    entry = yaml.safe_load((ROOT / "book" / "claims.yml").read_text())[0]
+    entry = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))[0]
     with pytest.raises(ValueError, match="verdict of C36 is 'maybe'"):
         Claim(**{**entry, "verdict": "maybe"})
     with pytest.raises(ValueError, match="C36 has no evidence"):
