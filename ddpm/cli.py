@@ -2,9 +2,8 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 app = typer.Typer(
@@ -150,13 +149,16 @@ def _options(sampler: str, eta: float) -> dict[str, float]:
     return {}
 
 
+UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as error:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except UsageError as error:
         _stop(error, 2)
-    except click.Abort:
+    except typer.Abort:
         sys.exit(1)
     except (ValueError, TypeError, FileNotFoundError) as error:
         _stop(error, 2)
@@ -165,7 +167,7 @@ def main() -> None:
 
 
 def _stop(error: Exception, code: int) -> None:
-    text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    text = error.format_message() if isinstance(error, UsageError) else str(error)
     print("ddpm: " + (text or type(error).__name__).splitlines()[0], file=sys.stderr)
     sys.exit(code)
 

@@ -94,7 +94,7 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
     if hashlib.sha256(pixels.tobytes()).hexdigest() != _SHA256[name, split]:
         raise ValueError(f"the {split} images in {source} are not those of {name}: their SHA-256 differs")
     if not quiet:
-        tqdm.write(f"{name} {split}: {len(pixels):,} images, {source}")
+        tqdm.write(f"{name} {split}: {len(labels):,} images, {source}")
     padded = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
     return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
 
