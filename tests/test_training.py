@@ -72,6 +72,11 @@ def test_the_loss_falls_and_every_step_is_logged(tmp_path, images):
     assert sum(losses[-10:]) / 10 < 0.8
 
 
+def assert_finite_weights_of_step(run, step):
+    assert json.loads((run / "config.json").read_text())["step"] == step
+    assert all(torch.isfinite(value).all() for value in load_tensors(run / "model.safetensors").values())
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path, images, monkeypatch):
     honest = Diffusion.losses
 
@@ -84,8 +89,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path
     monkeypatch.setattr(Diffusion, "losses", losses)
     with pytest.raises(FloatingPointError, match="loss nan .* at step 5"):
         train(MODEL, images, CONFIG, tmp_path, progress=False)
-    assert json.loads((tmp_path / "config.json").read_text())["step"] == 4
-    assert all(torch.isfinite(value).all() for value in load_tensors(tmp_path / "model.safetensors").values())
+    assert_finite_weights_of_step(tmp_path, 4)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path, images, monkeypatch):
@@ -102,8 +106,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
     monkeypatch.setattr(Diffusion, "losses", losses)
     with pytest.raises(FloatingPointError, match="at step 4"):
         train(MODEL, images, CONFIG, tmp_path, progress=False)
-    assert json.loads((tmp_path / "config.json").read_text())["step"] == 2
-    assert all(torch.isfinite(value).all() for value in load_tensors(tmp_path / "model.safetensors").values())
+    assert_finite_weights_of_step(tmp_path, 2)
 
 
 def test_a_finished_run_whose_model_was_lost_is_mended(tmp_path, images):

@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
 
 from ddpm.companion import runner
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(folder, number, *sources, tagged=True):
@@ -85,3 +88,10 @@ def test_parameters_are_read_as_yaml():
     assert runner.parse_parameters(["seed=3", "device=cpu", "x=0.5"]) == {"seed": 3, "device": "cpu", "x": 0.5}
     with pytest.raises(ValueError, match="NAME=VALUE"):
         runner.parse_parameters(["seed"])
+
+
+def test_the_books_own_chapters_run_in_the_smoke_tier(tmp_path):
+    assert runner.run_chapters(ROOT / "notebooks", tmp_path, "smoke")
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*.json")]
+    assert len(results) == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert all(result["measured"] for result in results)

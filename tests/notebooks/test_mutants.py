@@ -18,6 +18,7 @@ MUTANTS = {
     "the posterior variance": ("schedule.py", "self.noise(s) / self.noise(t) *", "2 * self.noise(s) / self.noise(t) *"),
     "the skip connections": ("unet.py", "torch.cat([h, skips.pop()], dim=1)", "torch.cat([h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": ("denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
+    "the time told to the network": ("denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
 }
 FAST = {"the last beta"}
 
