@@ -7,7 +7,7 @@ images = ddpm.sample(model, 64)
 """
 
 from ddpm.pretrained import load
-from ddpm.samplers import sample
+from ddpm.sampling import sample
 
 __all__ = ["load", "sample"]
 __version__ = "0.1.0"

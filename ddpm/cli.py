@@ -18,8 +18,15 @@ ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("
 StepsOption = Annotated[
     int, typer.Option("--steps", help="Moves of the sampler, 1 to 1000: the network calls an image.")
 ]
-SamplerOption = Annotated[str, typer.Option(help="ddim (deterministic at --eta 0) or ancestral (DDPM's own).")]
+SamplerOption = Annotated[
+    str,
+    typer.Option(
+        help="ddim, ancestral (DDPM's own), heun, dpm_solver_pp, annealed_langevin, predictor_corrector or "
+        "flow_and_langevin."
+    ),
+]
 EtaOption = Annotated[float, typer.Option(help="DDIM's randomness: 0 none, 1 that of ancestral sampling.")]
+VarianceOption = Annotated[str, typer.Option(help="Of ancestral sampling: small (the posterior's) or large (beta).")]
 SpacingOption = Annotated[str, typer.Option(help="Grid of times: trailing, leading, linspace, quadratic or karras.")]
 SeedOption = Annotated[int, typer.Option(help="Sample i of a seed is the same whatever --n is.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the hardware has it; or float32.")]
@@ -72,32 +79,44 @@ def train(
 
 @app.command()
 def sample(
-    out: Annotated[Path, typer.Option(help="PNG file of the grid.")] = Path("samples.png"),
+    out: Annotated[
+        Path, typer.Option(help="Grid of the images (.png), or a film from noise to images (.gif, .webp).")
+    ] = Path("samples.png"),
     model: ModelOption = "fashion-mnist",
     n: Annotated[int, typer.Option("--n", help="How many images.")] = 64,
     sampler: SamplerOption = "ddim",
     steps: StepsOption = 50,
     eta: EtaOption = 0.0,
+    variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Draw images and save them as one grid."""
+    """Draw images and save them as one grid, or film their way from noise."""
     import io
     import math
 
-    from torchvision.utils import save_image
+    from torch import Tensor
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
-    import ddpm
     from ddpm.files import write_atomically
 
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"out is {str(out)!r}; its name must end in .png")
-    denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
-    images = ddpm.sample(denoise, n, sampler, steps, seed, spacing=spacing, **_options(sampler, eta))  # type: ignore[arg-type]
-    png = io.BytesIO()
-    save_image(images, png, format="png", nrow=math.ceil(math.sqrt(n)), normalize=True, value_range=(-1, 1))
-    write_atomically(out, png.getvalue())
+    if out.suffix.lower() not in (".png", ".gif", ".webp"):
+        raise ValueError(f"out is {str(out)!r}; its name must end in .png, .gif or .webp")
+
+    def grid(images: Tensor) -> Any:
+        nrow = math.ceil(math.sqrt(n))
+        return to_pil_image(make_grid(images[:n].cpu(), nrow, normalize=True, value_range=(-1, 1)))
+
+    frames: list[Any] = []
+    film = {} if out.suffix.lower() == ".png" else {"chunk": n, "watch": lambda step: frames.append(grid(step.x))}
+    images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
+    first, *rest = frames or [grid(images)]
+    buffer = io.BytesIO()
+    motion = {"save_all": True, "append_images": rest, "duration": [80] * len(rest) + [2000], "loop": 0} if rest else {}
+    first.save(buffer, out.suffix[1:].upper(), **motion)
+    write_atomically(out, buffer.getvalue())
     typer.echo(f"{n} images: {out}")
 
 
@@ -108,18 +127,17 @@ def evaluate(
     sampler: SamplerOption = "ddim",
     steps: StepsOption = 50,
     eta: EtaOption = 0.0,
+    variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
 ) -> None:
     """Frechet distance of a model's images to Fashion-MNIST's test images, with its five facts."""
-    import ddpm
     from ddpm.metrics import FEATURES, frechet_distance
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
-    denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
-    images = ddpm.sample(denoise, n, sampler, steps, seed, spacing=spacing, **_options(sampler, eta))  # type: ignore[arg-type]
+    images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
     typer.echo(f"{sampler}, {steps} steps, {spacing} grid, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
@@ -141,12 +159,19 @@ def chapters(
         raise typer.Exit(1)
 
 
-def _options(sampler: str, eta: float) -> dict[str, float]:
-    if sampler == "ddim":
-        return {"eta": eta}
-    if eta:
-        raise ValueError(f"eta is {eta}; only ddim has it, {sampler} does not")
-    return {}
+def _draw(
+    model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, seed: int, precision: str,
+    **more: Any,
+) -> Any:  # fmt: skip
+    import ddpm
+
+    for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
+        if sampler == owner:
+            more[name] = value
+        elif value != default:
+            raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
+    denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
+    return ddpm.sample(denoise, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
 
 
 UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export

@@ -4,7 +4,7 @@ If x0 ~ N(m, s^2) then x_t ~ N(signal m, signal^2 s^2 + noise^2), and a mixture 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -132,3 +132,64 @@ class Gaussian:
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Clean samples of this shape, float64."""
         return self.mean + self.std * torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
+class EmpiricalData:
+    """The distribution that puts 1 / n on each of n images: the perfect denoiser of a training set, which memorises.
+
+    Images and batches are taken in chunks, so that 10,000 against 10,000 images of 32 x 32 stay under 2 GiB.
+
+    Args:
+        images: (n, ...), in [-1, 1]; held on their device, in float64.
+        schedule: the schedule of the forward process.
+    """
+
+    ENTRIES = 2**24  # of a block of squared distances
+
+    def __init__(self, images: Tensor, schedule: NoiseSchedule) -> None:
+        if images.ndim < 2 or not len(images):
+            raise ValueError(f"images have shape {tuple(images.shape)}; they must be (n, ...) with n of at least 1")
+        self.image_shape = tuple(images.shape[1:])
+        self.images = images.flatten(1).double()
+        self.schedule = schedule
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
+
+    def _logits(self, x: Tensor, t: float | Tensor) -> Iterator[Tensor]:
+        """log N(x; signal x_i, noise^2 I) of every x against every image i, in blocks (rows, n), float64."""
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, ...) of images {self.image_shape}")
+        if not isinstance(t, Tensor) and not t > 0:
+            raise ValueError(f"t is {t}; at time 0 this distribution has no density")
+        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
+        size = max(1, self.ENTRIES // len(self.images))
+        squares = self.images.square().sum(1)
+        for rows, when in zip(x.flatten(1).split(size), times.split(size), strict=True):
+            rows = rows.double()
+            signal, noise = self.schedule.coefficients(when, rows)
+            distance = rows.square().sum(1, keepdim=True) - 2 * signal * (rows @ self.images.T) + signal**2 * squares
+            constant = rows.shape[1] * torch.log(2 * math.pi * torch.as_tensor(noise) ** 2)
+            yield -(distance / noise**2 + constant) / 2
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        """The exact posterior mean of x0, and of eps, given x_t (batch, ...): images weighted by how near they are."""
+        x0 = torch.cat([logits.softmax(1) @ self.images for logits in self._logits(x, t)]).reshape(x.shape)
+        signal, noise = self.schedule.coefficients(t, x)
+        return Prediction(x0.to(x.dtype), ((x - signal * x0) / noise).to(x.dtype))
+
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Gradient of log p_t at x, of x's shape."""
+        return -self(x, t).eps / self.schedule.coefficients(t, x)[1]
+
+    def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """log p_t(x) in nats, (batch,), float64."""
+        sums = [logits.logsumexp(1) for logits in self._logits(x, t)]
+        return torch.cat(sums) - math.log(len(self.images))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` of the images, drawn with replacement."""
+        chosen = torch.randint(len(self.images), (n,), generator=generator)
+        return self.images[chosen.to(self.device)].reshape(n, *self.image_shape)

@@ -5,18 +5,16 @@ All share one signature. `timesteps` decreases strictly and ends in 0 (`NoiseSch
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
-from ddpm.noise import Noise, PerSample
-from ddpm.schedule import Spacing, check_grid
+from ddpm.noise import Noise
+from ddpm.schedule import check_grid
 
 
 class Step(NamedTuple):
@@ -44,7 +42,7 @@ def ancestral(
     if variance not in ("small", "large"):
         raise ValueError(f"variance is {variance!r}; legal are small, large")
     for t, s in pairwise(timesteps):
-        prediction = denoise(x, t)
+        prediction = predict(denoise, x, t)
         kept = schedule.signal(t) / schedule.signal(s)  # sqrt(alpha) of the move
         beta = -math.expm1(schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s))
         mean = schedule.signal(s) * beta * prediction.x0 + kept * schedule.noise(s) ** 2 * x
@@ -64,12 +62,58 @@ def ddim(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     for t, s in pairwise(timesteps):
-        prediction = denoise(x, t)
+        prediction = predict(denoise, x, t)
         std = eta * schedule.posterior_std(t, s)  # eq. 16
         direction = math.sqrt(schedule.noise(s) ** 2 - std**2) * prediction.eps
         x = schedule.signal(s) * prediction.x0 + direction  # eq. 12
         if std > 0:
             x = x + std * noise(x)
+        yield Step(x, s, prediction)
+
+
+def heun(
+    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, noise: Noise = torch.randn_like
+) -> Iterator[Step]:
+    """Heun's second-order method on the probability flow, Karras et al. (2022), algorithm 1 without churn.
+
+    Walks dy / d sigma = eps with y = x / signal and sigma = noise / signal, where a DDIM move is an Euler step. Calls
+    the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `noise` is never drawn.
+    """
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    for t, s in pairwise(timesteps):
+        prediction = predict(denoise, x, t)
+        euler = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
+        if s > 0:
+            slope = (prediction.eps + predict(denoise, euler, s).eps) / 2
+            x = schedule.signal(s) * (x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope)
+        else:
+            x = euler
+        yield Step(x, s, prediction)
+
+
+def dpm_solver_pp(
+    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, noise: Noise = torch.randn_like
+) -> Iterator[Step]:
+    """DPM-Solver++(2M), Lu et al. (2022), algorithm 2: second order at one call a move, from the move before.
+
+    The first move and the last are of first order. Deterministic: `noise` is never drawn.
+    """
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    before: tuple[Tensor, float] | None = None  # x0 of the move before, and its length in lambda = -log sigma
+    for t, s in pairwise(timesteps):
+        prediction = predict(denoise, x, t)
+        x0 = prediction.x0
+        if s > 0:
+            h = math.log(schedule.sigma(t) / schedule.sigma(s))
+            if before is not None:
+                r = before[1] / h
+                x0 = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
+            x = schedule.noise(s) / schedule.noise(t) * x - schedule.signal(s) * math.expm1(-h) * x0
+            before = prediction.x0, h
+        else:
+            x = x0
         yield Step(x, s, prediction)
 
 
@@ -83,83 +127,27 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
     check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
-        eps = denoise(x, max(s, 1)).eps
+        eps = predict(denoise, x, max(s, 1)).eps
         prediction = prediction_of("eps", eps, x, schedule.signal(s), schedule.noise(s))
         x = schedule.signal(t) * prediction.x0 + schedule.noise(t) * eps
         yield Step(x, t, prediction)
 
 
+def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
+    """What the denoiser answers, unless that is NaN or infinite: then `FloatingPointError` with the time."""
+    prediction = denoise(x, t)
+    if x.device.type == "cpu" and not torch.isfinite(prediction.x0).all():  # a GPU would have to wait: see `final`
+        raise FloatingPointError(f"the denoiser's answer at time {t:g} is not finite")
+    return prediction
+
+
 def final(steps: Iterator[Step]) -> Tensor:
-    """Run a sampler to its end and return its last x."""
+    """Run a sampler to its end and return its last x; one that is not finite raises `FloatingPointError`."""
     x = None
     for step in steps:
         x = step.x
     if x is None:
         raise ValueError("the sampler has no steps left; make a new one")
+    if not torch.isfinite(x).all():
+        raise FloatingPointError("the sampler's last state is not finite")
     return x
-
-
-SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {"ancestral": ancestral, "ddim": ddim}
-
-
-def nearest_sampler(name: str) -> Callable[..., Iterator[Step]]:
-    """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
-    if name not in SAMPLERS:
-        near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
-    return SAMPLERS[name]
-
-
-@torch.no_grad()
-def sample(
-    denoise: Denoiser,
-    n: int,
-    sampler: str = "ddim",
-    steps: int = 50,
-    seed: int = 0,
-    *,
-    spacing: Spacing = "trailing",
-    shape: Sequence[int] | None = None,
-    chunk: int | None = None,
-    progress: bool = True,
-    **options: Any,
-) -> Tensor:
-    """Draw `n` samples in one call.
-
-    Args:
-        denoise: what to sample from.
-        n: how many.
-        sampler: a name of `SAMPLERS`.
-        steps: moves of the sampler, 1 to T.
-        seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
-        spacing: of the grid, see `NoiseSchedule.timesteps`.
-        shape: of one sample; where it is not given, the image shape the denoiser was trained on.
-        chunk: samples denoised together (the last chunk is filled up); 16 on a CPU and 256 on a GPU by default.
-        progress: show a bar with an estimate of the time left.
-        options: the sampler's own, such as `eta` for ddim.
-
-    Returns:
-        (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
-    """
-    walk = nearest_sampler(sampler)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n is {n!r}; it must be an integer from 1 up")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it must be at least 1")
-    shape = shape or getattr(denoise, "image_shape", None)
-    if shape is None:
-        raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
-    timesteps = denoise.schedule.timesteps(steps, spacing)
-    device = torch.device(getattr(denoise, "device", "cpu"))
-    chunk = chunk or (16 if device.type == "cpu" else 256)
-    samples = []
-    with tqdm(total=-(-n // chunk) * steps, unit="step", desc=f"{sampler}-{steps}", disable=not progress) as bar:
-        for first in range(0, n, chunk):
-            noise = PerSample(seed, first)
-            x = noise(torch.empty(chunk, *shape, device=device))
-            for step in walk(denoise, x, timesteps, noise=noise, **options):
-                x = step.x
-                bar.update()
-            samples.append(x[: n - first])
-    return torch.cat(samples)

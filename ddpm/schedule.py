@@ -88,6 +88,16 @@ class NoiseSchedule:
             _per_image((0 - torch.expm1(log)).sqrt(), t) if isinstance(log, Tensor) else math.sqrt(0 - math.expm1(log))
         )
 
+    def sigma(self, t: float) -> float:
+        """noise / signal at a real time: the standard deviation of the noise on an image of full contrast."""
+        return self.noise(t) / self.signal(t)
+
+    def time_of(self, sigma: float | np.ndarray) -> np.ndarray:
+        """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
+        # np.interp wants rising abscissae: time as a function of -log alpha_bar = log(1 + sigma^2).
+        logs = [-log for log in self._log_alpha_bar_list]
+        return np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1))
+
     def posterior_std(self, t: float, s: float) -> float:
         """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""
         if not s < t:
@@ -134,11 +144,8 @@ class NoiseSchedule:
             return [round(time) for time in np.linspace(top, 1, n)] + [0]
         if spacing == "quadratic":
             return [top * (k / n) ** 2 for k in range(n, -1, -1)]
-        highest, lowest = (self.noise(t) / self.signal(t) for t in (top, 1))
-        sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
-        # np.interp wants rising abscissae: time as a function of -log alpha_bar = log(1 + sigma^2).
-        times = np.interp(np.log1p(sigma**2), [-log for log in self._log_alpha_bar_list], np.arange(self.T + 1))
-        return [*times.tolist(), 0]
+        sigma = np.linspace(self.sigma(top) ** (1 / 7), self.sigma(1) ** (1 / 7), n) ** 7
+        return [*self.time_of(sigma).tolist(), 0]
 
 
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:

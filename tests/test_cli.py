@@ -24,6 +24,11 @@ def test_train_sample_evaluate(tmp_path):
     done = run("sample", "--model", tmp_path / "run", "--n", 5, "--steps", 2, "--out", out)
     assert done.returncode == 0, done.stderr
     assert Image.open(out).size == (3 * 34 + 2, 2 * 34 + 2)
+    film = tmp_path / "film.gif"
+    done = run("sample", "--model", tmp_path / "run", "--n", 4, "--steps", 3, "--sampler", "heun", "--out", film)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(film).n_frames == 3
+    assert Image.open(film).size == (2 * 34 + 2, 2 * 34 + 2)
     done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
     assert done.returncode == 0, done.stderr
     assert "ddim, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
@@ -55,7 +60,14 @@ def break_checkpoints(folder):
         (["sample", "--sampler", "dim", "--out", "RUN.png"], "did you mean ddim?"),
         (["sample", "--sampler", "ancestral", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
         (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are fashion-mnist"),
-        (["sample", "--out", "RUN.jpg"], "must end in .png"),
+        (
+            ["sample", "--sampler", "ancestral", "--variance", "huge", "--out", "RUN.png"],
+            "variance is 'huge'; legal are",
+        ),
+        (["sample", "--variance", "large", "--out", "RUN.png"], "only ancestral has it"),
+        (["sample", "--sampler", "hoin", "--out", "RUN.png"], "did you mean heun?"),
+        (["sample", "--eta", 1.5, "--out", "RUN.png"], "eta is 1.5; it must be in [0, 1]"),
+        (["sample", "--out", "RUN.jpg"], "must end in .png, .gif or .webp"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
         (["evaluate", "--n", 10], "n is 10"),
         (["chapters", "--preset", "huge"], "preset is 'huge'; legal are cpu, gpu, smoke"),

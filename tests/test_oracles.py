@@ -1,9 +1,11 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from ddpm.oracles import Gaussian, GaussianMixture
+from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.schedule import linear
 
 SCHEDULE = linear()
@@ -74,3 +76,49 @@ def test_bad_arguments_are_named():
     for oracle in (mixture(), Gaussian(0.0, 1.0, SCHEDULE)):
         with pytest.raises(ValueError, match="t is 0"):
             oracle(torch.zeros(3, 2), 0)
+
+
+def images(n=40, size=4):
+    return torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+@pytest.mark.parametrize("t", [1, 30, 400, 1000])
+def test_empirical_data_is_a_mixture_of_point_masses(t):
+    data, oracle = images(), EmpiricalData(images(), SCHEDULE)
+    points = GaussianMixture([1.0] * len(data), data.flatten(1), 0.0, SCHEDULE)
+    x = SCHEDULE.add_noise(data[:9], t, torch.randn(9, 1, 4, 4)).double()
+    for ours, exact in zip(oracle(x, t), points(x.flatten(1), t), strict=True):
+        assert torch.allclose(ours.flatten(1), exact, atol=1e-8)
+    assert torch.allclose(oracle.log_density(x, t), points.log_density(x.flatten(1), t), atol=1e-6)
+    assert torch.allclose(oracle.score(x, t).flatten(1), points.score(x.flatten(1), t), rtol=1e-6, atol=1e-6)
+    times = torch.full((9,), float(t))
+    assert torch.allclose(oracle(x.float(), times).x0, oracle(x, t).x0.float(), atol=1e-4)
+
+
+def test_empirical_data_remembers_its_images():
+    data, oracle = images(), EmpiricalData(images(), SCHEDULE)
+    assert torch.allclose(oracle(SCHEDULE.add_noise(data, 1, torch.zeros_like(data)), 1).x0, data, atol=1e-6)
+    drawn = oracle.sample(7, torch.Generator().manual_seed(0))
+    assert all((drawn[i] == data.double()).flatten(1).all(1).any() for i in range(7))
+    for x, t, message in ((data[:, :, :3], 5, "x has shape"), (data, 0, "t is 0")):
+        with pytest.raises(ValueError, match=message):
+            oracle(x, t)
+    with pytest.raises(ValueError, match="images have shape"):
+        EmpiricalData(data[:0], SCHEDULE)
+
+
+def test_ten_thousand_images_fit_in_two_gibibytes():
+    """Peak memory of a process of its own, over what importing torch costs."""
+    program = """
+import resource, torch
+from ddpm.oracles import EmpiricalData
+from ddpm.schedule import linear
+images = torch.rand(10_000, 1, 32, 32) * 2 - 1
+EmpiricalData(images[:10], linear())(images[:10], 500)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+oracle = EmpiricalData(images, linear())
+assert oracle(images[:4000], 500).x0.shape == (4000, 1, 32, 32)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 2, "GiB"  # ru_maxrss is in KiB on Linux

@@ -1,12 +1,19 @@
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ddpm.denoiser import Prediction
+from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSample
 from ddpm.oracles import Gaussian
-from ddpm.samplers import ancestral, ddim, final, invert, sample
-from ddpm.schedule import SPACINGS, linear
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.sampling import SAMPLERS, sample
+from ddpm.schedule import SPACINGS, NoiseSchedule, linear
 
 SCHEDULE = linear()
 
@@ -176,3 +183,108 @@ def test_bad_arguments_of_sample_are_named(arguments, message):
 def test_an_illegal_grid_is_refused(grid):
     with pytest.raises(ValueError, match="timesteps"):
         final(ddim(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), grid))
+
+
+def flow(oracle, x, t, s):
+    """The exact probability flow of a centred `Gaussian` from time t to s: y = x / signal keeps its quantile."""
+    spread = [math.sqrt(oracle.std**2 + SCHEDULE.sigma(time) ** 2) * SCHEDULE.signal(time) for time in (t, s)]
+    return x * spread[1] / spread[0]
+
+
+@pytest.mark.parametrize(("sampler", "order", "tolerance"), [(ddim, 1, 0.1), (heun, 2, 0.2), (dpm_solver_pp, 2, 0.2)])
+@pytest.mark.parametrize("spacing", ["karras", "quadratic"])
+def test_order_of_convergence_to_the_exact_flow(sampler, order, tolerance, spacing):
+    """Down to time 1 in real t; the move from there to 0 has one size, whatever N is."""
+    oracle, x = Gaussian(0.0, 0.5, SCHEDULE), torch.ones(1, 1, dtype=torch.float64)
+    counts, errors = [40, 80, 160, 320], []
+    for n in counts:
+        above = [t for t in SCHEDULE.timesteps(n, spacing) if t > 1]
+        states = list(sampler(oracle, x, [*above, 1, 0]))
+        errors.append(abs(states[-2].x - flow(oracle, x, SCHEDULE.T, 1)).item())
+    slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
+    assert slope == pytest.approx(-order, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "errors"),
+    [(ddim, [0.0695, 0.0351, 0.0177, 0.0089]), (heun, [0.0218, 0.0049, 0.0012, 0.00028])],
+)
+def test_errors_on_edms_grid_are_the_published_ones(sampler, errors):
+    """N(0, 0.25) from y = 80 at sigma = 80 down to 0.002 on N nodes with rho = 7, and then to 0."""
+    nodes = torch.linspace(0.002 ** (1 / 7), 80 ** (1 / 7), 5000, dtype=torch.float64) ** 7
+    schedule = NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), 1 / (1 + nodes**2)]))
+    oracle = Gaussian(0.0, 0.5, schedule)
+    y = torch.full((1, 1), 80.0, dtype=torch.float64)
+    exact = 80 * 0.5 / math.sqrt(0.5**2 + 80**2)
+    for n, error in zip((20, 40, 80, 160), errors, strict=True):
+        end = final(sampler(oracle, y * schedule.signal(schedule.T), schedule.timesteps(n, "karras")))
+        assert abs(end.item() - exact) == pytest.approx(error, abs=0.6 * 10 ** -len(str(error).split(".")[1]))
+
+
+def test_euler_in_edms_coordinates_is_ddim():
+    """dy / d sigma = eps with y = x / signal: an Euler step of it is eq. 12 of Song et al. at eta 0."""
+    oracle = Gaussian(torch.tensor([0.3, -0.2], dtype=torch.float64), 0.5, SCHEDULE)
+    grid = SCHEDULE.timesteps(13, "karras")
+    x = torch.randn(4, 2, dtype=torch.float64)
+    y = x / SCHEDULE.signal(grid[0])
+    for t, s in itertools.pairwise(grid):
+        y = y + (SCHEDULE.sigma(s) - SCHEDULE.sigma(t)) * oracle(SCHEDULE.signal(t) * y, t).eps
+    assert torch.allclose(final(ddim(oracle, x, grid)), y, atol=1e-11)
+
+
+def test_calls_of_the_denoiser():
+    class Counted:
+        schedule, calls = SCHEDULE, 0
+
+        def __call__(self, x, t):
+            self.calls += 1
+            return Gaussian(0.0, 0.5, SCHEDULE)(x, t)
+
+    for sampler, options, calls in (
+        (ancestral, {}, 10), (ddim, {}, 10), (heun, {}, 19), (dpm_solver_pp, {}, 10),
+        (annealed_langevin, {"steps_per_level": 3}, 31), (predictor_corrector, {"corrector_steps": 2}, 28),
+        (flow_and_langevin, {}, 10),
+    ):  # fmt: skip
+        denoise = Counted()
+        final(sampler(denoise, torch.zeros(2, 3), SCHEDULE.timesteps(10), **options))
+        assert denoise.calls == calls, sampler.__name__
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(sorted(SAMPLERS)), st.sampled_from(SPACINGS), st.integers(21, 300), st.data(),
+    st.sampled_from([torch.float32, torch.float64]), st.sampled_from([(3,), (1, 4, 4)]),
+)  # fmt: skip
+def test_every_sampler_on_every_grid(name, spacing, T, data, dtype, shape):
+    """Times fall strictly to 0, nothing is NaN, a seed gives the same bits, and a sample's noise is its own."""
+    schedule = linear(T)
+    n = data.draw(st.integers(1, T))
+    grid = schedule.timesteps(n, spacing)
+    assert len(grid) == n + 1
+    assert grid[-1] == 0
+    assert all(t > s for t, s in itertools.pairwise(grid))
+    options = {"eta": data.draw(st.floats(0, 1))} if name == "ddim" else {}
+    oracle = Gaussian(0.1, 0.5, schedule)
+
+    def run(rows):
+        noise = PerSample(5)
+        x = noise(torch.empty(rows, *shape, dtype=dtype))
+        return list(SAMPLERS[name](oracle, x, grid, noise=noise, **options))
+
+    states = run(3)
+    assert states[-1].t == 0
+    assert all(state.x.dtype == dtype and torch.isfinite(state.x).all() for state in states)
+    assert torch.equal(states[-1].x, run(3)[-1].x)
+    assert torch.allclose(states[-1].x[:1], run(1)[-1].x, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_denoiser_that_answers_nan_is_named(name):
+    class Broken:
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(x * (math.nan if t < 500 else 0), x)
+
+    with pytest.raises(FloatingPointError, match="at time 400 is not finite"):
+        final(SAMPLERS[name](Broken(), torch.ones(1, 2), SCHEDULE.timesteps(5)))

@@ -1,0 +1,171 @@
+"""Langevin dynamics in the space of samples: at one noise level, down a ladder of them, and beside a flow.
+
+    x <- x + delta / 2 score(x) + sqrt(delta) z,     z ~ N(0, I)                                                 (1)
+
+leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3 without minibatches). The
+samplers that walk a grid have the signature of those in `ddpm.samplers`; their `step_size` is delta over noise(t)^2,
+so that one number suits every level (Song & Ermon 2019, algorithm 1).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ddpm.denoiser import Denoiser
+from ddpm.noise import Noise
+from ddpm.samplers import Step, predict
+from ddpm.schedule import check_grid
+
+Score = Callable[[Tensor], Tensor]  # x -> gradient of log density at x, of x's shape
+
+
+def score_at(denoise: Denoiser, t: float) -> Score:
+    """The score of p_t: -eps / noise(t) by Tweedie's formula. At t = 0 a denoiser has none: `ValueError`."""
+    if not 0 < t <= denoise.schedule.T:
+        raise ValueError(f"t is {t}; a denoiser has a score at times above 0 and up to {denoise.schedule.T}")
+    return lambda x: -predict(denoise, x, t).eps / denoise.schedule.noise(t)
+
+
+def langevin(
+    score: Score, x: Tensor, *, step_size: float, steps: int, noise: Noise = torch.randn_like
+) -> Iterator[Tensor]:
+    """Unadjusted Langevin dynamics, eq. 1 with delta = `step_size`; yields x after each of `steps` moves.
+
+    Its variance on N(m, s^2) becomes s^2 / (1 - delta / (4 s^2)), and it diverges from delta = 4 s^2 on: a chain that
+    leaves all bounds raises `FloatingPointError` that names the step size.
+    """
+    _check(step_size, steps)
+    for step in range(steps):
+        x = _bounded(x + step_size / 2 * score(x) + math.sqrt(step_size) * noise(x), step, step_size)
+        yield x
+
+
+def metropolis_langevin(
+    log_density: Callable[[Tensor], Tensor],
+    score: Score,
+    x: Tensor,
+    *,
+    step_size: float,
+    steps: int,
+    noise: Noise = torch.randn_like,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Metropolis-adjusted Langevin (Roberts & Tweedie 1996): eq. 1 proposes, and no bias is left at any step size.
+
+    `log_density` gives (batch,) for x (batch, ...), up to a constant. Yields x and which of the batch were accepted.
+    """
+    _check(step_size, steps)
+
+    def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
+        return -(to - origin - step_size / 2 * slope).square().flatten(1).sum(1) / (2 * step_size)
+
+    log_p, slope = log_density(x), score(x)
+    for step in range(steps):
+        to = _bounded(x + step_size / 2 * slope + math.sqrt(step_size) * noise(x), step, step_size)
+        log_p_to, slope_to = log_density(to), score(to)
+        log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
+        uniform = torch.special.log_ndtr(noise(x).flatten(1)[:, 0])  # log of a uniform, from noise of the same sample
+        accepted = uniform < log_ratio
+        pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
+        x, slope = torch.where(pick, to, x), torch.where(pick, slope_to, slope)
+        log_p = torch.where(accepted, log_p_to, log_p)
+        yield x, accepted
+
+
+def annealed_langevin(
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    step_size: float = 0.1,
+    steps_per_level: int = 1,
+    noise: Noise = torch.randn_like,
+) -> Iterator[Step]:
+    """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
+
+    From level to level x is rescaled by the ratio of the signals. The move to time 0 is the posterior mean at the last
+    level. Calls the denoiser `steps_per_level` times a level and once more.
+    """
+    _check(step_size, steps_per_level, "steps_per_level")
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    for t, s in pairwise(timesteps):
+        delta = step_size * schedule.noise(t) ** 2
+        for step in range(steps_per_level):
+            prediction = predict(denoise, x, t)
+            drift = -delta / (2 * schedule.noise(t)) * prediction.eps
+            x = _bounded(x + drift + math.sqrt(delta) * noise(x), step, step_size)
+            yield Step(x, t, prediction)
+        if s > 0:
+            x = schedule.signal(s) / schedule.signal(t) * x
+        else:
+            prediction = predict(denoise, x, t)
+            yield Step(prediction.x0, s, prediction)
+
+
+def predictor_corrector(
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    step_size: float = 0.1,
+    corrector_steps: int = 1,
+    noise: Noise = torch.randn_like,
+) -> Iterator[Step]:
+    """Song et al. (2021), algorithm 1: a move down the probability flow, then `corrector_steps` of eq. 1 where it ends.
+
+    The predictor is deterministic DDIM. Calls the denoiser 1 + `corrector_steps` times a move, and once in the last.
+    """
+    _check(step_size, corrector_steps, "corrector_steps")
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    for t, s in pairwise(timesteps):
+        prediction = predict(denoise, x, t)
+        x = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
+        if s > 0:
+            delta = step_size * schedule.noise(s) ** 2
+            *_, x = langevin(score_at(denoise, s), x, step_size=delta, steps=corrector_steps, noise=noise)
+        yield Step(x, s, prediction)
+
+
+def flow_and_langevin(
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    weight: float = 1.0,
+    noise: Noise = torch.randn_like,
+) -> Iterator[Step]:
+    """One move of the probability flow plus `weight` times one of eq. 1 with delta = beta (Karras et al. 2022, eq. 6).
+
+    beta = 1 - alpha_bar(t) / alpha_bar(s). At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
+    sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
+    """
+    if weight < 0:
+        raise ValueError(f"weight is {weight}; it must be at least 0")
+    schedule = denoise.schedule
+    check_grid(timesteps, schedule)
+    for t, s in pairwise(timesteps):
+        prediction = predict(denoise, x, t)
+        x = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
+        if s > 0 and weight > 0:
+            delta = -weight * math.expm1(schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s))
+            x = x - delta / (2 * schedule.noise(t)) * prediction.eps + math.sqrt(delta) * noise(x)
+        yield Step(x, s, prediction)
+
+
+def _check(step_size: float, steps: int, name: str = "steps") -> None:
+    if not 0 < step_size < math.inf:
+        raise ValueError(f"step_size is {step_size}; it must be above 0")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"{name} is {steps!r}; it must be an integer from 1 up")
+
+
+def _bounded(x: Tensor, step: int, step_size: float) -> Tensor:
+    if x.device.type == "cpu" and not (x.abs().amax() < 1e6):  # NaN is not below it either
+        raise FloatingPointError(
+            f"step_size is {step_size:g}; the chain diverged at step {step + 1}, so take a smaller"
+        )
+    return x

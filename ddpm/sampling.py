@@ -1,0 +1,98 @@
+"""Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
+
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm.denoiser import Denoiser
+from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
+from ddpm.noise import PerSample
+from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
+from ddpm.schedule import Spacing
+
+SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "heun": heun,
+    "dpm_solver_pp": dpm_solver_pp,
+    "annealed_langevin": annealed_langevin,
+    "predictor_corrector": predictor_corrector,
+    "flow_and_langevin": flow_and_langevin,
+}
+
+
+def nearest_sampler(name: str) -> Callable[..., Iterator[Step]]:
+    """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
+    if name not in SAMPLERS:
+        near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
+    return SAMPLERS[name]
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    n: int,
+    sampler: str = "ddim",
+    steps: int = 50,
+    seed: int = 0,
+    *,
+    spacing: Spacing = "trailing",
+    shape: Sequence[int] | None = None,
+    chunk: int | None = None,
+    progress: bool = True,
+    watch: Callable[[Step], None] | None = None,
+    **options: Any,
+) -> Tensor:
+    """Draw `n` samples in one call.
+
+    Args:
+        denoise: what to sample from.
+        n: how many.
+        sampler: a name of `SAMPLERS`.
+        steps: moves of the sampler, 1 to T.
+        seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
+        spacing: of the grid, see `NoiseSchedule.timesteps`.
+        shape: of one sample; where it is not given, the image shape the denoiser was trained on.
+        chunk: samples denoised together (the last chunk is filled up); 16 on a CPU and 256 on a GPU by default.
+        progress: show a bar with an estimate of the time left.
+        watch: called with every state of every chunk.
+        options: the sampler's own, such as `eta` for ddim.
+
+    Returns:
+        (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
+    """
+    walk = nearest_sampler(sampler)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"n is {n!r}; it must be an integer from 1 up")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1")
+    shape = shape or getattr(denoise, "image_shape", None)
+    if shape is None:
+        raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
+    timesteps = denoise.schedule.timesteps(steps, spacing)
+    device = torch.device(getattr(denoise, "device", "cpu"))
+    chunk = chunk or (16 if device.type == "cpu" else 256)
+    samples = []
+    moves = -(-n // chunk) * steps
+    with tqdm(total=moves, unit="step", desc=f"{sampler}-{steps}", disable=not progress, delay=1) as bar:
+        for first in range(0, n, chunk):
+            noise = PerSample(seed, first)
+            x = noise(torch.empty(chunk, *shape, device=device))
+            states = walk(denoise, x, timesteps, noise=noise, **options)
+            samples.append(final(_watched(states, timesteps[0], bar, watch))[: n - first])
+    return torch.cat(samples)
+
+
+def _watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None) -> Iterator[Step]:
+    for state in states:
+        bar.update(state.t < t)  # annealed Langevin stays at a time for several states
+        t = state.t
+        if watch is not None:
+            watch(state)
+        yield state

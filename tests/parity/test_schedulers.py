@@ -1,0 +1,159 @@
+"""Our samplers against diffusers' schedulers, in float64, on a schedule built from the peer's own alphas_cumprod."""
+
+import warnings
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+)
+
+from ddpm.denoiser import Prediction
+from ddpm.noise import PerSample
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.schedule import NoiseSchedule
+
+LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+STEPS = [7, 10, 50, 999]
+CHAINS = [*(("leading", n) for n in STEPS), ("trailing", 10), ("trailing", 50)]  # at 7 it has an index of -1
+X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def peer(scheduler, **options):
+    """A scheduler whose tables are float64, and ours of the same alphas_cumprod."""
+    theirs = scheduler(**LINEAR, **options)
+    for name in ("betas", "alphas", "alphas_cumprod"):
+        setattr(theirs, name, getattr(theirs, name).double())
+    return theirs, NoiseSchedule(torch.cat([torch.ones(1, dtype=torch.float64), theirs.alphas_cumprod]))
+
+
+def eps_of(x, index):
+    """An eps that depends on x and on diffusers' index, and belongs to no distribution."""
+    gain = 0.5 + 0.4 * torch.cos(torch.as_tensor(index, dtype=torch.float64) / 100)
+    return gain * torch.tanh(x) + 0.1 * x.roll(1, 1)
+
+
+class Peer:
+    def __init__(self, schedule):
+        self.schedule = schedule
+
+    def __call__(self, x, t):
+        eps = eps_of(x, t - 1)
+        return Prediction((x - self.schedule.noise(t) * eps) / self.schedule.signal(t), eps)
+
+
+def grid_of(scheduler):
+    """The grid of times that a scheduler walks; Heun lists all but its first index twice."""
+    return [index + 1 for index in dict.fromkeys(scheduler.timesteps.tolist())] + [0]
+
+
+def replay(seed):
+    """The noise that PerSample(seed) will draw, for a peer that takes a tensor, in the same order."""
+    noise = PerSample(seed)
+    return lambda: noise(X)
+
+
+def assert_close(ours, theirs):
+    assert (ours - theirs).abs().max() < 1e-5 * max(1.0, theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("n", STEPS)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim(n, eta):
+    theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing="leading", set_alpha_to_one=True)
+    theirs.set_timesteps(n)
+    draw, x = replay(3), X
+    for index in theirs.timesteps:
+        noise = draw() if eta else None
+        x = theirs.step(eps_of(x, index), index, x, eta=eta, variance_noise=noise).prev_sample
+    grid = schedule.timesteps(n, "leading")
+    assert [t - 1 for t in grid[:-1]] == theirs.timesteps.tolist()
+    assert_close(final(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(3))), x)
+
+
+@pytest.mark.parametrize(("spacing", "n"), CHAINS)
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ddpm(n, spacing, variance, monkeypatch):
+    theirs, schedule = peer(
+        DDPMScheduler, clip_sample=False, timestep_spacing=spacing, variance_type=f"fixed_{variance}"
+    )
+    theirs.set_timesteps(n)
+    draw, x = replay(4), X
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *args, **kwargs: draw())
+    expected = []
+    for index in theirs.timesteps:
+        x = theirs.step(eps_of(x, index), index, x).prev_sample
+        expected.append(x)
+    ours = [step.x for step in ancestral(Peer(schedule), X, grid_of(theirs), variance=variance, noise=PerSample(4))]
+    if spacing == "trailing" and variance == "large":  # diffusers adds noise to the last move, too, unless it is from 1
+        assert (ours.pop() - expected.pop()).std() > 0.01
+    for one, other in zip(ours, expected, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize(("spacing", "n"), CHAINS)
+def test_heun(n, spacing):
+    theirs, schedule = peer(HeunDiscreteScheduler, timestep_spacing=spacing)
+    theirs.set_timesteps(n)
+    grid = grid_of(theirs)
+    x = X / schedule.signal(grid[0])
+    for index, sigma in zip(theirs.timesteps, theirs.sigmas[:-1].double(), strict=True):
+        x = theirs.step(eps_of(x / (1 + sigma**2).sqrt(), index), index, x).prev_sample
+    assert_close(final(heun(Peer(schedule), X, grid)), x)
+
+
+@pytest.mark.parametrize("n", STEPS)
+def test_dpm_solver_pp(n):
+    """diffusers' "leading" has n + 1 in the divisor here, so both walk an explicit grid."""
+    theirs, schedule = peer(
+        DPMSolverMultistepScheduler, solver_order=2, algorithm_type="dpmsolver++", solver_type="midpoint"
+    )
+    grid = schedule.timesteps(n, "leading")
+    theirs.set_timesteps(timesteps=[t - 1 for t in grid[:-1]])
+    x = X
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for index in theirs.timesteps:
+            x = theirs.step(eps_of(x, index), index, x).prev_sample
+    assert_close(final(dpm_solver_pp(Peer(schedule), X, grid)), x)
+
+
+@pytest.mark.parametrize("n", STEPS)
+def test_ddim_inverse(n):
+    theirs, schedule = peer(DDIMInverseScheduler, clip_sample=False, timestep_spacing="leading")
+    theirs.set_timesteps(n)
+    x = X
+    for index in theirs.timesteps:
+        below = index - 1000 // n  # where the state is; diffusers names the time it goes to
+        x = theirs.step(eps_of(x, below.clamp(min=0)), index, x).prev_sample
+    assert_close(final(invert(Peer(schedule), X, schedule.timesteps(n, "leading"))), x)
+
+
+@pytest.mark.parametrize(("spacing", "n"), [("trailing", 7), ("trailing", 999), ("linspace", 10), ("linspace", 50)])
+def test_single_steps_where_diffusers_chains_slip(spacing, n):
+    """diffusers' DDIM steps by T // n, which is not the distance between its own timesteps on these grids."""
+    theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=True)
+    theirs.set_timesteps(n)
+    starts = theirs.timesteps.tolist()
+    slips = [(index, following) for index, following in pairwise(starts) if index - 1000 // n != following]
+    assert slips, "diffusers has mended its stride: test whole chains on this spacing, too"
+    for index in starts[:: max(1, len(starts) // 7)]:
+        to = max(index - 1000 // n, -1)
+        expected = theirs.step(eps_of(X, index), index, X).prev_sample
+        step = next(ddim(Peer(schedule), X, [index + 1, to + 1, 0] if to >= 0 else [index + 1, 0]))
+        assert_close(step.x, expected)
+
+
+def test_diffusers_trailing_grid_can_have_a_step_too_many():
+    theirs, schedule = peer(DDIMScheduler, timestep_spacing="trailing")
+    counts = {}
+    for n in range(1, 1000):
+        theirs.set_timesteps(n)
+        counts[n] = len(theirs.timesteps)
+        assert len(schedule.timesteps(n)) == n + 1
+    assert sum(count != n for n, count in counts.items()) == 62

@@ -1,0 +1,199 @@
+import math
+
+import pytest
+import torch
+
+from ddpm.langevin import (
+    annealed_langevin,
+    flow_and_langevin,
+    langevin,
+    metropolis_langevin,
+    predictor_corrector,
+    score_at,
+)
+from ddpm.noise import PerSample
+from ddpm.oracles import Gaussian, GaussianMixture
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
+from ddpm.schedule import linear
+
+SCHEDULE = linear()
+
+
+def seeded(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+
+def langevin_variance(std, step_size, steps=2000):
+    """Exact variance of a chain on N(0, std^2) from a point: every draw is an axis of its own."""
+    draws = iter(torch.eye(steps, dtype=torch.float64))
+    chain = langevin(
+        lambda x: -x / std**2, torch.zeros(1, steps, dtype=torch.float64), step_size=step_size, steps=steps,
+        noise=lambda x: next(draws)[None],
+    )  # fmt: skip
+    *_, x = chain
+    return x.square().sum().item()
+
+
+@pytest.mark.parametrize("std", [0.5, 2.0])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+def test_the_bias_of_langevin_on_a_gaussian_is_the_closed_one(std, share):
+    step_size = share * 4 * std**2  # it diverges at a share of 1
+    expected = std**2 / (1 - step_size / (4 * std**2))
+    assert langevin_variance(std, step_size) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("share", [1.01, 2.0])
+def test_a_step_size_beyond_stability_is_named(share):
+    with pytest.raises(FloatingPointError, match=rf"step_size is {share:g}; the chain diverged at step \d+"):
+        langevin_variance(0.5, share)
+
+
+def test_metropolis_leaves_no_bias():
+    """At a step size where unadjusted Langevin is a third too wide, over 20,000 chains."""
+    gaussian = Gaussian(0.3, 0.5, SCHEDULE)
+    chain = metropolis_langevin(
+        lambda x: gaussian.log_density(x, 0), lambda x: gaussian.score(x, 0), gaussian.sample((20_000, 1)) * 0 + 0.3,
+        step_size=0.25, steps=60, noise=seeded(0),
+    )  # fmt: skip
+    accepted = []
+    for state in chain:
+        accepted.append(state[1].double().mean())
+    x = state[0]
+    assert x.mean().item() == pytest.approx(0.3, abs=4 * 0.5 / math.sqrt(20_000))
+    assert x.var().item() == pytest.approx(0.25, rel=4 * math.sqrt(2 / 20_000))
+    assert 0.5 < torch.stack(accepted).mean() < 0.99
+    *_, unadjusted = langevin(lambda x: gaussian.score(x, 0), x, step_size=0.25, steps=60, noise=seeded(1))
+    assert unadjusted.var().item() == pytest.approx(0.25 / (1 - 0.25), rel=4 * math.sqrt(2 / 20_000))
+
+
+def test_the_score_of_a_denoiser():
+    mixture = GaussianMixture([1, 2], [[-1.0, 0.0], [1.0, 1.0]], [0.3, 0.5], SCHEDULE)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    assert torch.allclose(score_at(mixture, 200)(x), mixture.score(x, 200), atol=1e-10)
+    with pytest.raises(ValueError, match="t is 0"):
+        score_at(mixture, 0)
+
+
+def test_plain_langevin_misses_far_modes_and_annealing_finds_them():
+    """Song & Ermon (2019), section 3.2.2: weights 0.2 and 0.8 at -5 and +5, from a broad start, equal calls."""
+    mixture = GaussianMixture([0.2, 0.8], [[-5.0, -5.0], [5.0, 5.0]], 1.0, SCHEDULE)
+    start = 16 * torch.rand(4000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 8
+
+    def large_mode(x):
+        return (x.sum(1) > 0).double().mean().item()
+
+    *_, plain = langevin(score_at(mixture, 1), start, step_size=0.1, steps=1001, noise=seeded(1))
+    grid = SCHEDULE.timesteps(200, "karras")
+    noise = seeded(2)
+    shares = [
+        large_mode(
+            final(annealed_langevin(mixture, noise(start), grid, step_size=size, steps_per_level=5, noise=noise))
+        )
+        for size in (0.01, 0.1)
+    ]
+    error = 3 * math.sqrt(0.25 / 4000)
+    assert large_mode(plain) == pytest.approx(0.5, abs=error)
+    assert shares[1] == pytest.approx(0.78, abs=error)  # near the truth, 0.8, and biased
+    assert shares[0] < 0.7  # too small a step
+
+
+def test_a_langevin_step_beside_the_flow_is_a_ddpm_step_to_first_order():
+    """Mean of a move from 500, against ancestral sampling with the large variance: the difference falls as beta^2."""
+    oracle, x = Gaussian(0.2, 0.5, SCHEDULE), torch.tensor([[0.7]], dtype=torch.float64)
+    betas, differences = [], []
+    for length in (8, 4, 2, 1):
+        grid = [500, 500 - length, 0]
+        moves = [
+            next(sampler(oracle, x, grid, noise=torch.zeros_like, **options)).x
+            for sampler, options in ((ancestral, {"variance": "large"}), (flow_and_langevin, {}))
+        ]
+        betas.append(1 - SCHEDULE.alpha_bar[500] / SCHEDULE.alpha_bar[500 - length])
+        differences.append((moves[0] - moves[1]).abs().sum())
+        spreads = [
+            next(sampler(oracle, x, grid, noise=torch.ones_like, **options)).x - move
+            for (sampler, options), move in zip(
+                ((ancestral, {"variance": "large"}), (flow_and_langevin, {})), moves, strict=True
+            )
+        ]
+        assert torch.allclose(spreads[0], spreads[1], atol=1e-12)
+    slopes = torch.stack(differences).log().diff() / torch.stack(betas).log().diff()
+    assert torch.allclose(slopes, torch.tensor(2.0, dtype=torch.float64), atol=0.15)
+
+
+def test_no_langevin_beside_the_flow_is_ddim():
+    oracle, x, grid = Gaussian(0.2, 0.5, SCHEDULE), torch.randn(4, 3), SCHEDULE.timesteps(20)
+    assert torch.equal(final(flow_and_langevin(oracle, x, grid, weight=0)), final(ddim(oracle, x, grid)))
+
+
+def sliced_distance(a, b):
+    """Wasserstein-1 distance in the plane, averaged over fifty directions."""
+    angles = torch.arange(50, dtype=a.dtype) * math.pi / 50
+    directions = torch.stack([angles.cos(), angles.sin()])
+    return ((a @ directions).sort(0).values - (b @ directions).sort(0).values).abs().mean().item()
+
+
+REACH = [  # sampler, its options, moves, grid
+    (ancestral, {}, 250, "karras"),
+    (ancestral, {"variance": "large"}, 250, "trailing"),
+    (ddim, {}, 100, "trailing"),
+    (ddim, {"eta": 0.5}, 250, "trailing"),
+    (heun, {}, 50, "karras"),
+    (dpm_solver_pp, {}, 50, "karras"),
+    (predictor_corrector, {}, 100, "trailing"),
+    (flow_and_langevin, {}, 250, "trailing"),
+    (flow_and_langevin, {"weight": 2.0}, 500, "trailing"),
+    (annealed_langevin, {"steps_per_level": 20}, 250, "karras"),  # 5,001 calls
+]
+
+
+@pytest.fixture(scope="module")
+def truths():
+    mixture = GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], SCHEDULE)
+    return mixture, [mixture.sample(2000, torch.Generator().manual_seed(seed)) for seed in range(20)]
+
+
+@pytest.mark.parametrize(("sampler", "options", "moves", "spacing"), REACH)
+def test_samplers_reach_the_mixture(sampler, options, moves, spacing, truths):
+    """Over ten sets of 2,000, within 1.5 times the distance of ten sets of true samples to the same ten others."""
+    mixture, (*sets,) = truths
+    timesteps, noise = SCHEDULE.timesteps(moves, spacing), seeded(7)
+    start = noise(torch.cat(sets[:10]))
+    ends = final(sampler(mixture, start, timesteps, noise=noise, **options)).split(2000)
+    reached, floor = (
+        sum(sliced_distance(a, b) for a, b in zip(ours, sets[10:], strict=True)) for ours in (ends, sets[:10])
+    )
+    print(f"{reached / floor:.2f}")
+    assert reached < 1.5 * floor
+
+
+def test_noise_of_a_chain_is_its_own():
+    gaussian = Gaussian(0.0, 0.5, SCHEDULE)
+    for rows in (1, 4):
+        x = torch.zeros(rows, 2)
+        *_, end = langevin(score_at(gaussian, 100), x, step_size=0.1, steps=5, noise=PerSample(3))
+        *_, (adjusted, _) = metropolis_langevin(
+            lambda x: gaussian.log_density(x, 100), score_at(gaussian, 100), x, step_size=0.1, steps=5,
+            noise=PerSample(3),
+        )  # fmt: skip
+        first = (end[0], adjusted[0]) if rows == 1 else first  # noqa: F821
+    assert torch.equal(first[0], end[0])
+    assert torch.equal(first[1], adjusted[0])
+
+
+@pytest.mark.parametrize(
+    ("walk", "message"),
+    [
+        (lambda d, x, g: langevin(score_at(d, 1), x, step_size=0.0, steps=3), "step_size is 0.0"),
+        (lambda d, x, g: langevin(score_at(d, 1), x, step_size=0.1, steps=0), "steps is 0"),
+        (lambda d, x, g: annealed_langevin(d, x, g, steps_per_level=0), "steps_per_level is 0"),
+        (lambda d, x, g: predictor_corrector(d, x, g, corrector_steps=1.5), "corrector_steps is 1.5"),
+        (lambda d, x, g: predictor_corrector(d, x, g, step_size=-1), "step_size is -1"),
+        (lambda d, x, g: flow_and_langevin(d, x, g, weight=-1), "weight is -1"),
+        (lambda d, x, g: flow_and_langevin(d, x, [0, 10]), "timesteps"),
+        (lambda d, x, g: annealed_langevin(d, x, [10, 5]), "timesteps"),
+    ],
+)
+def test_bad_arguments_are_named(walk, message):
+    with pytest.raises(ValueError, match=message):
+        list(walk(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), [10, 0]))
