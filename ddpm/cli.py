@@ -45,6 +45,9 @@ def train(
     blocks_per_level: Annotated[int, typer.Option(help="Residual blocks a level on the way down.")] = 1,
     schedule: Annotated[str, typer.Option(help="Noise schedule: linear, cosine or sigmoid.")] = "linear",
     target: Annotated[str, typer.Option(help="What the network says: eps, x0 or v.")] = "eps",
+    weighting: Annotated[
+        str, typer.Option(help="Of the times: simple (all alike) or bound (the likelihood's).")
+    ] = "simple",
     learning_rate: Annotated[float, typer.Option(help="AdamW's peak rate.")] = 1e-3,
     warmup: Annotated[int, typer.Option(help="Steps to reach it; from there a cosine to 0.")] = 200,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones kept.")] = 0.999,
@@ -66,7 +69,7 @@ def train(
     from ddpm.unet import UNetConfig
 
     network = UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
-    model = DiffusionConfig(network, schedule, target=target)  # type: ignore[arg-type]
+    model = DiffusionConfig(network, schedule, target=target, weighting=weighting)  # type: ignore[arg-type]
     config = TrainingConfig(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=warmup, ema=ema, seed=seed,
         checkpoint_every=checkpoint_every, precision=precision,  # type: ignore[arg-type]

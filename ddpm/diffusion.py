@@ -16,18 +16,24 @@ from ddpm.unet import UNet, UNetConfig
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """A UNet, the schedule it denoises and what it is trained to say."""
+    """A UNet, the schedule it denoises, what it is trained to say, and which times count how much.
+
+    The weighting is that of L_simple (Ho et al. 2020, eq. 14) or that of the variational bound (eq. 12).
+    """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: str = "linear"
     T: int = 1000
     target: Target = "eps"
+    weighting: Literal["simple", "bound"] = "simple"
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; legal are {', '.join(SCHEDULES)}")
         if self.target not in TARGETS:
             raise ValueError(f"target is {self.target!r}; legal are {', '.join(TARGETS)}")
+        if self.weighting not in ("simple", "bound"):
+            raise ValueError(f"weighting is {self.weighting!r}; legal are simple, bound")
         self.noise_schedule()
 
     @classmethod
@@ -58,6 +64,7 @@ class Diffusion:
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = config.noise_schedule()
         self.target = config.target
+        self.weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
         self.config = config.unet
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
@@ -68,9 +75,27 @@ class Diffusion:
             raise ValueError(f"channels is {self.config.channels}; the images have {shape[0]}")
 
     def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The mean squared error of the target, L_simple (eq. 14), of images (batch, channels, height, width)."""
+        """The mean squared error of the target, weighted by time, of images (batch, channels, height, width)."""
         t = 1 + (draws.stratified() * self.schedule.T).long()  # integers 1..T
         eps = draws.normal(*images.shape[1:]).to(images.device)
         signal, noise = (c.to(images.device) for c in (self.schedule.signal(t), self.schedule.noise(t)))
         output = self.parts["unet"](signal * images + noise * eps, (t - 1).to(images.device))
-        yield "unet", F.mse_loss(output.float(), target_of(self.target, images, eps, signal, noise))
+        wanted = target_of(self.target, images, eps, signal, noise)
+        if self.weights is None:
+            yield "unet", F.mse_loss(output.float(), wanted)
+        else:
+            errors = (output.float() - wanted).square().flatten(1).mean(1)
+            yield "unet", (self.weights[t].to(errors) * errors).mean()
+
+
+def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
+    """(T + 1,) weights of the target's squared error at times 0 to T, float64; that at 0 is unused.
+
+    With them the mean over uniform times 1..T is the variational bound in nats a dimension, up to what no network
+    changes: T (SNR(t - 1) - SNR(t)) / 2 times the squared error of x0, and T / (2 noise(1)^2) at t = 1, where the
+    decoder is N(x0_hat, noise(1)^2).
+    """
+    bar = schedule.alpha_bar
+    snr = bar / (1 - bar)
+    of_x0 = torch.cat([bar[:1] * 0, 1 / (1 - bar[1:2]), snr[1:-1] - snr[2:]]) * schedule.T / 2
+    return of_x0 * {"x0": torch.ones_like(bar), "eps": (1 - bar) / bar, "v": 1 - bar}[target]

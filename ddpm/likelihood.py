@@ -1,0 +1,147 @@
+"""How probable a model finds its data: the variational bound term by term, and the density of the probability flow."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torchdiffeq import odeint
+from tqdm import tqdm
+
+from ddpm.denoiser import Denoiser
+from ddpm.noise import Noise
+from ddpm.samplers import predict
+from ddpm.schedule import check_grid
+
+
+class Bound(NamedTuple):
+    """The terms of -log p(x0) <= prior + sum of steps + reconstruction (Ho et al. 2020, eq. 5), in nats."""
+
+    prior: Tensor  # (batch,), L_T
+    steps: Tensor  # (batch, moves - 1), L_{t-1} from the highest time down
+    reconstruction: Tensor  # (batch,), L_0
+
+    @property
+    def total(self) -> Tensor:
+        """The bound, (batch,), in nats."""
+        return self.prior + self.steps.sum(1) + self.reconstruction
+
+
+def variational_bound(
+    denoise: Denoiser,
+    x0: Tensor,
+    timesteps: Sequence[float] | None = None,
+    *,
+    levels: int | None = None,
+    noise: Noise = torch.randn_like,
+    progress: bool = False,
+) -> Bound:
+    """One Monte Carlo estimate of the bound of ancestral sampling with the small variance over a grid.
+
+    Args:
+        denoise: called once a move, on x0 noised to that time.
+        x0: (batch, ...).
+        timesteps: the grid; every time from T to 0 where it is not given.
+        levels: of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1]; without it the decoder
+            is N(x0_hat, noise(t)^2), a density.
+        noise: gives the noise of each move.
+        progress: show a bar.
+    """
+    schedule = denoise.schedule
+    grid = timesteps if timesteps is not None else range(schedule.T, -1, -1)
+    check_grid(grid, schedule)
+    if levels is not None and levels < 2:
+        raise ValueError(f"levels is {levels}; it must be at least 2")
+    variance = schedule.noise(grid[0]) ** 2
+    moved = schedule.signal(grid[0]) ** 2 * x0**2
+    prior = (moved + variance - 1 - math.log(variance)).flatten(1).sum(1) / 2
+    steps = []
+    for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
+        x0_hat = predict(denoise, schedule.add_noise(x0, t, noise(x0)), t).x0
+        if s > 0:
+            gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
+            steps.append(gain / 2 * (x0 - x0_hat).square().flatten(1).sum(1))
+        else:
+            log_likelihood = _decoder(x0, x0_hat, schedule.noise(t), levels)
+    terms = torch.stack(steps, dim=1) if steps else x0.new_zeros(len(x0), 0)
+    return Bound(prior, terms, -log_likelihood.flatten(1).sum(1))
+
+
+def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
+    """log p(x0 | x_1) of every pixel: a Gaussian, or what it puts on the pixel's level (Ho et al. 2020, eq. 13)."""
+    if levels is None:
+        return -((x0 - mean) / std).square() / 2 - math.log(std * math.sqrt(2 * math.pi))
+    half = 1 / (levels - 1)
+    above = torch.where(x0 > 1 - half, math.inf, (x0 + half - mean) / std)
+    below = torch.where(x0 < -1 + half, -math.inf, (x0 - half - mean) / std)
+    low, high = torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)  # the accurate tail
+    log_high = torch.special.log_ndtr(high)
+    return log_high + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - log_high))
+
+
+def flow_nll(
+    denoise: Denoiser,
+    x: Tensor,
+    t: float = 1.0,
+    *,
+    divergence: Literal["exact", "hutchinson"] = "hutchinson",
+    noise: Noise = torch.randn_like,
+    tolerance: float = 1e-5,
+    progress: bool = False,
+) -> Tensor:
+    """-log p_t(x), (batch,) in nats, by the instantaneous change of variables (Song et al. 2021, appendix D.2).
+
+    Walks the probability flow dx / d log sigma = noise (eps - noise x), sigma = noise / signal, from t to T, where the
+    density is N(0, I).
+
+    Args:
+        denoise: differentiable in x, each sample of a batch by itself.
+        x: (batch, ...) at time t.
+        t: above 0; at 1 data counts as noised by a single step.
+        divergence: "exact" (a backward pass a dimension) or "hutchinson" (one, unbiased, along one vector of `noise`).
+        noise: gives that vector.
+        tolerance: relative and absolute, of the adaptive solver (dopri5).
+        progress: show a bar.
+    """
+    schedule = denoise.schedule
+    if not 0 < t < schedule.T:
+        raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")
+    if divergence not in ("exact", "hutchinson"):
+        raise ValueError(f"divergence is {divergence!r}; legal are exact, hutchinson")
+    dimensions = x[0].numel()
+    probe = noise(x) if divergence == "hutchinson" else None
+    start, end = math.log(schedule.sigma(t)), math.log(schedule.sigma(schedule.T))
+    bar = tqdm(total=round(end - start, 2), unit="log sigma", desc="flow", disable=not progress, delay=1)
+
+    def flow(log_sigma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        place = min(log_sigma.item(), end)  # the solver's first guess of a step can lie far beyond
+        time = min(float(schedule.time_of(math.exp(place))), schedule.T)
+        bar.update(max(0.0, place - start - bar.n))
+        scale = schedule.noise(time)
+        with torch.enable_grad():
+            x = state[0].detach().requires_grad_()
+            eps = predict(denoise, x, time).eps
+            trace = _divergence(eps, x, probe)
+        return scale * (eps.detach() - scale * state[0]), scale * (trace - scale * dimensions)
+
+    times = torch.tensor([start, end], dtype=torch.float64, device=x.device)
+    states, gained = odeint(flow, (x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5")
+    bar.close()
+    log_prior = -(states[-1].square().flatten(1).sum(1) + dimensions * math.log(2 * math.pi)) / 2
+    return -(log_prior + gained[-1])
+
+
+def _divergence(eps: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:
+    if probe is not None:
+        (gradient,) = torch.autograd.grad((eps * probe).sum(), x)
+        return (gradient * probe).flatten(1).sum(1)
+    sums = eps.flatten(1).sum(0)
+    rows = [torch.autograd.grad(value, x, retain_graph=True)[0].flatten(1)[:, i] for i, value in enumerate(sums)]
+    return torch.stack(rows).sum(0)
+
+
+def bits_per_dimension(nats: Tensor, dimensions: int, levels: int | None = None) -> Tensor:
+    """Nats a sample as bits a dimension; with `levels`, a density on [-1, 1] becomes one on [0, levels - 1]."""
+    return nats / (dimensions * math.log(2)) + (math.log2((levels - 1) / 2) if levels is not None else 0)

@@ -1,0 +1,157 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.denoiser import NetworkDenoiser, Prediction
+from ddpm.diffusion import DiffusionConfig
+from ddpm.likelihood import bits_per_dimension, flow_nll, variational_bound
+from ddpm.noise import Draws
+from ddpm.oracles import Gaussian, GaussianMixture
+from ddpm.schedule import cosine, linear
+from ddpm.unet import UNetConfig
+
+SCHEDULE = linear()
+
+
+def seeded(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+
+def test_the_prior_term_of_the_linear_schedule_is_the_published_one():
+    """L_T = 2.91e-5 E[x0^2] bits a dimension at T = 1000, to first order in alpha_bar."""
+    x0 = torch.tensor([[2.0, -2.0]], dtype=torch.float64)
+    zero = torch.zeros_like(x0)
+    gaussian = Gaussian(0.0, 0.5, SCHEDULE)
+    prior = [variational_bound(gaussian, x, [1000, 0]).prior for x in (x0, zero)]
+    assert bits_per_dimension(prior[0] - prior[1], 2).item() == pytest.approx(2.91e-5 * 4, rel=2e-3)
+
+
+def expected_gap(s2, schedule, grid):
+    """Of the bound over the entropy, for x0 ~ N(0, s2) and its exact denoiser, whose squared error is known."""
+    bar = [math.exp(schedule.log_alpha_bar(t)) for t in grid[:-1]]
+    noise2 = [-math.expm1(schedule.log_alpha_bar(t)) for t in grid[:-1]]
+    mmse = [s2 * n / (b * s2 + n) for b, n in zip(bar, noise2, strict=True)]
+    prior = (bar[0] * (s2 - 1) - math.log(noise2[0])) / 2
+    snr = [b / n for b, n in zip(bar, noise2, strict=True)]
+    steps = sum((after - before) / 2 * mmse[i] for i, (before, after) in enumerate(itertools.pairwise(snr)))
+    reconstruction = mmse[-1] / (2 * noise2[-1]) + math.log(2 * math.pi * noise2[-1]) / 2
+    return prior + steps + reconstruction - math.log(2 * math.pi * math.e * s2) / 2
+
+
+@pytest.mark.parametrize("s2", [0.25, 1.0])
+def test_the_bound_of_a_gaussian_is_the_closed_one(s2):
+    gaussian = Gaussian(0.0, math.sqrt(s2), SCHEDULE)
+    x0 = gaussian.sample((20_000, 1), torch.Generator().manual_seed(0))
+    for n in (10, 50):
+        grid = SCHEDULE.timesteps(n)
+        bound = variational_bound(gaussian, x0, grid, noise=seeded(n))
+        assert bound.steps.shape == (len(x0), n - 1)
+        gap = bound.total + gaussian.log_density(x0, 0)
+        error = gap.std().item() / math.sqrt(len(x0))
+        assert gap.mean().item() == pytest.approx(expected_gap(s2, SCHEDULE, grid), abs=4 * error)
+
+
+@pytest.mark.parametrize("s2", [0.25, 1.0])
+def test_the_gap_of_the_bound_closes_where_the_steps_near_zero_shrink(s2):
+    """On Karras's grid as 1 / N. On Ho's, whose variance grows as t near 0, every further T falls, but not below
+    half of Euler's constant: the moves from k + 1 to k cost (1 / k - log(1 + 1 / k)) / 2 each, however large T is."""
+    fine = [expected_gap(s2, SCHEDULE, SCHEDULE.timesteps(n, "karras")) for n in (100, 200, 400, 800)]
+    assert min(fine) > 0
+    assert all(b == pytest.approx(a / 2, rel=0.15) for a, b in itertools.pairwise(fine))
+    whole = [expected_gap(s2, linear(T), range(T, -1, -1)) for T in (100, 400, 1600, 6400, 25_600)]
+    left = [gap - np.euler_gamma / 2 for gap in whole]
+    assert min(left) > 0
+    assert all(b < a / 2 for a, b in itertools.pairwise(left))
+    assert left[-1] < 0.02
+
+
+@pytest.mark.parametrize("mean", [-1.1, -0.3, 0.0, 0.998, 1.3])
+def test_the_discrete_decoder_is_a_distribution(mean):
+    class Fixed:
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(torch.full_like(x, mean), x)
+
+    levels = (torch.arange(256, dtype=torch.float64) / 127.5 - 1)[:, None]
+    nats = variational_bound(Fixed(), levels, [50, 0], levels=256).reconstruction
+    assert torch.isfinite(nats).all()
+    assert nats.neg().exp().sum().item() == pytest.approx(1, abs=1e-9)
+
+
+LONG = cosine()  # whose end is N(0, I) to 5e-5; the linear schedule's is not, which costs up to 0.03 nats
+ORACLES = [
+    Gaussian(torch.tensor([0.3, -0.4], dtype=torch.float64), 0.5, LONG),
+    GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], LONG),
+]
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+@pytest.mark.parametrize("t", [0.01, 1, 300])
+def test_the_flow_has_the_exact_density(oracle, t):
+    x = torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    nll = flow_nll(oracle, x, t, divergence="exact", tolerance=1e-7)
+    assert (nll + oracle.log_density(x, t)).abs().max() < 1e-3
+
+
+def test_hutchinson_is_unbiased():
+    oracle = ORACLES[1]
+    x = torch.tensor([[0.4, 0.2]], dtype=torch.float64)
+    exact = flow_nll(oracle, x, 10, divergence="exact")
+    estimates = flow_nll(oracle, x.expand(4000, 2), 10, noise=seeded(3))
+    assert estimates.mean().item() == pytest.approx(exact.item(), abs=4 * estimates.std().item() / math.sqrt(4000))
+    assert estimates.std() > 1e-3
+
+
+def test_bits_per_dimension():
+    uniform = torch.tensor([10 * math.log(2)])  # a density of 1/2 on [-1, 1], in ten dimensions
+    assert bits_per_dimension(uniform, 10).item() == pytest.approx(1)
+    assert bits_per_dimension(uniform, 10, levels=256).item() == pytest.approx(math.log2(255))
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_training_weighted_by_the_bound_minimises_the_bound(target):
+    """A batch of T copies of one image meets every time once, so its loss is the bound's variable part exactly."""
+    T = 40
+    config = DiffusionConfig(
+        UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1), T=T, target=target, weighting="bound"
+    )
+    torch.manual_seed(0)
+    task = config.task()
+    for parameter in task.parts["unet"].parameters():
+        torch.nn.init.normal_(parameter, 0, 0.05)
+    task.parts["unet"].double()
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64) * 2 - 1
+
+    class Double(Draws):
+        def normal(self, *shape):
+            return super().normal(*shape).double()
+
+    ((_, loss),) = task.losses(image.expand(T, -1, -1, -1), Double(0, 3, T))
+    same = Double(0, 3, T)
+    same.stratified()
+    noises = iter(same.normal(1, 8, 8).flip(0)[:, None])  # the bound begins at T
+    denoise = NetworkDenoiser(task.parts["unet"], task.schedule, target)
+    with torch.no_grad():
+        bound = variational_bound(denoise, image, noise=lambda x: next(noises))
+    constant = 64 * math.log(task.schedule.noise(1) * math.sqrt(2 * math.pi))
+    assert loss.item() == pytest.approx((bound.steps.sum() + bound.reconstruction - constant).item() / 64, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: variational_bound(ORACLES[0], x, levels=1), "levels is 1"),
+        (lambda x: variational_bound(ORACLES[0], x, [5, 1]), "timesteps"),
+        (lambda x: flow_nll(ORACLES[0], x, 0), "t is 0"),
+        (lambda x: flow_nll(ORACLES[0], x, divergence="trace"), "divergence is 'trace'"),
+        (lambda x: DiffusionConfig(weighting="snr"), "weighting is 'snr'"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(1, 2))
