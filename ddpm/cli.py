@@ -16,7 +16,11 @@ app = typer.Typer(
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
 StepsOption = Annotated[
-    int, typer.Option("--steps", help="Moves of the sampler, 1 to 1000: the network calls an image.")
+    int,
+    typer.Option(
+        "--steps",
+        help="Moves of the sampler, 1 to the schedule's T: one network call each, two in heun and predictor_corrector.",
+    ),
 ]
 SamplerOption = Annotated[
     str,
@@ -99,6 +103,7 @@ def sample(
     import io
     import math
 
+    import torch
     from torch import Tensor
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
@@ -112,10 +117,13 @@ def sample(
         nrow = math.ceil(math.sqrt(n))
         return to_pil_image(make_grid(images[:n].cpu(), nrow, normalize=True, value_range=(-1, 1)))
 
-    frames: list[Any] = []
-    film = {} if out.suffix.lower() == ".png" else {"chunk": n, "watch": lambda step: frames.append(grid(step.x))}
+    states: list[Tensor] = []
+    film = {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(step.x.cpu())}
     images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
-    first, *rest = frames or [grid(images)]
+    states = states or [images]
+    each = len(states) // math.ceil(n / len(states[0]))  # states of one chunk of images
+    shown = range(each - 1, -1, -math.ceil(each / 100))[::-1]
+    first, *rest = [grid(torch.cat(states[i::each])) for i in shown]
     buffer = io.BytesIO()
     motion = {"save_all": True, "append_images": rest, "duration": [80] * len(rest) + [2000], "loop": 0} if rest else {}
     first.save(buffer, out.suffix[1:].upper(), **motion)
@@ -141,7 +149,9 @@ def evaluate(
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
     images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
-    typer.echo(f"{sampler}, {steps} steps, {spacing} grid, seed {seed}: {frechet_distance(images, weights='EMA')}")
+    option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
+    distance = frechet_distance(images, weights="EMA")
+    typer.echo(f"{sampler}{option}, {steps} steps, {spacing} grid, seed {seed}: {distance}")
 
 
 @app.command()
@@ -167,7 +177,9 @@ def _draw(
     **more: Any,
 ) -> Any:  # fmt: skip
     import ddpm
+    from ddpm.sampling import nearest_sampler
 
+    nearest_sampler(sampler)
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
         if sampler == owner:
             more[name] = value

@@ -2,9 +2,9 @@
 
     x <- x + delta / 2 score(x) + sqrt(delta) z,     z ~ N(0, I)                                                 (1)
 
-leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3 without minibatches). The
+leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3). The
 samplers that walk a grid have the signature of those in `ddpm.samplers`; their `step_size` is delta over noise(t)^2,
-so that one number suits every level (Song & Ermon 2019, algorithm 1).
+so that one number suits every level (Song & Ermon 2019, algorithm 1); from 4 on it diverges at T, where noise(t) is 1.
 """
 
 import math
@@ -35,11 +35,13 @@ def langevin(
     """Unadjusted Langevin dynamics, eq. 1 with delta = `step_size`; yields x after each of `steps` moves.
 
     Its variance on N(m, s^2) becomes s^2 / (1 - delta / (4 s^2)), and it diverges from delta = 4 s^2 on: a chain that
-    leaves all bounds raises `FloatingPointError` that names the step size.
+    leaves all bounds raises `FloatingPointError` that names the step size (on a GPU after the last move).
     """
     _check(step_size, steps)
-    for step in range(steps):
-        x = _bounded(x + step_size / 2 * score(x) + math.sqrt(step_size) * noise(x), step, step_size)
+    for step in range(1, steps + 1):
+        x = x + step_size / 2 * _score(score, x) + math.sqrt(step_size) * noise(x)
+        if (x.device.type == "cpu" or step == steps) and not x.abs().amax() < 1e6:
+            raise FloatingPointError(f"step_size is {step_size:g}; the chain diverged by step {step}; take a smaller")
         yield x
 
 
@@ -61,10 +63,10 @@ def metropolis_langevin(
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
         return -(to - origin - step_size / 2 * slope).square().flatten(1).sum(1) / (2 * step_size)
 
-    log_p, slope = log_density(x), score(x)
-    for step in range(steps):
-        to = _bounded(x + step_size / 2 * slope + math.sqrt(step_size) * noise(x), step, step_size)
-        log_p_to, slope_to = log_density(to), score(to)
+    log_p, slope = log_density(x), _score(score, x)
+    for _ in range(steps):
+        to = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)  # a wild one is rejected below
+        log_p_to, slope_to = log_density(to), _score(score, to)
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
         uniform = torch.special.log_ndtr(noise(x).flatten(1)[:, 0])  # log of a uniform, from noise of the same sample
         accepted = uniform < log_ratio
@@ -79,24 +81,25 @@ def annealed_langevin(
     x: Tensor,
     timesteps: Sequence[float],
     *,
-    step_size: float = 0.1,
-    steps_per_level: int = 1,
+    step_size: float = 1.0,
+    steps_per_level: int = 5,
     noise: Noise = torch.randn_like,
 ) -> Iterator[Step]:
     """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
 
-    From level to level x is rescaled by the ratio of the signals. The move to time 0 is the posterior mean at the last
-    level. Calls the denoiser `steps_per_level` times a level and once more.
+    In coordinates that keep the variance: from level to level x is rescaled by the ratio of the signals. The move to
+    time 0, which their algorithm does not make, is the posterior mean at the last level. Each Langevin step goes about
+    a share `step_size` / 2 of the way to a level's density; all together they must undo the growth of the signal, or
+    what comes out is noise. Calls the denoiser `steps_per_level` times a level and once more.
     """
-    _check(step_size, steps_per_level, "steps_per_level")
+    _check(step_size, steps_per_level, "steps_per_level", 4)
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
         delta = step_size * schedule.noise(t) ** 2
-        for step in range(steps_per_level):
+        for _ in range(steps_per_level):
             prediction = predict(denoise, x, t)
-            drift = -delta / (2 * schedule.noise(t)) * prediction.eps
-            x = _bounded(x + drift + math.sqrt(delta) * noise(x), step, step_size)
+            x = x - delta / (2 * schedule.noise(t)) * prediction.eps + math.sqrt(delta) * noise(x)
             yield Step(x, t, prediction)
         if s > 0:
             x = schedule.signal(s) / schedule.signal(t) * x
@@ -114,11 +117,11 @@ def predictor_corrector(
     corrector_steps: int = 1,
     noise: Noise = torch.randn_like,
 ) -> Iterator[Step]:
-    """Song et al. (2021), algorithm 1: a move down the probability flow, then `corrector_steps` of eq. 1 where it ends.
+    """Y. Song et al. (2021), algorithm 1: a move down the flow, then `corrector_steps` of eq. 1 where it ends.
 
     The predictor is deterministic DDIM. Calls the denoiser 1 + `corrector_steps` times a move, and once in the last.
     """
-    _check(step_size, corrector_steps, "corrector_steps")
+    _check(step_size, corrector_steps, "corrector_steps", 4)
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
@@ -126,7 +129,8 @@ def predictor_corrector(
         x = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
         if s > 0:
             delta = step_size * schedule.noise(s) ** 2
-            *_, x = langevin(score_at(denoise, s), x, step_size=delta, steps=corrector_steps, noise=noise)
+            for state in langevin(score_at(denoise, s), x, step_size=delta, steps=corrector_steps, noise=noise):
+                x = state
         yield Step(x, s, prediction)
 
 
@@ -143,8 +147,8 @@ def flow_and_langevin(
     beta = 1 - alpha_bar(t) / alpha_bar(s). At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
     sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
     """
-    if weight < 0:
-        raise ValueError(f"weight is {weight}; it must be at least 0")
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"weight is {weight}; it must be at least 0 and finite")
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
@@ -156,16 +160,15 @@ def flow_and_langevin(
         yield Step(x, s, prediction)
 
 
-def _check(step_size: float, steps: int, name: str = "steps") -> None:
-    if not 0 < step_size < math.inf:
-        raise ValueError(f"step_size is {step_size}; it must be above 0")
+def _check(step_size: float, steps: int, name: str = "steps", limit: float = math.inf) -> None:
+    if not 0 < step_size < limit:
+        raise ValueError(f"step_size is {step_size}; it must be above 0 and below {limit:g}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"{name} is {steps!r}; it must be an integer from 1 up")
 
 
-def _bounded(x: Tensor, step: int, step_size: float) -> Tensor:
-    if x.device.type == "cpu" and not (x.abs().amax() < 1e6):  # NaN is not below it either
-        raise FloatingPointError(
-            f"step_size is {step_size:g}; the chain diverged at step {step + 1}, so take a smaller"
-        )
-    return x
+def _score(score: Score, x: Tensor) -> Tensor:
+    slope = score(x)
+    if slope.shape != x.shape:
+        raise ValueError(f"score answers {tuple(slope.shape)} at x of shape {tuple(x.shape)}; they must be alike")
+    return slope

@@ -147,8 +147,8 @@ class EmpiricalData:
     ENTRIES = 2**24  # of a block of squared distances
 
     def __init__(self, images: Tensor, schedule: NoiseSchedule) -> None:
-        if images.ndim < 2 or not len(images):
-            raise ValueError(f"images have shape {tuple(images.shape)}; they must be (n, ...) with n of at least 1")
+        if images.ndim < 2 or not len(images) or not images.is_floating_point():
+            raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats (n, ...)")
         self.image_shape = tuple(images.shape[1:])
         self.images = images.flatten(1).double()
         self.schedule = schedule
@@ -162,16 +162,16 @@ class EmpiricalData:
         """log N(x; signal x_i, noise^2 I) of every x against every image i, in blocks (rows, n), float64."""
         if tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, ...) of images {self.image_shape}")
-        if not isinstance(t, Tensor) and not t > 0:
-            raise ValueError(f"t is {t}; at time 0 this distribution has no density")
         times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
+        if not (times > 0).all():
+            raise ValueError(f"t is {t}; at time 0 this distribution has no density")
         size = max(1, self.ENTRIES // len(self.images))
         squares = self.images.square().sum(1)
         for rows, when in zip(x.flatten(1).split(size), times.split(size), strict=True):
             rows = rows.double()
-            signal, noise = self.schedule.coefficients(when, rows)
+            signal, noise = (torch.as_tensor(c) for c in self.schedule.coefficients(when, rows))
             distance = rows.square().sum(1, keepdim=True) - 2 * signal * (rows @ self.images.T) + signal**2 * squares
-            constant = rows.shape[1] * torch.log(2 * math.pi * torch.as_tensor(noise) ** 2)
+            constant = rows.shape[1] * torch.log(2 * math.pi * noise**2)
             yield -(distance / noise**2 + constant) / 2
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:

@@ -1,7 +1,8 @@
 """Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
 
 All share one signature. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps` makes such grids);
-`noise(x)` returns standard normal like x. The state keeps the dtype and device of the x it was given.
+`noise(x)` returns standard normal like x. The state keeps the dtype and device of the x it was given. Gradients pass
+through a walk, for guidance; `torch.no_grad` around it saves their memory, as `ddpm.sample` does.
 """
 
 import math
@@ -74,7 +75,7 @@ def ddim(
 def heun(
     denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, noise: Noise = torch.randn_like
 ) -> Iterator[Step]:
-    """Heun's second-order method on the probability flow, Karras et al. (2022), algorithm 1 without churn.
+    """Heun's second-order method on the probability flow, Karras et al. (2022), algorithm 1.
 
     Walks dy / d sigma = eps with y = x / signal and sigma = noise / signal, where a DDIM move is an Euler step. Calls
     the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `noise` is never drawn.
@@ -121,7 +122,7 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
     """DDIM walked upward: from a clean x0 to the noise that `ddim` takes back to it, up to the size of the steps.
 
     Takes the same descending grid as `ddim`. Each move uses the noise seen at its lower end, at time 1 where that end
-    is 0; nothing is clipped.
+    is below 1; nothing is clipped.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -136,7 +137,8 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
     """What the denoiser answers, unless that is NaN or infinite: then `FloatingPointError` with the time."""
     prediction = denoise(x, t)
-    if x.device.type == "cpu" and not torch.isfinite(prediction.x0).all():  # a GPU would have to wait: see `final`
+    known = x.device.type == "cpu"  # a GPU would have to wait at every step, so there `final` looks, once
+    if known and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():
         raise FloatingPointError(f"the denoiser's answer at time {t:g} is not finite")
     return prediction
 

@@ -123,6 +123,9 @@ def train(
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
+    if found is not None:  # a record older than a setting has its default
+        for part, defaults in (("model", type(model)()), ("training", TrainingConfig())):
+            found[2][part] = json.loads(json.dumps(asdict(defaults))) | found[2][part]
     if found is not None and found[2] != record:
         raise ValueError(
             f"{out} holds another run ({_difference(found[2], record)}); name a new folder or the same options"

@@ -103,7 +103,7 @@ def test_empirical_data_remembers_its_images():
     for x, t, message in ((data[:, :, :3], 5, "x has shape"), (data, 0, "t is 0")):
         with pytest.raises(ValueError, match=message):
             oracle(x, t)
-    with pytest.raises(ValueError, match="images have shape"):
+    with pytest.raises(ValueError, match="images are torch.float32 of shape"):
         EmpiricalData(data[:0], SCHEDULE)
 
 
@@ -117,7 +117,7 @@ images = torch.rand(10_000, 1, 32, 32) * 2 - 1
 EmpiricalData(images[:10], linear())(images[:10], 500)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 oracle = EmpiricalData(images, linear())
-assert oracle(images[:4000], 500).x0.shape == (4000, 1, 32, 32)
+assert oracle(images, 500).x0.shape == images.shape
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from ddpm.denoiser import Prediction
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSample
 from ddpm.oracles import Gaussian
-from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.sampling import SAMPLERS, sample
 from ddpm.schedule import SPACINGS, NoiseSchedule, linear
 
@@ -288,3 +288,17 @@ def test_a_denoiser_that_answers_nan_is_named(name):
 
     with pytest.raises(FloatingPointError, match="at time 400 is not finite"):
         final(SAMPLERS[name](Broken(), torch.ones(1, 2), SCHEDULE.timesteps(5)))
+    with pytest.raises(FloatingPointError, match="last state is not finite"):
+        final(iter([Step(torch.tensor([[math.inf]]), 0, Prediction(None, None))]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_on_a_gpu_agree_with_the_cpu(name, dtype):
+    oracle, grid = Gaussian(0.1, 0.5, SCHEDULE), SCHEDULE.timesteps(10)
+    x = PerSample(0)(torch.empty(3, 1, 4, 4, dtype=dtype))
+    here, there = (final(SAMPLERS[name](oracle, x.to(d), grid, noise=PerSample(1))) for d in ("cpu", "cuda"))
+    assert there.device.type == "cuda"
+    assert there.dtype == dtype
+    assert torch.allclose(here, there.cpu(), atol=1e-4)

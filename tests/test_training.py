@@ -109,6 +109,17 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
     assert_finite_weights_of_step(tmp_path, 2)
 
 
+def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path, images):
+    train(MODEL, images, CONFIG, tmp_path, progress=False)
+    for path in [*tmp_path.glob("checkpoints/*.json"), tmp_path / "config.json"]:
+        record = json.loads(path.read_text())
+        del record.get("config", record)["model"]["weighting"]
+        path.write_text(json.dumps(record))
+    train(MODEL, images, CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="weighting is simple there and bound here"):
+        train(replace(MODEL, weighting="bound"), images, CONFIG, tmp_path, progress=False)
+
+
 def test_a_finished_run_whose_model_was_lost_is_mended(tmp_path, images):
     train(MODEL, images, CONFIG, tmp_path, progress=False)
     whole = (tmp_path / "model.safetensors").read_bytes()

@@ -59,6 +59,7 @@ def replay(seed):
 
 
 def assert_close(ours, theirs):
+    """To 1e-5 of the largest value: this eps drives states to 300, and some peers keep their sigmas in float32."""
     assert (ours - theirs).abs().max() < 1e-5 * max(1.0, theirs.abs().max().item())
 
 
@@ -108,19 +109,23 @@ def test_heun(n, spacing):
 
 
 @pytest.mark.parametrize("n", STEPS)
-def test_dpm_solver_pp(n):
-    """diffusers' "leading" has n + 1 in the divisor here, so both walk an explicit grid."""
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_dpm_solver_pp(n, spacing):
+    """diffusers' "leading" has n + 1 in the divisor here and its "trailing" an index of -1 at 7, so those are given."""
     theirs, schedule = peer(
-        DPMSolverMultistepScheduler, solver_order=2, algorithm_type="dpmsolver++", solver_type="midpoint"
-    )
-    grid = schedule.timesteps(n, "leading")
-    theirs.set_timesteps(timesteps=[t - 1 for t in grid[:-1]])
+        DPMSolverMultistepScheduler, solver_order=2, algorithm_type="dpmsolver++", solver_type="midpoint",
+        timestep_spacing=spacing,
+    )  # fmt: skip
+    if spacing == "linspace":
+        theirs.set_timesteps(n)
+    else:
+        theirs.set_timesteps(timesteps=[t - 1 for t in schedule.timesteps(n, spacing)[:-1]])
     x = X
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for index in theirs.timesteps:
             x = theirs.step(eps_of(x, index), index, x).prev_sample
-    assert_close(final(dpm_solver_pp(Peer(schedule), X, grid)), x)
+    assert_close(final(dpm_solver_pp(Peer(schedule), X, grid_of(theirs))), x)
 
 
 @pytest.mark.parametrize("n", STEPS)
@@ -134,19 +139,21 @@ def test_ddim_inverse(n):
     assert_close(final(invert(Peer(schedule), X, schedule.timesteps(n, "leading"))), x)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("spacing", "n"), [("trailing", 7), ("trailing", 999), ("linspace", 10), ("linspace", 50)])
-def test_single_steps_where_diffusers_chains_slip(spacing, n):
+def test_single_steps_where_diffusers_chains_slip(spacing, n, eta):
     """diffusers' DDIM steps by T // n, which is not the distance between its own timesteps on these grids."""
     theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=True)
     theirs.set_timesteps(n)
-    starts = theirs.timesteps.tolist()
+    starts = [index for index in theirs.timesteps.tolist() if index >= 0]
     slips = [(index, following) for index, following in pairwise(starts) if index - 1000 // n != following]
     assert slips, "diffusers has mended its stride: test whole chains on this spacing, too"
+    noise = replay(5)() if eta else None
     for index in starts[:: max(1, len(starts) // 7)]:
         to = max(index - 1000 // n, -1)
-        expected = theirs.step(eps_of(X, index), index, X).prev_sample
-        step = next(ddim(Peer(schedule), X, [index + 1, to + 1, 0] if to >= 0 else [index + 1, 0]))
-        assert_close(step.x, expected)
+        expected = theirs.step(eps_of(X, index), index, X, eta=eta, variance_noise=noise).prev_sample
+        grid = [index + 1, to + 1, 0] if to >= 0 else [index + 1, 0]
+        assert_close(next(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(5))).x, expected)
 
 
 def test_diffusers_trailing_grid_can_have_a_step_too_many():
