@@ -12,22 +12,28 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
-MUTANTS = {
-    "the last beta": ("schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
-    "the direction of DDIM": ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2"),
-    "the posterior variance": ("schedule.py", "self.noise(s) / self.noise(t) *", "2 * self.noise(s) / self.noise(t) *"),
-    "the skip connections": ("unet.py", "torch.cat([h, skips.pop()], dim=1)", "torch.cat([h, 0 * skips.pop()], dim=1)"),
-    "the clean image read from eps": ("denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
-    "the time told to the network": ("denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
-}
-FAST = {"the last beta"}
+DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
+MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
+    "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
+    "the direction of DDIM": (3, *DIRECTION),
+    "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
+    "the skip connections": (3, "unet.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
+    "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
+    "the time told to the network": (3, "denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
+    "the root in Langevin's noise": (4, "langevin.py", "x) + math.sqrt(step_size)", "x) + step_size"),
+    "the direction of DDIM, in the dial": (4, *DIRECTION),
+    "the time of Heun's second slope": (4, "samplers.py", "predict(denoise, euler, s)", "predict(denoise, euler, t)"),
+    "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
+}  # fmt: skip
+FAST = {"the last beta", "the root in Langevin's noise"}
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in MUTANTS]
 )
 def test_the_gate_fails_at_a_number(name, tmp_path):
-    file, right, wrong = MUTANTS[name]
+    chapter, file, right, wrong = MUTANTS[name]
+    (notebook,) = (ROOT / "notebooks").glob(f"{chapter:02}_*.ipynb")
     for part in ("ddpm", "book", "notebooks", "conftest.py", "pyproject.toml", "tests/notebooks/sanitize.cfg"):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +42,7 @@ def test_the_gate_fails_at_a_number(name, tmp_path):
     assert source.count(right) == 1
     (tmp_path / "ddpm" / file).write_text(source.replace(right, wrong))
     gate = subprocess.run(
-        [sys.executable, "-m", "pytest", "--nbval", "-x", "-q", "notebooks/03_round_trip.ipynb"],
+        [sys.executable, "-m", "pytest", "--nbval", "-x", "-q", f"notebooks/{notebook.name}"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     output = re.sub(r"\x1b\[[0-9;]*m", "", gate.stdout)
