@@ -45,8 +45,16 @@ def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
     noisy = real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
     near, far = metrics.frechet_distance(real, weights="none"), metrics.frechet_distance(noisy, weights="last")
     assert near.value < 1.5 * near.floor < far.value
+    assert 0 < near.spread < 0.2 * near.value
     text = str(far)
-    facts = (metrics.FEATURES_SHA256[:8], "300 generated", "10,000 real test", "last weights", "floor, 300 real train")
+    facts = (
+        metrics.FEATURES_SHA256[:8],
+        "bootstrap sd",
+        "300 generated",
+        "10,000 real test",
+        "last weights",
+        "floor, 300 real train",
+    )
     assert all(fact in text for fact in facts)
 
 

@@ -1,0 +1,91 @@
+"""Quality against network calls: Frechet distance of the shipped model's images under each sampler, at equal calls.
+
+    python benchmarks/samplers.py
+
+Writes `book/results/samplers.json` after every row; started again for the same weights, it goes on where it stopped.
+"""
+
+import json
+import platform
+import time
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+import ddpm
+from ddpm import metrics, pretrained
+from ddpm.files import write_json
+
+RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
+SAMPLERS = {  # name in the table: sampler, its options, network calls a step
+    "DDIM": ("ddim", {}, 1),
+    "ancestral, small variance": ("ancestral", {"variance": "small"}, 1),
+    "DPM-Solver++(2M)": ("dpm_solver_pp", {}, 1),
+    "ancestral, large variance": ("ancestral", {"variance": "large"}, 1),
+    "Heun": ("heun", {}, 2),  # one fewer in all: its last move asks once
+}
+
+
+def main(
+    model: Annotated[str, typer.Option(help="A model that ships, or a run's folder.")] = "fashion-mnist",
+    n: Annotated[int, typer.Option("--n", help="Images a row.")] = 2000,
+    calls: Annotated[list[int], typer.Option(help="Network calls an image, several times.")] = [50, 10, 20],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Of the starting noise and of all that is drawn on the way.")] = 0,
+    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+) -> None:
+    """Measure every sampler at every number of calls; about an hour on two CPU cores for the shipped model."""
+    record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
+    weights = record["sha256"]
+    what = {"weights": weights, "n": n, "seed": seed}
+    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    if {key: results.get("provenance", {}).get(key) for key in what} != what:
+        results = {"rows": []}
+    rows = {(row["sampler"], row["network calls"]): row for row in results["rows"]}
+    denoise = ddpm.load(model)
+    machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
+    for budget in calls:
+        for name, (sampler, options, per_step) in SAMPLERS.items():
+            steps = max(1, budget // per_step)
+            asked = steps if per_step == 1 else 2 * steps - 1
+            if (name, asked) in rows:
+                continue
+            start = time.perf_counter()
+            images = ddpm.sample(denoise, n, sampler, steps, seed, **options)
+            seconds = time.perf_counter() - start
+            distance = metrics.frechet_distance(images, weights="EMA")
+            rows[name, asked] = {
+                "sampler": name,
+                "network calls": asked,
+                "Frechet distance": f"{distance.value:.2f}",
+                "bootstrap sd": f"{distance.spread:.2f}",
+                "seconds": f"{seconds:.0f}",
+            }
+            typer.echo(f"{name}, {asked} calls: {distance}")
+            ordered = sorted(
+                rows.values(), key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"])
+            )
+            results = {
+                "rows": ordered,
+                "conditions": (
+                    f"Frechet distance in the frozen 64-feature classifier {metrics.FEATURES_SHA256[:8]}, whitened; "
+                    f"{n:,} images a row against all 10,000 test images; EMA weights {weights[:8]}; trailing grids; "
+                    f"seed {seed}, the same starting noise in every row; floor, {n:,} real training images against the "
+                    f"same: {distance.floor:.2f}. Seconds for all {n:,} images, on {machine}, {date.today()}."
+                ),
+                "provenance": {
+                    **what,
+                    "device": machine,
+                    "date": date.today().isoformat(),
+                    "versions": {"torch": torch.__version__, "python": platform.python_version()},
+                    "seconds": round(sum(float(row["seconds"]) for row in ordered)),
+                    "command": "python benchmarks/samplers.py",
+                },
+            }
+            write_json(out, results)
+
+
+if __name__ == "__main__":
+    typer.run(main)
