@@ -19,7 +19,8 @@ StepsOption = Annotated[
     int,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T: one network call each, two in heun and predictor_corrector.",
+        help="Moves of the sampler, 1 to the schedule's T: one network call each; two in heun and predictor_corrector, "
+        "five in annealed_langevin.",
     ),
 ]
 SamplerOption = Annotated[
@@ -108,22 +109,26 @@ def sample(
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
+    from ddpm.data import denormalise
     from ddpm.files import write_atomically
+    from ddpm.noise import PerSample
 
     if out.suffix.lower() not in (".png", ".gif", ".webp"):
         raise ValueError(f"out is {str(out)!r}; its name must end in .png, .gif or .webp")
 
     def grid(images: Tensor) -> Any:
-        nrow = math.ceil(math.sqrt(n))
-        return to_pil_image(make_grid(images[:n].cpu(), nrow, normalize=True, value_range=(-1, 1)))
+        return to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))
 
     states: list[Tensor] = []
-    film = {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(step.x.cpu())}
+    film = {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
     images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
-    states = states or [images]
-    each = len(states) // math.ceil(n / len(states[0]))  # states of one chunk of images
-    shown = range(each - 1, -1, -math.ceil(each / 100))[::-1]
-    first, *rest = [grid(torch.cat(states[i::each])) for i in shown]
+    if film:
+        each = len(states) // math.ceil(n / len(states[0]))  # states of one chunk of images
+        shown = range(each - 1, -1, -math.ceil(each / 100))[::-1]
+        noise = PerSample(seed)(torch.empty(n, *images.shape[1:]))  # where `ddpm.sample` begins
+        first, *rest = [grid(denormalise(noise)), *(grid(torch.cat(states[i::each])) for i in shown)]
+    else:
+        first, rest = grid(denormalise(images).cpu()), []
     buffer = io.BytesIO()
     motion = {"save_all": True, "append_images": rest, "duration": [80] * len(rest) + [2000], "loop": 0} if rest else {}
     first.save(buffer, out.suffix[1:].upper(), **motion)
@@ -177,9 +182,9 @@ def _draw(
     **more: Any,
 ) -> Any:  # fmt: skip
     import ddpm
-    from ddpm.sampling import nearest_sampler
+    from ddpm.sampling import sampler_named
 
-    nearest_sampler(sampler)
+    sampler_named(sampler)
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
         if sampler == owner:
             more[name] = value

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ddpm.denoiser import Denoiser
+from ddpm.denoiser import Denoiser, Prediction
 from ddpm.noise import Noise
 from ddpm.samplers import Step, predict
 from ddpm.schedule import check_grid
@@ -39,7 +39,10 @@ def langevin(
     """
     _check(step_size, steps)
     for step in range(1, steps + 1):
-        x = x + step_size / 2 * _score(score, x) + math.sqrt(step_size) * noise(x)
+        slope = _score(score, x)
+        if x.device.type == "cpu" and not torch.isfinite(slope).all():
+            raise FloatingPointError(f"the score is not finite at step {step}")
+        x = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)
         if (x.device.type == "cpu" or step == steps) and not x.abs().amax() < 1e6:
             raise FloatingPointError(f"step_size is {step_size:g}; the chain diverged by step {step}; take a smaller")
         yield x
@@ -57,6 +60,7 @@ def metropolis_langevin(
     """Metropolis-adjusted Langevin (Roberts & Tweedie 1996): eq. 1 proposes, and no bias is left at any step size.
 
     `log_density` gives (batch,) for x (batch, ...), up to a constant. Yields x and which of the batch were accepted.
+    With a score of 0 it is the blind random walk of Metropolis. A NaN raises `FloatingPointError`.
     """
     _check(step_size, steps)
 
@@ -64,10 +68,14 @@ def metropolis_langevin(
         return -(to - origin - step_size / 2 * slope).square().flatten(1).sum(1) / (2 * step_size)
 
     log_p, slope = log_density(x), _score(score, x)
-    for _ in range(steps):
+    if not (torch.isfinite(log_p).all() and torch.isfinite(slope).all()):
+        raise FloatingPointError("the log density or the score is not finite where the chain begins")
+    for step in range(1, steps + 1):
         to = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)  # a wild one is rejected below
         log_p_to, slope_to = log_density(to), _score(score, to)
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
+        if (log_ratio.isnan() & (log_p_to != -math.inf)).any():  # a proposal of density 0 is only rejected
+            raise FloatingPointError(f"the log density or the score is NaN at step {step}")
         uniform = torch.special.log_ndtr(noise(x).flatten(1)[:, 0])  # log of a uniform, from noise of the same sample
         accepted = uniform < log_ratio
         pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
@@ -99,7 +107,7 @@ def annealed_langevin(
         delta = step_size * schedule.noise(t) ** 2
         for _ in range(steps_per_level):
             prediction = predict(denoise, x, t)
-            x = x - delta / (2 * schedule.noise(t)) * prediction.eps + math.sqrt(delta) * noise(x)
+            x = _move(prediction, x, delta, schedule.noise(t), noise)
             yield Step(x, t, prediction)
         if s > 0:
             x = schedule.signal(s) / schedule.signal(t) * x
@@ -126,12 +134,12 @@ def predictor_corrector(
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
-        x = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
-        if s > 0:
-            delta = step_size * schedule.noise(s) ** 2
-            for state in langevin(score_at(denoise, s), x, step_size=delta, steps=corrector_steps, noise=noise):
-                x = state
+        x = schedule.add_noise(prediction.x0, s, prediction.eps)
         yield Step(x, s, prediction)
+        for _ in range(corrector_steps if s > 0 else 0):
+            prediction = predict(denoise, x, s)
+            x = _move(prediction, x, step_size * schedule.noise(s) ** 2, schedule.noise(s), noise)
+            yield Step(x, s, prediction)
 
 
 def flow_and_langevin(
@@ -146,17 +154,19 @@ def flow_and_langevin(
 
     beta = 1 - alpha_bar(t) / alpha_bar(s). At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
     sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
+    A weight with which a Langevin step of this grid would diverge, delta >= 4 noise(t)^2, is refused.
     """
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"weight is {weight}; it must be at least 0 and finite")
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
+    shares = [schedule.beta(t, s) / schedule.noise(t) ** 2 for t, s in pairwise(timesteps) if s > 0]
+    limit = 4 / max(shares, default=1)
+    if not 0 <= weight < limit:
+        raise ValueError(f"weight is {weight}; on these timesteps it must be at least 0 and below {limit:.4g}")
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
-        x = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
+        x = schedule.add_noise(prediction.x0, s, prediction.eps)
         if s > 0 and weight > 0:
-            delta = -weight * math.expm1(schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s))
-            x = x - delta / (2 * schedule.noise(t)) * prediction.eps + math.sqrt(delta) * noise(x)
+            x = _move(prediction, x, weight * schedule.beta(t, s), schedule.noise(t), noise)
         yield Step(x, s, prediction)
 
 
@@ -165,6 +175,11 @@ def _check(step_size: float, steps: int, name: str = "steps", limit: float = mat
         raise ValueError(f"step_size is {step_size}; it must be above 0 and below {limit:g}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"{name} is {steps!r}; it must be an integer from 1 up")
+
+
+def _move(prediction: Prediction, x: Tensor, delta: float, std: float, noise: Noise) -> Tensor:
+    """Eq. 1 with the score -eps / std of a prediction."""
+    return x - delta / (2 * std) * prediction.eps + math.sqrt(delta) * noise(x)
 
 
 def _score(score: Score, x: Tensor) -> Tensor:

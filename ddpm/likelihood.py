@@ -155,5 +155,9 @@ def _divergence(eps: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:
 
 
 def bits_per_dimension(nats: Tensor, dimensions: int, levels: int | None = None) -> Tensor:
-    """Nats a sample as bits a dimension; with `levels`, a density on [-1, 1] becomes one on [0, levels - 1]."""
+    """Nats a sample (or a term of a `Bound`) as bits a dimension.
+
+    With `levels`, a density on [-1, 1] becomes one on [0, levels - 1]. A bound that was made with `levels` ends in a
+    probability already: leave it out there.
+    """
     return nats / (dimensions * math.log(2)) + (math.log2((levels - 1) / 2) if levels is not None else 0)

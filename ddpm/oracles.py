@@ -56,6 +56,8 @@ class GaussianMixture:
         if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.means.shape[1]})")
         times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1)
+        if not (self.stds > 0).all() and not (times > 0).all():
+            raise ValueError(f"t is {t}; at time 0 a component with std 0 has no density")
         log = self.schedule.log_alpha_bar(times)[:, None].to(x.dtype)
         signal = (log / 2).exp()
         weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))

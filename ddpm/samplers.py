@@ -45,7 +45,7 @@ def ancestral(
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         kept = schedule.signal(t) / schedule.signal(s)  # sqrt(alpha) of the move
-        beta = -math.expm1(schedule.log_alpha_bar(t) - schedule.log_alpha_bar(s))
+        beta = schedule.beta(t, s)
         mean = schedule.signal(s) * beta * prediction.x0 + kept * schedule.noise(s) ** 2 * x
         x = mean / schedule.noise(t) ** 2  # eq. 7
         if s > 0:
@@ -84,7 +84,7 @@ def heun(
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
-        euler = schedule.signal(s) * prediction.x0 + schedule.noise(s) * prediction.eps
+        euler = schedule.add_noise(prediction.x0, s, prediction.eps)  # the move of deterministic DDIM
         if s > 0:
             slope = (prediction.eps + predict(denoise, euler, s).eps) / 2
             x = schedule.signal(s) * (x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope)
@@ -130,7 +130,7 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
     for s, t in pairwise(reversed(timesteps)):
         eps = predict(denoise, x, max(s, 1)).eps
         prediction = prediction_of("eps", eps, x, schedule.signal(s), schedule.noise(s))
-        x = schedule.signal(t) * prediction.x0 + schedule.noise(t) * eps
+        x = schedule.add_noise(prediction.x0, t, eps)
         yield Step(x, t, prediction)
 
 

@@ -25,11 +25,14 @@ SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
 }
 
 
-def nearest_sampler(name: str) -> Callable[..., Iterator[Step]]:
+ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
+
+
+def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
     """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
     if name not in SAMPLERS:
-        near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = get_close_matches(name.lower(), [*SAMPLERS, *ALSO_CALLED], n=1, cutoff=0.3)
+        hint = f"; did you mean {ALSO_CALLED.get(near[0], near[0])}?" if near else ""
         raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
     return SAMPLERS[name]
 
@@ -67,7 +70,7 @@ def sample(
     Returns:
         (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
-    walk = nearest_sampler(sampler)
+    walk = sampler_named(sampler)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n is {n!r}; it must be an integer from 1 up")
     if chunk is not None and chunk < 1:

@@ -98,11 +98,15 @@ class NoiseSchedule:
         logs = [-log for log in self._log_alpha_bar_list]
         return np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1))
 
+    def beta(self, t: float, s: float) -> float:
+        """1 - alpha_bar(t) / alpha_bar(s): the variance that going up from s to t adds, beta_t where s = t - 1."""
+        if not s < t:
+            raise ValueError(f"s is {s} and t is {t}; noise is added upward in time, s < t")
+        return -math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s))
+
     def posterior_std(self, t: float, s: float) -> float:
         """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""
-        if not s < t:
-            raise ValueError(f"s is {s} and t is {t}; the posterior goes down in time, s < t")
-        return self.noise(s) / self.noise(t) * math.sqrt(-math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s)))
+        return self.noise(s) / self.noise(t) * math.sqrt(self.beta(t, s))
 
     def add_noise(self, x0: Tensor, t: float | Tensor, eps: Tensor) -> Tensor:
         """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's shape and dtype."""

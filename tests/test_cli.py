@@ -29,7 +29,7 @@ def test_train_sample_evaluate(tmp_path):
         film = tmp_path / name
         done = run("sample", "--model", tmp_path / "run", "--n", n, "--steps", 3, "--sampler", "heun", "--out", film)
         assert done.returncode == 0, done.stderr
-        assert Image.open(film).n_frames == 3
+        assert Image.open(film).n_frames == 4  # the noise and three moves
         side = 34 * math.ceil(math.sqrt(n)) + 2
         assert Image.open(film).size[0] == side
     done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
@@ -70,6 +70,8 @@ def break_checkpoints(folder):
         (["sample", "--variance", "large", "--out", "RUN.png"], "only ancestral has it"),
         (["sample", "--sampler", "ddmi", "--eta", 0.5, "--out", "RUN.png"], "did you mean ddim?"),
         (["sample", "--eta", 1.5, "--out", "RUN.png"], "eta is 1.5; it must be in [0, 1]"),
+        (["sample", "--sampler", "ddpm", "--out", "RUN.png"], "did you mean ancestral?"),
+        (["sample", "--spacing", "even", "--out", "RUN.png"], "spacing is 'even'"),
         (["sample", "--out", "RUN.jpg"], "must end in .png, .gif or .webp"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
         (["evaluate", "--n", 10], "n is 10"),

@@ -69,6 +69,21 @@ def test_metropolis_leaves_no_bias():
     assert unadjusted.var().item() == pytest.approx(0.25 / (1 - 0.25), rel=4 * math.sqrt(2 / 20_000))
 
 
+def test_a_nan_is_not_taken_for_a_rejection_or_a_large_step():
+    def spoilt(answer):
+        return lambda x: torch.where(x.abs() > 0.5, math.nan, answer(x))
+
+    options = {"step_size": 0.3, "steps": 50, "noise": seeded(0)}
+    x, density, score = torch.zeros(4, 1), lambda x: -x.square().sum(1) / 2, lambda x: -x
+    with pytest.raises(FloatingPointError, match=r"the score is not finite at step \d+"):
+        list(langevin(spoilt(score), x, **options))
+    for log_density, slope in ((lambda x: spoilt(density)(x)[:, 0], score), (density, spoilt(score))):
+        with pytest.raises(FloatingPointError, match=r"the log density or the score is NaN at step \d+"):
+            list(metropolis_langevin(log_density, slope, x, **options))
+        with pytest.raises(FloatingPointError, match="where the chain begins"):
+            list(metropolis_langevin(log_density, slope, x + 1, **options))
+
+
 def test_the_score_of_a_denoiser():
     mixture = GaussianMixture([1, 2], [[-1.0, 0.0], [1.0, 1.0]], [0.3, 0.5], SCHEDULE)
     x = torch.randn(5, 2, dtype=torch.float64)
@@ -96,8 +111,8 @@ def test_plain_langevin_misses_far_modes_and_annealing_finds_them():
     ]
     error = 3 * math.sqrt(0.25 / 4000)
     assert large_mode(plain) == pytest.approx(0.5, abs=error)
-    assert shares[1] == pytest.approx(0.78, abs=error)  # near the truth, 0.8, and biased
-    assert shares[0] < 0.7  # too small a step
+    assert 0.7 < shares[1] < 0.8 + error  # near the truth
+    assert shares[0] < 0.65  # too small a step to follow the ladder
 
 
 def test_a_langevin_step_beside_the_flow_is_a_ddpm_step_to_first_order():
@@ -181,7 +196,7 @@ def test_noise_of_a_chain_is_its_own():
     assert torch.equal(ends[1], ends[4])
 
 
-def test_metropolis_comes_back_from_far_where_a_proposal_is_wild():
+def test_metropolis_rejects_wild_proposals():
     narrow = Gaussian(0.0, 1e-3, SCHEDULE)
     chain = metropolis_langevin(
         lambda x: narrow.log_density(x, 0), lambda x: narrow.score(x, 0), torch.ones(8, 1), step_size=0.1, steps=5
@@ -219,6 +234,7 @@ def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
         (lambda d, x, g: flow_and_langevin(d, x, g, weight=math.nan), "weight is nan"),
         (lambda d, x, g: langevin(lambda x: x[:, 0], x, step_size=0.1, steps=1), r"score answers \(1,\)"),
         (lambda d, x, g: flow_and_langevin(d, x, g, weight=-1), "weight is -1"),
+        (lambda d, x, g: flow_and_langevin(d, x, [1000, 500, 0], weight=5), "weight is 5; .* below 4.002"),
         (lambda d, x, g: flow_and_langevin(d, x, [0, 10]), "timesteps"),
         (lambda d, x, g: annealed_langevin(d, x, [10, 5]), "timesteps"),
     ],

@@ -288,6 +288,8 @@ def test_a_denoiser_that_answers_nan_is_named(name):
 
     with pytest.raises(FloatingPointError, match="at time 400 is not finite"):
         final(SAMPLERS[name](Broken(), torch.ones(1, 2), SCHEDULE.timesteps(5)))
+    with pytest.raises(FloatingPointError, match="at time 1 is not finite"):
+        final(invert(Broken(), torch.ones(1, 2), SCHEDULE.timesteps(5)))
     with pytest.raises(FloatingPointError, match="last state is not finite"):
         final(iter([Step(torch.tensor([[math.inf]]), 0, Prediction(None, None))]))
 

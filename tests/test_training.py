@@ -1,3 +1,4 @@
+import inspect
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from ddpm import data
+from ddpm import data, langevin, samplers, sampling
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors
 from ddpm.noise import Draws
@@ -144,6 +145,21 @@ def test_training_can_start_from_given_weights_and_knows_which(tmp_path, images)
     assert all(torch.allclose(second[name], value, atol=1e-6) for name, value in first.items())
     with pytest.raises(ValueError, match="holds another run"):
         train(MODEL, images, tiny, tmp_path / "second", progress=False)
+
+
+def test_training_runs_no_sampler(tmp_path, images, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("training called a sampler")
+
+    for module in (samplers, langevin, sampling):
+        for name, value in vars(module).copy().items():
+            if inspect.isfunction(value):
+                monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(sampling, "SAMPLERS", dict.fromkeys(sampling.SAMPLERS, refuse))
+    with pytest.raises(AssertionError, match="called a sampler"):
+        samplers.ddim(None, None, None)
+    train(MODEL, images, replace(CONFIG, steps=2), tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):

@@ -23,6 +23,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the root in Langevin's noise": (4, "langevin.py", "x) + math.sqrt(step_size)", "x) + step_size"),
     "the direction of DDIM, in the dial": (4, *DIRECTION),
     "the time of Heun's second slope": (4, "samplers.py", "predict(denoise, euler, s)", "predict(denoise, euler, t)"),
+    "the time told by DDIM": (4, "samplers.py", "predict(denoise, x, t)\n        std", "predict(denoise, x, t - 1)\n        std"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
 FAST = {"the last beta", "the root in Langevin's noise"}
