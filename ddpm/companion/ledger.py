@@ -26,6 +26,8 @@ def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
             if not (root / path).is_file() or f"def {test}(" not in (root / path).read_text(encoding="utf-8"):
                 problems.append(f"{claim.id}: {evidence} is no test")
     checked = _checked(claim, root)
+    if checked and not claim.measured:
+        problems.append(f"{claim.id}: its cells check numbers, and it names none of them")
     for name in claim.measured:
         if name not in measured:
             problems.append(f"{claim.id}: {name!r} was not recorded")

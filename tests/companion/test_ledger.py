@@ -89,5 +89,7 @@ def test_an_illegal_claim_is_refused():
     entry = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))[0]
     with pytest.raises(ValueError, match="verdict of C36 is 'maybe'"):
         Claim(**{**entry, "verdict": "maybe"})
+    claim = Claim(**{**entry, "measured": []})
+    assert evidence_problems(claim) == ["C36: its cells check numbers, and it names none of them"]
     with pytest.raises(ValueError, match="C36 has no evidence"):
         Claim(**{**entry, "evidence": []})

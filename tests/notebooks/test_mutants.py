@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
+NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
     "the direction of DDIM": (3, *DIRECTION),
@@ -20,10 +21,10 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the skip connections": (3, "unet.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
-    "the root in Langevin's noise": (4, "langevin.py", "x) + math.sqrt(step_size)", "x) + step_size"),
+    "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
     "the direction of DDIM, in the dial": (4, *DIRECTION),
     "the time of Heun's second slope": (4, "samplers.py", "predict(denoise, euler, s)", "predict(denoise, euler, t)"),
-    "the time told by DDIM": (4, "samplers.py", "predict(denoise, x, t)\n        std", "predict(denoise, x, t - 1)\n        std"),
+    "the time told by DDIM": (4, "samplers.py", "x, t)\n        std = eta", "x, t - 1)\n        std = eta"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
 FAST = {"the last beta", "the root in Langevin's noise"}
