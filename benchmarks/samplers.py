@@ -2,11 +2,14 @@
 
     python benchmarks/samplers.py
 
-Writes `book/results/samplers.json` after every row; started again for the same weights, it goes on where it stopped.
+Writes `book/results/samplers.json` after every row; started again for the same weights on the same machine, it goes on
+where it stopped.
 """
 
 import json
 import platform
+import shlex
+import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -39,13 +42,14 @@ def main(
     """Measure every sampler at every number of calls; about an hour on two CPU cores for the shipped model."""
     record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
     weights = record["sha256"]
-    what = {"weights": weights, "n": n, "seed": seed}
+    denoise = ddpm.load(model)
+    machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    what = {"weights": weights, "n": n, "seed": seed, "device": machine, "versions": versions}
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     if {key: results.get("provenance", {}).get(key) for key in what} != what:
         results = {"rows": []}
     rows = {(row["sampler"], row["network calls"]): row for row in results["rows"]}
-    denoise = ddpm.load(model)
-    machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
     for budget in calls:
         for name, (sampler, options, per_step) in SAMPLERS.items():
             steps = max(1, budget // per_step)
@@ -77,11 +81,9 @@ def main(
                 ),
                 "provenance": {
                     **what,
-                    "device": machine,
                     "date": date.today().isoformat(),
-                    "versions": {"torch": torch.__version__, "python": platform.python_version()},
                     "seconds": round(sum(float(row["seconds"]) for row in ordered)),
-                    "command": "python benchmarks/samplers.py",
+                    "command": shlex.join(["python", "benchmarks/samplers.py", *sys.argv[1:]]),
                 },
             }
             write_json(out, results)

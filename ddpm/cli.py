@@ -115,6 +115,8 @@ def sample(
 
     if out.suffix.lower() not in (".png", ".gif", ".webp"):
         raise ValueError(f"out is {str(out)!r}; its name must end in .png, .gif or .webp")
+    if out.is_dir() or any(folder.exists() and not folder.is_dir() for folder in out.parents):
+        raise ValueError(f"out is {str(out)!r}; there must be no folder of that name, and no file on the way to it")
 
     def grid(images: Tensor) -> Any:
         return to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))

@@ -87,12 +87,12 @@ class NetworkDenoiser:
         return next(self.network.parameters()).device
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        self.schedule.check_time(t)
         weight = next(self.network.parameters())
-        times = (
-            t.to(x.device, torch.float32) if isinstance(t, Tensor) else torch.full((len(x),), float(t), device=x.device)
-        )
-        if not isinstance(t, Tensor) and not 0 < t <= self.schedule.T:
-            raise ValueError(f"t is {t}; a network denoises at times above 0 and up to {self.schedule.T}")
+        if isinstance(t, Tensor):
+            times = t.to(x.device, torch.float32).expand(len(x))
+        else:
+            times = torch.full((len(x),), float(t), device=x.device)
         fast = self.precision == "auto" and has_fast_bfloat16(x.device)
         with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
             output = self.network(x.to(weight.dtype), (times - 1).clamp(min=0)).to(x.dtype)
@@ -114,12 +114,14 @@ class Clipped:
         self.low, self.high = low, high
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["denoise"], name)
+        if name == "denoise":  # not there yet while it is copied
+            raise AttributeError(name)
+        return getattr(self.denoise, name)
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
-        signal, noise = self.schedule.coefficients(t, x)
-        return Prediction(x0, (x - signal * x0) / noise)
+        self.schedule.check_time(t)
+        return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

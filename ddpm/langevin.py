@@ -17,15 +17,14 @@ from torch import Tensor
 from ddpm.denoiser import Denoiser, Prediction
 from ddpm.noise import Noise
 from ddpm.samplers import Step, predict
-from ddpm.schedule import check_grid
+from ddpm.schedule import check_grid, positive_int
 
 Score = Callable[[Tensor], Tensor]  # x -> gradient of log density at x, of x's shape
 
 
 def score_at(denoise: Denoiser, t: float) -> Score:
     """The score of p_t: -eps / noise(t) by Tweedie's formula. At t = 0 a denoiser has none: `ValueError`."""
-    if not 0 < t <= denoise.schedule.T:
-        raise ValueError(f"t is {t}; a denoiser has a score at times above 0 and up to {denoise.schedule.T}")
+    denoise.schedule.check_time(t := float(t))
     return lambda x: -predict(denoise, x, t).eps / denoise.schedule.noise(t)
 
 
@@ -38,12 +37,13 @@ def langevin(
     leaves all bounds raises `FloatingPointError` that names the step size (on a GPU after the last move).
     """
     _check(step_size, steps)
+    bound = 1e6 * max(1.0, x.abs().max().item()) if x.numel() else math.inf
     for step in range(1, steps + 1):
         slope = _score(score, x)
         if x.device.type == "cpu" and not torch.isfinite(slope).all():
             raise FloatingPointError(f"the score is not finite at step {step}")
         x = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)
-        if (x.device.type == "cpu" or step == steps) and not x.abs().amax() < 1e6:
+        if (x.device.type == "cpu" or step == steps) and not (x.abs() < bound).all():
             raise FloatingPointError(f"step_size is {step_size:g}; the chain diverged by step {step}; take a smaller")
         yield x
 
@@ -65,9 +65,11 @@ def metropolis_langevin(
     _check(step_size, steps)
 
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
-        return -(to - origin - step_size / 2 * slope).square().flatten(1).sum(1) / (2 * step_size)
+        return -(to - origin - step_size / 2 * slope).square().reshape(len(x), -1).sum(1) / (2 * step_size)
 
     log_p, slope = log_density(x), _score(score, x)
+    if log_p.shape != x.shape[:1]:
+        raise ValueError(f"log_density answers {tuple(log_p.shape)} at x of {tuple(x.shape)}; it must be (batch,)")
     if not (torch.isfinite(log_p).all() and torch.isfinite(slope).all()):
         raise FloatingPointError("the log density or the score is not finite where the chain begins")
     for step in range(1, steps + 1):
@@ -76,7 +78,8 @@ def metropolis_langevin(
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
         if (log_ratio.isnan() & (log_p_to != -math.inf)).any():  # a proposal of density 0 is only rejected
             raise FloatingPointError(f"the log density or the score is NaN at step {step}")
-        uniform = torch.special.log_ndtr(noise(x).flatten(1)[:, 0])  # log of a uniform, from noise of the same sample
+        first = noise(x).reshape(len(x), -1)[:, 0].double()  # of the same sample's noise
+        uniform = torch.special.log_ndtr(first)  # log of a uniform
         accepted = uniform < log_ratio
         pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
         x, slope = torch.where(pick, to, x), torch.where(pick, slope_to, slope)
@@ -159,7 +162,7 @@ def flow_and_langevin(
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     shares = [schedule.beta(t, s) / schedule.noise(t) ** 2 for t, s in pairwise(timesteps) if s > 0]
-    limit = 4 / max(shares, default=1)
+    limit = 4 / max(shares) if shares else math.inf
     if not 0 <= weight < limit:
         raise ValueError(f"weight is {weight}; on these timesteps it must be at least 0 and below {limit:.4g}")
     for t, s in pairwise(timesteps):
@@ -173,8 +176,7 @@ def flow_and_langevin(
 def _check(step_size: float, steps: int, name: str = "steps", limit: float = math.inf) -> None:
     if not 0 < step_size < limit:
         raise ValueError(f"step_size is {step_size}; it must be above 0 and below {limit:g}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"{name} is {steps!r}; it must be an integer from 1 up")
+    positive_int(name, steps)
 
 
 def _move(prediction: Prediction, x: Tensor, delta: float, std: float, noise: Noise) -> Tensor:

@@ -114,11 +114,15 @@ def flow_nll(
     schedule = denoise.schedule
     if not 0 < t < schedule.T:
         raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}; it must be above 0 and below 1")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x is {x.dtype}; it must be float32 or float64")
     if divergence not in ("exact", "hutchinson"):
         raise ValueError(f"divergence is {divergence!r}; legal are exact, hutchinson")
     if getattr(denoise, "precision", "float32") == "auto" and has_fast_bfloat16(x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
-    dimensions = x[0].numel()
+    dimensions = math.prod(x.shape[1:])
     probe = noise(x) if divergence == "hutchinson" else None
     start, end = math.log(schedule.sigma(t)), math.log(schedule.sigma(schedule.T))
 

@@ -1,6 +1,7 @@
 """Seeds and noise that depend on a sample's number alone, not on batch, device or process."""
 
 import hashlib
+import operator
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,8 @@ Noise = Callable[[Tensor], Tensor]  # x -> standard normal like x
 
 def mix(*numbers: int) -> int:
     """One 63-bit seed out of several numbers; two different sequences share it only by chance."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:8], "little") >> 1
+    whole = tuple(operator.index(number) for number in numbers)  # numpy's print differently
+    return int.from_bytes(hashlib.sha256(repr(whole).encode()).digest()[:8], "little") >> 1
 
 
 class PerSample:
@@ -24,13 +26,16 @@ class PerSample:
     """
 
     def __init__(self, seed: int, first_index: int = 0) -> None:
-        if seed < 0 or first_index < 0:
-            raise ValueError(f"seed is {seed} and first_index {first_index}; neither may be negative")
+        for name, value in (("seed", seed), ("first_index", first_index)):
+            if not hasattr(value, "__index__") or value < 0:
+                raise ValueError(f"{name} is {value!r}; it must be an integer from 0 up")
         self.seed, self.first_index = seed, first_index
         self._generators: list[torch.Generator] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """Standard normal of x's shape (batch, ...), dtype and device; drawn in float32 on the CPU."""
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}; it must be floating point")
         for i in range(len(self._generators), len(x)):
             self._generators.append(torch.Generator().manual_seed(mix(self.seed, self.first_index + i)))
         rows = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators[: len(x)]]

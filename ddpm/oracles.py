@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddpm.denoiser import Prediction
+from ddpm.denoiser import Prediction, prediction_of
 from ddpm.schedule import NoiseSchedule
 
 
@@ -32,22 +32,25 @@ class GaussianMixture:
     ) -> None:
         self.means = torch.as_tensor(means, dtype=torch.float64)
         self.weights = torch.as_tensor(weights, dtype=torch.float64)
-        if self.means.ndim != 2 or self.weights.shape != self.means.shape[:1]:
+        if self.means.ndim != 2 or not len(self.means) or self.weights.shape != self.means.shape[:1]:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)} and means {tuple(self.means.shape)}; "
                 "they must be (components,) and (components, dimension)"
             )
-        if not (self.weights > 0).all():
-            raise ValueError(f"weights are {self.weights.tolist()}; all must be above 0")
+        if not ((self.weights > 0) & self.weights.isfinite()).all():
+            raise ValueError(f"weights are {self.weights.tolist()}; all must be above 0 and finite")
+        if not self.means.isfinite().all():
+            raise ValueError(f"means are {self.means.tolist()}; all must be finite")
         self.weights = self.weights / self.weights.sum()
         self.stds = torch.as_tensor(stds, dtype=torch.float64)
-        if self.stds.numel() not in (1, len(self.weights)):
+        if self.stds.shape not in ((), (1,), self.weights.shape):
             raise ValueError(
-                f"stds are {self.stds.numel()}; legal is one, or one for each of {len(self.weights)} components"
+                f"stds have shape {tuple(self.stds.shape)}; legal is one, or one for each of "
+                f"{len(self.weights)} components"
             )
         self.stds = self.stds.expand(len(self.weights))
-        if not (self.stds >= 0).all():
-            raise ValueError(f"stds are {self.stds.tolist()}; none may be negative")
+        if not ((self.stds >= 0) & self.stds.isfinite()).all():
+            raise ValueError(f"stds are {self.stds.tolist()}; all must be at least 0 and finite")
         self.schedule = schedule
 
     def _components(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -55,6 +58,8 @@ class GaussianMixture:
         x minus the component's mean, (batch, components, dimension); signal, (batch or 1, 1)."""
         if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.means.shape[1]})")
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}; it must be floating point")
         times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1)
         if not (self.stds > 0).all() and not (times > 0).all():
             raise ValueError(f"t is {t}; at time 0 a component with std 0 has no density")
@@ -68,8 +73,7 @@ class GaussianMixture:
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior mean of x0, and of eps, given x_t (batch, dimension)."""
-        if not isinstance(t, Tensor) and not t > 0:
-            raise ValueError(f"t is {t}; there is no noise to predict at time 0")
+        self.schedule.check_time(t)
         noise = self.schedule.coefficients(t, x)[1]
         log_joint, variance, residual, signal = self._components(x, t)
         share = log_joint.softmax(1)[:, :, None]
@@ -103,33 +107,38 @@ class Gaussian:
     """
 
     def __init__(self, mean: float | Tensor, std: float, schedule: NoiseSchedule) -> None:
-        if not std > 0:
-            raise ValueError(f"std is {std}; it must be above 0")
+        if not 0 < std < math.inf:
+            raise ValueError(f"std is {std}; it must be above 0 and finite")
         self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        if not self.mean.isfinite().all():
+            raise ValueError(f"mean is {self.mean.tolist()}; it must be finite")
         self.std = std
         self.schedule = schedule
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior mean of x0, and of eps, given x_t (batch, ...)."""
-        if not isinstance(t, Tensor) and not t > 0:
-            raise ValueError(f"t is {t}; there is no noise to predict at time 0")
+        self.schedule.check_time(t)
         signal, noise = self.schedule.coefficients(t, x)
         score = self.score(x, t)
         return Prediction(self.mean.to(x) - signal * self.std**2 * score, -noise * score)
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Gradient of log p_t at x, of x's shape."""
-        signal, noise = self.schedule.coefficients(t, x)
-        return -(x - signal * self.mean.to(x)) / (signal**2 * self.std**2 + noise**2)
+        residual, variance = self._residual(x, t)
+        return -residual / variance
 
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
         """log p_t(x) in nats, (batch,) for x (batch, ...)."""
+        residual, variance = self._residual(x, t)
+        return -(residual**2 / variance + torch.log(2 * math.pi * variance)).flatten(1).sum(1) / 2
+
+    def _residual(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
+        """x minus its mean at t, and its variance there."""
+        if self.mean.ndim and x.shape[1:] != self.mean.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; the mean's is {tuple(self.mean.shape)}")
         signal, noise = self.schedule.coefficients(t, x)
-        variance = signal**2 * self.std**2 + noise**2
-        squares = (x - signal * self.mean.to(x)) ** 2 / variance + torch.log(
-            2 * math.pi * torch.as_tensor(variance).to(x)
-        )
-        return -squares.flatten(1).sum(1) / 2
+        variance = torch.as_tensor(signal**2 * self.std**2 + noise**2, dtype=x.dtype, device=x.device)
+        return x - signal * self.mean.to(x), variance
 
     def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """Clean samples of this shape, float64."""
@@ -164,9 +173,8 @@ class EmpiricalData:
         """log N(x; signal x_i, noise^2 I) of every x against every image i, in blocks (rows, n), float64."""
         if tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, ...) of images {self.image_shape}")
+        self.schedule.check_time(t)
         times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
-        if not (times > 0).all():
-            raise ValueError(f"t is {t}; at time 0 this distribution has no density")
         size = max(1, self.ENTRIES // len(self.images))
         squares = self.images.square().sum(1)
         for rows, when in zip(x.flatten(1).split(size), times.split(size), strict=True):
@@ -179,8 +187,8 @@ class EmpiricalData:
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior mean of x0, and of eps, given x_t (batch, ...): images weighted by how near they are."""
         x0 = torch.cat([logits.softmax(1) @ self.images for logits in self._logits(x, t)]).reshape(x.shape)
-        signal, noise = self.schedule.coefficients(t, x)
-        return Prediction(x0.to(x.dtype), ((x - signal * x0) / noise).to(x.dtype))
+        prediction = prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
+        return Prediction(x0.to(x.dtype), prediction.eps.to(x.dtype))
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
         """Gradient of log p_t at x, of x's shape."""

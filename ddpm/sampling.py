@@ -1,7 +1,7 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSample
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import Spacing
+from ddpm.schedule import Spacing, positive_int
 
 SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ancestral": ancestral,
@@ -30,9 +30,15 @@ ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "
 
 def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
     """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
+    if not isinstance(name, str):
+        raise TypeError(f"sampler is {name!r}; it must be a name: {', '.join(SAMPLERS)}")
     if name not in SAMPLERS:
-        near = get_close_matches(name.lower(), [*SAMPLERS, *ALSO_CALLED], n=1, cutoff=0.3)
-        hint = f"; did you mean {ALSO_CALLED.get(near[0], near[0])}?" if near else ""
+
+        def likeness(known: str) -> float:
+            return SequenceMatcher(None, name.lower(), known).ratio()
+
+        near = max([*SAMPLERS, *ALSO_CALLED], key=likeness)  # of equally near ones a sampler's own name
+        hint = f"; did you mean {ALSO_CALLED.get(near, near)}?" if likeness(near) > 0.3 else ""
         raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
     return SAMPLERS[name]
 
@@ -71,10 +77,8 @@ def sample(
         (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
     walk = sampler_named(sampler)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n is {n!r}; it must be an integer from 1 up")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it must be at least 1")
+    n, steps = positive_int("n", n), positive_int("steps", steps)
+    chunk = positive_int("chunk", chunk) if chunk is not None else None
     shape = shape or getattr(denoise, "image_shape", None)
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")

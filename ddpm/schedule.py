@@ -8,6 +8,7 @@
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, overload
@@ -115,10 +116,20 @@ class NoiseSchedule:
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """(signal(t), noise(t)); for times (batch,) in x's dtype, with the axes to multiply x (batch, ...)."""
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}; it must be floating point")
         if not isinstance(t, Tensor):
             return self.signal(t), self.noise(t)
         log = self.log_alpha_bar(t).reshape(-1, *[1] * (x.ndim - 1))
         return (log / 2).exp().to(x.dtype), (0 - torch.expm1(log)).sqrt().to(x.dtype)
+
+    def check_time(self, t: float | Tensor) -> None:
+        """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict, and no score."""
+        if isinstance(t, Tensor) and (t.device.type != "cpu" or not t.numel()):
+            return  # a GPU would have to wait
+        low, high = (t.min().item(), t.max().item()) if isinstance(t, Tensor) else (t, t)
+        if not (low > 0 and high <= self.T):
+            raise ValueError(f"t is {t}; legal are times above 0 and up to {self.T}")
 
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
         """A strictly decreasing grid of n + 1 times for n moves, ending in 0.
@@ -134,10 +145,9 @@ class NoiseSchedule:
         top = self.T if start is None else start
         if not 1 <= top <= self.T or top != int(top):
             raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= top:
-            raise ValueError(
-                f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}"
-            )
+        n = positive_int("n", n)
+        if n > top:
+            raise ValueError(f"n is {n} steps; legal are 1 to {'T' if start is None else 'start'} = {top}")
         if spacing not in SPACINGS:
             raise ValueError(f"spacing is {spacing!r}; legal are {', '.join(SPACINGS)}")
         if spacing == "trailing":
@@ -153,7 +163,9 @@ class NoiseSchedule:
 
 
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
-    """Raise `ValueError` unless the grid decreases strictly from at most T to exactly 0."""
+    """Raise `ValueError` unless the grid decreases strictly from at most T to exactly 0, `TypeError` if it is none."""
+    if not isinstance(timesteps, Sequence | np.ndarray) or any(isinstance(t, Tensor) for t in timesteps):
+        raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
     if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
         raise ValueError(
             f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0"
@@ -161,6 +173,13 @@ def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
     for t, s in pairwise(timesteps):
         if not t > s:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+
+
+def positive_int(name: str, value: int) -> int:
+    """`value` as an int; `ValueError` that names it unless it is an integer from 1 up."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer from 1 up")
+    return operator.index(value)
 
 
 def linear(T: int = 1000) -> NoiseSchedule:

@@ -4,9 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageChops, ImageStat
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from ddpm import pretrained
+from ddpm.data import denormalise
+from ddpm.noise import PerSample
 
 TRAIN = ["train", "--data", "fashion-mnist-embedded", "--steps", "4", "--batch-size", "2", "--checkpoint-every", "2"]
 
@@ -26,12 +31,22 @@ def test_train_sample_evaluate(tmp_path):
     assert done.returncode == 0, done.stderr
     assert Image.open(out).size == (3 * 34 + 2, 2 * 34 + 2)
     for name, n in (("film.gif", 4), ("film.webp", 17)):  # 17 are two chunks
-        film = tmp_path / name
-        done = run("sample", "--model", tmp_path / "run", "--n", n, "--steps", 3, "--sampler", "heun", "--out", film)
-        assert done.returncode == 0, done.stderr
-        assert Image.open(film).n_frames == 4  # the noise and three moves
-        side = 34 * math.ceil(math.sqrt(n)) + 2
-        assert Image.open(film).size[0] == side
+        options = ["sample", "--model", tmp_path / "run", "--n", n, "--steps", 3, "--sampler", "heun", "--seed", 7]
+        for path in (tmp_path / name, out):
+            done = run(*options, "--out", path)
+            assert done.returncode == 0, done.stderr
+        film = Image.open(tmp_path / name)
+        assert film.n_frames == 4  # the noise and three moves
+        assert film.size[0] == 34 * math.ceil(math.sqrt(n)) + 2
+        frames = []
+        for i in range(4):
+            film.seek(i)
+            frames.append(film.convert("L"))
+        noise = denormalise(PerSample(7)(torch.empty(n, 1, 32, 32)))
+        first = to_pil_image(make_grid(noise, math.ceil(math.sqrt(n)))).convert("L")
+        for frame, expected in ((frames[0], first), (frames[-1], Image.open(out).convert("L"))):
+            distance = [ImageStat.Stat(ImageChops.difference(expected, f)).mean[0] for f in (frame, frames[1])]
+            assert distance[0] < min(10, distance[1])  # not 0: a film is compressed
     done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
     assert done.returncode == 0, done.stderr
     assert "ddim, eta 0, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
@@ -59,7 +74,7 @@ def break_checkpoints(folder):
         ([*TRAIN, "--target", "noise", "--out", "RUN"], "target is 'noise'; legal are eps, x0, v"),
         ([*TRAIN, "--init", "nothing", "--out", "RUN"], "model is 'nothing'"),
         ([*TRAIN, "--init", "fashion-mnist", "--base-channels", 64, "--out", "RUN"], "do not fit this model"),
-        (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are 1 to T = 1000"),
         (["sample", "--sampler", "dim", "--out", "RUN.png"], "did you mean ddim?"),
         (["sample", "--sampler", "ancestral", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
         (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are fashion-mnist"),
@@ -73,6 +88,7 @@ def break_checkpoints(folder):
         (["sample", "--sampler", "ddpm", "--out", "RUN.png"], "did you mean ancestral?"),
         (["sample", "--spacing", "even", "--out", "RUN.png"], "spacing is 'even'"),
         (["sample", "--out", "RUN.jpg"], "must end in .png, .gif or .webp"),
+        (["sample", "--out", "/dev/null/x.png"], "no file on the way to it"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
         (["evaluate", "--n", 10], "n is 10"),
         (["chapters", "--preset", "huge"], "preset is 'huge'; legal are cpu, gpu, smoke"),

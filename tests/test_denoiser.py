@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -47,8 +49,13 @@ def test_the_network_is_called_with_diffusers_index():
     assert network.times.tolist() == [0, 0]
     denoise(torch.zeros(2, 1, 8, 8), torch.tensor([7.5, 1000]))
     assert network.times.tolist() == [6.5, 999]
-    with pytest.raises(ValueError, match="t is 0"):
-        denoise(torch.zeros(2, 1, 8, 8), 0)
+    denoise(torch.zeros(2, 1, 8, 8), torch.tensor(500))
+    assert network.times.tolist() == [499, 499]
+    for t in (0, torch.zeros(2)):
+        with pytest.raises(ValueError, match="t is "):
+            denoise(torch.zeros(2, 1, 8, 8), t)
+        with pytest.raises(ValueError, match="t is "):
+            Clipped(denoise)(torch.zeros(2, 1, 8, 8), t)
 
 
 def test_the_answer_keeps_the_states_dtype():
@@ -71,3 +78,4 @@ def test_clipping_keeps_x0_and_eps_consistent():
     assert prediction.x0.abs().max() == 1
     assert torch.allclose(schedule.add_noise(prediction.x0, 200, prediction.eps), x, atol=1e-12)
     assert isinstance(prediction, Prediction)
+    assert torch.equal(copy.deepcopy(denoise)(x, 200).x0, prediction.x0)

@@ -69,6 +69,12 @@ def test_metropolis_leaves_no_bias():
     assert unadjusted.var().item() == pytest.approx(0.25 / (1 - 0.25), rel=4 * math.sqrt(2 / 20_000))
 
 
+def test_a_chain_that_is_far_out_has_not_diverged():
+    x = torch.full((5, 1), 2e6, dtype=torch.float64)
+    *_, moved = langevin(lambda x: -(x - 2e6), x, step_size=0.01, steps=20, noise=seeded(0))
+    assert (moved - x).abs().max() < 5
+
+
 def test_a_nan_is_not_taken_for_a_rejection_or_a_large_step():
     def spoilt(answer):
         return lambda x: torch.where(x.abs() > 0.5, math.nan, answer(x))
@@ -232,6 +238,10 @@ def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
         (lambda d, x, g: predictor_corrector(d, x, g, step_size=4.0), "step_size is 4.0; .* below 4"),
         (lambda d, x, g: annealed_langevin(d, x, g, step_size=5), "step_size is 5; .* below 4"),
         (lambda d, x, g: flow_and_langevin(d, x, g, weight=math.nan), "weight is nan"),
+        (
+            lambda d, x, g: metropolis_langevin(torch.sum, score_at(d, 1), x, step_size=0.1, steps=1),
+            r"log_density answers \(\) at x of \(1, 2\)",
+        ),
         (lambda d, x, g: langevin(lambda x: x[:, 0], x, step_size=0.1, steps=1), r"score answers \(1,\)"),
         (lambda d, x, g: flow_and_langevin(d, x, g, weight=-1), "weight is -1"),
         (lambda d, x, g: flow_and_langevin(d, x, [1000, 500, 0], weight=5), "weight is 5; .* below 4.002"),

@@ -185,6 +185,7 @@ def fast():
         (lambda x: flow_nll(ORACLES[0], x, 0), "t is 0"),
         (lambda x: flow_nll(ORACLES[0], x, divergence="trace"), "divergence is 'trace'"),
         (lambda x: flow_nll(fast(), x), "precision is 'auto'"),
+        (lambda x: flow_nll(ORACLES[0], x, tolerance=0), "tolerance is 0"),
         (lambda x: DiffusionConfig(weighting="snr"), "weighting is 'snr'"),
     ],
 )

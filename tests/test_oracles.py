@@ -46,6 +46,7 @@ def test_a_mixture_of_one_is_the_gaussian():
     for a, b in zip(one(x, t), other(x, t), strict=True):
         assert torch.allclose(a, b, atol=1e-9)
     assert torch.allclose(one.log_density(x, t), other.log_density(x, t), atol=1e-9)
+    assert torch.allclose(one.log_density(x, 500), other.log_density(x, 500), rtol=1e-13, atol=0)
 
 
 def test_a_point_mass_is_stable_far_away():
@@ -76,9 +77,26 @@ def test_bad_arguments_are_named():
         mixture()(torch.zeros(3, 5), 1)
     with pytest.raises(ValueError, match="std 0 has no density"):
         GaussianMixture([1.0], [[0.0]], 0.0, SCHEDULE).log_density(torch.zeros(3, 1), 0)
-    for oracle in (mixture(), Gaussian(0.0, 1.0, SCHEDULE)):
-        with pytest.raises(ValueError, match="t is 0"):
-            oracle(torch.zeros(3, 2), 0)
+    for oracle in (mixture(), Gaussian(0.0, 1.0, SCHEDULE), EmpiricalData(torch.ones(3, 2), SCHEDULE)):
+        for t in (0, torch.zeros(3)):
+            with pytest.raises(ValueError, match="t is "):
+                oracle(torch.zeros(3, 2), t)
+        for answer in (oracle, oracle.score):
+            with pytest.raises(TypeError, match="x is torch.int64"):
+                answer(torch.zeros(3, 2, dtype=torch.int64), 5)
+    with pytest.raises(ValueError, match="the mean's is"):
+        Gaussian(torch.zeros(2), 1.0, SCHEDULE)(torch.zeros(4, 1), 5)
+    for bad, message in (
+        (lambda: Gaussian(math.nan, 1.0, SCHEDULE), "mean is nan"),
+        (lambda: Gaussian(0.0, math.inf, SCHEDULE), "std is inf"),
+        (lambda: GaussianMixture([math.inf, 1.0], [[0.0], [1.0]], 1.0, SCHEDULE), "weights are"),
+        (lambda: GaussianMixture([1.0], [[math.nan]], 1.0, SCHEDULE), "means are"),
+        (lambda: GaussianMixture([1.0], [[0.0]], math.nan, SCHEDULE), "stds are"),
+        (lambda: GaussianMixture([1.0, 1.0], [[0.0], [1.0]], [[0.1], [0.2]], SCHEDULE), r"stds have shape \(2, 1\)"),
+        (lambda: GaussianMixture(torch.ones(0), torch.ones(0, 2), 1.0, SCHEDULE), "weights have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bad()
 
 
 def images(n=40, size=4):

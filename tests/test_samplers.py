@@ -1,3 +1,4 @@
+import io
 import itertools
 import math
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from ddpm.denoiser import Prediction
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
@@ -152,6 +154,12 @@ def test_noise_of_a_sample_depends_on_its_number_alone():
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(PerSample(4)(x), first)
+    assert torch.equal(PerSample(np.int64(3))(x), first)
+    for seed in (3.0, -1, None):
+        with pytest.raises(ValueError, match=f"seed is {seed}; it must be an integer from 0 up"):
+            PerSample(seed)
+    with pytest.raises(TypeError, match="x is torch.int64"):
+        PerSample(3)(x.long())
 
 
 def test_sample_is_the_same_whatever_n_is():
@@ -172,6 +180,9 @@ def test_sample_is_the_same_whatever_n_is():
         ({"shape": None}, "shape is not given"),
         ({"seed": -1}, "seed is -1"),
         ({"eta": 2.0}, "eta is 2.0"),
+        ({"eta": math.nan}, "eta is nan"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"chunk": 1.5}, "chunk is 1.5"),
     ],
 )
 def test_bad_arguments_of_sample_are_named(arguments, message):
@@ -292,6 +303,20 @@ def test_a_denoiser_that_answers_nan_is_named(name):
         final(invert(Broken(), torch.ones(1, 2), SCHEDULE.timesteps(5)))
     with pytest.raises(FloatingPointError, match="last state is not finite"):
         final(iter([Step(torch.tensor([[math.inf]]), 0, Prediction(None, None))]))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_bar_ends_full(name, monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr("ddpm.sampling.tqdm", Bar)
+    sample(Gaussian(0.0, 0.5, SCHEDULE), 5, name, 4, shape=(2,), chunk=2)
+    assert [(bar.n, bar.total) for bar in bars] == [(12, 12)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,12 +1,13 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.schedule import SCHEDULES, SPACINGS, NoiseSchedule, cosine, linear
+from ddpm.schedule import SCHEDULES, SPACINGS, NoiseSchedule, check_grid, cosine, linear
 
 
 def test_linear_ends_where_ho_et_al_do():
@@ -76,8 +77,22 @@ def test_a_grid_can_begin_at_any_depth(start, spacing, data):
 
 @pytest.mark.parametrize("n", [0, -1, 1001, 2.0, True])
 def test_more_steps_than_times_are_refused(n):
-    with pytest.raises(ValueError, match="legal are integers from 1 to T = 1000"):
+    with pytest.raises(ValueError, match=f"n is {n}.*(an integer from 1 up|legal are 1 to T = 1000)"):
         linear().timesteps(n)
+
+
+@pytest.mark.parametrize("grid", [torch.tensor([9, 1, 0]), [torch.tensor(9.0), 0], (t for t in (9, 0)), 9, None])
+def test_what_is_no_list_of_numbers_is_no_grid(grid):
+    with pytest.raises(TypeError, match=f"timesteps is {type(grid).__name__}; it must be a list of numbers"):
+        check_grid(grid, linear())
+    check_grid(np.array([9, 1, 0]), linear())
+
+
+@pytest.mark.parametrize("t", [0, -1, 1001, math.nan, torch.tensor([5.0, 0.0]), torch.tensor(1001)])
+def test_times_without_noise_are_refused(t):
+    with pytest.raises(ValueError, match="t is .*legal are times above 0 and up to 1000"):
+        linear().check_time(t)
+    linear().check_time(torch.tensor([0.5, 1000]))
 
 
 def test_unknown_spacing_is_refused():

@@ -21,7 +21,7 @@ from ddpm.schedule import NoiseSchedule
 LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 STEPS = [7, 10, 50, 999]
 CHAINS = [*(("leading", n) for n in STEPS), ("trailing", 10), ("trailing", 50)]
-OTHER = [("trailing", 999), *(("linspace", n) for n in STEPS)]  # trailing at 7 has an index of -1
+OTHER = [("trailing", 7), ("trailing", 999), *(("linspace", n) for n in STEPS)]
 X = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -69,16 +69,16 @@ def assert_close(ours, theirs, tolerance=1e-8):
     assert (ours - theirs).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("n", STEPS)
+@pytest.mark.parametrize(("spacing", "n"), CHAINS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_ddim(n, eta):
-    theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing="leading", set_alpha_to_one=True)
+def test_ddim(spacing, n, eta):
+    theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=True)
     theirs.set_timesteps(n)
     draw, x = replay(3), X
     for index in theirs.timesteps:
         noise = draw() if eta else None
         x = theirs.step(eps_of(x, index), index, x, eta=eta, variance_noise=noise).prev_sample
-    grid = schedule.timesteps(n, "leading")
+    grid = schedule.timesteps(n, spacing)
     assert [t - 1 for t in grid[:-1]] == theirs.timesteps.tolist()
     assert_close(final(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(3))), x)
 
@@ -120,12 +120,12 @@ def test_heun(n, spacing):
 @pytest.mark.parametrize("n", STEPS)
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_dpm_solver_pp(n, spacing):
-    """diffusers' "leading" has n + 1 in the divisor here and its "trailing" an index of -1 at 7, so those are given."""
+    """diffusers' "leading" has n + 1 in the divisor here, so its times are given."""
     theirs, schedule = peer(
         DPMSolverMultistepScheduler, solver_order=2, algorithm_type="dpmsolver++", solver_type="midpoint",
         timestep_spacing=spacing,
     )  # fmt: skip
-    if spacing == "linspace":
+    if spacing != "leading":
         theirs.set_timesteps(n)
     else:
         theirs.set_timesteps(timesteps=[t - 1 for t in schedule.timesteps(n, spacing)[:-1]])
@@ -137,7 +137,7 @@ def test_dpm_solver_pp(n, spacing):
     assert_close(final(dpm_solver_pp(Peer(schedule), X, grid_of(theirs))), x, 1e-5)
 
 
-@pytest.mark.parametrize(("spacing", "n"), [*(("leading", n) for n in STEPS), ("trailing", 10), ("trailing", 50)])
+@pytest.mark.parametrize(("spacing", "n"), CHAINS)
 def test_ddim_inverse(n, spacing):
     theirs, schedule = peer(DDIMInverseScheduler, clip_sample=False, timestep_spacing=spacing)
     theirs.set_timesteps(n)
@@ -149,7 +149,7 @@ def test_ddim_inverse(n, spacing):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize(("spacing", "n"), [("trailing", 7), *OTHER])
+@pytest.mark.parametrize(("spacing", "n"), OTHER)
 def test_single_steps_where_diffusers_chains_slip(spacing, n, eta):
     """diffusers' DDIM steps by T // n, which is not the distance between its own timesteps on these grids."""
     theirs, schedule = peer(DDIMScheduler, clip_sample=False, timestep_spacing=spacing, set_alpha_to_one=True)
@@ -163,6 +163,40 @@ def test_single_steps_where_diffusers_chains_slip(spacing, n, eta):
         expected = theirs.step(eps_of(X, index), index, X, eta=eta, variance_noise=noise).prev_sample
         grid = [index + 1, to + 1, 0] if to >= 0 else [index + 1, 0]
         assert_close(next(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(5))).x, expected)
+
+
+@pytest.mark.parametrize("n", [7, 999])
+def test_single_steps_up_where_diffusers_chains_slip(n):
+    """Its inverse, too, comes from T // n below the time it names, wherever its grid's time before that is."""
+    theirs, schedule = peer(DDIMInverseScheduler, clip_sample=False, timestep_spacing="trailing")
+    theirs.set_timesteps(n)
+    indices = theirs.timesteps.tolist()
+    slips = [(below, index) for below, index in pairwise(indices) if index - 1000 // n != below]
+    assert slips, "diffusers has mended its stride: test whole chains on this spacing, too"
+
+    class NoNoiseAtFirst(Peer):
+        """The first move, from 0, evaluates at time 1 and only scales: the second begins where we want it."""
+
+        def __call__(self, x, t):
+            return super().__call__(x, t) if t > 1 else Prediction(x, torch.zeros_like(x))
+
+    for index in indices[2 :: max(1, n // 7)]:
+        below = index - 1000 // n
+        expected = theirs.step(eps_of(X, below), index, X).prev_sample
+        start = X / schedule.signal(below + 1)
+        assert_close(final(invert(NoNoiseAtFirst(schedule), start, [index + 1, below + 1, 0])), expected)
+    with pytest.raises(ValueError, match="linspace is not supported"):
+        peer(DDIMInverseScheduler, timestep_spacing="linspace")[0].set_timesteps(n)
+
+
+def test_grids_of_diffusers_that_are_not_integers_or_have_other_divisors():
+    """Why Heun's linspace is not compared at 7, and DPM-Solver's "leading" is given its times: notice their mend."""
+    heun_times = peer(HeunDiscreteScheduler, timestep_spacing="linspace")[0]
+    heun_times.set_timesteps(7)
+    assert any(time != round(time) for time in heun_times.timesteps.tolist())
+    theirs, schedule = peer(DPMSolverMultistepScheduler, timestep_spacing="leading")
+    theirs.set_timesteps(10)
+    assert theirs.timesteps.tolist() != [t - 1 for t in schedule.timesteps(10, "leading")[:-1]]
 
 
 def test_diffusers_trailing_grid_can_have_a_step_too_many():
