@@ -1,9 +1,10 @@
 """Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
 
-All share one signature. x (batch, ...) is the state at `timesteps[0]`, floating point; every state keeps its dtype and
-device. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps` makes such grids); `noise(x)` returns
-standard normal like x. A bad argument raises `ValueError` or `TypeError` when the first state is asked for, an answer
-that is not finite `FloatingPointError`. Gradients pass through a walk; `torch.no_grad` around it saves their memory.
+The samplers share one signature; `invert` draws no noise. x (batch, ...) is the state at `timesteps[0]`, floating
+point; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps`
+makes such grids); `noise(x)` returns standard normal like x. A bad argument raises `ValueError` or `TypeError` when
+the first state is asked for, an answer that is not finite `FloatingPointError`. Gradients pass through a walk;
+`torch.no_grad` around it saves their memory.
 """
 
 import math

@@ -145,9 +145,10 @@ class NoiseSchedule:
         top = self.T if start is None else start
         if not 1 <= top <= self.T or top != int(top):
             raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
-        n = positive_int("n", n)
-        if n > top:
-            raise ValueError(f"n is {n} steps; legal are 1 to {'T' if start is None else 'start'} = {top}")
+        if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
+            raise ValueError(
+                f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}"
+            )
         if spacing not in SPACINGS:
             raise ValueError(f"spacing is {spacing!r}; legal are {', '.join(SPACINGS)}")
         if spacing == "trailing":

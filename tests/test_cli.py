@@ -74,7 +74,7 @@ def break_checkpoints(folder):
         ([*TRAIN, "--target", "noise", "--out", "RUN"], "target is 'noise'; legal are eps, x0, v"),
         ([*TRAIN, "--init", "nothing", "--out", "RUN"], "model is 'nothing'"),
         ([*TRAIN, "--init", "fashion-mnist", "--base-channels", 64, "--out", "RUN"], "do not fit this model"),
-        (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are 1 to T = 1000"),
+        (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are integers from 1 to T = 1000"),
         (["sample", "--sampler", "dim", "--out", "RUN.png"], "did you mean ddim?"),
         (["sample", "--sampler", "ancestral", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
         (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are fashion-mnist"),
