@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all book lab lock clean
+.PHONY: help run test test-all book lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ book: .venv/installed ## build the book from the committed outputs, under a minu
 
 lab: .venv/installed ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab notebooks
+
+bench: .venv/installed ## this package against its peers, half an hour; BENCH=--quick under three minutes
+	$(BIN)/python benchmarks/speed.py $(BENCH)
 
 lock: .venv/installed ## compile requirements.txt from pyproject.toml again
 	$(BIN)/uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 -o requirements.txt --quiet

@@ -54,7 +54,12 @@ def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
     """An optimiser's state as named tensors: `name.index.key`."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states = [optimiser.state[parameter] for parameter in parameters]
-    return {f"{name}.{index}.{key}": value for index, state in enumerate(states) for key, value in state.items()}
+    return {
+        f"{name}.{index}.{key}": value
+        for index, state in enumerate(states)
+        for key, value in state.items()
+        if isinstance(value, Tensor)  # what else an optimiser keeps follows from the parameters
+    }
 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -5,12 +5,13 @@ The algebra between the three things a network may be trained to say stands here
     x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ddpm.fast import has_fast_bfloat16, prepared
 from ddpm.schedule import NoiseSchedule
 
 Target = Literal["eps", "x0", "v"]
@@ -86,6 +87,13 @@ class NetworkDenoiser:
         """Where the network's weights are."""
         return next(self.network.parameters()).device
 
+    def many_calls(self) -> AbstractContextManager[None]:
+        """A context for a whole walk: what bfloat16 needs of the weights is made once, not in every call."""
+        return prepared(self.network) if self._fast(self.device) else nullcontext()
+
+    def _fast(self, device: torch.device) -> bool:
+        return self.precision == "auto" and has_fast_bfloat16(device)
+
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         self.schedule.check_time(t)
         weight = next(self.network.parameters())
@@ -93,8 +101,7 @@ class NetworkDenoiser:
             times = t.to(x.device, torch.float32).expand(len(x))
         else:
             times = torch.full((len(x),), float(t), device=x.device)
-        fast = self.precision == "auto" and has_fast_bfloat16(x.device)
-        with torch.autocast(x.device.type, torch.bfloat16) if fast else nullcontext():
+        with torch.autocast(x.device.type, torch.bfloat16) if self._fast(x.device) else nullcontext():
             output = self.network(x.to(weight.dtype), (times - 1).clamp(min=0)).to(x.dtype)
         signal, noise = self.schedule.coefficients(t, x)
         return prediction_of(self.target, output, x, signal, noise)
@@ -122,13 +129,3 @@ class Clipped:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
         self.schedule.check_time(t)
         return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether this device multiplies bfloat16 in hardware, faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
-        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-    return False

@@ -18,7 +18,14 @@ from ddpm.unet import UNet, UNetConfig
 class DiffusionConfig:
     """A UNet, the schedule it denoises, what it is trained to say, and which times count how much.
 
-    The weighting is that of L_simple (Ho et al. 2020, eq. 14) or that of the variational bound (eq. 12).
+    Attributes:
+        unet: the network's shape.
+        schedule: name of the noise schedule.
+        T: its length.
+        target: what the network is trained to say.
+        weighting: of the squared error: that of L_simple (Ho et al. 2020, eq. 14) or of the variational bound (eq. 12).
+        times: how training draws integers 1..T: "uniform", or "lognormal", so that log (noise / signal) is normal
+            (Karras et al. 2022, table 1) with mean `log_sigma_mean` and standard deviation `log_sigma_std`.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -26,6 +33,9 @@ class DiffusionConfig:
     T: int = 1000
     target: Target = "eps"
     weighting: Literal["simple", "bound"] = "simple"
+    times: Literal["uniform", "lognormal"] = "uniform"
+    log_sigma_mean: float = -0.9
+    log_sigma_std: float = 1.2
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -34,6 +44,12 @@ class DiffusionConfig:
             raise ValueError(f"target is {self.target!r}; legal are {', '.join(TARGETS)}")
         if self.weighting not in ("simple", "bound"):
             raise ValueError(f"weighting is {self.weighting!r}; legal are simple, bound")
+        if self.times not in ("uniform", "lognormal"):
+            raise ValueError(f"times is {self.times!r}; legal are uniform, lognormal")
+        if self.weighting == "bound" and self.times != "uniform":
+            raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
+        if not self.log_sigma_std > 0:
+            raise ValueError(f"log_sigma_std is {self.log_sigma_std}; it must be above 0")
         self.noise_schedule()
 
     @classmethod
@@ -65,6 +81,7 @@ class Diffusion:
         self.schedule = config.noise_schedule()
         self.target = config.target
         self.weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
+        self.below = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
         self.config = config.unet
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
@@ -76,7 +93,7 @@ class Diffusion:
 
     def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
         """The mean squared error of the target, weighted by time, of images (batch, channels, height, width)."""
-        t = 1 + (draws.stratified() * self.schedule.T).long()  # integers 1..T
+        t = 1 + torch.searchsorted(self.below, draws.stratified(), right=True)  # integers 1..T
         eps = draws.normal(*images.shape[1:]).to(images.device)
         signal, noise = (c.to(images.device) for c in (self.schedule.signal(t), self.schedule.noise(t)))
         output = self.parts["unet"](signal * images + noise * eps, (t - 1).to(images.device))
@@ -99,3 +116,14 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     snr = bar / (1 - bar)
     of_x0 = torch.cat([bar[:1] * 0, 1 / (1 - bar[1:2]), snr[1:-1] - snr[2:]]) * schedule.T / 2
     return of_x0 * {"x0": torch.ones_like(bar), "eps": (1 - bar) / bar, "v": 1 - bar}[target]
+
+
+def time_probabilities(config: DiffusionConfig) -> Tensor:
+    """(T,) probabilities with which training draws the times 1 to T, float64."""
+    schedule = config.noise_schedule()
+    if config.times == "uniform":
+        return torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
+    log_sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)], dtype=torch.float64).log()
+    middles = (log_sigma[1:] + log_sigma[:-1]) / 2  # a time has the mass from halfway to its neighbours
+    below = torch.special.ndtr((middles - config.log_sigma_mean) / config.log_sigma_std)
+    return torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff()

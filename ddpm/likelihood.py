@@ -10,7 +10,8 @@ from torch import Tensor
 from torchdiffeq import odeint
 from tqdm import tqdm
 
-from ddpm.denoiser import Denoiser, has_fast_bfloat16
+from ddpm.denoiser import Denoiser
+from ddpm.fast import has_fast_bfloat16
 from ddpm.noise import Noise
 from ddpm.samplers import predict
 from ddpm.schedule import check_grid

@@ -1,6 +1,7 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -87,7 +88,8 @@ def sample(
     chunk = chunk or (16 if device.type == "cpu" else 256)
     samples = []
     moves = -(-n // chunk) * steps
-    with tqdm(total=moves, unit="step", desc=f"{sampler}-{steps}", disable=not progress, delay=1) as bar:
+    bar = tqdm(total=moves, unit="step", desc=f"{sampler}-{steps}", disable=not progress, delay=1)
+    with bar, getattr(denoise, "many_calls", nullcontext)():
         for first in range(0, n, chunk):
             noise = PerSample(seed, first)
             x = noise(torch.empty(chunk, *shape, device=device))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ddpm import checkpoint, files
 from ddpm.data import Dataset, normalise
-from ddpm.denoiser import has_fast_bfloat16
+from ddpm.fast import has_fast_bfloat16, keep_freed_memory
 from ddpm.noise import Draws, mix
 
 
@@ -43,8 +43,10 @@ class TrainingConfig:
     Attributes:
         steps: optimiser steps.
         batch_size: images a step, over all processes.
-        learning_rate: AdamW's peak rate, reached after `warmup` steps; from there a cosine to 0.
-        weight_decay: AdamW's.
+        learning_rate: peak rate, reached after `warmup` steps; from there a cosine to 0.
+        optimiser: "adamw", or "muon" (Jordan et al. 2024): the step of a matrix, and of a convolution flattened to one,
+            is made orthogonal, scaled to AdamW's size (Liu et al. 2025); other weights take NAdamW's.
+        weight_decay: decoupled, per step and rate.
         clip: largest norm of the gradient.
         ema: decay of the averaged weights; it starts at (1 + step) / (10 + step).
         seed: of the initial weights, the order of the images and every draw.
@@ -56,6 +58,7 @@ class TrainingConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
+    optimiser: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
@@ -69,6 +72,7 @@ class TrainingConfig:
             (("warmup", "seed"), "at least 0", lambda value: value >= 0),
             (("learning_rate", "clip"), "above 0", lambda value: value > 0),
             (("ema",), "at least 0 and below 1", lambda value: 0 <= value < 1),
+            (("optimiser",), "adamw or muon", lambda value: value in ("adamw", "muon")),
             (("precision",), "auto or float32", lambda value: value in ("auto", "float32")),
         ):
             for name in names:
@@ -134,14 +138,15 @@ def train(
         raise ValueError(f"{out} holds a trained model and no checkpoint to go on from; name a new folder")
     accelerator = Accelerator(mixed_precision="no")  # autocast below, as in `NetworkDenoiser`
     fast = config.precision == "auto" and has_fast_bfloat16(accelerator.device)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     processes, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % processes:
         raise ValueError(f"batch_size is {config.batch_size}; it must be a multiple of the {processes} processes")
 
     optimisers = {}
     for name, part in task.parts.items():
-        optimiser = torch.optim.AdamW(part.parameters(), weight_decay=config.weight_decay, fused=True)
-        task.parts[name], optimisers[name] = accelerator.prepare(part, optimiser)
+        task.parts[name], optimisers[name] = accelerator.prepare(part, _optimiser(part, config))
     weights = _weights(task)
     averages = {name: torch.empty_like(value) for name, value in weights.items()}
     _copy(weights if start_weights is None else start_weights, weights)
@@ -185,7 +190,7 @@ def train(
                 optimiser.zero_grad()
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(task.parts[name].parameters(), config.clip)
-            if not torch.isfinite(loss) or not torch.isfinite(norm):
+            if not torch.isfinite(loss + norm):
                 raise FloatingPointError(
                     f"{name} has loss {loss.item()} and gradient {float(norm)} at step {step + 1}; "
                     "the weights are not touched, the last checkpoint stands"
@@ -215,6 +220,14 @@ def train(
                 publish(step + 1)
             log = []
     accelerator.wait_for_everyone()
+
+
+def _optimiser(part: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(part.parameters(), weight_decay=config.weight_decay, fused=True)
+    from timm.optim import Muon  # as slow to import as accelerate
+
+    return Muon(part.parameters(), weight_decay=config.weight_decay, nesterov=True)
 
 
 def _next(losses: Iterator[tuple[str, Tensor]], device: torch.device, fast: bool) -> tuple[str, Tensor] | None:

@@ -81,6 +81,14 @@ class UNetConfig:
                 raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
 
 
+class Stem(nn.Conv2d):
+    """A convolution in float32 under autocast: bfloat16 would round the image itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
 class GroupNorm(nn.GroupNorm):
     """GroupNorm computed in float32: in bfloat16 its backward is four times slower on a CPU, and less exact."""
 
@@ -97,7 +105,7 @@ def sinusoids(t: Tensor, width: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, then a two-layer perceptron."""
+    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, a two-layer perceptron, and the blocks' SiLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -106,7 +114,8 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(4 * width, 4 * width)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.linear_2(F.silu(self.linear_1(sinusoids(t, self.width).to(self.linear_1.weight.dtype))))
+        hidden = self.linear_1(sinusoids(t, self.width).to(self.linear_1.weight.dtype))
+        return F.silu(self.linear_2(F.silu(hidden)))
 
 
 class ResidualBlock(nn.Module):
@@ -124,7 +133,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.time(F.silu(embedding))[:, :, None, None]
+        h = h + self.time(embedding)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return h + self.shortcut(x)
 
@@ -139,19 +148,16 @@ class SelfAttention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(channels, channels) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[2]
         tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
-        q, k, v = (
-            rearrange(project(tokens), "b n (heads d) -> b heads n d", heads=self.heads)
-            for project in (self.query, self.key, self.value)
-        )
+        projected = (project(tokens) for project in (self.query, self.key, self.value))
+        q, k, v = (rearrange(p, "b n (heads d) -> b heads n d", heads=self.heads) for p in projected)
         if q.requires_grad and x.device.type == "cpu":
             # The backward of the fused kernel is ten times slower than the plain formula's in bfloat16 on a CPU.
             attended = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
         else:
             attended = F.scaled_dot_product_attention(q, k, v)
-        attended = self.out(rearrange(attended, "b heads n d -> b n (heads d)"))
-        return x + rearrange(attended, "b (h w) c -> b c h w", h=height)
+        joined = self.out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        return x + rearrange(joined, "b (h w) c -> b c h w", h=x.shape[2])
 
 
 class Level(nn.Module):
@@ -187,7 +193,7 @@ class UpLevel(Level):
 
 
 class UNet(nn.Module):
-    """Image (batch, channels, height, width) and real time (batch,) -> an image of the same shape.
+    """Image (batch, channels, height, width) and real time (batch,), or (1,) for all -> an image of the same shape.
 
     Height and width must be multiples of `config.divisor`. The time is what training fed it: `NetworkDenoiser` calls it
     with t - 1, diffusers' index.
@@ -198,7 +204,7 @@ class UNet(nn.Module):
         self.config = config = config or UNetConfig()
         widths, blocks = config.widths, config.blocks_per_level
         last = len(widths) - 1
-        self.conv_in = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.conv_in = Stem(config.channels, widths[0], 3, padding=1)
         self.time = TimeEmbedding(config.base_channels)
         skips = [widths[0]]  # channels of every feature map the way up will concatenate
         self.down = nn.ModuleList()
@@ -222,11 +228,7 @@ class UNet(nn.Module):
 
         self.norm_out = GroupNorm(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.channels, 3, padding=1)
-        self._silence_branches()
-
-    def _silence_branches(self) -> None:
-        """Zero the weights that each residual branch and the whole network end in, as Ho et al.'s code does."""
-        for module in self.modules():
+        for module in self.modules():  # each residual branch and the network begin silent, as in Ho et al.'s code
             if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.conv2.weight)
             elif isinstance(module, SelfAttention):
@@ -236,10 +238,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         self.config.check_image(*x.shape[2:])
         embedding = self.time(t)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round the image itself
-            h = self.conv_in(x)
-
-        skips = [h]
+        skips = [self.conv_in(x)]
         for level in self.down:
             skips += level(skips[-1], embedding)
         h = self.middle_in(skips[-1], embedding)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"noise", "schedule", "unet", "files"},
+    {"noise", "schedule", "unet", "files", "fast"},
     {"denoiser", "data", "checkpoint"},
     {"oracles", "samplers", "interop"},
     {"langevin", "likelihood"},
@@ -16,7 +16,7 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-STAND_ALONE = {"unet", "noise", "schedule", "files"}
+STAND_ALONE = {"unet", "noise", "schedule", "files", "fast"}
 
 
 def imports(path):

@@ -1,7 +1,11 @@
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 from ddpm.data import load
 from ddpm.diffusion import DiffusionConfig
@@ -35,3 +39,37 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     other = table(4, seed=1)
     assert len(other) == 5
     assert all(row["Frechet distance"] != second[key]["Frechet distance"] for key, row in other.items())
+
+
+@pytest.fixture(scope="module")
+def speed():
+    spec = importlib.util.spec_from_file_location("speed", BENCHMARKS / "speed.py")
+    module = sys.modules["speed"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.WIDTHS = (8,)
+    return module
+
+
+def test_every_contestant_of_diffusers_computes_the_same_function(speed):
+    """Whatever its settings: or the race would not be over the same work."""
+    unet = speed.unet_of(8)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
+    with torch.no_grad():
+        ours = speed.network_of(speed.OURS, unet)(x, t)
+        assert ours.std() > 0.01
+        for settings in speed.choices("diffusers"):
+            theirs = speed.network_of(settings, unet).to(x.device)(x, t).sample
+            assert torch.allclose(theirs, ours, atol=2e-5), settings
+
+
+def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkeypatch):
+    patient = speed.seconds
+    monkeypatch.setattr(speed, "seconds", lambda work: patient(work, at_least=0.0))
+    found = speed.search(1, 1)
+    assert len(found) == 2 * sum(len(speed.choices(library)) for library in speed.PEERS)
+    rows = list(speed.compare(found, (8,), (2,), 2))
+    assert {row["contestant"] for row in rows} == set(speed.contestants(found, "training", 8))
+    for row in rows:
+        assert 0 < row["ratio min"] <= row["ratio"] <= row["ratio max"]
+        assert row["seconds"] > 0
+        assert (row["contestant"] != "ddpm") or row["ratio"] == 1

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.denoiser import NetworkDenoiser, Prediction, has_fast_bfloat16
+from ddpm.denoiser import NetworkDenoiser, Prediction
 from ddpm.diffusion import DiffusionConfig
+from ddpm.fast import has_fast_bfloat16
 from ddpm.likelihood import bits_per_dimension, flow_nll, variational_bound
 from ddpm.noise import Draws
 from ddpm.oracles import Gaussian, GaussianMixture

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ddpm import data, langevin, samplers, sampling
-from ddpm.diffusion import Diffusion, DiffusionConfig
+from ddpm.diffusion import Diffusion, DiffusionConfig, time_probabilities
 from ddpm.files import load_tensors
 from ddpm.noise import Draws
 from ddpm.schedule import linear
@@ -119,6 +119,67 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path, images):
     train(MODEL, images, CONFIG, tmp_path, progress=False)
     with pytest.raises(ValueError, match="weighting is simple there and bound here"):
         train(replace(MODEL, weighting="bound"), images, CONFIG, tmp_path, progress=False)
+
+
+def test_muon_moves_matrices_by_orthogonal_steps_and_resumes_to_the_same_bits(tmp_path, images, monkeypatch):
+    config = replace(CONFIG, optimiser="muon")
+    train(MODEL, images, config, tmp_path / "whole", progress=False)
+    honest = Diffusion.losses
+
+    def losses(self, batch, draws):
+        if list((tmp_path / "cut").glob("checkpoints/*4.json")):
+            raise KeyboardInterrupt
+        return honest(self, batch, draws)
+
+    monkeypatch.setattr(Diffusion, "losses", losses)
+    with pytest.raises(KeyboardInterrupt):
+        train(MODEL, images, config, tmp_path / "cut", progress=False)
+    monkeypatch.undo()
+    train(MODEL, images, config, tmp_path / "cut", progress=False)
+    for name in ("model.safetensors", "log.jsonl", "checkpoints/step-00000006.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+    before, after = (
+        load_tensors(tmp_path / "whole" / "checkpoints" / f"step-0000000{step}.safetensors") for step in (4, 6)
+    )
+    moved = {
+        key: after[f"weights.unet.{key}"] - before[f"weights.unet.{key}"]
+        for key in ("down.0.blocks.0.conv2.weight", "up.2.blocks.0.conv1.weight")
+    }
+    for change in moved.values():
+        values = torch.linalg.svdvals(change.flatten(1))
+        assert values.min() > 0.5 * values.max()  # AdamW's steps have 0.15 and 0.03 there
+
+
+def test_times_are_drawn_as_configured():
+    """Against the densities themselves: uniform, and N(-0.9, 1.2^2) over log sigma."""
+    schedule, draws = linear(), Draws(0, 0, 20_000)
+    uniform = time_probabilities(DiffusionConfig())
+    assert torch.allclose(uniform, torch.full((1000,), 1e-3, dtype=torch.float64), rtol=1e-12)
+    task = replace(MODEL, times="lognormal").task()
+    t = 1 + torch.searchsorted(task.below, draws.stratified(), right=True)
+    assert t.min() >= 1
+    assert t.max() <= 1000
+    log_sigma = torch.tensor([schedule.sigma(k) for k in t.tolist()]).log()
+    assert log_sigma.median() == pytest.approx(-0.9, abs=0.01)
+    assert torch.quantile(log_sigma, 0.8413) == pytest.approx(0.3, abs=0.02)
+    assert torch.quantile(log_sigma, 0.1587) == pytest.approx(-2.1, abs=0.04)
+    probabilities = time_probabilities(replace(MODEL, times="lognormal"))
+    assert probabilities.min() > 0
+    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"times": "normal"}, "times is 'normal'; legal are uniform, lognormal"),
+        ({"times": "lognormal", "weighting": "bound"}, "the bound is a mean over uniform times"),
+        ({"log_sigma_std": 0}, "log_sigma_std is 0"),
+    ],
+)
+def test_illegal_times_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        replace(MODEL, **settings)
 
 
 def test_a_finished_run_whose_model_was_lost_is_mended(tmp_path, images):

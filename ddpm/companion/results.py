@@ -1,16 +1,22 @@
 """Figures from long runs, kept in `book/results/` with the conditions they were measured under."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from IPython.display import Markdown
 
 from ddpm.companion.claims import ROOT
 
 
+def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as a Markdown table, of some columns or of all."""
+    columns = columns or list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows)])
+
+
 def results_table(name: str) -> Markdown:
     """The measurements in `book/results/NAME.json` as a table, its conditions below."""
     results = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    columns = list(results["rows"][0])
-    lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in results["rows"]]
-    return Markdown("\n".join([*lines, "", results["conditions"]]))
+    return Markdown(f"{markdown_table(results['rows'])}\n\n{results['conditions']}")

@@ -1,0 +1,585 @@
+"""Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
+
+    python benchmarks/speed.py            everything, about half an hour on two CPU cores
+    python benchmarks/speed.py --quick    under three minutes; prints, and writes nothing
+
+Contestants take turns, so that what else the machine does falls on all of them; what counts are the ratios within a
+round. The peers' best settings come from a search over all of theirs, kept with its results in
+`book/results/speed.json`; a quick run reads them there. diffusers runs with this package's weights.
+"""
+
+import gc
+import itertools
+import json
+import math
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import ddpm
+from ddpm.companion.results import markdown_table
+from ddpm.data import load, normalise
+from ddpm.diffusion import DiffusionConfig
+from ddpm.fast import has_fast_bfloat16, keep_freed_memory, prepared
+from ddpm.files import write_json
+from ddpm.interop import unet_to_diffusers
+from ddpm.metrics import psnr
+from ddpm.training import TrainingConfig, train
+from ddpm.unet import UNet, UNetConfig
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results" / "speed.json"
+FIGURE = ROOT / "book" / "assets" / "speed.svg"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WIDTHS = (64, 128) if DEVICE.type == "cuda" else (32, 64)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A library and how it is run. As shipped, all but the library are False."""
+
+    library: str
+    channels_last: bool = False
+    bfloat16: bool = False
+    other_attention: bool = False  # diffusers: the plain formula for the fused kernel; the other peer: the reverse
+    float32_norm: bool = False  # GroupNorm outside bfloat16
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        used = [name.replace("_", " ") for name, value in asdict(self).items() if value is True]
+        return f"{self.library}, {' + '.join(used) or 'as shipped'}"
+
+
+OURS = Settings("ddpm", channels_last=True, bfloat16=has_fast_bfloat16(DEVICE))
+PEERS = ("diffusers", "denoising-diffusion-pytorch")
+
+
+def choices(library: str) -> list[Settings]:
+    """Every way to run a peer; compiled ones on a GPU only, where a graph is made in seconds and pays."""
+    names = ["channels_last", "bfloat16", "other_attention", "float32_norm"]
+    names = names[: 4 if library == "diffusers" else 3] + (["compiled"] if DEVICE.type == "cuda" else [])
+    space = itertools.product((False, True), repeat=len(names))
+    found = [Settings(library, **dict(zip(names, values, strict=True))) for values in space]
+    return [s for s in found if s.bfloat16 or not s.float32_norm]
+
+
+class Float32Norm(nn.GroupNorm):
+    """GroupNorm on float32 input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+def tuned(network: nn.Module, settings: Settings) -> nn.Module:
+    """A network on the device, in the memory layout and with the attention and norms that are asked for."""
+    from diffusers.models.attention_processor import Attention, AttnProcessor
+
+    for module in network.modules():
+        if isinstance(module, Attention) and settings.other_attention:
+            module.set_processor(AttnProcessor())
+        if type(module) is nn.GroupNorm and settings.float32_norm:
+            module.__class__ = Float32Norm
+    return network.to(DEVICE, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+
+
+def network_of(settings: Settings, unet: UNetConfig, image_size: int = 32) -> nn.Module:
+    """A network of one library, called with (x, t)."""
+    torch.manual_seed(0)
+    config = DiffusionConfig(unet)
+    network: nn.Module
+    if settings.library == "denoising-diffusion-pytorch":
+        from denoising_diffusion_pytorch import Unet
+
+        levels = len(unet.channel_multipliers)
+        network = Unet(
+            unet.base_channels, dim_mults=unet.channel_multipliers, channels=unet.channels,
+            full_attn=tuple(level in unet.attention_levels for level in range(levels)),
+            flash_attn=settings.other_attention,
+        )  # fmt: skip
+    else:
+        network = config.network()
+        for parameter in network.parameters():  # so that no branch is silent
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
+        if settings.library == "diffusers":
+            network = unet_to_diffusers(network, image_size).train()
+    return tuned(network, settings)
+
+
+def wait() -> None:
+    """Until the device has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: int = 32) -> Callable[[], None]:
+    """One training step or one forward pass in sampling, as a function without arguments."""
+    network, walk = network_of(settings, unet, size), ExitStack()
+    if mode == "forward":
+        network.eval().requires_grad_(False)
+        if settings.library == "ddpm" and settings.bfloat16:
+            walk.enter_context(prepared(network))
+    run: Any = network
+    if settings.compiled:
+        run = torch.compile(network, mode="reduce-overhead" if mode == "forward" else None)
+    x = torch.randn(batch, unet.channels, size, size, device=DEVICE)
+
+    def answer(t: Tensor) -> Tensor:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=settings.bfloat16):
+            output = run(x, t)
+        return output.sample if settings.library == "diffusers" else output
+
+    if mode == "forward":
+        one_time = torch.full((batch,), 500.0, device=DEVICE)
+
+        def forward(during: ExitStack = walk) -> None:  # the walk lasts as long as this function
+            with torch.no_grad():
+                answer(one_time)
+            wait()
+
+        return forward
+    times = torch.arange(batch, device=DEVICE) % 1000
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        F.mse_loss(answer(times).float(), x).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        wait()
+
+    return step
+
+
+def seconds(work: Callable[[], None], at_least: float = 0.2) -> float:
+    """Of one call, repeated until the clock's grain and a single interruption matter little."""
+    start, calls = time.perf_counter(), 0
+    while True:
+        work()
+        calls += 1
+        if (passed := time.perf_counter() - start) >= at_least:
+            return passed / calls
+
+
+def interleave(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds a call of each, round after round, each round beginning with another contestant."""
+    names, times = list(works), {name: [] for name in works}
+    for work in works.values():
+        work()
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            times[name].append(seconds(works[name]))
+    return times
+
+
+def ceiling(dtype: torch.dtype) -> float:
+    """FLOP/s of the faster of a square matrix product and a 3 x 3 convolution, the best of five."""
+    a = torch.randn(2048, 2048, device=DEVICE, dtype=dtype)
+    x = torch.randn(64, 64, 32, 32, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(64, 64, 3, 3, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
+
+    def product() -> None:
+        a @ a
+        wait()
+
+    def convolution() -> None:
+        F.conv2d(x, weight, padding=1)
+        wait()
+
+    works = ((product, 2 * 2048**3), (convolution, 2 * 64 * 64 * 9 * x[:, :1].numel()))
+    with torch.no_grad():
+        return max(flops / min(seconds(work) for _ in range(5)) for work, flops in works)
+
+
+def flops(settings: Settings, unet: UNetConfig, size: int = 32) -> float:
+    """Of one image's forward pass, counted by torch (convolutions and products)."""
+    x, t = torch.randn(1, unet.channels, size, size, device=DEVICE), torch.zeros(1, device=DEVICE)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network_of(settings, unet, size)(x, t)
+    return counter.get_total_flops()
+
+
+def unet_of(base_channels: int, blocks_per_level: int = 2) -> UNetConfig:
+    """The UNet of the comparison: multipliers 1, 2, 4, attention at the lowest level and in the middle."""
+    return UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
+
+
+def search(batch: int, rounds: int) -> list[dict[str, Any]]:
+    """Time every setting of every peer, training and sampling, at each width."""
+    rows = []
+    for mode, width, library in itertools.product(("training", "forward"), WIDTHS, PEERS):
+        works = {str(s): work_of(s, mode, unet_of(width), batch) for s in choices(library)}
+        for settings, times in zip(choices(library), interleave(works, rounds).values(), strict=True):
+            rows.append({"mode": mode, "C": width, "batch": batch, **asdict(settings), "seconds": _median(times)})
+        best = best_of(rows, library, mode, width)
+        typer.echo(f"search, {mode}, C = {width}: {best}")
+    return rows
+
+
+def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int) -> Settings:
+    """The fastest setting that a search found."""
+    rows = [row for row in rows if (row["library"], row["mode"], row["C"]) == (library, mode, width)]
+    row = min(rows, key=lambda row: row["seconds"])
+    return Settings(**{name: row[name] for name in Settings.__dataclass_fields__})
+
+
+def contestants(found: Sequence[dict[str, Any]], mode: str, width: int) -> dict[str, Settings]:
+    """This package, in float32 too, and each peer as shipped and at its best."""
+    field = {"ddpm": OURS, "ddpm, float32": replace(OURS, bfloat16=False)}
+    for library in PEERS:
+        field[f"{library}, as shipped"] = Settings(library)
+        field[f"{library}, best settings"] = best_of(found, library, mode, width)
+    return field
+
+
+def compare(
+    found: Sequence[dict[str, Any]], widths: Sequence[int], batches: Sequence[int], rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the comparison: seconds, ratio to this package in each round, share of the ceiling."""
+    for mode, width, batch in itertools.product(("training", "forward"), widths, batches):
+        field = contestants(found, mode, width)
+        top = {dtype: ceiling(dtype) for dtype in (torch.float32, torch.bfloat16)}
+        works = {name: work_of(settings, mode, unet_of(width), batch) for name, settings in field.items()}
+        times = interleave(works, rounds)
+        for name, settings in field.items():
+            ratios = [peer / own for peer, own in zip(times[name], times["ddpm"], strict=True)]
+            rate = flops(settings, unet_of(width)) * batch * (3 if mode == "training" else 1) / _median(times[name])
+            yield {
+                "mode": mode, "C": width, "batch": batch, "contestant": name, "settings": str(settings),
+                "seconds": _median(times[name]),
+                "ratio min": round(min(ratios), 2), "ratio": round(statistics.median(ratios), 2),
+                "ratio max": round(max(ratios), 2),
+                "GFLOP/s": round(rate / 1e9, 1),
+                "of ceiling": round(rate / top[torch.bfloat16 if settings.bfloat16 else torch.float32], 3),
+            }  # fmt: skip
+        del works
+        gc.collect()
+
+
+def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[dict[str, Any]]:
+    """`n` images by DDIM in 50 steps from the shipped weights, chunk by chunk in turn."""
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    denoise = ddpm.load("fashion-mnist")
+    scheduler = DDIMScheduler(
+        beta_start=1e-4, beta_end=0.02, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing",
+        prediction_type={"eps": "epsilon", "x0": "sample", "v": "v_prediction"}[denoise.target],
+    )  # fmt: skip
+    plain = ddpm.load("fashion-mnist", "float32").network
+
+    def pipeline(settings: Settings) -> Callable[[], None]:
+        network = tuned(unet_to_diffusers(plain, 32), settings)
+        pipe = DDIMPipeline(network, scheduler)
+        pipe.set_progress_bar_config(disable=True)
+
+        def run() -> None:
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=settings.bfloat16):
+                pipe(batch_size=chunk, num_inference_steps=50, output_type="pt")
+            wait()
+
+        return run
+
+    def ours() -> None:
+        ddpm.sample(denoise, chunk, chunk=chunk, progress=False)
+        wait()
+
+    works = {
+        "ddpm": ours,
+        "diffusers, as shipped": pipeline(Settings("diffusers")),
+        "diffusers, best settings": pipeline(best_of(found, "diffusers", "forward", WIDTHS[0])),
+    }
+    times = {name: [] for name in works}
+    for number in range(n // chunk):
+        for name in sorted(works, key=lambda name: (list(works).index(name) + number) % len(works)):
+            start = time.perf_counter()
+            works[name]()
+            times[name].append(time.perf_counter() - start)
+    rows = []
+    for name, spent in times.items():
+        ratios = [peer / own for peer, own in zip(spent, times["ddpm"], strict=True)]
+        rows.append({
+            "contestant": name, "images": len(spent) * chunk, "seconds": round(sum(spent), 1),
+            "ratio min": round(min(ratios), 2), "ratio": round(statistics.median(ratios), 2),
+            "ratio max": round(max(ratios), 2),
+        })  # fmt: skip
+    return rows
+
+
+def alone(found: Sequence[dict[str, Any]], width: int, batch: int) -> list[dict[str, Any]]:
+    """Peak memory and the cost of the first call, each contestant in a process of its own."""
+    rows = []
+    for mode in ("training", "forward"):
+        for name, settings in contestants(found, mode, width).items():
+            task = json.dumps({"settings": asdict(settings), "mode": mode, "width": width, "batch": batch})
+            done = subprocess.run(
+                [sys.executable, __file__, "--alone", task], capture_output=True, text=True, check=True
+            )
+            rows.append({"mode": mode, "C": width, "batch": batch, "contestant": name, **json.loads(done.stdout)})
+    return rows
+
+
+def alone_in_this_process(task: str) -> None:
+    """Print what one contestant's first three calls cost, as JSON."""
+    asked = json.loads(task)
+    settings = Settings(**asked["settings"])
+    if settings.library == "ddpm" and asked["mode"] == "training" and DEVICE.type == "cpu":
+        keep_freed_memory()
+    start = time.perf_counter()
+    work = work_of(settings, asked["mode"], unet_of(asked["width"]), asked["batch"])
+    before = _megabytes()
+    built = time.perf_counter()
+    spent = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - begin)
+    print(json.dumps({
+        "build": round(built - start, 2), "first call": round(spent[0], 3), "third call": round(spent[2], 3),
+        "MB before": before, "peak MB": _megabytes(),
+    }))  # fmt: skip
+
+
+def _megabytes() -> int:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def growth(rounds: int) -> list[dict[str, Any]]:
+    """What this package's step and forward cost as image, width or batch grow."""
+    rows = []
+    sizes = [(32, size, 4) for size in (32, 64, 128)]
+    widths = [(width, 32, 16) for width in (32, 64, 128)]
+    batches = [(32, 32, batch) for batch in (1, 4, 16, 64, 256)]
+    for what, cases in (("image size", sizes), ("width", widths), ("batch", batches)):
+        for (width, size, batch), mode in itertools.product(cases, ("training", "forward")):
+            works = {"ddpm": work_of(OURS, mode, unet_of(width), batch, size)}
+            spent = _median(interleave(works, rounds)["ddpm"])
+            rate = flops(OURS, unet_of(width), size) * batch * (3 if mode == "training" else 1) / spent
+            rows.append({
+                "grows": what, "mode": mode, "C": width, "image size": size, "batch": batch, "seconds": spent,
+                "milliseconds an image": round(1000 * spent / batch, 3), "GFLOP/s": round(rate / 1e9, 1),
+            })  # fmt: skip
+    return rows
+
+
+def compiled(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
+    """What torch.compile costs at its first call and what it gains, at the smaller width and batch 64."""
+    rows, width = [], WIDTHS[0]
+    for mode in ("training", "forward"):
+        for library, settings in (("ddpm", OURS), ("diffusers", best_of(found, "diffusers", mode, width))):
+            eager = work_of(settings, mode, unet_of(width), 64)
+            graph = work_of(replace(settings, compiled=True), mode, unet_of(width), 64)
+            start = time.perf_counter()
+            graph()
+            first = time.perf_counter() - start
+            times = interleave({"eager": eager, "graph": graph}, rounds)
+            gains = [one / other for one, other in zip(times["eager"], times["graph"], strict=True)]
+            saved = _median(times["eager"]) - _median(times["graph"])
+            rows.append({
+                "mode": mode, "library": library, "first call": round(first, 1), "gain min": round(min(gains), 2),
+                "gain": round(statistics.median(gains), 2), "gain max": round(max(gains), 2),
+                "pays after calls": math.ceil(first / saved) if saved > 0 else None,
+            })  # fmt: skip
+    return rows
+
+
+class Stopwatch:
+    """Sums the time spent inside functions, and knows when the first was entered and the last left."""
+
+    def __init__(self) -> None:
+        self.inside, self.first, self.last = 0.0, math.inf, 0.0
+
+    def on(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, watched."""
+
+        def watched(*inputs: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            output = function(*inputs, **named)
+            wait()
+            self.first, self.last = min(self.first, start), time.perf_counter()
+            self.inside += self.last - start
+            return output
+
+        return watched
+
+    @property
+    def outside(self) -> float:
+        """Share of the time between the first entry and the last exit that was spent in no watched function."""
+        return round(1 - self.inside / (self.last - self.first), 4)
+
+
+def loop_share(steps: int = 12) -> dict[str, float]:
+    """Share of the wall time outside network, backward pass and optimiser, in sampling and in training."""
+    denoise, sampling, training = ddpm.load("fashion-mnist"), Stopwatch(), Stopwatch()
+    with patch.object(UNet, "forward", sampling.on(UNet.forward)):
+        ddpm.sample(denoise, 64, chunk=64, progress=False)
+    config, dataset = DiffusionConfig(UNetConfig(blocks_per_level=1)), load("fashion-mnist-embedded", quiet=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(UNet, "forward", training.on(UNet.forward)),
+        patch.object(Tensor, "backward", training.on(Tensor.backward)),
+        patch.object(torch.optim.AdamW, "step", training.on(torch.optim.AdamW.step)),
+    ):
+        train(config, dataset, TrainingConfig(steps=steps), folder, progress=False)
+    return {"sampling": sampling.outside, "training": training.outside}
+
+
+def fidelity() -> dict[str, Any]:
+    """What bfloat16 changes: images on the same noise, and eps at a few times, from the shipped weights."""
+    fast, exact = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist", "float32")
+    images = [ddpm.sample(denoise, 64, chunk=64, progress=False).cpu() for denoise in (fast, exact)]
+    decibels = psnr(*images)
+    x0 = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:64]).to(DEVICE)
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    errors = {}
+    for t in (1, 10, 50, 200, 500, 1000):
+        x = exact.schedule.add_noise(x0, t, eps)
+        with torch.no_grad():
+            a, b = fast(x, t).eps, exact(x, t).eps
+        errors[str(t)] = round(((a - b).norm() / b.norm()).item(), 5)
+    return {
+        "PSNR in dB": {"min": round(decibels.min().item(), 1), "median": round(decibels.median().item(), 1)},
+        "relative error of eps": errors,
+    }
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Bars: how many times longer each contestant takes than this package."""
+    import matplotlib.pyplot as plt
+
+    names = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != "ddpm"]
+    cells = list(dict.fromkeys((row["mode"], row["C"]) for row in rows))
+    batches = sorted({row["batch"] for row in rows})
+    figure, grid = plt.subplots(len(cells), 1, figsize=(7, 2 + 1.9 * len(cells)), sharex=True, layout="constrained")
+    for axes, (mode, width) in zip(grid if len(cells) > 1 else [grid], cells, strict=True):
+        for i, name in enumerate(names):
+            found = {
+                row["batch"]: row for row in rows if (row["mode"], row["C"], row["contestant"]) == (mode, width, name)
+            }
+            y = [k + (i - len(names) / 2) * 0.15 for k in range(len(batches))]
+            ratio = [found[batch]["ratio"] for batch in batches]
+            spread = [
+                [found[b]["ratio"] - found[b]["ratio min"] for b in batches],
+                [found[b]["ratio max"] - found[b]["ratio"] for b in batches],
+            ]
+            axes.barh(y, ratio, 0.14, xerr=spread, label=name, error_kw={"linewidth": 0.8})
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(batches)), [f"batch {batch}" for batch in batches])
+        axes.invert_yaxis()
+        axes.set_title(f"{mode}, C = {width}", loc="left", fontsize=10)
+    axes.set_xlabel("time over this package's, same round (bar: median, line: min to max)")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    figure.savefig(path)
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as Markdown, for the book."""
+    rows = [row for row in results["rows"] if row["contestant"] != "ddpm"]
+    for row in rows:
+        row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
+    own = [row for row in results["rows"] if row["contestant"] == "ddpm"]
+    for row in own:
+        row["share of the ceiling"] = f"{row['of ceiling']:.0%}"
+    alone = results["memory and first call"]
+    job = results["whole job"]
+    for row in job:
+        row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
+    errors = ", ".join(
+        f"{100 * error:.2g} % at t = {t}" for t, error in results["fidelity"]["relative error of eps"].items()
+    )
+    decibels, loop, made = results["fidelity"]["PSNR in dB"], results["loop"], results["provenance"]
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    return "\n\n".join([
+        f"Measured on {made['device']}, {made['date']}, in {made['seconds'] // 60} minutes; {versions}.",
+        "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
+        markdown_table(rows, ["mode", "C", "batch", "contestant", "settings", "times longer"]),
+        "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
+        markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
+        "**A whole job**, images by DDIM in 50 steps from the shipped weights, chunk by chunk in turn:",
+        markdown_table(job, ["contestant", "images", "seconds", "times longer"]),
+        "**Memory and the first call**, each in a process of its own, seconds and megabytes (of the whole process):",
+        markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", "third call", "peak MB"]),
+        "**torch.compile**: seconds of its first call, and what it gains afterwards:",
+        markdown_table(results["compiled"]),
+        "**How this package's cost grows:**",
+        markdown_table(results["growth"]),
+        f"**bfloat16 against float32** on the same noise: images agree to {decibels['median']} dB (median; the worst "
+        f"of 64 to {decibels['min']}); eps differs by {errors}.",
+        f"**The loop around the network** takes {loop['sampling']:.1%} of the wall time in sampling and "
+        f"{loop['training']:.1%} in training.",
+        "**The search** for the peers' best settings, all of it:",
+        markdown_table(results["search"]),
+        "",
+    ])  # fmt: skip
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(f"{statistics.median(values):.4g}")
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="The smaller width, small batches; prints, writes nothing.")] = False,
+    rounds: Annotated[int, typer.Option(help="Of every comparison.")] = 5,
+    images: Annotated[int, typer.Option(help="Of the whole job.")] = 1000,
+    alone_: Annotated[str | None, typer.Option("--alone", hidden=True)] = None,
+) -> None:
+    """Compare this package with its peers; ratios above 1 mean that the peer takes longer."""
+    if alone_ is not None:
+        return alone_in_this_process(alone_)
+    start = time.perf_counter()
+    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    results: dict[str, Any] = {}
+    results["search"] = found = old["search"] if quick and "search" in old else search(16, 3)
+    results["rows"] = []
+    for row in compare(
+        found, WIDTHS[:1] if quick else WIDTHS, (1, 16) if quick else (1, 16, 64), 3 if quick else rounds
+    ):
+        results["rows"].append(row)
+        typer.echo(
+            f"{row['mode']:9} C {row['C']:3} batch {row['batch']:3}  {row['contestant']:45} {row['seconds']:9.4g} s  "
+            f"{row['ratio min']:5.2f} {row['ratio']:5.2f} {row['ratio max']:5.2f}  {row['of ceiling']:.0%} of ceiling"
+        )
+    results["fidelity"] = fidelity()
+    results["loop"] = loop_share()
+    results["memory and first call"] = alone(found, WIDTHS[0], 64 if not quick else 16)
+    if not quick:
+        results["whole job"] = whole_job(found, images)
+        results["growth"] = growth(3)
+        results["compiled"] = compiled(found, 3)
+    for name in list(results)[2:]:
+        typer.echo(f"{name}:")
+        for item in results[name] if isinstance(results[name], list) else results[name].items():
+            typer.echo(f"  {item if isinstance(item, tuple) else '  '.join(f'{k} {v}' for k, v in item.items())}")
+    results["provenance"] = {
+        "device": device, "date": date.today().isoformat(), "seed": 0, "seconds": round(time.perf_counter() - start),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", *PEERS)}},
+        "command": "python benchmarks/speed.py",
+    }  # fmt: skip
+    if not quick:
+        write_json(RESULTS, results)
+        RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
+        draw(results["rows"], FIGURE)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,59 @@
+"""What is done for speed: everything that depends on the machine is decided here, or named here.
+
+- **bfloat16** for convolutions and products, where the device multiplies it in hardware (`has_fast_bfloat16`). Weights,
+  optimiser and averages stay float32.
+- **float32 where bfloat16 hurts**: the first convolution, which sees the image itself (`unet.Stem`), and GroupNorm,
+  whose backward in bfloat16 is up to four times slower on a CPU (`unet.GroupNorm`).
+- **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
+- **Channels-last memory**, which convolutions are written for (`DiffusionConfig.network`).
+- **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
+  ten times slower in bfloat16 (`unet.SelfAttention`).
+- **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
+- **No waiting in a loop**: coefficients are Python floats, losses stay on the device between checkpoints.
+
+What each is worth, on which machine: `benchmarks/speed.py`.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 in hardware, faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+        return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+    return False
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep what this process frees, for its next use; whether there was a glibc to ask."""
+    m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2  # malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # macOS, Windows, musl
+        return False
+    return all(mallopt(*setting) for setting in ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26)))
+
+
+@contextmanager
+def prepared(network: nn.Module) -> Iterator[None]:
+    """Within it the weights of convolutions and linear layers are bfloat16, so that autocast has none to convert.
+
+    Afterwards the network holds its own weights again. Layers of a derived class, such as `unet.Stem`, are left alone.
+    """
+    layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+    kept = [(weight, weight.data) for layer in layers for weight in layer.parameters(recurse=False)]
+    try:
+        for weight, values in kept:
+            weight.data = values.to(torch.bfloat16, memory_format=torch.preserve_format)
+        yield
+    finally:
+        for weight, values in kept:
+            weight.data = values
