@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -262,7 +263,7 @@ def compare(
         for name, settings in field.items():
             ratios = [peer / own for peer, own in zip(times[name], times["ddpm"], strict=True)]
             rate = flops(settings, unet_of(width)) * batch * (3 if mode == "training" else 1) / _median(times[name])
-            yield {
+            row: dict[str, Any] = {
                 "mode": mode, "C": width, "batch": batch, "contestant": name, "settings": str(settings),
                 "seconds": _median(times[name]),
                 "ratio min": round(min(ratios), 2), "ratio": round(statistics.median(ratios), 2),
@@ -270,6 +271,11 @@ def compare(
                 "GFLOP/s": round(rate / 1e9, 1),
                 "of ceiling": round(rate / top[torch.bfloat16 if settings.bfloat16 else torch.float32], 3),
             }  # fmt: skip
+            typer.echo(
+                f"  {mode:9} C {width:3} batch {batch:3}  {name:45} {row['seconds']:9.4g} s  {row['ratio min']:5.2f} "
+                f"{row['ratio']:5.2f} {row['ratio max']:5.2f}  {row['of ceiling']:.0%} of ceiling"
+            )
+            yield row
         del works
         gc.collect()
 
@@ -360,6 +366,8 @@ def alone_in_this_process(task: str) -> None:
 def _megabytes() -> int:
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
+    if Path("/proc/self/status").exists():  # ru_maxrss counts the parent's memory, too
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024  # type: ignore[index]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
@@ -427,8 +435,8 @@ class Stopwatch:
         return round(1 - self.inside / (self.last - self.first), 4)
 
 
-def loop_share(steps: int = 12) -> dict[str, float]:
-    """Share of the wall time outside network, backward pass and optimiser, in sampling and in training."""
+def loop_share(steps: int = 40) -> dict[str, float]:
+    """Share of the wall time outside network, backward pass, clipping and optimiser, in sampling and in training."""
     denoise, sampling, training = ddpm.load("fashion-mnist"), Stopwatch(), Stopwatch()
     with patch.object(UNet, "forward", sampling.on(UNet.forward)):
         ddpm.sample(denoise, 64, chunk=64, progress=False)
@@ -437,6 +445,7 @@ def loop_share(steps: int = 12) -> dict[str, float]:
         tempfile.TemporaryDirectory() as folder,
         patch.object(UNet, "forward", training.on(UNet.forward)),
         patch.object(Tensor, "backward", training.on(Tensor.backward)),
+        patch.object(nn.utils, "clip_grad_norm_", training.on(nn.utils.clip_grad_norm_)),
         patch.object(torch.optim.AdamW, "step", training.on(torch.optim.AdamW.step)),
     ):
         train(config, dataset, TrainingConfig(steps=steps), folder, progress=False)
@@ -499,6 +508,12 @@ def report(results: dict[str, Any]) -> str:
     own = [row for row in results["rows"] if row["contestant"] == "ddpm"]
     for row in own:
         row["share of the ceiling"] = f"{row['of ceiling']:.0%}"
+    work = "; ".join(
+        f"{row['GFLOP/s'] * row['seconds'] / row['batch']:.2g} GFLOP in {row['contestant'].partition(',')[0]} at C = "
+        f"{row['C']}"
+        for row in results["rows"]
+        if row["mode"] == "forward" and row["batch"] == 64 and not row["contestant"].endswith(("settings", "float32"))
+    )
     alone = results["memory and first call"]
     job = results["whole job"]
     for row in job:
@@ -512,6 +527,7 @@ def report(results: dict[str, Any]) -> str:
         f"Measured on {made['device']}, {made['date']}, in {made['seconds'] // 60} minutes; {versions}.",
         "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
         markdown_table(rows, ["mode", "C", "batch", "contestant", "settings", "times longer"]),
+        f"One image's forward pass takes {work}.",
         "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
         markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
         "**A whole job**, images by DDIM in 50 steps from the shipped weights, chunk by chunk in turn:",
@@ -540,6 +556,7 @@ def main(
     quick: Annotated[bool, typer.Option(help="The smaller width, small batches; prints, writes nothing.")] = False,
     rounds: Annotated[int, typer.Option(help="Of every comparison.")] = 5,
     images: Annotated[int, typer.Option(help="Of the whole job.")] = 1000,
+    only: Annotated[list[str] | None, typer.Option(help="Measure this part again, keep the others' results.")] = None,
     alone_: Annotated[str | None, typer.Option("--alone", hidden=True)] = None,
 ) -> None:
     """Compare this package with its peers; ratios above 1 mean that the peer takes longer."""
@@ -547,38 +564,42 @@ def main(
         return alone_in_this_process(alone_)
     start = time.perf_counter()
     old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    results: dict[str, Any] = {}
-    results["search"] = found = old["search"] if quick and "search" in old else search(16, 3)
-    results["rows"] = []
-    for row in compare(
-        found, WIDTHS[:1] if quick else WIDTHS, (1, 16) if quick else (1, 16, 64), 3 if quick else rounds
-    ):
-        results["rows"].append(row)
-        typer.echo(
-            f"{row['mode']:9} C {row['C']:3} batch {row['batch']:3}  {row['contestant']:45} {row['seconds']:9.4g} s  "
-            f"{row['ratio min']:5.2f} {row['ratio']:5.2f} {row['ratio max']:5.2f}  {row['of ceiling']:.0%} of ceiling"
-        )
-    results["fidelity"] = fidelity()
-    results["loop"] = loop_share()
-    results["memory and first call"] = alone(found, WIDTHS[0], 64 if not quick else 16)
-    if not quick:
-        results["whole job"] = whole_job(found, images)
-        results["growth"] = growth(3)
-        results["compiled"] = compiled(found, 3)
-    for name in list(results)[2:]:
+    if (quick or only) and not old:
+        raise typer.BadParameter("there are no results yet to take the peers' best settings from: run it whole first")
+    found = old["search"] if quick or only else search(16, 3)
+    race = (WIDTHS[:1], (1, 16), 3) if quick else (WIDTHS, (1, 16, 64), rounds)
+    parts: dict[str, Callable[[], Any]] = {
+        "rows": lambda: list(compare(found, *race)),
+        "fidelity": fidelity,
+        "loop": loop_share,
+        "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
+        "whole job": lambda: whole_job(found, images),
+        "growth": lambda: growth(3),
+        "compiled": lambda: compiled(found, 3),
+    }
+    if strange := set(only or []) - set(parts):
+        raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
+    results: dict[str, Any] = {"search": found}
+    for name in only or list(parts)[: 4 if quick else None]:
         typer.echo(f"{name}:")
-        for item in results[name] if isinstance(results[name], list) else results[name].items():
-            typer.echo(f"  {item if isinstance(item, tuple) else '  '.join(f'{k} {v}' for k, v in item.items())}")
+        results[name] = parts[name]()
+        for item in results[name] if name != "rows" and isinstance(results[name], list) else []:
+            typer.echo("  " + "  ".join(f"{key} {value}" for key, value in item.items()))
+        if isinstance(results[name], dict):
+            typer.echo(f"  {results[name]}")
+    if quick:
+        return None
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     results["provenance"] = {
-        "device": device, "date": date.today().isoformat(), "seed": 0, "seconds": round(time.perf_counter() - start),
+        "device": device, "date": date.today().isoformat(), "seed": 0,
+        "seconds": round(time.perf_counter() - start) + (old["provenance"]["seconds"] if only else 0),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", *PEERS)}},
         "command": "python benchmarks/speed.py",
     }  # fmt: skip
-    if not quick:
-        write_json(RESULTS, results)
-        RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
-        draw(results["rows"], FIGURE)
+    results = old | results
+    write_json(RESULTS, results)
+    RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
+    draw(results["rows"], FIGURE)
 
 
 if __name__ == "__main__":

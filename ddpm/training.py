@@ -147,6 +147,7 @@ def train(
     optimisers = {}
     for name, part in task.parts.items():
         task.parts[name], optimisers[name] = accelerator.prepare(part, _optimiser(part, config))
+    parameters = {name: list(part.parameters()) for name, part in task.parts.items()}
     weights = _weights(task)
     averages = {name: torch.empty_like(value) for name, value in weights.items()}
     _copy(weights if start_weights is None else start_weights, weights)
@@ -189,7 +190,7 @@ def train(
             for optimiser in optimisers.values():
                 optimiser.zero_grad()
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(task.parts[name].parameters(), config.clip)
+            norm = accelerator.clip_grad_norm_(parameters[name], config.clip)
             if not torch.isfinite(loss + norm):
                 raise FloatingPointError(
                     f"{name} has loss {loss.item()} and gradient {float(norm)} at step {step + 1}; "
