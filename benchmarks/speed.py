@@ -542,8 +542,8 @@ def report(results: dict[str, Any]) -> str:
         f"of 64 to {decibels['min']}); eps differs by {errors}.",
         f"**The loop around the network** takes {loop['sampling']:.1%} of the wall time in sampling and "
         f"{loop['training']:.1%} in training.",
-        "**The search** for the peers' best settings, all of it:",
-        markdown_table(results["search"]),
+        "````{dropdown} The search for the peers' best settings, all of it",
+        f"{markdown_table(results['search'])}\n````",
         "",
     ])  # fmt: skip
 

@@ -56,6 +56,8 @@ RECIPES: dict[str, Recipe] = {
     "v, log-normal times, Muon 2e-3": MUON,
     "v, log-normal times, Muon 4e-3": changed(MUON, learning_rate=4e-3),
     "v, log-normal times, Muon 2e-3, batch 32": changed(MUON, batch_size=32),
+    "v, log-normal times about -0.4, Muon 2e-3": changed(MUON, model={"log_sigma_mean": -0.4}),
+    "v, log-normal times of width 1.6, Muon 2e-3": changed(MUON, model={"log_sigma_std": 1.6}),
 }
 SAMPLERS = {  # name in the table: sampler, steps, grid
     "DPM-Solver++ 20": ("dpm_solver_pp", 20, "karras"),
