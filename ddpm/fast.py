@@ -49,7 +49,8 @@ def prepared(network: nn.Module) -> Iterator[None]:
     Afterwards the network holds its own weights again. Layers of a derived class, such as `unet.Stem`, are left alone.
     """
     layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
-    kept = [(weight, weight.data) for layer in layers for weight in layer.parameters(recurse=False)]
+    weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+    kept = [(weight, weight.data) for weight in weights if weight.dtype == torch.float32]  # none in a walk in a walk
     try:
         for weight, values in kept:
             weight.data = values.to(torch.bfloat16, memory_format=torch.preserve_format)

@@ -193,7 +193,7 @@ class UpLevel(Level):
 
 
 class UNet(nn.Module):
-    """Image (batch, channels, height, width) and real time (batch,), or (1,) for all -> an image of the same shape.
+    """Image (batch, channels, height, width) and real time (batch,) -> an image of the same shape.
 
     Height and width must be multiples of `config.divisor`. The time is what training fed it: `NetworkDenoiser` calls it
     with t - 1, diffusers' index.

@@ -79,6 +79,9 @@ def test_prepared_weights_are_converted_once_and_come_back_to_the_bit():
         assert network.down[0].blocks[0].conv1.weight.dtype == torch.bfloat16
         assert network.conv_in.weight.dtype == torch.float32
         prepared, n = answer()
+        with fast.prepared(network):  # a walk within a walk
+            pass
+        assert network.down[0].blocks[0].conv1.weight.dtype == torch.bfloat16
     assert n == 0
     assert torch.equal(prepared, converting)
     assert network.down[0].blocks[0].conv1.weight.dtype == torch.float32
