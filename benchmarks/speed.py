@@ -567,11 +567,11 @@ def main(
     if (quick or only) and not old:
         raise typer.BadParameter("there are no results yet to take the peers' best settings from: run it whole first")
     found = old["search"] if quick or only else search(16, 3)
-    race = (WIDTHS[:1], (1, 16), 3) if quick else (WIDTHS, (1, 16, 64), rounds)
+    race = (WIDTHS[:1], (1, 16), 2) if quick else (WIDTHS, (1, 16, 64), rounds)
     parts: dict[str, Callable[[], Any]] = {
         "rows": lambda: list(compare(found, *race)),
         "fidelity": fidelity,
-        "loop": loop_share,
+        "loop": lambda: loop_share(12 if quick else 40),
         "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
         "whole job": lambda: whole_job(found, images),
         "growth": lambda: growth(3),
