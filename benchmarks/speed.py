@@ -261,13 +261,11 @@ def compare(
         works = {name: work_of(settings, mode, unet_of(width), batch) for name, settings in field.items()}
         times = interleave(works, rounds)
         for name, settings in field.items():
-            ratios = [peer / own for peer, own in zip(times[name], times["ddpm"], strict=True)]
             rate = flops(settings, unet_of(width)) * batch * (3 if mode == "training" else 1) / _median(times[name])
             row: dict[str, Any] = {
                 "mode": mode, "C": width, "batch": batch, "contestant": name, "settings": str(settings),
                 "seconds": _median(times[name]),
-                "ratio min": round(min(ratios), 2), "ratio": round(statistics.median(ratios), 2),
-                "ratio max": round(max(ratios), 2),
+                **ratios(times[name], times["ddpm"], "ratio"),
                 "GFLOP/s": round(rate / 1e9, 1),
                 "of ceiling": round(rate / top[torch.bfloat16 if settings.bfloat16 else torch.float32], 3),
             }  # fmt: skip
@@ -320,11 +318,9 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[
             times[name].append(time.perf_counter() - start)
     rows = []
     for name, spent in times.items():
-        ratios = [peer / own for peer, own in zip(spent, times["ddpm"], strict=True)]
         rows.append({
             "contestant": name, "images": len(spent) * chunk, "seconds": round(sum(spent), 1),
-            "ratio min": round(min(ratios), 2), "ratio": round(statistics.median(ratios), 2),
-            "ratio max": round(max(ratios), 2),
+            **ratios(spent, times["ddpm"], "ratio"),
         })  # fmt: skip
     return rows
 
@@ -400,11 +396,10 @@ def compiled(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any
             graph()
             first = time.perf_counter() - start
             times = interleave({"eager": eager, "graph": graph}, rounds)
-            gains = [one / other for one, other in zip(times["eager"], times["graph"], strict=True)]
             saved = _median(times["eager"]) - _median(times["graph"])
             rows.append({
-                "mode": mode, "library": library, "first call": round(first, 1), "gain min": round(min(gains), 2),
-                "gain": round(statistics.median(gains), 2), "gain max": round(max(gains), 2),
+                "mode": mode, "library": library, "first call": round(first, 1),
+                **ratios(times["eager"], times["graph"], "gain"),
                 "pays after calls": math.ceil(first / saved) if saved > 0 else None,
             })  # fmt: skip
     return rows
@@ -498,6 +493,13 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("time over this package's, same round (bar: median, line: min to max)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     figure.savefig(path)
+
+
+def ratios(times: Sequence[float], over: Sequence[float], name: str) -> dict[str, float]:
+    """Smallest, median and largest ratio of two contestants within a round."""
+    found = [one / other for one, other in zip(times, over, strict=True)]
+    kinds = {f"{name} min": min(found), name: statistics.median(found), f"{name} max": max(found)}
+    return {kind: round(value, 2) for kind, value in kinds.items()}
 
 
 def report(results: dict[str, Any]) -> str:

@@ -53,12 +53,12 @@ def speed():
 def test_every_contestant_of_diffusers_computes_the_same_function(speed):
     """Whatever its settings: or the race would not be over the same work."""
     unet = speed.unet_of(8)
-    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
+    x, t = torch.randn(2, 1, 16, 16, device=speed.DEVICE), torch.tensor([3.0, 700.0], device=speed.DEVICE)
     with torch.no_grad():
         ours = speed.network_of(speed.OURS, unet)(x, t)
         assert ours.std() > 0.01
         for settings in speed.choices("diffusers"):
-            theirs = speed.network_of(settings, unet).to(x.device)(x, t).sample
+            theirs = speed.network_of(settings, unet)(x, t).sample
             assert torch.allclose(theirs, ours, atol=2e-5), settings
 
 
