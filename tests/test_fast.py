@@ -174,8 +174,8 @@ def test_kept_memory_is_used_again_without_asking_the_system():
         "from ddpm.fast import keep_freed_memory\n"
         "kept = keep_freed_memory() if sys.argv[1] == 'keep' else True\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for i in range(12):\n"
-        "    if i == 2: before = faults()\n"
+        "for i in range(20):\n"
+        "    if i == 10: before = faults()\n"  # the first few grow the heap: how many, random addresses decide
         "    x = torch.ones(2**24); del x\n"  # 64 MiB
         "print(kept, faults() - before)\n"
     )
@@ -186,4 +186,4 @@ def test_kept_memory_is_used_again_without_asking_the_system():
     kept, faults = done["keep"].stdout.split()
     if kept == "False":
         pytest.skip("no glibc")
-    assert int(faults) < 0.1 * int(done["leave"].stdout.split()[1])
+    assert int(faults) < 0.01 * int(done["leave"].stdout.split()[1])
