@@ -48,7 +48,6 @@ def changed(
 V = changed(BASELINE, model={"target": "v"})
 LOGNORMAL = changed(V, model={"times": "lognormal"})
 MUON = changed(LOGNORMAL, optimiser="muon", learning_rate=2e-3, warmup=50)
-NARROW_TOP = {"base_channels": 16, "channel_multipliers": (1, 4, 8)}
 RECIPES: dict[str, Recipe] = {
     "baseline": BASELINE,
     "v": V,
@@ -59,9 +58,8 @@ RECIPES: dict[str, Recipe] = {
     "v, log-normal times, Muon 2e-3, batch 32": changed(MUON, batch_size=32),
     "v, log-normal times about -0.4, Muon 2e-3": changed(MUON, model={"log_sigma_mean": -0.4}),
     "v, log-normal times of width 1.6, Muon 2e-3": changed(MUON, model={"log_sigma_std": 1.6}),
-    "v, log-normal times, Muon 2e-3, widths 16 64 128": changed(MUON, NARROW_TOP),
-    "v, log-normal times, Muon 2e-3, widths 48 96 192": changed(MUON, {"base_channels": 48}),
-    "v, log-normal times, Muon 2e-3, two blocks": changed(MUON, {"blocks_per_level": 2}),
+    "v, log-normal and 0.1 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.1}),
+    "v, log-normal and 0.2 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.2}),
 }
 SAMPLERS = {  # name in the table: sampler, steps, grid
     "DPM-Solver++ 20": ("dpm_solver_pp", 20, "karras"),

@@ -26,6 +26,8 @@ class DiffusionConfig:
         weighting: of the squared error: that of L_simple (Ho et al. 2020, eq. 14) or of the variational bound (eq. 12).
         times: how training draws integers 1..T: "uniform", or "lognormal", so that log (noise / signal) is normal
             (Karras et al. 2022, table 1) with mean `log_sigma_mean` and standard deviation `log_sigma_std`.
+        uniform_share: of the times that "lognormal" draws uniformly all the same. It would hardly ever draw the
+            noisiest, where sampling begins.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -36,6 +38,7 @@ class DiffusionConfig:
     times: Literal["uniform", "lognormal"] = "uniform"
     log_sigma_mean: float = -0.9
     log_sigma_std: float = 1.2
+    uniform_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -50,6 +53,8 @@ class DiffusionConfig:
             raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
         if not self.log_sigma_std > 0:
             raise ValueError(f"log_sigma_std is {self.log_sigma_std}; it must be above 0")
+        if not 0 <= self.uniform_share <= 1:
+            raise ValueError(f"uniform_share is {self.uniform_share}; it must be in [0, 1]")
         self.noise_schedule()
 
     @classmethod
@@ -121,9 +126,10 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
 def time_probabilities(config: DiffusionConfig) -> Tensor:
     """(T,) probabilities with which training draws the times 1 to T, float64."""
     schedule = config.noise_schedule()
+    uniform = torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
     if config.times == "uniform":
-        return torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
+        return uniform
     log_sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)], dtype=torch.float64).log()
     middles = (log_sigma[1:] + log_sigma[:-1]) / 2  # a time has the mass from halfway to its neighbours
     below = torch.special.ndtr((middles - config.log_sigma_mean) / config.log_sigma_std)
-    return torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff()
+    return torch.lerp(torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff(), uniform, config.uniform_share)
