@@ -1,4 +1,4 @@
-"""The command line: `ddpm train | sample | evaluate | chapters`."""
+"""The command line: `ddpm train | sample | evaluate | export | chapters`."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
-    help="Diffusion models, small and exact: train one, sample from it, measure it, run the book's chapters.",
+    help="Diffusion models, small and exact: train, sample, measure, export, run the book's chapters.",
 )
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
@@ -58,6 +58,9 @@ def train(
         str,
         typer.Option(help="How times are drawn: lognormal (log noise / signal near -0.9) or uniform."),
     ] = "lognormal",
+    uniform_share: Annotated[
+        float, typer.Option(help="Of lognormal times, the share drawn uniformly: the noisiest need it.")
+    ] = 0.1,
     optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
     learning_rate: Annotated[float, typer.Option(help="Its peak rate; 1e-3 suits adamw.")] = 2e-3,
     warmup: Annotated[int, typer.Option(help="Steps to reach it; from there a cosine to 0.")] = 50,
@@ -84,7 +87,10 @@ def train(
     from ddpm.unet import UNetConfig
 
     network = UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
-    model = DiffusionConfig(network, schedule, target=target, weighting=weighting, times=times)  # type: ignore[arg-type]
+    model = DiffusionConfig(
+        network, schedule, target=target, weighting=weighting, times=times,  # type: ignore[arg-type]
+        uniform_share=uniform_share,
+    )  # fmt: skip
     config = TrainingConfig(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=warmup, ema=ema, seed=seed,
         optimiser=optimiser, checkpoint_every=checkpoint_every, precision=precision,  # type: ignore[arg-type]
@@ -169,6 +175,26 @@ def evaluate(
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     distance = frechet_distance(images, weights="EMA")
     typer.echo(f"{sampler}{option}, {steps} steps, {spacing} grid, seed {seed}: {distance}")
+
+
+@app.command()
+def export(
+    directory: Annotated[Path, typer.Argument(help="The folder to make.")],
+    model: ModelOption = "fashion-mnist",
+    to: Annotated[str, typer.Option(help="Whose format: diffusers.")] = "diffusers",
+) -> None:
+    """Write a trained model as a folder that another library opens, with a model card.
+
+    diffusers opens it offline: DDIMPipeline.from_pretrained("DIRECTORY")
+    """
+    from ddpm import pretrained
+    from ddpm.interop import export_diffusers
+
+    if to != "diffusers":
+        raise ValueError(f"to is {to!r}; legal is diffusers")
+    described = (pretrained.model_folder(model) / "card.md").is_file()
+    export_diffusers(pretrained.load(model), directory, pretrained.card(model) if described else "")
+    typer.echo(f"done: {directory}")
 
 
 @app.command()

@@ -66,13 +66,15 @@ class DiffusionConfig:
         """The schedule of this name and length."""
         return SCHEDULES[self.schedule](self.T)
 
-    def network(self) -> UNet:
+    def network(self, image_size: tuple[int, int] | None = None) -> UNet:
         """A UNet with random weights, in the memory layout that convolutions are fastest in."""
-        return UNet(self.unet).to(memory_format=torch.channels_last)
+        return UNet(self.unet, image_size).to(memory_format=torch.channels_last)
 
     def denoiser(self, precision: Literal["auto", "float32"], image_shape: tuple[int, int, int]) -> NetworkDenoiser:
         """An untrained denoiser of this configuration."""
-        return NetworkDenoiser(self.network(), self.noise_schedule(), self.target, precision, image_shape)
+        return NetworkDenoiser(
+            self.network(image_shape[1:]), self.noise_schedule(), self.target, precision, image_shape
+        )
 
     def task(self) -> "Diffusion":
         """What the training loop steps."""

@@ -2,12 +2,12 @@
 
 - **bfloat16** for convolutions and products, where the device multiplies it in hardware (`has_fast_bfloat16`). Weights,
   optimiser and averages stay float32.
-- **float32 where bfloat16 hurts**: the first convolution, which sees the image itself (`unet.Stem`), and GroupNorm,
-  whose backward in bfloat16 is up to four times slower on a CPU (`unet.GroupNorm`).
+- **float32 where bfloat16 hurts**: the first convolution, which sees the image itself (`unet.network.Stem`), and
+  GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU (`unet.network.GroupNorm`).
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
 - **Channels-last memory**, which convolutions are written for (`DiffusionConfig.network`).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
-  ten times slower in bfloat16 (`unet.SelfAttention`).
+  ten times slower in bfloat16 (`unet.network.SelfAttention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
 - **No waiting in a loop**: coefficients are Python floats, losses stay on the device between checkpoints.
 
@@ -46,7 +46,8 @@ def keep_freed_memory() -> bool:
 def prepared(network: nn.Module) -> Iterator[None]:
     """Within it the weights of convolutions and linear layers are bfloat16, so that autocast has none to convert.
 
-    Afterwards the network holds its own weights again. Layers of a derived class, such as `unet.Stem`, are left alone.
+    Afterwards the network holds its own weights again. Layers of a derived class, such as `unet.network.Stem`, are left
+    alone.
     """
     layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
     weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]

@@ -1,14 +1,31 @@
-"""The UNet's weights to and from diffusers' `UNet2DModel`, name by name."""
+"""To and from diffusers: the UNet's weights name by name, and whole pipelines.
 
+diffusers is imported where it is used: the package runs without it.
+"""
+
+import inspect
+import json
+import os
 import re
-from typing import TYPE_CHECKING, Any
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from ddpm.denoiser import NetworkDenoiser, Target
+from ddpm.schedule import NoiseSchedule, cosine
 from ddpm.unet import UNet, UNetConfig
+from ddpm.unet.network import Stem
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
+
+PREDICTION_TYPES: dict[Target, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 _NAMES = (  # here, there
     (r"\btime\.linear_", "time_embedding.linear_"),
@@ -37,8 +54,21 @@ def diffusers_name(name: str) -> str:
     return name
 
 
-def diffusers_config(config: UNetConfig, image_size: int) -> dict[str, Any]:
-    """The arguments of the `UNet2DModel` that computes the same function."""
+def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> dict[str, Any]:
+    """The arguments of the `UNet2DModel` that computes the same function.
+
+    Raises:
+        ValueError: there is none; the message names the option that it lacks.
+    """
+    for option, only in (
+        ("time", ("add", "scale_shift")),
+        ("resample_last", (False,)),
+        ("up_width", ("mirror",)),
+        ("skips", (True,)),
+    ):
+        if getattr(config, option) not in only:
+            legal = " or ".join(map(repr, only))
+            raise ValueError(f"{option} is {getattr(config, option)!r}; UNet2DModel has nothing but {legal}")
     levels = range(len(config.widths))
     down = tuple("AttnDownBlock2D" if level in config.attention_levels else "DownBlock2D" for level in levels)
     return {
@@ -49,36 +79,222 @@ def diffusers_config(config: UNetConfig, image_size: int) -> dict[str, Any]:
         "layers_per_block": config.blocks_per_level,
         "down_block_types": down,
         "up_block_types": tuple(kind.replace("Down", "Up") for kind in reversed(down)),
+        "add_attention": config.middle_attention,
         "attention_head_dim": config.head_channels,
         "norm_num_groups": config.groups,
+        "attn_norm_num_groups": config.groups,  # left out, scale_shift would go without this norm in the middle
         "dropout": config.dropout,
+        "resnet_time_scale_shift": "default" if config.time == "add" else config.time,
         "flip_sin_to_cos": False,  # its default is [cos, sin]
         "freq_shift": 0,
         "downsample_padding": 1,
     }
 
 
-def unet_to_diffusers(network: UNet, image_size: int) -> "UNet2DModel":
-    """A `UNet2DModel` with this network's weights; it too is called with t - 1."""
-    from diffusers import UNet2DModel
+def unet_config(model: Any) -> UNetConfig:
+    """The configuration of the `UNet` that computes what a `UNet2DModel` does: the inverse of `diffusers_config`.
 
-    model: Any = UNet2DModel(**diffusers_config(network.config, image_size))
+    Raises:
+        ValueError: there is none; the message names the option in the way.
+    """
+    given: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in model.config.items()}
+    base, *_ = given["block_out_channels"]
+    config = UNetConfig(
+        channels=given["in_channels"],
+        base_channels=base,
+        channel_multipliers=tuple(width // base for width in given["block_out_channels"]),
+        blocks_per_level=given["layers_per_block"],
+        attention_levels=tuple(i for i, kind in enumerate(given["down_block_types"]) if kind.startswith("Attn")),
+        middle_attention=given["add_attention"],
+        head_channels=given["attention_head_dim"],
+        dropout=given["dropout"],
+        time="scale_shift" if given["resnet_time_scale_shift"] == "scale_shift" else "add",
+    )
+    options = inspect.signature(type(model).__init__).parameters
+    ours = {name: option.default for name, option in options.items() if name != "self"}
+    ours |= diffusers_config(config, given["sample_size"]) | {"num_train_timesteps": given["num_train_timesteps"]}
+    same = [("time_embedding_dim", 4 * base), ("act_fn", "swish")]  # other words for what stands in `ours`
+    if config.time == "add":
+        same.append(("attn_norm_num_groups", None))
+    for name, value in ours.items():
+        if given[name] != value and (name, given[name]) not in same:
+            raise ValueError(
+                f"{name} is {given[name]!r} in the UNet2DModel; a UNet with its other options has {value!r}"
+            )
+    return config
+
+
+def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet2DModel":
+    """A `UNet2DModel` with this network's weights; it too is called with t - 1."""
+    model: Any = _diffusers().UNet2DModel(**diffusers_config(network.config, image_size))
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
     return model.eval()
 
 
-def unet_from_diffusers(state: dict[str, Tensor], config: UNetConfig) -> UNet:
-    """A `UNet` with the weights of a `UNet2DModel` of the matching configuration.
+def unet_from_diffusers(model: Any) -> UNet:
+    """A `UNet` with the weights of a `UNet2DModel`.
 
     Raises:
-        ValueError: a weight is missing, left over or of another shape; the message names it.
+        ValueError: no `UNet` computes what this model does; the message names the option in the way.
     """
-    network = UNet(config)
-    names = {diffusers_name(name): name for name in network.state_dict()}
-    if odd := sorted(names.keys() ^ state.keys()):
-        raise ValueError(f"state and config do not fit: {odd[0]} is in one and not in the other")
-    try:
-        network.load_state_dict({names[name]: value for name, value in state.items()})
-    except RuntimeError as error:
-        raise ValueError(f"state and config do not fit: {str(error).splitlines()[-1].strip()}") from error
+    network = UNet(unet_config(model))
+    theirs = model.state_dict()
+    network.load_state_dict({name: theirs[diffusers_name(name)] for name in network.state_dict()})
     return network.eval()
+
+
+def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str = "") -> None:
+    """Write a folder that `DDPMPipeline` and `DDIMPipeline` open and sample from, with a model card.
+
+    Args:
+        denoise: a trained `UNet` that knows the shape of its images.
+        directory: the folder to make; it appears when all of it is written.
+        card: Markdown about the model, for the end of its card.
+
+    Raises:
+        ValueError: diffusers has no such network, or the folder is there already. Nothing is written.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise ValueError(f"directory is {str(directory)!r}, which is there already; name a new one")
+    if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
+        raise ValueError("denoise must hold a UNet and know its image_shape")
+    height, width = denoise.image_shape[1:]
+    diffusers = _diffusers()
+    unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
+    bar = denoise.schedule.alpha_bar
+    scheduler = diffusers.DDPMScheduler(
+        num_train_timesteps=denoise.schedule.T,
+        trained_betas=(1 - bar[1:] / bar[:-1]).tolist(),
+        prediction_type=PREDICTION_TYPES[denoise.target],
+        clip_sample=False,  # the default clips x0 to [-1, 1] in every step
+        timestep_spacing="trailing",  # the default never visits T
+    )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        diffusers.DDPMPipeline(unet, scheduler).save_pretrained(beside)
+        (beside / "README.md").write_text(_card(denoise, card), encoding="utf-8", newline="\n")
+        beside.chmod(0o755)  # a temporary folder is its owner's alone
+        os.replace(beside, directory)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def from_diffusers(
+    path: str | Path,
+    precision: Literal["auto", "float32"] = "auto",
+    device: str | torch.device = "auto",
+) -> NetworkDenoiser:
+    """A denoiser from a diffusers pipeline on the disk: an unconditional `UNet2DModel` that works on pixels.
+
+    Args:
+        path: the pipeline's folder, as `save_pretrained` writes it; nothing is downloaded.
+        precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
+        device: "auto" is a GPU where there is one.
+
+    Raises:
+        ValueError: it is no such pipeline; the message names the part in the way.
+        FileNotFoundError: a part of it is missing.
+    """
+    folder = Path(path)
+    index = _read_json(folder / "model_index.json")
+    parts = {name: part[1] for name, part in index.items() if isinstance(part, list) and part[1] is not None}
+    if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
+        raise ValueError(f"{folder} holds {parts}; an unconditional model of pixels is a UNet2DModel and a scheduler")
+    options = _read_json(folder / "unet" / "config.json")
+    if options.get("class_embed_type") or options.get("num_class_embeds"):
+        raise ValueError(f"{folder} is conditioned on classes; only unconditional models are denoisers")
+    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
+    targets = {kind: target for target, kind in PREDICTION_TYPES.items()}
+    if (kind := scheduler.get("prediction_type", "epsilon")) not in targets:
+        raise ValueError(f"prediction_type is {kind!r} in {folder}; legal are {', '.join(targets)}")
+    schedule = _schedule(scheduler)
+    if not (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
+        raise FileNotFoundError(f"{folder / 'unet'} holds no diffusion_pytorch_model.safetensors; nothing is unpickled")
+    model = _diffusers().UNet2DModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
+    model.conv_in.__class__ = Stem  # in float32, as in a UNet of ours
+    size = model.config.sample_size
+    sizes = (size, size) if isinstance(size, int) else tuple(size or ())
+    shape = (model.config.in_channels, *sizes) if sizes else None
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = _FirstOutput(model).to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    return NetworkDenoiser(network, schedule, targets[kind], precision, shape)
+
+
+class _FirstOutput(nn.Module):
+    """A diffusers model as a plain network: without its answer's wrapper and the variance that it may have learnt."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.model(x, t).sample[:, : x.shape[1]]
+
+
+def _schedule(options: Mapping[str, Any]) -> NoiseSchedule:
+    """The noise schedule of a diffusers scheduler, in float64."""
+    kind, T = options.get("beta_schedule"), options.get("num_train_timesteps", 1000)
+    if options.get("rescale_betas_zero_snr"):
+        raise ValueError(
+            "rescale_betas_zero_snr is True in the scheduler; at its last time there is no signal to predict"
+        )
+    if (betas := options.get("trained_betas")) is None:
+        if kind == "squaredcos_cap_v2":
+            return cosine(T)
+        start, end = options.get("beta_start", 1e-4), options.get("beta_end", 0.02)
+        if kind == "linear":
+            betas = np.linspace(start, end, T)
+        elif kind == "scaled_linear":
+            betas = np.linspace(start**0.5, end**0.5, T) ** 2
+        elif kind == "sigmoid":
+            betas = start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, T)))
+        else:
+            legal = "linear, scaled_linear, squaredcos_cap_v2, sigmoid"
+            raise ValueError(f"beta_schedule is {kind!r} in the scheduler; legal are {legal}")
+    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - np.asarray(betas, dtype=np.float64))]))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no {path}, so this is no diffusers pipeline's folder") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _diffusers() -> Any:
+    try:
+        import diffusers
+    except ModuleNotFoundError as error:
+        raise ValueError("diffusers is not installed; pip install 'ddpm[diffusers]' brings it") from error
+    return diffusers
+
+
+def _card(denoise: NetworkDenoiser, card: str) -> str:
+    channels, height, width = denoise.image_shape  # type: ignore[misc]
+    return f"""---
+library_name: diffusers
+pipeline_tag: unconditional-image-generation
+tags: [ddpm, unconditional-image-generation]
+---
+
+# An unconditional diffusion model of {channels} x {height} x {width} images
+
+```python
+import torch
+from diffusers import DDIMPipeline
+
+pipeline = DDIMPipeline.from_pretrained(".")  # this folder
+images = pipeline(batch_size=16, num_inference_steps=50, generator=torch.Generator().manual_seed(0)).images
+```
+
+Exported by `ddpm`, with the averaged (EMA) weights. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
+schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is
+"trailing": take a number of steps that divides {denoise.schedule.T}, as diffusers' DDIM steps are uneven otherwise.
+
+{card}"""

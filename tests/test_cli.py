@@ -54,7 +54,7 @@ def test_train_sample_evaluate(tmp_path):
 
 def test_every_command_teaches():
     done = run("--help")
-    assert all(command in done.stdout for command in ("train", "sample", "evaluate", "chapters"))
+    assert all(command in done.stdout for command in ("train", "sample", "evaluate", "export", "chapters"))
     done = run("train", "--help")
     assert "resumes it" in done.stdout
     assert "[default: 5000]" in done.stdout
@@ -94,6 +94,9 @@ def break_checkpoints(folder):
         (["sample", "--out", "/dev/null/x.png"], "no file on the way to it"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
         (["evaluate", "--n", 10], "n is 10"),
+        (["export", "--to", "onnx", "RUN"], "to is 'onnx'; legal is diffusers"),
+        (["export", "--model", "nowhere", "RUN"], "model is 'nowhere'"),
+        (["export", "."], "directory is '.', which is there already"),
         (["chapters", "--preset", "huge"], "preset is 'huge'; legal are cpu, gpu, smoke"),
         (["chapters", "--only", 9], "only is 9; legal are"),
         (["chapters", "-p", "sede=1"], "parameter is 'sede'; legal in"),
@@ -109,6 +112,19 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_writes_a_pipeline_with_the_models_card(tmp_path):
+    done = run("export", "--to", "diffusers", tmp_path / "pipeline")
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "pipeline" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: diffusers\n")
+    assert pretrained.card("fashion-mnist") in card
+    made = {str(path.relative_to(tmp_path / "pipeline")) for path in tmp_path.rglob("*") if path.is_file()}
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert made == {
+        "README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json", weights
+    }  # fmt: skip
 
 
 def test_damaged_files_give_one_line_and_lose_nothing(tmp_path):

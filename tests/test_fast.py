@@ -19,7 +19,8 @@ from ddpm.noise import Draws
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
-from ddpm.unet import GroupNorm, SelfAttention, Stem, UNet, UNetConfig
+from ddpm.unet import UNet, UNetConfig
+from ddpm.unet.network import GroupNorm, SelfAttention, Stem
 
 CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 has_bfloat16 = fast.has_fast_bfloat16(torch.device("cpu"))

@@ -167,6 +167,9 @@ def test_times_are_drawn_as_configured():
     probabilities = time_probabilities(replace(MODEL, times="lognormal"))
     assert probabilities.min() > 0
     assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+    assert probabilities[900:].sum() < 2e-5  # where sampling begins, a tenth of all times
+    mixed = time_probabilities(replace(MODEL, times="lognormal", uniform_share=0.1))
+    assert torch.allclose(mixed, 0.9 * probabilities + 0.1 * uniform, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,7 @@ def test_times_are_drawn_as_configured():
         ({"times": "normal"}, "times is 'normal'; legal are uniform, lognormal"),
         ({"times": "lognormal", "weighting": "bound"}, "the bound is a mean over uniform times"),
         ({"log_sigma_std": 0}, "log_sigma_std is 0"),
+        ({"uniform_share": 1.5}, "uniform_share is 1.5"),
     ],
 )
 def test_illegal_times_are_refused(settings, message):

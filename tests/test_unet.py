@@ -1,7 +1,13 @@
+import time
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ddpm.unet import GroupNorm, UNet, UNetConfig, sinusoids
+from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps, shapes
+from ddpm.unet.network import GroupNorm, sinusoids
 
 SMALL = UNetConfig(base_channels=8, head_channels=8)
 
@@ -21,6 +27,59 @@ def test_shape_is_kept_at_every_legal_size(config):
     for size in (config.divisor, 3 * config.divisor):
         x = torch.randn(2, config.channels, size, 2 * size)
         assert network(x, torch.tensor([0.0, 999.5])).shape == x.shape
+
+
+@st.composite
+def cases(draw):
+    """A legal configuration, a size that it takes, and where to read it."""
+    multipliers = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=4)))
+    base = draw(st.sampled_from([4, 8, 12]))
+    config = UNetConfig(
+        channels=draw(st.integers(1, 3)), base_channels=base, channel_multipliers=multipliers,
+        blocks_per_level=draw(st.integers(1, 2)), attention_levels=draw(st.sets(st.integers(0, len(multipliers) - 1))),
+        head_channels=draw(st.sampled_from([d for d in range(1, base + 1) if base % d == 0])),
+        middle_attention=draw(st.booleans()), time=draw(st.sampled_from(["add", "scale_shift", "none"])),
+        resample_last=draw(st.booleans()), up_width=draw(st.sampled_from(["mirror", "finer"])),
+        skips=draw(st.booleans()),
+    )  # fmt: skip
+    size = tuple(config.divisor * draw(st.integers(1, 3)) for _ in range(2))
+    return config, size, draw(st.sampled_from(["block", "resampled"]))
+
+
+def same_sizes_three_ways(case):
+    config, size, report = case
+    traced = feature_maps(config, size, report)
+    assert [(row.role, row.height, row.width, row.channels) for row in traced] == shapes(config, size, report)
+
+    network, real = UNet(config, size), []
+
+    def note(module, _, output):
+        real.append(tuple((output[-1] if isinstance(output, list) else output).shape[1:]))
+
+    for level in [*network.down, *network.up]:
+        before_halving = (report == "block" and level in network.down) or level.resample is None
+        before_doubling = report == "block" and level in network.up
+        (level.attentions[-1] if before_halving or before_doubling else level).register_forward_hook(note)
+    network.middle_out.register_forward_hook(note)
+    x = torch.randn(2, config.channels, *size)
+    assert network(x, torch.tensor([0.0, 999.5])).shape == x.shape
+    assert real == [(row.channels, row.height, row.width) for row in traced]
+    for row in traced:
+        parts = [n for n in ("middle_in", "middle_attention", "middle_out") if row.name == "middle"] or [row.name]
+        assert row.parameters == sum(p.numel() for n in parts for p in network.get_submodule(n).parameters())
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(cases())
+def test_algebra_trace_and_real_network_agree_on_every_size(case):
+    same_sizes_three_ways(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(cases())
+def test_algebra_trace_and_real_network_agree_on_many_more(case):
+    same_sizes_three_ways(case)
 
 
 def test_size_of_the_shipped_and_of_the_measured_network():
@@ -61,8 +120,12 @@ def test_time_and_far_pixels_matter():
 def test_an_illegal_size_is_refused_with_the_nearest_legal_ones(height, width, nearest):
     with pytest.raises(ValueError, match=nearest):
         SMALL.check_image(height, width)
+    with pytest.raises(ValueError, match=nearest):
+        UNet(SMALL, (height, width))
     with pytest.raises(ValueError, match="multiple of 4"):
         UNet(SMALL)(torch.zeros(1, 1, height, width), torch.zeros(1))
+    with pytest.raises(ValueError, match="multiple of 8"):
+        UNet(replace(SMALL, resample_last=True), 36)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +139,9 @@ def test_an_illegal_size_is_refused_with_the_nearest_legal_ones(height, width, n
         {"head_channels": 48},
         {"dropout": 1.0},
         {"blocks_per_level": 0},
+        {"time": "film"},
+        {"up_width": "coarser"},
+        {"head_channels": 64, "attention_levels": (2,), "up_width": "finer", "base_channels": 16},
     ],
 )
 def test_an_illegal_option_is_named(options):
@@ -103,3 +169,102 @@ def test_both_forms_of_attention_agree():
     with torch.no_grad():
         fused = network(x, t)
     assert torch.allclose(network(x, t), fused, atol=1e-5)
+
+
+COURSEWORK = [("down", 256, 128), ("down", 128, 256), ("down", 64, 512), ("middle", 64, 512),
+              ("up", 128, 256), ("up", 256, 128), ("up", 512, 128)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("convention", "sizes"),
+    [
+        ("A", "256·128 128·256 64·512 | 64·512 | 64·512 128·256 256·128"),
+        ("B", "256·128 128·256 64·512 | 64·512 | 128·256 256·128 512·128"),
+        (
+            "C",
+            "256·128 128·128 64·256 32·256 16·512 8·512 | 8·512 | 8·512 16·512 32·256 64·256 128·128 256·128",
+        ),
+        ("D", "128·128 64·256 64·512 | 64·512 | 128·512 256·256 256·128"),
+    ],
+)
+def test_the_four_conventions(convention, sizes):
+    rows = feature_maps(**CONVENTIONS[convention])
+    ways = [" ".join(f"{r.height}·{r.channels}" for r in rows if r.role == role) for role in ("down", "middle", "up")]
+    assert " | ".join(ways) == sizes
+    assert all(row.height == row.width for row in rows)
+    if convention == "B":
+        assert [(row.role, row.height, row.channels) for row in rows] == COURSEWORK
+    mirrored = {**CONVENTIONS["B"], "config": replace(CONVENTIONS["B"]["config"], up_width="mirror")}
+    assert [f"{r.height}·{r.channels}" for r in feature_maps(**mirrored)[4:]] == ["128·512", "256·256", "512·128"]
+
+
+def test_a_trace_of_512_pixels_takes_no_memory_and_no_time():
+    """Its first feature map alone would be 128 MiB: the bound on time is a hundred times what it takes."""
+    start = time.process_time()
+    with torch.device("cpu"):
+        feature_maps(**CONVENTIONS["B"])
+    assert time.process_time() - start < 10
+
+
+def test_parameters_and_flops_of_a_level_by_hand():
+    """A level of one block without attention: two convolutions, the time's projection, two norms; 2 FLOPs a product."""
+    config = UNetConfig(
+        base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
+    )
+    first, second, *_ = feature_maps(config, 16)
+    pixels = 16 * 16
+    assert first.parameters == 2 * (9 * 8 * 8 + 8) + (32 * 8 + 8) + 2 * 2 * 8 + (9 * 8 * 8 + 8)
+    assert first.flops == 2 * pixels * 2 * 9 * 8 * 8 + 2 * 32 * 8 + 2 * pixels // 4 * 9 * 8 * 8
+    assert second.flops == 2 * pixels // 4 * (9 * 8 * 16 + 9 * 16 * 16 + 8 * 16) + 2 * 32 * 16
+
+
+def test_attention_costs_pairs_of_pixels_and_projections():
+    def cost(size):
+        maps = [feature_maps(UNetConfig(attention_levels=levels), size) for levels in ((), (2,))]
+        return sum(b.flops - a.flops for a, b in zip(*maps, strict=True) if a.name != "middle")
+
+    blocks, width = 5, 128  # two on the way down and three up, each with attention over (size / 4)^2 tokens
+    for size in (32, 64):
+        tokens = (size // 4) ** 2
+        assert cost(size) == blocks * (2 * 4 * tokens * width**2 + 2 * 2 * tokens**2 * width)
+
+
+def blank(network):
+    """Weights of one sign, so that nothing cancels, and norms that see one place only."""
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, GroupNorm):
+                setattr(module, name, torch.nn.Identity())
+    for parameter in network.parameters():
+        torch.nn.init.constant_(parameter, 0.01)
+    return network.double()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(
+            base_channels=4, channel_multipliers=(1, 1), blocks_per_level=1, attention_levels=(), head_channels=4
+        ),
+        UNetConfig(
+            base_channels=4, channel_multipliers=(1, 2, 2), blocks_per_level=1, attention_levels=(), head_channels=4
+        ),
+    ],
+)
+def test_the_receptive_field_is_what_the_gradient_reaches(config):
+    """The input pixels on which the middle, and the network's answer, depend: a box of the algebra's side."""
+    config = replace(config, middle_attention=False)
+    maps = {row.name: row for row in feature_maps(config, 256, "resampled")}
+    network, kept = blank(UNet(config)), {}
+    for name in ("middle_out", "up.0", f"up.{len(config.widths) - 1}"):
+        network.get_submodule(name).register_forward_hook(lambda m, _, out, name=name: kept.update({name: out}))
+    x = torch.randn(1, 1, 256, 256, dtype=torch.float64, requires_grad=True)
+    network(x, torch.zeros(1, dtype=torch.float64))
+    for name, out in kept.items():
+        sides, middle = [], out.shape[2] // 2
+        for pixel in range(middle, middle + 2 ** len(config.widths)):  # behind a doubling each sees another square
+            (gradient,) = torch.autograd.grad(out[0, :, pixel, middle].sum(), x, retain_graph=True)
+            rows = (gradient[0, 0] != 0).any(1).nonzero()
+            sides.append(int(rows.max() - rows.min()) + 1)
+        expected = maps["middle" if name == "middle_out" else name]
+        assert max(sides) == expected.receptive_field, name

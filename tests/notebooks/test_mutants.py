@@ -15,10 +15,13 @@ NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
+    "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
+    "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
+    "attention without its scale": (2, "unet/network.py", " / math.sqrt(q.shape[-1])", ""),
     "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
     "the direction of DDIM": (3, *DIRECTION),
     "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
-    "the skip connections": (3, "unet.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
+    "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
     "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
@@ -27,7 +30,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the time told by DDIM": (4, "samplers.py", "x, t)\n        std = eta", "x, t - 1)\n        std = eta"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
-FAST = {"the last beta", "the root in Langevin's noise"}
+FAST = {"the width of a level", "the last beta", "the root in Langevin's noise"}
 
 
 @pytest.mark.parametrize(

@@ -1,90 +1,26 @@
-"""The UNet of the book: residual blocks, time embedding, attention at the lowest level and in the middle.
+"""Residual blocks, time embedding, attention at the lowest level and in the middle, joined to a UNet.
 
 The network of Ho et al. (2020), appendix B, in the layout of diffusers' `UNet2DModel`, onto which its weights map one
-to one (`ddpm.interop`). It imports nothing else of the package and knows nothing of noise schedules.
+to one (`ddpm.interop`).
 """
 
 import math
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class UNetConfig:
-    """The shape of a UNet.
-
-    Attributes:
-        channels: channels of the image, in and out.
-        base_channels: width of the first level, a multiple of 4; every other width is a multiple of it.
-        channel_multipliers: width of each level over `base_channels`; each level but the last halves the image.
-        blocks_per_level: residual blocks a level on the way down; one more on the way up.
-        attention_levels: levels (0 is the finest) with self-attention after every residual block.
-        head_channels: channels of one attention head.
-        dropout: probability of zeroing a feature in front of a block's second convolution.
-    """
-
-    channels: int = 1
-    base_channels: int = 32
-    channel_multipliers: tuple[int, ...] = (1, 2, 4)
-    blocks_per_level: int = 2
-    attention_levels: tuple[int, ...] = (2,)
-    head_channels: int = 32
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))  # JSON gives lists
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
-        levels = len(self.channel_multipliers)
-        for name in ("channels", "base_channels", "blocks_per_level", "head_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.base_channels % 4:
-            raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
-        if not levels or min(self.channel_multipliers) < 1:
-            raise ValueError(f"channel_multipliers is {self.channel_multipliers}; it must hold integers from 1 up")
-        if not set(self.attention_levels) <= set(range(levels)):
-            raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels - 1}")
-        for level in {*self.attention_levels, levels - 1}:
-            if self.widths[level] % self.head_channels:
-                width = self.widths[level]
-                raise ValueError(
-                    f"head_channels is {self.head_channels}; it must divide {width}, level {level}'s width"
-                )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each level."""
-        return tuple(self.base_channels * m for m in self.channel_multipliers)
-
-    @property
-    def groups(self) -> int:
-        """Groups of every GroupNorm: at most 32, and at least four channels a group on the narrowest level."""
-        return math.gcd(self.base_channels // 4, 32)
-
-    @property
-    def divisor(self) -> int:
-        """Height and width of the image must be multiples of this."""
-        return 2 ** (len(self.channel_multipliers) - 1)
-
-    def check_image(self, height: int, width: int) -> None:
-        """Raise `ValueError` unless images of this size survive every halving, naming the nearest sizes that do."""
-        for name, size in (("height", height), ("width", width)):
-            if size < 1 or size % self.divisor:
-                below = size // self.divisor * self.divisor
-                nearest = f"{below} or {below + self.divisor}" if below > 0 else str(self.divisor)
-                raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
+from ddpm.unet.config import UNetConfig
 
 
 class Stem(nn.Conv2d):
     """A convolution in float32 under autocast: bfloat16 would round the image itself."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_meta:  # a device that autocast does not know
+            return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x)
 
@@ -119,22 +55,31 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm-SiLU-convolution twice around an added time embedding, plus a shortcut; keeps height and width."""
+    """GroupNorm-SiLU-convolution twice, told the time in between, plus a shortcut; keeps height and width."""
 
     def __init__(self, config: UNetConfig, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.norm1 = GroupNorm(config.groups, channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.time = nn.Linear(4 * config.base_channels, channels_out)
+        self.scales = config.time == "scale_shift"
+        self.time = (
+            nn.Linear(4 * config.base_channels, (1 + self.scales) * channels_out) if config.time != "none" else None
+        )
         self.norm2 = GroupNorm(config.groups, channels_out)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.time(embedding)[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        if self.time is None:
+            h = self.norm2(h)
+        elif self.scales:
+            scale, shift = self.time(embedding)[:, :, None, None].chunk(2, dim=1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + self.time(embedding)[:, :, None, None])
+        h = self.conv2(self.dropout(F.silu(h)))
         return h + self.shortcut(x)
 
 
@@ -163,11 +108,11 @@ class SelfAttention(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution on one side of the UNet, each followed by attention where the level has it."""
 
-    def __init__(self, config: UNetConfig, level: int, channels_in: list[int], resample: nn.Module | None) -> None:
+    def __init__(
+        self, config: UNetConfig, width: int, channels_in: list[int], attends: bool, resample: nn.Module | None
+    ) -> None:
         super().__init__()
-        width = config.widths[level]
         self.blocks = nn.ModuleList(ResidualBlock(config, c, width) for c in channels_in)
-        attends = level in config.attention_levels
         self.attentions = nn.ModuleList(SelfAttention(config, width) if attends else nn.Identity() for _ in channels_in)
         self.resample = resample
 
@@ -175,7 +120,7 @@ class Level(nn.Module):
 class DownLevel(Level):
     """Blocks, then a halving; every feature map on the way is kept for the way up."""
 
-    def forward(self, h: Tensor, embedding: Tensor) -> list[Tensor]:
+    def forward(self, h: Tensor, embedding: Tensor | None) -> list[Tensor]:
         maps = []
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             h = attention(block(h, embedding))
@@ -184,12 +129,19 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """Blocks, each on its input joined with the latest feature map left over from the way down; then a doubling."""
+    """Blocks, each on its input joined with the latest feature map left over from the way down; and a doubling."""
 
-    def forward(self, h: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+    def __init__(self, config: UNetConfig, *args: Any) -> None:
+        super().__init__(config, *args)
+        self.skips, self.doubles_first = config.skips, config.resample_last
+
+    def forward(self, h: Tensor, embedding: Tensor | None, skips: list[Tensor]) -> Tensor:
+        if self.doubles_first and self.resample is not None:
+            h = self.resample(h)
         for block, attention in zip(self.blocks, self.attentions, strict=True):
-            h = attention(block(torch.cat([h, skips.pop()], dim=1), embedding))
-        return h if self.resample is None else self.resample(h)
+            joined = torch.cat([h, skips.pop()], dim=1) if self.skips else h
+            h = attention(block(joined, embedding))
+        return h if self.resample is None or self.doubles_first else self.resample(h)
 
 
 class UNet(nn.Module):
@@ -197,33 +149,44 @@ class UNet(nn.Module):
 
     Height and width must be multiples of `config.divisor`. The time is what training fed it: `NetworkDenoiser` calls it
     with t - 1, diffusers' index.
+
+    Args:
+        config: its shape.
+        image_size: height and width of the images, or the one number that is both, where they are known: an illegal
+            size is then refused here.
     """
 
-    def __init__(self, config: UNetConfig | None = None) -> None:
+    def __init__(self, config: UNetConfig | None = None, image_size: int | tuple[int, int] | None = None) -> None:
         super().__init__()
         self.config = config = config or UNetConfig()
+        if image_size is not None:
+            config.check_image(*(image_size if isinstance(image_size, tuple) else (image_size, image_size)))
         widths, blocks = config.widths, config.blocks_per_level
         last = len(widths) - 1
         self.conv_in = Stem(config.channels, widths[0], 3, padding=1)
-        self.time = TimeEmbedding(config.base_channels)
+        self.time = TimeEmbedding(config.base_channels) if config.time != "none" else None
         skips = [widths[0]]  # channels of every feature map the way up will concatenate
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             channels_in = [skips[-1]] + [width] * (blocks - 1)
-            halve = nn.Conv2d(width, width, 3, stride=2, padding=1) if level < last else None
-            self.down.append(DownLevel(config, level, channels_in, halve))
+            halves = level < last or config.resample_last
+            halve = nn.Conv2d(width, width, 3, stride=2, padding=1) if halves else None
+            self.down.append(DownLevel(config, width, channels_in, level in config.attention_levels, halve))
             skips += [width] * (blocks + (level < last))
 
         self.middle_in = ResidualBlock(config, widths[-1], widths[-1])
-        self.middle_attention = SelfAttention(config, widths[-1])
+        self.middle_attention = SelfAttention(config, widths[-1]) if config.middle_attention else nn.Identity()
         self.middle_out = ResidualBlock(config, widths[-1], widths[-1])
 
         self.up = nn.ModuleList()  # coarsest first
         below = widths[-1]
-        for level, width in reversed(list(enumerate(widths))):
-            channels_in = [h + skips.pop() for h in [below] + [width] * blocks]
-            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(width, width, 3, padding=1))
-            self.up.append(UpLevel(config, level, channels_in, double if level > 0 else None))
+        for level, width in reversed(list(enumerate(config.up_widths))):
+            first = width if config.resample_last else below
+            channels_in = [h + config.skips * skips.pop() for h in [first] + [width] * blocks]
+            before = below if config.resample_last else width
+            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(before, width, 3, padding=1))
+            resample = double if level > 0 or config.resample_last else None
+            self.up.append(UpLevel(config, width, channels_in, level in config.attention_levels, resample))
             below = width
 
         self.norm_out = GroupNorm(config.groups, widths[0])
@@ -237,11 +200,12 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         self.config.check_image(*x.shape[2:])
-        embedding = self.time(t)
+        embedding = self.time(t) if self.time is not None else None
         skips = [self.conv_in(x)]
         for level in self.down:
             skips += level(skips[-1], embedding)
-        h = self.middle_in(skips[-1], embedding)
+        h = skips.pop() if self.config.resample_last else skips[-1]
+        h = self.middle_in(h, embedding)
         h = self.middle_out(self.middle_attention(h), embedding)
         for level in self.up:
             h = level(h, embedding, skips)

@@ -1,0 +1,96 @@
+"""The shape of a UNet, checked where it is written down."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a UNet.
+
+    Attributes:
+        channels: channels of the image, in and out.
+        base_channels: width of the first level, a multiple of 4; every other width is a multiple of it.
+        channel_multipliers: width of each level over `base_channels`; each level but the last halves the image.
+        blocks_per_level: residual blocks a level on the way down; one more on the way up.
+        attention_levels: levels (0 is the finest) with self-attention after every residual block.
+        middle_attention: whether the middle has self-attention.
+        head_channels: channels of one attention head.
+        dropout: probability of zeroing a feature in front of a block's second convolution.
+        time: how a block learns the time: its embedding is added ("add"), scales and shifts what the second norm gives
+            ("scale_shift", Dhariwal & Nichol 2021), or there is none ("none": the network is blind to the time).
+        resample_last: whether the last level halves the image, too. On the way up every level then begins with a
+            doubling; otherwise every level but the finest ends with one.
+        up_width: width of a level on the way up: its own ("mirror") or that of the next finer level ("finer").
+        skips: whether the blocks on the way up see the feature maps of the way down.
+    """
+
+    channels: int = 1
+    base_channels: int = 32
+    channel_multipliers: tuple[int, ...] = (1, 2, 4)
+    blocks_per_level: int = 2
+    attention_levels: tuple[int, ...] = (2,)
+    head_channels: int = 32
+    dropout: float = 0.0
+    middle_attention: bool = True
+    time: Literal["add", "scale_shift", "none"] = "add"
+    resample_last: bool = False
+    up_width: Literal["mirror", "finer"] = "mirror"
+    skips: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))  # JSON gives lists
+        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        levels = len(self.channel_multipliers)
+        for name in ("channels", "base_channels", "blocks_per_level", "head_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.base_channels % 4:
+            raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
+        if not levels or min(self.channel_multipliers) < 1:
+            raise ValueError(f"channel_multipliers is {self.channel_multipliers}; it must hold integers from 1 up")
+        if not set(self.attention_levels) <= set(range(levels)):
+            raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels - 1}")
+        for name, legal in (("time", ("add", "scale_shift", "none")), ("up_width", ("mirror", "finer"))):
+            if getattr(self, name) not in legal:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; legal are {', '.join(legal)}")
+        for width in self._attended_widths():
+            if width % self.head_channels:
+                raise ValueError(
+                    f"head_channels is {self.head_channels}; it must divide {width}, a width with attention"
+                )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level on the way down, finest first."""
+        return tuple(self.base_channels * m for m in self.channel_multipliers)
+
+    @property
+    def up_widths(self) -> tuple[int, ...]:
+        """Channels of each level on the way up, finest first."""
+        return self.widths if self.up_width == "mirror" else (self.widths[0], *self.widths[:-1])
+
+    @property
+    def groups(self) -> int:
+        """Groups of every GroupNorm: at most 32, and at least four channels a group on the narrowest level."""
+        return math.gcd(self.base_channels // 4, 32)
+
+    @property
+    def divisor(self) -> int:
+        """Height and width of the image must be multiples of this."""
+        return 2 ** (len(self.channel_multipliers) - 1 + self.resample_last)
+
+    def check_image(self, height: int, width: int) -> None:
+        """Raise `ValueError` unless images of this size survive every halving, naming the nearest sizes that do."""
+        for name, size in (("height", height), ("width", width)):
+            if size < 1 or size % self.divisor:
+                below = size // self.divisor * self.divisor
+                nearest = f"{below} or {below + self.divisor}" if below > 0 else str(self.divisor)
+                raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
+
+    def _attended_widths(self) -> list[int]:
+        widths = [w for level in self.attention_levels for w in (self.widths[level], self.up_widths[level])]
+        return widths + [self.widths[-1]] * self.middle_attention

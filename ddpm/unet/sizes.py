@@ -1,0 +1,159 @@
+"""Which feature map of a UNet has which size: traced from the live network, and by algebra; four conventions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddpm.unet.config import UNetConfig
+from ddpm.unet.network import Level, UNet
+
+Report = Literal["block", "resampled"]
+Role = Literal["down", "middle", "up"]
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What a level of a UNet, or its middle, hands on.
+
+    Attributes:
+        name: the module's in the network, such as "down.0".
+        role: "down", "middle" or "up".
+        height: of the map, in its own pixels.
+        width: of the map, in its own pixels.
+        channels: of the map.
+        parameters: of the whole level, its resampling included.
+        flops: of the whole level for one image; a multiplication and an addition are two.
+        receptive_field: side, in pixels of the image, of the square that one pixel of the map sees through convolutions
+            (Dumoulin & Visin 2016). Attention and GroupNorm see the whole map and are left out.
+    """
+
+    name: str
+    role: Role
+    height: int
+    width: int
+    channels: int
+    parameters: int
+    flops: int
+    receptive_field: int
+
+
+def feature_maps(
+    config: UNetConfig | None = None, image_size: int | tuple[int, int] = 32, report: Report = "block"
+) -> list[FeatureMap]:
+    """The feature maps of a UNet, in the order in which they are computed: one a level, and one of the middle.
+
+    They are read off a forward pass on torch's meta device, which computes shapes and no values: any size takes
+    milliseconds and no memory.
+
+    Args:
+        config: the network's shape.
+        image_size: height and width of the image, or the one number that is both.
+        report: where a level is read: after its last "block", or "resampled", after its halving or doubling where that
+            comes last.
+
+    Raises:
+        ValueError: the image does not fit the network; the message names the nearest sizes that do.
+    """
+    if report not in ("block", "resampled"):
+        raise ValueError(f"report is {report!r}; legal are block, resampled")
+    size = _pair(image_size)
+    with torch.device("meta"):
+        network = UNet(config, size)
+        x, t = torch.empty(1, network.config.channels, *size), torch.empty(1)
+    seen: dict[str, tuple[torch.Size, int]] = {}
+    path: list[nn.Module] = []  # convolutions and doublings up to here, along the longest way
+
+    def follow(module: nn.Module, _: Any, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d | nn.Upsample):
+            path.append(module)
+
+    def read(name: str) -> Callable[..., None]:
+        def note(module: nn.Module, _: Any, output: Tensor) -> None:
+            seen[name] = output.shape, receptive_field(path)
+
+        return note
+
+    for module in network.modules():
+        module.register_forward_hook(follow)
+    for way, levels in (("down", network.down), ("up", network.up)):
+        for i, level in enumerate(cast(list[Level], levels)):
+            last = level.attentions[-1]
+            if report == "resampled" and level.resample and not (way == "up" and network.config.resample_last):
+                last = level.resample
+            last.register_forward_hook(read(f"{way}.{i}"))
+    network.middle_out.register_forward_hook(read("middle"))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x, t)
+
+    flops = counter.get_flop_counts()
+    middle = ["middle_in", "middle_attention", "middle_out"]
+    rows = []
+    for name, (shape, sees) in seen.items():
+        parts = middle if name == "middle" else [name]
+        weights = [p for part in parts for p in network.get_submodule(part).parameters()]
+        work = sum(sum(flops.get(f"UNet.{part}", {}).values()) for part in parts)
+        role = cast(Role, name.partition(".")[0])
+        channels, height, width = shape[1:]
+        rows.append(FeatureMap(name, role, height, width, channels, sum(p.numel() for p in weights), work, sees))
+    return rows
+
+
+def shapes(
+    config: UNetConfig, image_size: int | tuple[int, int] = 32, report: Report = "block"
+) -> list[tuple[Role, int, int, int]]:
+    """(role, height, width, channels) of the same rows by algebra: level n lies n halvings below the image."""
+    last, height, width = len(config.widths) - 1, *_pair(image_size)
+    down = [n + (report == "resampled" and (n < last or config.resample_last)) for n in range(last + 1)]
+    up = [n - (report == "resampled" and n > 0 and not config.resample_last) for n in range(last + 1)]
+    rows: list[tuple[Role, int, int]] = [("down", *row) for row in zip(down, config.widths, strict=True)]
+    rows += [("middle", last + config.resample_last, config.widths[-1])]
+    rows += [("up", *row) for row in reversed(list(zip(up, config.up_widths, strict=True)))]
+    return [(role, height >> halvings, width >> halvings, channels) for role, halvings, channels in rows]
+
+
+def receptive_field(path: Sequence[nn.Module]) -> int:
+    """Side of the square of the first map on which a pixel of the last depends, through convolutions and doublings.
+
+    Behind a doubling it differs from pixel to pixel; this is the largest.
+    """
+    sides = []
+    for pixel in range(2 ** sum(isinstance(module, nn.Upsample) for module in path)):
+        low = high = pixel
+        for module in reversed(path):
+            if isinstance(module, nn.Conv2d):
+                (kernel, _), (stride, _), (padding, _) = module.kernel_size, module.stride, cast(Any, module.padding)
+                low, high = low * stride - padding, high * stride - padding + kernel - 1
+            else:
+                low, high = low // 2, high // 2
+        sides.append(high - low + 1)
+    return max(sides)
+
+
+def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    return image_size if isinstance(image_size, tuple) else (image_size, image_size)
+
+
+_THREE_LEVELS = UNetConfig(channels=3, base_channels=128)
+
+CONVENTIONS: dict[str, dict[str, Any]] = {  # arguments of `feature_maps`
+    # Ho et al. (2020): read before resampling, the last level not resampled
+    "A": {"config": _THREE_LEVELS, "image_size": 256, "report": "block"},
+    # every level resamples, on the way up to the next finer level's width, and is read after that
+    "B": {
+        "config": replace(_THREE_LEVELS, resample_last=True, up_width="finer"),
+        "image_size": 512,
+        "report": "resampled",
+    },
+    # Ho et al. (2020), appendix B, LSUN at 256 pixels
+    "C": {
+        "config": replace(_THREE_LEVELS, channel_multipliers=(1, 1, 2, 2, 4, 4), attention_levels=(4,)),
+        "image_size": 256,
+        "report": "block",
+    },
+    # the network of A as diffusers reports it: what each of its blocks hands on
+    "D": {"config": _THREE_LEVELS, "image_size": 256, "report": "resampled"},
+}
