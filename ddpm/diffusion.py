@@ -26,8 +26,8 @@ class DiffusionConfig:
         weighting: of the squared error: that of L_simple (Ho et al. 2020, eq. 14) or of the variational bound (eq. 12).
         times: how training draws integers 1..T: "uniform", or "lognormal", so that log (noise / signal) is normal
             (Karras et al. 2022, table 1) with mean `log_sigma_mean` and standard deviation `log_sigma_std`.
-        uniform_share: of the times that "lognormal" draws uniformly all the same. It would hardly ever draw the
-            noisiest, where sampling begins.
+        uniform_share: share of the times that "lognormal" draws uniformly all the same. Without it the noisiest, where
+            sampling begins, would hardly ever be drawn.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)

@@ -32,6 +32,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
+def chosen_device(device: str | torch.device) -> torch.device:
+    """The device of this name; "auto" is a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
 def keep_freed_memory() -> bool:
     """Have glibc keep what this process frees, for its next use; whether there was a glibc to ask."""
     m_mmap_max, m_trim_threshold, m_top_pad = -4, -1, -2  # malloc.h

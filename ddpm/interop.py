@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser, Target
+from ddpm.fast import chosen_device
 from ddpm.schedule import NoiseSchedule, cosine
 from ddpm.unet import UNet, UNetConfig
 from ddpm.unet.network import Stem
@@ -69,6 +70,10 @@ def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> d
         if getattr(config, option) not in only:
             legal = " or ".join(map(repr, only))
             raise ValueError(f"{option} is {getattr(config, option)!r}; UNet2DModel has nothing but {legal}")
+    if (first := config.channel_multipliers[0]) != 1:
+        raise ValueError(
+            f"channel_multipliers begins with {first}; in a UNet2DModel it is 1: the time's embedding takes that width"
+        )
     levels = range(len(config.widths))
     down = tuple("AttnDownBlock2D" if level in config.attention_levels else "DownBlock2D" for level in levels)
     return {
@@ -98,11 +103,17 @@ def unet_config(model: Any) -> UNetConfig:
         ValueError: there is none; the message names the option in the way.
     """
     given: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in model.config.items()}
-    base, *_ = given["block_out_channels"]
+    base, *_ = widths = given["block_out_channels"]
+    if base % 4 or any(width % base for width in widths):
+        raise ValueError(
+            f"block_out_channels is {widths}; those of a UNet are multiples of the first, and that one of 4"
+        )
+    if given["attention_head_dim"] is None:
+        raise ValueError("attention_head_dim is None; a UNet's heads are equally wide on every level")
     config = UNetConfig(
         channels=given["in_channels"],
         base_channels=base,
-        channel_multipliers=tuple(width // base for width in given["block_out_channels"]),
+        channel_multipliers=tuple(width // base for width in widths),
         blocks_per_level=given["layers_per_block"],
         attention_levels=tuple(i for i, kind in enumerate(given["down_block_types"]) if kind.startswith("Attn")),
         middle_attention=given["add_attention"],
@@ -157,6 +168,8 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
     directory = Path(directory)
     if directory.exists():
         raise ValueError(f"directory is {str(directory)!r}, which is there already; name a new one")
+    if any(folder.exists() and not folder.is_dir() for folder in directory.parents):
+        raise ValueError(f"directory is {str(directory)!r}; there must be no file on the way to it")
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet and know its image_shape")
     height, width = denoise.image_shape[1:]
@@ -189,6 +202,9 @@ def from_diffusers(
 ) -> NetworkDenoiser:
     """A denoiser from a diffusers pipeline on the disk: an unconditional `UNet2DModel` that works on pixels.
 
+    Its network is a `UNet` where one computes the same. The scheduler gives the noise schedule and the target; whether
+    it would clip x0 is left out (`Clipped` does that).
+
     Args:
         path: the pipeline's folder, as `save_pretrained` writes it; nothing is downloaded.
         precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
@@ -200,7 +216,7 @@ def from_diffusers(
     """
     folder = Path(path)
     index = _read_json(folder / "model_index.json")
-    parts = {name: part[1] for name, part in index.items() if isinstance(part, list) and part[1] is not None}
+    parts = {name: part[-1] for name, part in index.items() if isinstance(part, list) and part and part[-1]}
     if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
         raise ValueError(f"{folder} holds {parts}; an unconditional model of pixels is a UNet2DModel and a scheduler")
     options = _read_json(folder / "unet" / "config.json")
@@ -211,16 +227,29 @@ def from_diffusers(
     if (kind := scheduler.get("prediction_type", "epsilon")) not in targets:
         raise ValueError(f"prediction_type is {kind!r} in {folder}; legal are {', '.join(targets)}")
     schedule = _schedule(scheduler)
+    channels_in, channels_out = (options.get(name, 3) for name in ("in_channels", "out_channels"))
+    if channels_out not in (channels_in, 2 * channels_in):
+        raise ValueError(f"out_channels is {channels_out} in {folder}; it must be {channels_in}, or twice that")
     if not (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"{folder / 'unet'} holds no diffusion_pytorch_model.safetensors; nothing is unpickled")
-    model = _diffusers().UNet2DModel.from_pretrained(folder / "unet", use_safetensors=True, local_files_only=True)
-    model.conv_in.__class__ = Stem  # in float32, as in a UNet of ours
+    try:
+        model, report = _diffusers().UNet2DModel.from_pretrained(
+            folder / "unet", use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder / 'unet'} is damaged or does not fit its config.json: {error}") from error
+    if odd := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
+        raise ValueError(f"{folder / 'unet'} does not fit its config.json: {odd[0]}")
     size = model.config.sample_size
     sizes = (size, size) if isinstance(size, int) else tuple(size or ())
     shape = (model.config.in_channels, *sizes) if sizes else None
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = _FirstOutput(model).to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    network: nn.Module
+    try:
+        network = unet_from_diffusers(model)
+    except ValueError:
+        model.conv_in.__class__ = Stem  # in float32, as in a UNet
+        network = _FirstOutput(model)
+    network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     return NetworkDenoiser(network, schedule, targets[kind], precision, shape)
 
 
@@ -255,16 +284,21 @@ def _schedule(options: Mapping[str, Any]) -> NoiseSchedule:
         else:
             legal = "linear, scaled_linear, squaredcos_cap_v2, sigmoid"
             raise ValueError(f"beta_schedule is {kind!r} in the scheduler; legal are {legal}")
+    if len(betas) != T:
+        raise ValueError(f"trained_betas are {len(betas)} in the scheduler, and num_train_timesteps is {T}")
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - np.asarray(betas, dtype=np.float64))]))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no {path}, so this is no diffusers pipeline's folder") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: it holds no names and values")
+    return values
 
 
 def _diffusers() -> Any:
@@ -293,7 +327,7 @@ pipeline = DDIMPipeline.from_pretrained(".")  # this folder
 images = pipeline(batch_size=16, num_inference_steps=50, generator=torch.Generator().manual_seed(0)).images
 ```
 
-Exported by `ddpm`, with the averaged (EMA) weights. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
+Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
 schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is
 "trailing": take a number of steps that divides {denoise.schedule.T}, as diffusers' DDIM steps are uneven otherwise.
 

@@ -9,6 +9,7 @@ import torch
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
+from ddpm.fast import chosen_device
 from ddpm.files import load_tensors
 
 MODELS = ASSETS / "models"
@@ -45,9 +46,7 @@ def load(
         denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
     except RuntimeError as error:
         raise ValueError(f"{folder}: config.json and model.safetensors do not fit each other") from error
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    denoise.network.to(device).requires_grad_(False)
+    denoise.network.to(chosen_device(device)).requires_grad_(False)
     return denoise
 
 

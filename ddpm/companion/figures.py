@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -92,18 +91,9 @@ def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
 
 def _skips(config: UNetConfig) -> list[list[int]]:
     """Of each level, finest first, the channels that its blocks on the way up get from the way down."""
-    if not config.skips:
-        return []
     with torch.device("meta"):
         network = UNet(config)
-    found, below = [], config.widths[-1]
-    for width, level in zip(reversed(config.up_widths), network.up, strict=True):
-        blocks: Any = level.blocks
-        first = width if config.resample_last else below
-        before = [first] + [width] * (len(blocks) - 1)
-        found.append([block.norm1.num_channels - h for block, h in zip(blocks, before, strict=True)])
-        below = width
-    return found[::-1]
+    return [level.skip_channels for level in reversed(network.up)] if config.skips else []  # type: ignore[misc]
 
 
 def _size(side: int, channels: int) -> str:

@@ -1,6 +1,7 @@
 """The shape of a UNet, checked where it is written down."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,12 +41,15 @@ class UNetConfig:
     skips: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channel_multipliers", tuple(self.channel_multipliers))  # JSON gives lists
-        object.__setattr__(self, "attention_levels", tuple(self.attention_levels))
+        for name in ("channel_multipliers", "attention_levels"):
+            value = getattr(self, name)
+            if not isinstance(value, Collection) or not all(isinstance(item, int) for item in value):
+                raise ValueError(f"{name} is {value!r}; it must hold integers")
+            object.__setattr__(self, name, tuple(value))  # JSON gives lists
         levels = len(self.channel_multipliers)
         for name in ("channels", "base_channels", "blocks_per_level", "head_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be an integer from 1 up")
         if self.base_channels % 4:
             raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
         if not levels or min(self.channel_multipliers) < 1:
@@ -82,6 +86,14 @@ class UNetConfig:
     def divisor(self) -> int:
         """Height and width of the image must be multiples of this."""
         return 2 ** (len(self.channel_multipliers) - 1 + self.resample_last)
+
+    def height_and_width(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        """Both of an image of this size, checked; a single number is both."""
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if not isinstance(size, tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+            raise ValueError(f"image_size is {image_size!r}; it must be an integer or a pair of them")
+        self.check_image(*size)
+        return size
 
     def check_image(self, height: int, width: int) -> None:
         """Raise `ValueError` unless images of this size survive every halving, naming the nearest sizes that do."""

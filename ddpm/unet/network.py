@@ -1,11 +1,10 @@
 """Residual blocks, time embedding, attention at the lowest level and in the middle, joined to a UNet.
 
-The network of Ho et al. (2020), appendix B, in the layout of diffusers' `UNet2DModel`, onto which its weights map one
-to one (`ddpm.interop`).
+The network of Ho et al. (2020), appendix B, in the layout of diffusers' `UNet2DModel`; for the options that both have
+its weights map one to one onto that model's (`ddpm.interop`).
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -131,15 +130,24 @@ class DownLevel(Level):
 class UpLevel(Level):
     """Blocks, each on its input joined with the latest feature map left over from the way down; and a doubling."""
 
-    def __init__(self, config: UNetConfig, *args: Any) -> None:
-        super().__init__(config, *args)
-        self.skips, self.doubles_first = config.skips, config.resample_last
+    def __init__(
+        self,
+        config: UNetConfig,
+        width: int,
+        channels_in: list[int],
+        attends: bool,
+        resample: nn.Module | None,
+        skip_channels: list[int],
+    ) -> None:
+        super().__init__(config, width, channels_in, attends, resample)
+        self.skip_channels = skip_channels  # of the map that each block's input is joined with; 0 for none
+        self.doubles_first = config.resample_last
 
     def forward(self, h: Tensor, embedding: Tensor | None, skips: list[Tensor]) -> Tensor:
         if self.doubles_first and self.resample is not None:
             h = self.resample(h)
-        for block, attention in zip(self.blocks, self.attentions, strict=True):
-            joined = torch.cat([h, skips.pop()], dim=1) if self.skips else h
+        for block, attention, across in zip(self.blocks, self.attentions, self.skip_channels, strict=True):
+            joined = torch.cat([h, skips.pop()], dim=1) if across else h
             h = attention(block(joined, embedding))
         return h if self.resample is None or self.doubles_first else self.resample(h)
 
@@ -160,7 +168,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config = config or UNetConfig()
         if image_size is not None:
-            config.check_image(*(image_size if isinstance(image_size, tuple) else (image_size, image_size)))
+            config.height_and_width(image_size)
         widths, blocks = config.widths, config.blocks_per_level
         last = len(widths) - 1
         self.conv_in = Stem(config.channels, widths[0], 3, padding=1)
@@ -179,15 +187,15 @@ class UNet(nn.Module):
         self.middle_out = ResidualBlock(config, widths[-1], widths[-1])
 
         self.up = nn.ModuleList()  # coarsest first
-        below = widths[-1]
+        coarser = widths[-1]
         for level, width in reversed(list(enumerate(config.up_widths))):
-            first = width if config.resample_last else below
-            channels_in = [h + config.skips * skips.pop() for h in [first] + [width] * blocks]
-            before = below if config.resample_last else width
-            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(before, width, 3, padding=1))
+            across = [skips.pop() if config.skips else 0 for _ in range(blocks + 1)]
+            before_doubling, before_blocks = (coarser, width) if config.resample_last else (width, coarser)
+            channels_in = [h + skip for h, skip in zip([before_blocks] + [width] * blocks, across, strict=True)]
+            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(before_doubling, width, 3, padding=1))
             resample = double if level > 0 or config.resample_last else None
-            self.up.append(UpLevel(config, width, channels_in, level in config.attention_levels, resample))
-            below = width
+            self.up.append(UpLevel(config, width, channels_in, level in config.attention_levels, resample, across))
+            coarser = width
 
         self.norm_out = GroupNorm(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.channels, 3, padding=1)

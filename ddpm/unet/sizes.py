@@ -26,7 +26,8 @@ class FeatureMap:
         width: of the map, in its own pixels.
         channels: of the map.
         parameters: of the whole level, its resampling included.
-        flops: of the whole level for one image; a multiplication and an addition are two.
+        flops: of the convolutions and products of the whole level for one image; a multiplication and an addition are
+            two.
         receptive_field: side, in pixels of the image, of the square that one pixel of the map sees through convolutions
             (Dumoulin & Visin 2016). Attention and GroupNorm see the whole map and are left out.
     """
@@ -58,12 +59,11 @@ def feature_maps(
     Raises:
         ValueError: the image does not fit the network; the message names the nearest sizes that do.
     """
-    if report not in ("block", "resampled"):
-        raise ValueError(f"report is {report!r}; legal are block, resampled")
-    size = _pair(image_size)
+    config = config or UNetConfig()
+    size = _checked(config, image_size, report)
     with torch.device("meta"):
-        network = UNet(config, size)
-        x, t = torch.empty(1, network.config.channels, *size), torch.empty(1)
+        network = UNet(config)
+        x, t = torch.empty(1, config.channels, *size), torch.empty(1)
     seen: dict[str, tuple[torch.Size, int]] = {}
     path: list[nn.Module] = []  # convolutions and doublings up to here, along the longest way
 
@@ -82,7 +82,7 @@ def feature_maps(
     for way, levels in (("down", network.down), ("up", network.up)):
         for i, level in enumerate(cast(list[Level], levels)):
             last = level.attentions[-1]
-            if report == "resampled" and level.resample and not (way == "up" and network.config.resample_last):
+            if report == "resampled" and level.resample and not (way == "up" and config.resample_last):
                 last = level.resample
             last.register_forward_hook(read(f"{way}.{i}"))
     network.middle_out.register_forward_hook(read("middle"))
@@ -106,7 +106,7 @@ def shapes(
     config: UNetConfig, image_size: int | tuple[int, int] = 32, report: Report = "block"
 ) -> list[tuple[Role, int, int, int]]:
     """(role, height, width, channels) of the same rows by algebra: level n lies n halvings below the image."""
-    last, height, width = len(config.widths) - 1, *_pair(image_size)
+    last, (height, width) = len(config.widths) - 1, _checked(config, image_size, report)
     down = [n + (report == "resampled" and (n < last or config.resample_last)) for n in range(last + 1)]
     up = [n - (report == "resampled" and n > 0 and not config.resample_last) for n in range(last + 1)]
     rows: list[tuple[Role, int, int]] = [("down", *row) for row in zip(down, config.widths, strict=True)]
@@ -133,8 +133,11 @@ def receptive_field(path: Sequence[nn.Module]) -> int:
     return max(sides)
 
 
-def _pair(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    return image_size if isinstance(image_size, tuple) else (image_size, image_size)
+def _checked(config: UNetConfig, image_size: int | tuple[int, int], report: Report) -> tuple[int, int]:
+    """Height and width."""
+    if report not in ("block", "resampled"):
+        raise ValueError(f"report is {report!r}; legal are block, resampled")
+    return config.height_and_width(image_size)
 
 
 _THREE_LEVELS = UNetConfig(channels=3, base_channels=128)

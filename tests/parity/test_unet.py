@@ -9,12 +9,12 @@ from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 import ddpm
 from ddpm.denoiser import TARGETS, NetworkDenoiser
-from ddpm.interop import export_diffusers, from_diffusers, unet_from_diffusers, unet_to_diffusers
+from ddpm.interop import diffusers_config, export_diffusers, from_diffusers, unet_from_diffusers, unet_to_diffusers
 from ddpm.round_trip import round_trip
 from ddpm.samplers import ddim, final
 from ddpm.sampling import SAMPLERS
-from ddpm.schedule import SCHEDULES, cosine, linear
-from ddpm.unet import UNet, UNetConfig
+from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear
+from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 
 CONFIGS = [
     UNetConfig(),
@@ -72,7 +72,16 @@ def test_eps_of_the_shipped_weights_agrees():
     assert (denoise.network(x, t) - theirs(x, t).sample).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("option", [{"time": "none"}, {"resample_last": True}, {"up_width": "finer"}, {"skips": False}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"time": "none"},
+        {"resample_last": True},
+        {"up_width": "finer"},
+        {"skips": False},
+        {"channel_multipliers": (2, 2, 4)},
+    ],
+)
 def test_what_diffusers_lacks_is_refused_by_name(option, tmp_path):
     config = replace(SMALL, **option)
     with pytest.raises(ValueError, match=next(iter(option))):
@@ -89,6 +98,7 @@ def test_what_diffusers_lacks_is_refused_by_name(option, tmp_path):
         {"norm_num_groups": 8},
         {"norm_eps": 1e-6},
         {"block_out_channels": (8, 12), "attention_head_dim": 4},
+        {"attention_head_dim": None},
         {"mid_block_scale_factor": 2},
         {"downsample_type": "resnet"},
         {"center_input_sample": True},
@@ -100,21 +110,18 @@ def test_what_diffusers_lacks_is_refused_by_name(option, tmp_path):
 )
 def test_what_the_unet_lacks_is_refused_by_name(option):
     unet_from_diffusers(UNet2DModel(**THEIRS))
-    if "norm_num_groups" in option:
-        option = option | {"block_out_channels": (8, 16)}
     with pytest.raises(ValueError, match=next(iter(option))):
         unet_from_diffusers(UNet2DModel(**{**THEIRS, **option}))
 
 
-PAIRS = [(schedule, target) for schedule in SCHEDULES for target in TARGETS]
-PAIRS.remove(("cosine", "eps"))  # x0 from eps where alpha_bar is 2e-9 is beyond float32, here and there
-
-
-@pytest.mark.parametrize(("schedule", "target"), PAIRS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_ddim_through_the_exported_pipeline_draws_the_same_images(schedule, target, tmp_path):
-    denoise = denoiser(SCHEDULES[schedule](), target)
+    """Of random weights; from T, where hardly any signal is left, those that say eps would go off the scale."""
+    times = 300 if target == "eps" else 1000
+    denoise = denoiser(NoiseSchedule(SCHEDULES[schedule]().alpha_bar[: times + 1]), target)
     for parameter in denoise.network.conv_out.parameters():
-        parameter.data *= {"eps": 0.1, "x0": 1.0, "v": 0.1}[target]  # random weights say much
+        parameter.data *= 1.0 if target == "x0" else 0.1
     export_diffusers(denoise, tmp_path / "out", "What it is worth.")
     compare(denoise, tmp_path / "out", 20)
     assert "What it is worth." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -134,6 +141,7 @@ def compare(denoise, folder, steps):
     theirs = pipeline(2, torch.Generator().manual_seed(3), num_inference_steps=steps, output_type="pt").images
     with torch.no_grad():
         x = final(ddim(denoise, noise, denoise.schedule.timesteps(steps)))
+    assert ((theirs > 0) & (theirs < 1)).float().mean() > 0.2  # the rest says little
     assert theirs.std() > 0.01
     assert ((x / 2 + 0.5).clamp(0, 1) - theirs).abs().max() < 1e-4
 
@@ -145,6 +153,7 @@ def test_the_ancestral_pipeline_opens_it_and_we_read_it_back(tmp_path):
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline(2, num_inference_steps=4, output_type="np").images.shape == (2, 16, 16, 1)
     back = from_diffusers(tmp_path / "out", "float32", "cpu")
+    assert isinstance(back.network, UNet)
     assert back.image_shape == denoise.image_shape
     torch.testing.assert_close(back.schedule.alpha_bar, denoise.schedule.alpha_bar, rtol=1e-12, atol=0)
     x = torch.randn(2, 1, 16, 16)
@@ -186,7 +195,8 @@ def test_schedules_of_theirs_are_read_exactly(tmp_path):
         scheduler = DDPMScheduler(**options)
         DDPMPipeline(model, scheduler).save_pretrained(tmp_path)
         ours = from_diffusers(tmp_path, "float32", "cpu").schedule
-        torch.testing.assert_close(ours.alpha_bar[1:], scheduler.alphas_cumprod.double(), rtol=2e-3, atol=1e-6)
+        theirs = scheduler.alphas_cumprod.double()  # of float32 betas
+        torch.testing.assert_close(ours.alpha_bar[1:], theirs, rtol=1e-4 if theirs[-1] > 1e-6 else 5e-3, atol=0)
     DDPMPipeline(model, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path)
     assert from_diffusers(tmp_path, "float32", "cpu").schedule == cosine()
 
@@ -202,6 +212,9 @@ def change(folder, name, **values):
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, ValueError, "vqvae"),
         ("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}, ValueError, "UNet2DConditionModel"),
         ("unet/config.json", {"num_class_embeds": 10}, ValueError, "classes"),
+        ("unet/config.json", {"out_channels": 3}, ValueError, "out_channels is 3"),
+        ("unet/config.json", {"layers_per_block": 2}, ValueError, "does not fit"),
+        ("scheduler/scheduler_config.json", {"trained_betas": [0.1]}, ValueError, "num_train_timesteps is 1000"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, ValueError, "prediction_type"),
         ("scheduler/scheduler_config.json", {"beta_schedule": None}, ValueError, "beta_schedule"),
         ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, ValueError, "zero_snr"),
@@ -220,9 +233,43 @@ def test_missing_and_damaged_parts_are_named(tmp_path):
         from_diffusers(tmp_path)
     DDPMPipeline(UNet2DModel(**THEIRS), DDPMScheduler()).save_pretrained(tmp_path)
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    with pytest.raises(ValueError, match="damaged"):
+        from_diffusers(tmp_path)
     weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(FileNotFoundError, match="unpickled"):
         from_diffusers(tmp_path)
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged"):
-        from_diffusers(tmp_path)
+    for text in ("{", "[]"):
+        (tmp_path / "scheduler" / "scheduler_config.json").write_text(text)
+        with pytest.raises(ValueError, match="damaged"):
+            from_diffusers(tmp_path)
+
+
+def test_a_failing_export_leaves_nothing(tmp_path, monkeypatch):
+    def fail(pipeline, folder):
+        (folder / "model_index.json").write_text("{}")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(DDPMPipeline, "save_pretrained", fail)
+    with pytest.raises(OSError, match="no space"):
+        export_diffusers(denoiser(), tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="no file on the way"):
+        export_diffusers(denoiser(), tmp_path / "file" / "out")
+
+
+def test_convention_d_is_what_the_blocks_of_diffusers_hand_on():
+    """Traced in their own model, too; the other conventions have no network there."""
+    seen = []
+
+    def note(module, _, output):
+        seen.append(tuple((output[0] if isinstance(output, tuple) else output).shape[1:]))
+
+    with torch.device("meta"):
+        theirs = UNet2DModel(**diffusers_config(CONVENTIONS["D"]["config"], 256))
+        for block in (*theirs.down_blocks, theirs.mid_block, *theirs.up_blocks):
+            block.register_forward_hook(note)
+        theirs(torch.empty(1, 3, 256, 256), torch.empty(1))
+    assert seen == [(row.channels, row.height, row.width) for row in feature_maps(**CONVENTIONS["D"])]

@@ -1,0 +1,22 @@
+import re
+
+from ddpm.companion import draw_unet
+from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
+
+
+def test_a_drawn_unet_shows_the_sizes_of_its_trace_and_follows_its_configuration():
+    for config, size in (
+        (CONVENTIONS["B"]["config"], 512),
+        (UNetConfig(blocks_per_level=1, channel_multipliers=(1, 2), attention_levels=()), 32),
+        (UNetConfig(skips=False), 64),
+    ):
+        figure = draw_unet(config, size)
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        sizes = [text for text in texts if re.fullmatch(r"\d+² · \d+", text)]
+        inside, handed_on = (feature_maps(config, size, report) for report in ("block", "resampled"))
+        image = f"{size}² · {config.channels}"
+        assert sorted(sizes) == sorted([*(f"{m.height}² · {m.channels}" for m in (*inside, *handed_on)), image])
+        across = [text for text in texts if re.fullmatch(r"[\d, ]+", text)]
+        assert len(across) == len(config.widths) * config.skips
+        assert all(len(text.split(",")) == config.blocks_per_level + 1 for text in across)
+    assert "512, 512, 256" in [text.get_text() for text in draw_unet(CONVENTIONS["B"]["config"], 512).axes[0].texts]
