@@ -25,9 +25,10 @@ import typer
 import ddpm
 from ddpm import metrics
 from ddpm.companion.results import markdown_table
-from ddpm.data import Dataset, load
+from ddpm.data import Dataset, load, normalise
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import write_json
+from ddpm.noise import PerSample
 from ddpm.training import TrainingConfig, train
 from ddpm.unet import UNetConfig
 
@@ -96,6 +97,15 @@ def last_loss(folder: Path) -> float:
     return sum(losses) / len(losses)
 
 
+def mean_error_at_the_end(folder: Path, n: int = 256) -> float:
+    """Mean of x0 said at T, where nothing of an image is left to see, minus the mean of the data."""
+    denoise = ddpm.load(folder, "float32", "cpu")
+    noise = PerSample(0)(torch.empty(n, *denoise.image_shape))
+    with torch.no_grad():
+        said = torch.cat([denoise(x, denoise.schedule.T).x0 for x in noise.split(64)])
+    return (said.mean() - normalise(load("fashion-mnist-embedded", "train", quiet=True).images).mean()).item()
+
+
 def main(
     minutes: Annotated[list[float], typer.Option(help="Budget of a run, several times.")] = [5],  # noqa: B006
     recipe: Annotated[list[str] | None, typer.Option(help="Names of recipes; all of them if none is given.")] = None,
@@ -135,7 +145,7 @@ def main(
             row = {
                 **what, "loss": f"{last_loss(folder):.4f}", "Frechet distance": f"{distance.value:.2f}",
                 "bootstrap sd": f"{distance.spread:.2f}", "floor": f"{distance.floor:.2f}",
-                "device": device, "date": date.today().isoformat(),
+                "x0 at T": f"{mean_error_at_the_end(folder):+.3f}", "device": device, "date": date.today().isoformat(),
             }  # fmt: skip
             results |= summary([*results["rows"], row])
             write_json(out, results)
@@ -157,7 +167,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {metrics.FEATURES_SHA256[:8]}, whitened; n images "
             "against all 10,000 test images, 1,000 where recipes are screened and 2,000 where they are confirmed; EMA "
-            "weights; seed 0 of the samples; floor, n real training images against the same. "
+            "weights; seed 0 of the samples; floor, n real training images against the same. x0 at T: the mean of what "
+            "the network says of the image at T, where nothing of it is left to see, minus the mean of the data, which "
+            "it should be; blank where it was not measured. "
             "Minutes are steps times the time of one "
             "step, measured with nothing beside it."
         ),
