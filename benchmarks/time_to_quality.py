@@ -64,6 +64,7 @@ RECIPES: dict[str, Recipe] = {
 }
 SAMPLERS = {  # name in the table: sampler, steps, grid
     "DPM-Solver++ 20": ("dpm_solver_pp", 20, "karras"),
+    "DPM-Solver++ 50": ("dpm_solver_pp", 50, "karras"),
     "DDIM 50": ("ddim", 50, "trailing"),
 }
 

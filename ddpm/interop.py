@@ -305,7 +305,7 @@ def _diffusers() -> Any:
     try:
         import diffusers
     except ModuleNotFoundError as error:
-        raise ValueError("diffusers is not installed; pip install 'ddpm[diffusers]' brings it") from error
+        raise ValueError("diffusers is not installed; it comes with this package's extra [diffusers]") from error
     return diffusers
 
 

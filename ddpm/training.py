@@ -127,13 +127,11 @@ def train(
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
-    if found is not None:  # a record older than a setting has its default
-        for part, defaults in (("model", type(model)()), ("training", TrainingConfig())):
-            found[2][part] = json.loads(json.dumps(asdict(defaults))) | found[2][part]
+    if found is not None:
+        defaults = {"model": asdict(type(model)()), "training": asdict(TrainingConfig())}
+        found[2].update(_filled(found[2], json.loads(json.dumps(defaults))))
     if found is not None and found[2] != record:
-        raise ValueError(
-            f"{out} holds another run ({_difference(found[2], record)}); name a new folder or the same options"
-        )
+        raise ValueError(f"{out} holds another run ({_difference(found[2], record)}); name a new folder or its options")
     if found is None and (out / "model.safetensors").exists():
         raise ValueError(f"{out} holds a trained model and no checkpoint to go on from; name a new folder")
     accelerator = Accelerator(mixed_precision="no")  # autocast below, as in `NetworkDenoiser`
@@ -258,10 +256,13 @@ def _weights(task: Task) -> dict[str, Tensor]:
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:
     for name, value in target.items():
         if prefix + name not in source or source[prefix + name].shape != value.shape:
-            raise ValueError(
-                f"the weights to start from do not fit this model: {name} should have shape {tuple(value.shape)}"
-            )
+            raise ValueError(f"these weights do not fit this model: {name} should have shape {tuple(value.shape)}")
         value.copy_(source[prefix + name])
+
+
+def _filled(old: Any, defaults: Any) -> Any:
+    """A record with the defaults of the settings that it is too old to have."""
+    return old if not isinstance(defaults, dict) else old | {k: _filled(old.get(k, v), v) for k, v in defaults.items()}
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
