@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser, Target
 from ddpm.fast import chosen_device
-from ddpm.schedule import NoiseSchedule, cosine
+from ddpm.schedule import NoiseSchedule, cosine, from_betas
 from ddpm.unet import UNet, UNetConfig
 from ddpm.unet.network import Stem
 
@@ -232,8 +232,9 @@ def from_diffusers(
         raise ValueError(f"out_channels is {channels_out} in {folder}; it must be {channels_in}, or twice that")
     if not (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"{folder / 'unet'} holds no diffusion_pytorch_model.safetensors; nothing is unpickled")
+    diffusers = _diffusers()
     try:
-        model, report = _diffusers().UNet2DModel.from_pretrained(
+        model, report = diffusers.UNet2DModel.from_pretrained(
             folder / "unet", use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError) as error:
@@ -286,7 +287,7 @@ def _schedule(options: Mapping[str, Any]) -> NoiseSchedule:
             raise ValueError(f"beta_schedule is {kind!r} in the scheduler; legal are {legal}")
     if len(betas) != T:
         raise ValueError(f"trained_betas are {len(betas)} in the scheduler, and num_train_timesteps is {T}")
-    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - np.asarray(betas, dtype=np.float64))]))
+    return from_betas(np.asarray(betas, dtype=np.float64))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def linear(T: int = 1000) -> NoiseSchedule:
     last = 0.02 * 1000 / T if T > 0 else math.inf
     if last >= 1:
         raise ValueError(f"T is {T}; the linear schedule needs T of at least 21 (its last beta would be {last:.3g})")
-    return _from_betas(np.linspace(1e-4 * 1000 / T, last, T))
+    return from_betas(np.linspace(1e-4 * 1000 / T, last, T))
 
 
 def cosine(T: int = 1000) -> NoiseSchedule:
@@ -208,10 +208,11 @@ def _from_alpha_bar(alpha_bar, T: int) -> NoiseSchedule:
     if T < 1:
         raise ValueError(f"T is {T}; it must be at least 1")
     values = alpha_bar(np.arange(T + 1) / T)
-    return _from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
+    return from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
 
 
-def _from_betas(betas: np.ndarray) -> NoiseSchedule:
+def from_betas(betas: np.ndarray) -> NoiseSchedule:
+    """The schedule whose T steps add these variances, beta_1 to beta_T (Ho et al. 2020, eq. 2)."""
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 

@@ -1,6 +1,7 @@
 """Our UNet against diffusers', both ways, and whole pipelines."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -244,6 +245,15 @@ def test_missing_and_damaged_parts_are_named(tmp_path):
         (tmp_path / "scheduler" / "scheduler_config.json").write_text(text)
         with pytest.raises(ValueError, match="damaged"):
             from_diffusers(tmp_path)
+
+
+def test_without_diffusers_it_is_asked_for(tmp_path, monkeypatch):
+    DDPMPipeline(UNet2DModel(**THEIRS), DDPMScheduler()).save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ValueError, match="^diffusers is not installed"):
+        from_diffusers(tmp_path)
+    with pytest.raises(ValueError, match="^diffusers is not installed"):
+        export_diffusers(denoiser(), tmp_path / "out")
 
 
 def test_a_failing_export_leaves_nothing(tmp_path, monkeypatch):
