@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ddpm
 from ddpm.data import load
 from ddpm.diffusion import DiffusionConfig
 from ddpm.training import TrainingConfig, train
@@ -41,13 +42,67 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     assert all(row["Frechet distance"] != second[key]["Frechet distance"] for key, row in other.items())
 
 
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def speed():
-    spec = importlib.util.spec_from_file_location("speed", BENCHMARKS / "speed.py")
-    module = sys.modules["speed"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("speed")
     module.WIDTHS = (8,)
     return module
+
+
+@pytest.fixture(scope="module")
+def ablations():
+    script("time_to_quality")  # which it imports, as a script beside it
+    return script("ablations")
+
+
+def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
+    networks = ablations.NETWORKS
+    whole, without = (networks[name] for name in ("whole", "no attention, as many parameters"))
+    for a, b, most in zip(ablations.cost(whole), ablations.cost(without), (0.02, 0.01), strict=True):
+        assert abs(b / a - 1) < most
+    modules = [type(module).__name__ for module in ablations.UNet(without).modules()]
+    assert "SelfAttention" not in modules
+    assert "SelfAttention" in [type(module).__name__ for module in ablations.UNet(whole).modules()]
+    x, early, late = torch.randn(1, 1, 32, 32), torch.tensor([3.0]), torch.tensor([900.0])
+    told = {}
+    for name in ("whole", "not told the time"):
+        network = ablations.UNet(networks[name])
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.05)  # some begin at zero
+        told[name] = not torch.equal(network(x, early), network(x, late))
+    assert told == {"whole": True, "not told the time": False}
+
+
+def test_the_held_out_loss_is_of_the_network_and_of_nothing_drawn(ablations):
+    trained, fresh = ddpm.load("fashion-mnist", "float32"), ablations.MODEL.denoiser("float32", (1, 32, 32))
+    torch.manual_seed(0)
+    first = ablations.held_out_loss(trained, ablations.MODEL, 100)
+    torch.manual_seed(1)
+    assert ablations.held_out_loss(trained, ablations.MODEL, 100) == first
+    assert first < 0.25 * ablations.held_out_loss(fresh, ablations.MODEL, 100)
+
+
+def test_ablations_go_on_where_they_stopped(tmp_path):
+    out = tmp_path / "ablations.json"
+    command = [
+        sys.executable, BENCHMARKS / "ablations.py", "--network", "no skips", "--seed", "0", "--steps", "1",
+        "--n", "65", "--data", "fashion-mnist-embedded", "--runs", tmp_path / "runs", "--out", out,
+    ]  # fmt: skip
+    printed = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed.append("held-out loss" in done.stdout)
+    assert printed == [True, False]
+    (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert float(row["distance, ddim 20"]) > float(row["floor"])
 
 
 def test_every_contestant_of_diffusers_computes_the_same_function(speed):

@@ -1,0 +1,141 @@
+"""What a part of the UNet is worth: the same training without it, several seeds, paired by seed.
+
+    python benchmarks/ablations.py
+
+Without attention the lowest level is made wider, so that the parameters are about as many. Every run is trained by
+`ddpm.training.train`; runs of one seed see the same images, times and noise. Writes `book/results/ablations.json` after
+every run; started again on the same machine it goes on where it stopped, within a run at its last checkpoint.
+"""
+
+import itertools
+import json
+import platform
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from time_to_quality import RECIPES
+from torch.utils.flop_counter import FlopCounterMode
+
+import ddpm
+from ddpm import metrics
+from ddpm.data import load, normalise
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.diffusion import DiffusionConfig
+from ddpm.files import write_json
+from ddpm.noise import Draws
+from ddpm.training import train
+from ddpm.unet import UNet, UNetConfig
+
+RESULTS = Path(__file__).parents[1] / "book" / "results" / "ablations.json"
+
+WHOLE = UNetConfig(base_channels=8, channel_multipliers=(4, 8, 16), blocks_per_level=1)
+NETWORKS = {  # name in the table: shape
+    "whole": WHOLE,
+    "no attention, as many parameters": replace(
+        WHOLE, attention_levels=(), middle_attention=False, channel_multipliers=(4, 8, 17)
+    ),
+    "not told the time": replace(WHOLE, time="none"),
+    "no skips": replace(WHOLE, skips=False),
+}
+MODEL, TRAINING = RECIPES["v, log-normal and 0.1 uniform times, Muon 2e-3"]
+
+
+def cost(config: UNetConfig) -> tuple[int, int]:
+    """(parameters, FLOPs of one image of 32 x 32)."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = UNet(config)
+        network(torch.empty(1, 1, 32, 32), torch.empty(1))
+    return sum(weight.numel() for weight in network.parameters()), counter.get_total_flops()
+
+
+@torch.no_grad()
+def held_out_loss(denoise: NetworkDenoiser, model: DiffusionConfig, n: int) -> float:
+    """Mean squared error of the target over n test images and uniform times; every network gets the same draws."""
+    task = replace(model, times="uniform").task()
+    task.parts["unet"] = denoise.network
+    images = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n])
+    losses = [
+        loss * len(batch)
+        for step, batch in enumerate(images.to(denoise.device).split(100))
+        for _, loss in task.losses(batch, Draws(0, step, len(batch)))
+    ]
+    return (torch.stack(losses).sum() / len(images)).item()
+
+
+def measured(folder: Path, model: DiffusionConfig, n: int) -> dict[str, Any]:
+    """Of a finished run: its held-out loss in float32, and the distance of what two samplers draw with it."""
+    drawn = {
+        sampler: metrics.frechet_distance(ddpm.sample(ddpm.load(folder), n, sampler, 20), weights="EMA")
+        for sampler in ("ddim", "ancestral")
+    }
+    return {
+        "held-out loss": f"{held_out_loss(ddpm.load(folder, 'float32'), model, n):.5f}",
+        **{f"distance, {sampler} 20": f"{distance.value:.2f}" for sampler, distance in drawn.items()},
+        "floor": f"{drawn['ddim'].floor:.2f}",
+    }
+
+
+def main(
+    network: Annotated[
+        list[str] | None, typer.Option(help="Of the table's names; all of them if none is given.")
+    ] = None,
+    seed: Annotated[list[int], typer.Option(help="Of training, several times.")] = [0, 1, 2],  # noqa: B006
+    steps: Annotated[int, typer.Option(help="Of a training.")] = 600,
+    n: Annotated[int, typer.Option("--n", help="Images a distance, and of the held-out loss.")] = 1000,
+    data: Annotated[str, typer.Option(help="fashion-mnist or fashion-mnist-embedded.")] = "fashion-mnist",
+    folder: Annotated[Path, typer.Option("--runs", help="Folder of the runs.")] = Path("runs/ablations"),
+    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+) -> None:
+    """Train the UNet whole and without its parts; about seven minutes a run on two CPU cores."""
+    names = network or list(NETWORKS)
+    for name in names:
+        if name not in NETWORKS:
+            raise typer.BadParameter(f"{name!r}; legal are {'; '.join(NETWORKS)}")
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    dataset = load(data, "train")
+    for number, name in itertools.product(seed, names):  # what is there after a seed can be compared
+        what = {"network": name, "seed": number, "steps": steps, "n": n}
+        if any(what.items() <= row.items() for row in rows):
+            continue
+        start = time.perf_counter()
+        model = replace(MODEL, unet=NETWORKS[name])
+        here = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{steps}-{number}"
+        train(model, dataset, replace(TRAINING, steps=steps, seed=number), here)
+        parameters, flops = cost(model.unet)
+        row = {
+            **what, "parameters": f"{parameters:,}", "MFLOP": round(flops / 1e6),
+            **measured(here, model, n), "seconds": round(time.perf_counter() - start),
+        }  # fmt: skip
+        typer.echo(row)
+        rows = sorted([*rows, row], key=lambda row: (row["steps"], list(NETWORKS).index(row["network"]), row["seed"]))
+        write_json(out, {"rows": rows, **conditions(rows)})
+
+
+def conditions(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the rows mean nothing without."""
+    return {
+        "conditions": (
+            "Widths 32, 64 and 128 (136 without attention), one block a level; v, log-normal and a tenth of uniform "
+            "times, Muon at 2e-3, batch 64. Held-out loss: mean squared error of v over n test images and uniform "
+            "times, float32, the same noise for every network. Frechet distance in the frozen 64-feature classifier "
+            f"{metrics.FEATURES_SHA256[:8]}, whitened; n images against all 10,000 test images; EMA weights; seed 0 of "
+            "the samples; floor, n real training images against the same."
+        ),
+        "provenance": {
+            "device": "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU",
+            "date": date.today().isoformat(),
+            "seed": sorted({row["seed"] for row in rows}),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "seconds": sum(row["seconds"] for row in rows),
+            "command": "python benchmarks/ablations.py",
+        },
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
