@@ -40,30 +40,64 @@ PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the har
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The run's folder. The same command again in the same folder resumes it.")],
+    model: Annotated[str, typer.Option(help="diffusion, autoencoder, vae or gan.")] = "diffusion",
     data: Annotated[
         str, typer.Option(help="fashion-mnist (60,000 images) or fashion-mnist-embedded.")
     ] = "fashion-mnist",
     data_folder: Annotated[Path | None, typer.Option(help="Where the full set's IDX files lie.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 64,
-    base_channels: Annotated[int, typer.Option(help="Width of the UNet's first level, a multiple of 4.")] = 32,
-    blocks_per_level: Annotated[int, typer.Option(help="Residual blocks a level on the way down.")] = 1,
-    schedule: Annotated[str, typer.Option(help="Noise schedule: linear, cosine or sigmoid.")] = "linear",
-    target: Annotated[str, typer.Option(help="What the network says: eps, x0 or v.")] = "v",
+    base_channels: Annotated[int, typer.Option(help="Width of the network's first level, a multiple of 4.")] = 32,
+    blocks_per_level: Annotated[
+        int | None, typer.Option(help="Residual blocks a level on the UNet's way down.", show_default="1")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Noise schedule: linear, cosine or sigmoid.", show_default="linear")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="What a diffusion network says: eps, x0 or v.", show_default="v")
+    ] = None,
     weighting: Annotated[
-        str,
-        typer.Option(help="Of squared errors: simple (all alike) or bound (the likelihood's; needs uniform times)."),
-    ] = "simple",
+        str | None,
+        typer.Option(
+            help="Of squared errors: simple (all alike) or bound (the likelihood's; needs uniform times).",
+            show_default="simple",
+        ),
+    ] = None,
     times: Annotated[
-        str,
-        typer.Option(help="How times are drawn: lognormal (log noise / signal near -0.9) or uniform."),
-    ] = "lognormal",
+        str | None,
+        typer.Option(
+            help="How times are drawn: lognormal (log noise / signal near -0.9) or uniform.", show_default="lognormal"
+        ),
+    ] = None,
     uniform_share: Annotated[
-        float, typer.Option(help="Of lognormal times, the share drawn uniformly: the noisiest need it.")
-    ] = 0.1,
-    optimiser: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
-    learning_rate: Annotated[float, typer.Option(help="Its peak rate; 1e-3 suits adamw.")] = 2e-3,
-    warmup: Annotated[int, typer.Option(help="Steps to reach it; from there a cosine to 0.")] = 50,
+        float | None,
+        typer.Option(help="Of lognormal times, the share drawn uniformly: the noisiest need it.", show_default="0.1"),
+    ] = None,
+    latent_dim: Annotated[
+        int | None, typer.Option(help="Numbers in an autoencoder's code or a GAN's noise.", show_default="32")
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="An autoencoder's, plain or variational: mse or bce.", show_default="mse")
+    ] = None,
+    game: Annotated[
+        str | None, typer.Option(help="A GAN's: non-saturating or minimax.", show_default="non-saturating")
+    ] = None,
+    r1: Annotated[float | None, typer.Option(help="Weight of a GAN's gradient penalty.", show_default="1")] = None,
+    optimiser: Annotated[
+        str | None,
+        typer.Option(help="muon, adamw, adam, sgd or rmsprop.", show_default="the model's: muon for diffusion"),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(help="Of adamw, adam (beta 1) and sgd.", show_default="0.9; a GAN's 0")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Its peak rate.", show_default="the model's: 2e-3 for diffusion")
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(help="Steps to reach it; from there a cosine to 0.", show_default="200; 50 for diffusion"),
+    ] = None,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones kept.")] = 0.999,
     seed: Annotated[int, typer.Option(help="Of weights, order of images, times and noise.")] = 0,
     checkpoint_every: Annotated[
@@ -74,30 +108,27 @@ def train(
         str | None, typer.Option(help="Start from this model's weights (a name or a run's folder).")
     ] = None,
 ) -> None:
-    """Train a diffusion model, or go on where the run in --out stopped.
+    """Train a model, or go on where the run in --out stopped.
 
-    The defaults are the recipe that reached most in few minutes (benchmarks/time_to_quality.py). The one of Ho et al.
-    (2020) is --target eps --times uniform --optimiser adamw --learning-rate 1e-3 --warmup 200.
+    The defaults are the recommended recipe of each kind (ddpm.recipes). The one of Ho et al. (2020) is --target eps
+    --times uniform --optimiser adamw --learning-rate 1e-3 --warmup 200.
     """
     from ddpm import pretrained
     from ddpm.data import load
-    from ddpm.diffusion import DiffusionConfig
-    from ddpm.training import TrainingConfig
+    from ddpm.recipes import recipe
     from ddpm.training import train as run
-    from ddpm.unet import UNetConfig
 
-    network = UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
-    model = DiffusionConfig(
-        network, schedule, target=target, weighting=weighting, times=times,  # type: ignore[arg-type]
-        uniform_share=uniform_share,
-    )  # fmt: skip
-    config = TrainingConfig(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=warmup, ema=ema, seed=seed,
-        optimiser=optimiser, checkpoint_every=checkpoint_every, precision=precision,  # type: ignore[arg-type]
-    )  # fmt: skip
+    settings = {
+        "steps": steps, "batch_size": batch_size, "base_channels": base_channels, "blocks_per_level": blocks_per_level,
+        "schedule": schedule, "target": target, "weighting": weighting, "times": times, "uniform_share": uniform_share,
+        "latent_dim": latent_dim, "loss": loss, "game": game, "r1": r1, "optimiser": optimiser, "momentum": momentum,
+        "learning_rate": learning_rate, "warmup": warmup, "ema": ema, "seed": seed,
+        "checkpoint_every": checkpoint_every, "precision": precision,
+    }  # fmt: skip
+    chosen = recipe(model, **{name: value for name, value in settings.items() if value is not None})
     dataset = load(data, "train", data_folder)
     weights = pretrained.model_folder(init) / "model.safetensors" if init is not None else None
-    run(model, dataset, config, out, init=weights)
+    run(chosen[0], dataset, chosen[1], out, init=weights)
     typer.echo(f"done: {out / 'model.safetensors'}")
 
 
@@ -139,7 +170,7 @@ def sample(
 
     states: list[Tensor] = []
     film = {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
-    images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
+    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
     if film:
         each = len(states) // math.ceil(n / len(states[0]))  # states of one chunk of images
         shown = range(each - 1, -1, -math.ceil(each / 100))[::-1]
@@ -171,10 +202,8 @@ def evaluate(
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
-    images = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
-    option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
-    distance = frechet_distance(images, weights="EMA")
-    typer.echo(f"{sampler}{option}, {steps} steps, {spacing} grid, seed {seed}: {distance}")
+    images, how = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
+    typer.echo(f"{how}, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
 @app.command()
@@ -188,12 +217,16 @@ def export(
     diffusers opens it offline: DDIMPipeline.from_pretrained("DIRECTORY")
     """
     from ddpm import pretrained
+    from ddpm.denoiser import NetworkDenoiser
     from ddpm.interop import export_diffusers
 
     if to != "diffusers":
         raise ValueError(f"to is {to!r}; legal is diffusers")
     described = (pretrained.model_folder(model) / "card.md").is_file()
-    export_diffusers(pretrained.load(model), directory, pretrained.card(model) if described else "")
+    trained = pretrained.load(model)
+    if not isinstance(trained, NetworkDenoiser):
+        raise ValueError(f"model is {model!r}; diffusers has pipelines of diffusion models only")
+    export_diffusers(trained, directory, pretrained.card(model) if described else "")
     typer.echo(f"done: {directory}")
 
 
@@ -218,18 +251,21 @@ def chapters(
 def _draw(
     model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, seed: int, precision: str,
     **more: Any,
-) -> Any:  # fmt: skip
+) -> tuple[Any, str]:  # fmt: skip
     import ddpm
-    from ddpm.sampling import sampler_named
+    from ddpm.sampling import LatentModel, sampler_named
 
     sampler_named(sampler)
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
-        if sampler == owner:
+        if value != default:
+            if sampler != owner:
+                raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
             more[name] = value
-        elif value != default:
-            raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
-    denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
-    return ddpm.sample(denoise, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
+    trained = ddpm.load(model, precision)  # type: ignore[arg-type]
+    images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
+    option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
+    how = "one call" if isinstance(trained, LatentModel) else f"{sampler}{option}, {steps} steps, {spacing} grid"
+    return images, how
 
 
 UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export

@@ -56,6 +56,13 @@ def normalise(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
+def check_range(images: Tensor) -> None:
+    """Raise `ValueError` unless all values lie in [-1, 1]."""
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= -1 and high <= 1):
+        raise ValueError(f"images lie in [{low:g}, {high:g}]; legal is [-1, 1], as `normalise` makes them")
+
+
 def denormalise(x: Tensor) -> Tensor:
     """Images in [-1, 1] -> uint8, rounded to the nearest grey level and clipped."""
     if not x.is_floating_point():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,8 @@ class DiffusionConfig:
         uniform_share: share of the times that "lognormal" draws uniformly all the same. Without it the noisiest, where
             sampling begins, would hardly ever be drawn.
     """
+
+    kind: ClassVar[str] = "diffusion"
 
     unet: UNetConfig = field(default_factory=UNetConfig)
     schedule: str = "linear"

@@ -2,29 +2,33 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import load_tensors
+from ddpm.gan import GANConfig
 
 MODELS = ASSETS / "models"
+KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
 
 
 def load(
     name_or_path: str | Path,
     precision: Literal["auto", "float32"] = "auto",
     device: str | torch.device = "auto",
-) -> NetworkDenoiser:
-    """A trained denoiser.
+) -> NetworkDenoiser | Any:  # Any, so that nobody has to rule out the rarer kinds
+    """A trained model: a diffusion model as a denoiser, an autoencoder, or the players of a GAN.
 
     Args:
         name_or_path: the name of a model that ships ("fashion-mnist"), or the folder of a training run.
-        precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
+        precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never; of a denoiser.
         device: "auto" is a GPU where there is one.
 
     Raises:
@@ -34,20 +38,22 @@ def load(
     folder = model_folder(name_or_path)
     try:
         record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = DiffusionConfig.from_dict(record["model"])
+        config = KINDS[record.get("kind", DiffusionConfig.kind)].from_dict(record["model"])
         sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
     weights = load_tensors(folder / "model.safetensors", sha256)
-    denoise = config.denoiser(precision, shape)
+    model: Any = config.denoiser(precision, shape) if isinstance(config, DiffusionConfig) else config.network()
+    network: nn.Module = model.network if isinstance(config, DiffusionConfig) else model
+    only_part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(config.kind, "")
     try:
-        denoise.network.load_state_dict({name.removeprefix("unet."): value for name, value in weights.items()})
+        network.load_state_dict({name.removeprefix(only_part): value for name, value in weights.items()})
     except RuntimeError as error:
         raise ValueError(f"{folder}: config.json and model.safetensors do not fit each other") from error
-    denoise.network.to(chosen_device(device)).requires_grad_(False)
-    return denoise
+    network.eval().to(chosen_device(device)).requires_grad_(False)
+    return model
 
 
 def model_folder(name_or_path: str | Path) -> Path:

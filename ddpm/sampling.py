@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,17 @@ SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
 }
 
 
+@runtime_checkable
+class LatentModel(Protocol):
+    """An image in one call, from a code that is drawn from N(0, I): a variational autoencoder, a GAN."""
+
+    latent_dim: int
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (batch, latent_dim) -> images (batch, channels, height, width)."""
+        ...
+
+
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
 
 
@@ -46,7 +57,7 @@ def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
 
 @torch.no_grad()
 def sample(
-    denoise: Denoiser,
+    denoise: Denoiser | LatentModel,
     n: int,
     sampler: str = "ddim",
     steps: int = 50,
@@ -62,7 +73,7 @@ def sample(
     """Draw `n` samples in one call.
 
     Args:
-        denoise: what to sample from.
+        denoise: what to sample from; a `LatentModel` takes no sampler, grid, shape or `watch`.
         n: how many.
         sampler: a name of `SAMPLERS`.
         steps: moves of the sampler, 1 to T.
@@ -77,6 +88,12 @@ def sample(
     Returns:
         (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
+    if isinstance(denoise, LatentModel):
+        if (sampler, steps, spacing, shape, watch, options) != ("ddim", 50, "trailing", None, None, {}):
+            raise ValueError(
+                "this model draws an image in one call; only a diffusion model has a sampler and its options"
+            )
+        return _decoded(denoise, positive_int("n", n), seed, positive_int("chunk", chunk or 500))
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
     chunk = positive_int("chunk", chunk) if chunk is not None else None
@@ -96,6 +113,12 @@ def sample(
             states = walk(denoise, x, timesteps, noise=noise, **options)
             samples.append(final(_watched(states, timesteps[0], bar, watch))[: n - first])
     return torch.cat(samples)
+
+
+def _decoded(model: LatentModel, n: int, seed: int, chunk: int) -> Tensor:
+    device = next((weight.device for weight in getattr(model, "parameters", list)()), torch.device("cpu"))
+    codes = (PerSample(seed, first)(torch.empty(chunk, model.latent_dim)) for first in range(0, n, chunk))
+    return torch.cat([model.decode(z.to(device)) for z in codes])[:n]
 
 
 def _watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None) -> Iterator[Step]:

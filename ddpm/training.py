@@ -20,6 +20,7 @@ from ddpm import checkpoint, files
 from ddpm.data import Dataset, normalise
 from ddpm.fast import has_fast_bfloat16, keep_freed_memory
 from ddpm.noise import Draws, mix
+from ddpm.optimisers import OPTIMISERS, optimiser_of
 
 
 class Task(Protocol):
@@ -44,9 +45,9 @@ class TrainingConfig:
         steps: optimiser steps.
         batch_size: images a step, over all processes.
         learning_rate: peak rate, reached after `warmup` steps; from there a cosine to 0.
-        optimiser: "adamw", or "muon" (Jordan et al. 2024): the step of a matrix, and of a convolution flattened to one,
-            is made orthogonal, scaled to AdamW's size (Liu et al. 2025); other weights take NAdamW's.
-        weight_decay: decoupled, per step and rate.
+        optimiser: a name of `ddpm.optimisers`.
+        momentum: see there.
+        weight_decay: see there.
         clip: largest norm of the gradient.
         ema: decay of the averaged weights; it starts at (1 + step) / (10 + step).
         seed: of the initial weights, the order of the images and every draw.
@@ -58,7 +59,8 @@ class TrainingConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
-    optimiser: Literal["adamw", "muon"] = "adamw"
+    optimiser: str = "adamw"
+    momentum: float = 0.9
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
@@ -71,8 +73,8 @@ class TrainingConfig:
             (("steps", "batch_size", "checkpoint_every"), "at least 1", lambda value: value >= 1),
             (("warmup", "seed"), "at least 0", lambda value: value >= 0),
             (("learning_rate", "clip"), "above 0", lambda value: value > 0),
-            (("ema",), "at least 0 and below 1", lambda value: 0 <= value < 1),
-            (("optimiser",), "adamw or muon", lambda value: value in ("adamw", "muon")),
+            (("ema", "momentum"), "at least 0 and below 1", lambda value: 0 <= value < 1),
+            (("optimiser",), ", ".join(OPTIMISERS), lambda value: value in OPTIMISERS),
             (("precision",), "auto or float32", lambda value: value in ("auto", "float32")),
         ):
             for name in names:
@@ -103,7 +105,8 @@ def train(
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
 
     Args:
-        model: what to train: a dataclass such as `DiffusionConfig`, whose `task()` makes a `Task` with random weights.
+        model: what to train: a `DiffusionConfig`, `AutoencoderConfig` or `GANConfig`, or another dataclass that has a
+            `kind` and makes a `Task` with random weights by `task()`.
         dataset: on what; its uint8 images are held on the device.
         config: how.
         out: the run's folder: model.safetensors (averaged weights), config.json, log.jsonl, checkpoints/.
@@ -122,13 +125,13 @@ def train(
     task.check_images(dataset.images.shape[1:])
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.images.shape[1:]}
     start_weights = files.load_tensors(Path(init)) if init is not None else None
-    record: dict[str, Any] = {"model": asdict(model), "training": asdict(config), "data": data}
+    record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": asdict(config), "data": data}
     if init is not None:
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
     found = checkpoint.load_checkpoint(out / "checkpoints")
     if found is not None:
-        defaults = {"model": asdict(type(model)()), "training": asdict(TrainingConfig())}
+        defaults = {"kind": "diffusion", "model": asdict(type(model)()), "training": asdict(TrainingConfig())}
         found[2].update(_filled(found[2], json.loads(json.dumps(defaults))))
     if found is not None and found[2] != record:
         raise ValueError(f"{out} holds another run ({_difference(found[2], record)}); name a new folder or its options")
@@ -144,7 +147,9 @@ def train(
 
     optimisers = {}
     for name, part in task.parts.items():
-        task.parts[name], optimisers[name] = accelerator.prepare(part, _optimiser(part, config))
+        task.parts[name], optimisers[name] = accelerator.prepare(
+            part, optimiser_of(config.optimiser, part.parameters(), config.momentum, config.weight_decay)
+        )
     parameters = {name: list(part.parameters()) for name, part in task.parts.items()}
     weights = _weights(task)
     averages = {name: torch.empty_like(value) for name, value in weights.items()}
@@ -219,14 +224,6 @@ def train(
                 publish(step + 1)
             log = []
     accelerator.wait_for_everyone()
-
-
-def _optimiser(part: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    if config.optimiser == "adamw":
-        return torch.optim.AdamW(part.parameters(), weight_decay=config.weight_decay, fused=True)
-    from timm.optim import Muon  # as slow to import as accelerate
-
-    return Muon(part.parameters(), weight_decay=config.weight_decay, nesterov=True)
 
 
 def _next(losses: Iterator[tuple[str, Tensor]], device: torch.device, fast: bool) -> tuple[str, Tensor] | None:

@@ -5,18 +5,21 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"noise", "schedule", "unet", "files", "fast"},
+    {"noise", "schedule", "unet", "files", "fast", "optimisers"},
     {"denoiser", "data", "checkpoint"},
+    {"autoencoder"},
+    {"gan"},
     {"oracles", "samplers", "interop"},
     {"langevin", "likelihood"},
     {"round_trip", "sampling"},
     {"diffusion", "metrics"},
     {"training", "pretrained"},
+    {"recipes"},
     {"__init__", "assets", "companion"},
     {"cli"},
     {"__main__"},
 ]
-STAND_ALONE = {"unet", "noise", "schedule", "files", "fast"}
+STAND_ALONE = {"unet", "noise", "schedule", "files", "fast", "optimisers"}
 
 
 def imports(path):
@@ -69,7 +72,7 @@ def test_files_stay_small():
     def lines(*paths):
         return sum(len(path.read_text().splitlines()) for path in paths)
 
-    assert lines(*FILES) < 3400
+    assert lines(*FILES) < 4200
     assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 900
     assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 350
     assert all(lines(path) < 250 for path in PACKAGE.glob("unet/*.py"))

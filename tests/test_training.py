@@ -246,6 +246,8 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
 
     @dataclass
     class PairConfig:
+        kind = "pair"
+
         def task(self):
             return Pair()
 

@@ -1,0 +1,217 @@
+"""Autoencoders, plain and variational (Kingma & Welling 2014), built from the UNet's blocks without its skips."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddpm.data import check_range
+from ddpm.noise import Draws
+from ddpm.unet import UNetConfig
+from ddpm.unet.network import DownLevel, GroupNorm, Stem, UpLevel
+
+
+def shape_of(image_shape: Sequence[int], base_channels: int, channel_multipliers: Sequence[int]) -> UNetConfig:
+    """The UNet's shape without time, skips and attention, and with every level resampled."""
+    shape = UNetConfig(
+        image_shape[0], base_channels, tuple(channel_multipliers), blocks_per_level=1, attention_levels=(),
+        middle_attention=False, time="none", resample_last=True, skips=False,
+    )  # fmt: skip
+    shape.check_image(*image_shape[1:])
+    return shape
+
+
+class Encoder(nn.Module):
+    """Image (batch, channels, height, width) -> (batch, outputs): the UNet's way down, then a matrix."""
+
+    def __init__(self, shape: UNetConfig, image_shape: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        widths = shape.widths
+        self.conv_in = Stem(shape.channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            DownLevel(shape, width, [before], False, nn.Conv2d(width, width, 3, stride=2, padding=1))
+            for before, width in zip(widths[:1] + widths[:-1], widths, strict=True)
+        )
+        self.norm_out = GroupNorm(shape.groups, widths[-1])
+        self.linear_out = nn.Linear(widths[-1] * math.prod(image_shape[1:]) // shape.divisor**2, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for level in self.down:
+            h = level(h, None)[-1]
+        return self.linear_out(F.silu(self.norm_out(h)).flatten(1))
+
+
+class Decoder(nn.Module):
+    """Code (batch, inputs) -> image (batch, channels, height, width): a matrix, then the UNet's way up."""
+
+    def __init__(self, shape: UNetConfig, image_shape: Sequence[int], inputs: int) -> None:
+        super().__init__()
+        widths = shape.widths
+        self.smallest = (widths[-1], *(side // shape.divisor for side in image_shape[1:]))
+        self.linear_in = nn.Linear(inputs, math.prod(self.smallest))
+        self.up = nn.ModuleList()  # coarsest first
+        for coarser, width in reversed(list(zip(widths[1:] + widths[-1:], widths, strict=True))):
+            double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(coarser, width, 3, padding=1))
+            self.up.append(UpLevel(shape, width, [width], False, double, [0]))
+        self.norm_out = GroupNorm(shape.groups, widths[0])
+        self.conv_out = nn.Conv2d(widths[0], shape.channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.linear_in(z).unflatten(1, self.smallest).contiguous(memory_format=torch.channels_last)
+        for level in self.up:
+            h = level(h, None, [])
+        return self.conv_out(F.silu(self.norm_out(h))).float()
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """An autoencoder and its loss.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        base_channels: width of the first level, a multiple of 4.
+        channel_multipliers: width of each level over `base_channels`; every level halves the image.
+        latent_dim: numbers in the code.
+        variational: whether the code is a draw from q(z | x), held near N(0, I) by its divergence from it.
+        loss: "mse", the squared error, or "bce", the binary cross-entropy of grey levels read as probabilities.
+    """
+
+    kind: ClassVar[str] = "autoencoder"
+
+    image_shape: tuple[int, int, int] = (1, 32, 32)
+    base_channels: int = 32
+    channel_multipliers: tuple[int, ...] = (1, 2, 4)
+    latent_dim: int = 32
+    variational: bool = False
+    loss: Literal["mse", "bce"] = "mse"
+
+    def __post_init__(self) -> None:
+        for name in ("image_shape", "channel_multipliers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim is {self.latent_dim}; it must be at least 1")
+        if self.loss not in ("mse", "bce"):
+            raise ValueError(f"loss is {self.loss!r}; legal are mse, bce")
+        shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "AutoencoderConfig":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**values)
+
+    def network(self) -> "Autoencoder":
+        """With random weights, in the memory layout that convolutions are fastest in."""
+        kind = VariationalAutoencoder if self.variational else Autoencoder
+        return kind(self).to(memory_format=torch.channels_last)
+
+    def task(self) -> "Autoencoding":
+        """What the training loop steps."""
+        return Autoencoding(self)
+
+
+class Autoencoder(nn.Module):
+    """An encoder to a code, and a decoder from it. It has no density of codes, so it is no generator.
+
+    Images are (batch, *image_shape) in [-1, 1], codes (batch, latent_dim).
+    """
+
+    outputs_a_number = 1  # of the encoder, for each number of the code
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
+        shape = shape_of(config.image_shape, config.base_channels, config.channel_multipliers)
+        self.encoder = Encoder(shape, config.image_shape, self.outputs_a_number * config.latent_dim)
+        self.decoder = Decoder(shape, config.image_shape, config.latent_dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code of an image."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The image of a code."""
+        return 2 * self.decoder(z).sigmoid() - 1 if self.config.loss == "bce" else self.decoder(z)
+
+    def errors(self, x: Tensor, z: Tensor) -> Tensor:
+        """(batch,) squared errors of decoding z, or cross-entropies in nats, summed over the image."""
+        if self.config.loss == "mse":
+            return (self.decoder(z) - x).square().flatten(1).sum(1)
+        return F.binary_cross_entropy_with_logits(self.decoder(z), (x + 1) / 2, reduction="none").flatten(1).sum(1)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What training minimises, of each image (batch,); the noise (batch, latent_dim) is the variational kind's."""
+        return self.errors(x, self.encode(x))
+
+
+class VariationalAutoencoder(Autoencoder):
+    """An autoencoder whose decoder is a likelihood and whose code has a density: decoding z ~ N(0, I) generates.
+
+    With "mse" the decoder is N(decode(z), sigma^2), its one sigma learnt with the rest (Rybkin et al. 2021); with "bce"
+    the cross-entropy stands for a log likelihood, which on grey levels it is not (Loaiza-Ganem & Cunningham 2019).
+    """
+
+    outputs_a_number = 2
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), each (batch, latent_dim)."""
+        mean, log_variance = self.encoder(x).float().chunk(2, dim=1)
+        return mean, log_variance
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z | x)."""
+        return self.posterior(x)[0]
+
+    def reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
+        """-log p(x | z), (batch,) in nats."""
+        if self.config.loss == "bce":
+            return self.errors(x, z)
+        log_normaliser = x[0].numel() * (self.log_sigma + math.log(2 * math.pi) / 2)
+        return self.errors(x, z) / (2 * torch.exp(2 * self.log_sigma)) + log_normaliser
+
+    def bound(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of -log p(x) <= reconstruction + divergence, (batch,) in nats each.
+
+        One draw of the code, mean + std noise, estimates the first; the second is exact (Kingma & Welling 2014,
+        eq. 10 and appendix B).
+        """
+        mean, log_variance = self.posterior(x)
+        z = mean + torch.exp(log_variance / 2) * noise
+        return self.reconstruction(x, z), divergence(mean, log_variance)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What training minimises, of each image (batch,): the bound, in nats."""
+        reconstruction, kl = self.bound(x, noise)
+        return reconstruction + kl
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) || N(0, I)) of each row, in nats."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
+
+class Autoencoding:
+    """Training of an autoencoder: one pass through it a step."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        self.config = config
+        self.parts: dict[str, nn.Module] = {"autoencoder": config.network()}
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
+        if tuple(shape) != self.config.image_shape:
+            raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
+
+    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
+        """The loss of images (batch, *image_shape), a pixel."""
+        check_range(images)
+        noise = draws.normal(self.config.latent_dim).to(images.device)
+        yield "autoencoder", self.parts["autoencoder"](images, noise).mean() / images[0].numel()

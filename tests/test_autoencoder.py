@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+
+from ddpm.autoencoder import AutoencoderConfig, divergence
+from ddpm.data import load, normalise
+from ddpm.noise import Draws
+
+SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
+
+
+def images(n):
+    return normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n, :, 8:24, 8:24])
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+@pytest.mark.parametrize("variational", [False, True])
+def test_a_code_of_its_size_and_an_image_back(variational, loss):
+    model = AutoencoderConfig(**SMALL, variational=variational, loss=loss).network()
+    codes = model.encode(images(3))
+    assert codes.shape == (3, 5)
+    back = model.decode(codes)
+    assert back.shape == (3, 1, 16, 16)
+    assert loss == "mse" or back.abs().max() < 1
+
+
+def test_the_divergence_is_torchs_own():
+    mean, log_variance = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
+    ours = torch.distributions.Normal(mean, torch.exp(log_variance / 2))
+    theirs = torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    assert torch.allclose(divergence(mean, log_variance), theirs, atol=1e-6)
+
+
+def test_the_bound_holds_its_two_terms_and_forward_is_their_sum():
+    """Against torch's distributions: -log N(x; decode(z), sigma^2), and the divergence."""
+    model = AutoencoderConfig(**SMALL, variational=True).network()
+    with torch.no_grad():
+        model.log_sigma.fill_(-0.7)
+    x, noise = images(3), torch.randn(3, 5)
+    mean, log_variance = model.posterior(x)
+    likelihood = torch.distributions.Normal(
+        model.decode(mean + torch.exp(log_variance / 2) * noise), math.exp(-0.7)
+    ).log_prob(x)
+    reconstruction, kl = model.bound(x, noise)
+    assert torch.allclose(reconstruction, -likelihood.flatten(1).sum(1), rtol=1e-5)
+    assert torch.equal(kl, divergence(mean, log_variance))
+    assert torch.equal(model(x, noise), reconstruction + kl)
+
+
+def test_both_losses_of_a_grey_level_are_least_at_the_mean():
+    """Of a pixel that is white in three images of four, for a decoder that cannot tell them apart."""
+    x = torch.tensor([1.0, 1.0, 1.0, -1.0])[:, None, None, None].expand(4, 1, 16, 16)
+    for loss in ("mse", "bce"):
+        model = AutoencoderConfig(**SMALL, loss=loss).network()
+        answer = torch.zeros((), requires_grad=True)
+        model.decoder.forward = lambda z, answer=answer: answer.expand(4, 1, 16, 16)
+        optimiser = torch.optim.LBFGS([answer], max_iter=50, line_search_fn="strong_wolfe")
+
+        def closure(model=model, optimiser=optimiser):
+            optimiser.zero_grad()
+            error = model.errors(x, torch.zeros(4, 5)).mean()
+            error.backward()
+            return error
+
+        optimiser.step(closure)
+        assert model.decode(torch.zeros(4, 5)).mean().item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_loss_of_a_step_is_a_function_of_seed_step_and_row():
+    task = AutoencoderConfig(**SMALL, variational=True).task()
+    (_, first), (_, again), (_, other) = (next(task.losses(images(4), Draws(0, step, 4))) for step in (0, 0, 1))
+    assert first == again != other
+
+
+def test_illegal_settings_and_images_are_refused():
+    for change, words in (
+        ({"latent_dim": 0}, "latent_dim is 0"),
+        ({"loss": "l1"}, "loss is 'l1'; legal are mse, bce"),
+        ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            AutoencoderConfig(**{**SMALL, **change})
+    task = AutoencoderConfig(**SMALL).task()
+    with pytest.raises(ValueError, match=r"images are \(3, 16, 16\)"):
+        task.check_images((3, 16, 16))
+    with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
+        next(task.losses(torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16), Draws(0, 0, 2)))

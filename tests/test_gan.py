@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ddpm.data import load, normalise
+from ddpm.gan import GANConfig, discriminator_loss, generator_loss, gradient_penalty
+from ddpm.noise import Draws
+
+SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
+
+
+def images(n):
+    return normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n, :, 8:24, 8:24])
+
+
+def test_the_players_shapes_with_and_without_convolutions():
+    for architecture, shape in (("convolutional", (1, 16, 16)), ("mlp", (1, 16, 16)), ("mlp", (2, 1, 1))):
+        players = GANConfig(**{**SMALL, "image_shape": shape}, architecture=architecture).network()
+        fakes = players.decode(torch.randn(3, 5))
+        assert fakes.shape == (3, *shape)
+        assert fakes.abs().max() < 1
+        assert players.discriminator(fakes).shape == (3,)
+        assert any(isinstance(m, torch.nn.Conv2d) for m in players.modules()) == (architecture == "convolutional")
+
+
+def test_the_discriminators_loss_is_two_cross_entropies():
+    real, fake = torch.randn(2, 7, generator=torch.Generator().manual_seed(0)).unbind(0)
+    entropy = F.binary_cross_entropy_with_logits
+    expected = entropy(real, torch.ones(7)) + entropy(fake, torch.zeros(7))
+    assert torch.allclose(discriminator_loss(real, fake), expected)
+    assert discriminator_loss(torch.zeros(1), torch.zeros(1)).item() == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.parametrize(("game", "gradient"), [("minimax", -0.001), ("non-saturating", -0.999)])
+def test_where_the_discriminator_is_sure_the_minimax_gradient_vanishes(game, gradient):
+    logit = torch.logit(torch.tensor([0.001])).requires_grad_()
+    generator_loss(logit, game).backward()
+    assert logit.grad.item() == pytest.approx(gradient, rel=1e-4)
+
+
+def test_the_penalty_is_the_squared_slope_of_the_logit():
+    class Plane(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1) @ torch.arange(4.0)
+
+    assert gradient_penalty(Plane(), torch.rand(3, 1, 2, 2)) == 14
+
+
+@pytest.mark.parametrize("game", ["minimax", "non-saturating"])
+def test_a_step_of_each_player_lowers_its_own_loss(game):
+    torch.manual_seed(0)
+    task = GANConfig(**SMALL, game=game, r1=0).task()
+    x = images(16)
+    names, before, after = [], [], []
+    for name, loss in task.losses(x, Draws(0, 0, 16)):
+        part = task.parts[name]
+        for weight in part.parameters():
+            weight.grad = None
+        loss.backward()
+        with torch.no_grad():
+            for weight in part.parameters():
+                weight -= 1e-2 * weight.grad
+        names.append(name)
+        before.append(loss.item())
+    weights = {name: part.state_dict() for name, part in task.parts.items()}
+    torch.manual_seed(0)
+    old = GANConfig(**SMALL, game=game, r1=0).task()  # as before the step
+    for name, _ in old.losses(x, Draws(0, 0, 16)):
+        old.parts[name].load_state_dict(weights[name])
+        moved = dict(_rest(old, x))[name]
+        after.append(moved)
+    assert names == ["discriminator", "generator"]
+    assert after[0] < before[0]
+    assert after[1] < before[1]
+
+
+def _rest(task, x):
+    with torch.no_grad():
+        for name, loss in task.losses(x, Draws(0, 0, len(x))):
+            yield name, loss.item()
+
+
+def test_the_generators_gradient_comes_through_the_discriminator_and_the_discriminators_stops_there():
+    task = GANConfig(**SMALL).task()
+    for name, loss in task.losses(images(4), Draws(0, 0, 4)):
+        for part in task.parts.values():
+            for weight in part.parameters():
+                weight.grad = None
+        loss.backward()
+        reached = {key: any(w.grad is not None for w in part.parameters()) for key, part in task.parts.items()}
+        assert reached == {"discriminator": True, "generator": name == "generator"}
+
+
+def test_illegal_settings_and_images_are_refused():
+    for change, words in (
+        ({"latent_dim": 0}, "latent_dim is 0"),
+        ({"game": "chess"}, "game is 'chess'; legal are non-saturating, minimax"),
+        ({"architecture": "rnn"}, "architecture is 'rnn'; legal are convolutional, mlp"),
+        ({"r1": -1.0}, "r1 is -1.0"),
+        ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            GANConfig(**{**SMALL, **change})
+    task = GANConfig(**SMALL).task()
+    with pytest.raises(ValueError, match=r"images are \(3, 16, 16\)"):
+        task.check_images((3, 16, 16))
+    with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
+        next(task.losses(torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16), Draws(0, 0, 2)))

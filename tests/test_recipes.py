@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ddpm
+from ddpm import data
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.recipes import RECIPES, recipe
+from ddpm.training import train
+
+TINY = {"base_channels": 8, "steps": 4, "batch_size": 8, "checkpoint_every": 2}
+SHORT = {  # enough to see the objective move
+    "diffusion": {"base_channels": 32, "steps": 40, "learning_rate": 2e-3},
+    "autoencoder": {"steps": 40, "warmup": 5},
+    "vae": {"steps": 40, "warmup": 5},
+    "gan": {"steps": 40, "warmup": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    full = data.load("fashion-mnist-embedded", "train", quiet=True)
+    return replace(full, images=full.images[:200], labels=full.labels[:200])
+
+
+def losses(folder, name):
+    return [json.loads(line)[f"loss_{name}"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_every_kind_learns_what_it_is_trained_for(kind, tmp_path, images):
+    model, training = recipe(kind, **{**TINY, **SHORT[kind], "batch_size": 32, "checkpoint_every": 40})
+    train(model, images, training, tmp_path, progress=False)
+    if kind == "gan":  # the discriminator learns to tell a generator that has learnt little, from 2 log 2 down
+        assert sum(losses(tmp_path, "discriminator")[-10:]) / 10 < 1.2
+    else:
+        curve = losses(tmp_path, {"diffusion": "unet"}.get(kind, "autoencoder"))
+        assert sum(curve[-10:]) / 10 < 0.7 * curve[0]
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_every_kind_resumes_to_the_same_bits_and_samples(kind, tmp_path, images):
+    model, training = recipe(kind, **{"head_channels": 8} if kind == "diffusion" else {}, **TINY)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(model, images, training, whole, progress=False)
+    train(model, images, training, cut, progress=False)
+    for path in [*cut.glob("checkpoints/step-00000004*"), cut / "model.safetensors"]:
+        path.unlink()  # as if it had been killed after step 2
+    train(model, images, training, cut, progress=False)
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert (cut / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+    trained = ddpm.load(whole, "float32", "cpu")
+    steps = {"steps": 2} if isinstance(trained, NetworkDenoiser) else {}
+    few, many = (ddpm.sample(trained, n, seed=1, chunk=4, progress=False, **steps) for n in (3, 5))
+    assert few.shape == (3, 1, 32, 32)
+    assert torch.equal(few, many[:3])
+
+
+def test_a_run_of_one_kind_is_not_gone_on_with_as_another(tmp_path, images):
+    train(*(recipe("autoencoder", **TINY)[0], images, recipe("autoencoder", **TINY)[1]), tmp_path, progress=False)
+    model, training = recipe("vae", **TINY)
+    with pytest.raises(ValueError, match="variational is False there and True here"):
+        train(model, images, training, tmp_path, progress=False)
+    model, training = recipe("gan", **TINY)
+    with pytest.raises(ValueError, match="kind is autoencoder there and gan here"):
+        train(model, images, training, tmp_path, progress=False)
+
+
+def test_one_call_has_no_sampler(tmp_path):
+    model = recipe("vae")[0].network()
+    for options in ({"sampler": "heun"}, {"steps": 20}, {"spacing": "karras"}, {"eta": 1.0}):
+        with pytest.raises(ValueError, match="only a diffusion model has a sampler"):
+            ddpm.sample(model, 2, **options)
+
+
+def test_a_setting_of_another_kind_is_refused():
+    for kind, setting in (("gan", "target"), ("diffusion", "game"), ("vae", "r1"), ("autoencoder", "dropout")):
+        with pytest.raises(ValueError, match=f"{setting} is 0; model '{kind}' has no such setting"):
+            recipe(kind, **{setting: 0})
+    with pytest.raises(ValueError, match="model is 'flow'; legal are diffusion, autoencoder, vae, gan"):
+        recipe("flow")
