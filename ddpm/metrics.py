@@ -1,5 +1,9 @@
-"""What generated images are worth: distances in the features of one small frozen classifier, and image fidelity."""
+"""What generated images are worth: distances in the features of one small frozen classifier, and image fidelity.
 
+A figure of generated images comes as a `Distance`, with what it means nothing without.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 
 from ddpm import data
 from ddpm.files import load_tensors
@@ -81,7 +86,7 @@ def classify(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Distance:
-    """A Frechet distance with what it means nothing without, and how far another draw of images would move it."""
+    """A comparison of images with real ones, what it means nothing without, and how far another draw would move it."""
 
     value: float
     spread: float  # standard deviation over bootstrap draws of the generated images
@@ -89,11 +94,12 @@ class Distance:
     real: int
     split: str
     weights: str
-    floor: float
+    floor: float  # the same of as many real training images: what a perfect model would have
+    name: str = "Frechet distance"
 
     def __str__(self) -> str:
         return (
-            f"Frechet distance {self.value:.2f} (bootstrap sd {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
+            f"{self.name} {self.value:.2f} (bootstrap sd {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
             f"(frozen classifier, 64, whitened); {self.generated:,} generated against {self.real:,} real {self.split} "
             f"images; {self.weights} weights; floor, {self.generated:,} real train images against the same: "
             f"{self.floor:.2f}"
@@ -115,15 +121,137 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
         raise ValueError(
             f"images are {n}; legal are {FEATURES + 1} to 60,000: more than features, no more than real ones"
         )
-    name = "fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist"
-    train = data.load(name, "train", quiet=True).images
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    floor = _distance(features(data.normalise(train[chosen])))
     real = int(_moments()["test.n"])
+    return Distance(*_with_spread(images, _distance), n, real, "test", weights, _floor(n, _distance))
+
+
+def _with_spread(images: Tensor, measure: Callable[[Tensor], float]) -> tuple[float, float]:
+    """What is measured of images' features, and its standard deviation over 20 bootstrap draws of them."""
     generated = features(images.clamp(-1, 1))
-    generator = torch.Generator().manual_seed(0)
-    draws = [_distance(generated[torch.randint(n, (n,), generator=generator)]) for _ in range(20)]
-    return Distance(_distance(generated), torch.tensor(draws).std().item(), n, real, "test", weights, floor)
+    n, generator = len(generated), torch.Generator().manual_seed(0)
+    draws = [measure(generated[torch.randint(n, (n,), generator=generator)]) for _ in range(20)]
+    return measure(generated), torch.tensor(draws).std().item()
+
+
+def _floor(n: int, measure: Callable[[Tensor], float]) -> float:
+    """What is measured of n real training images."""
+    train = data.load("fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist", "train", quiet=True).images
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    return measure(features(data.normalise(train[chosen])))
+
+
+def kernel_distance(images: Tensor, *, weights: str) -> Distance:
+    """Squared kernel distance (Binkowski et al. 2018, eq. 4), times 1,000, of images to Fashion-MNIST.
+
+    Unbiased, so that it can be compared at different n, and below 0 by chance; the cubic kernel (x y / 64 + 1)^3,
+    computed by torchmetrics.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 2,000. Compared with the first n of the 2,000 embedded
+            test images.
+        weights: which weights made the images, for the record.
+    """
+    n = _legal_count(images)
+
+    def measure(generated: Tensor) -> float:
+        return 1000 * poly_mmd(_test_features()[:n].double(), generated.double()).item()
+
+    return Distance(
+        *_with_spread(images, measure), n, n, "test", weights, _floor(n, measure), "kernel distance x 1,000"
+    )
+
+
+def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -> tuple[Distance, Distance]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2).
+
+    Precision is the share of generated images that lie in the real manifold, recall the share of real ones that lie in
+    the generated one; a manifold is the balls around its images that reach to their k-th nearest neighbour.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 2,000. Compared with the first n of the 2,000 embedded
+            test images: both figures depend on n.
+        weights: which weights made the images, for the record.
+        neighbours: k.
+    """
+    n = _legal_count(images)
+    real = _test_features()[:n]
+
+    def precision(generated: Tensor) -> float:
+        return _share_inside(generated, real, neighbours)
+
+    def recall(generated: Tensor) -> float:
+        return _share_inside(real, generated, neighbours)
+
+    precise, complete = (
+        Distance(*_with_spread(images, measure), n, n, "test", weights, _floor(n, measure), measure.__name__)
+        for measure in (precision, recall)
+    )
+    return precise, complete
+
+
+@dataclass(frozen=True)
+class Copying:
+    """How often a generated image lies nearer to the training images than a test image does, with what it depends on.
+
+    0.5 where generated images are as new as unseen real ones, 1 where all are copies, below 0.5 where they are far from
+    any real image.
+    """
+
+    value: float
+    spread: float  # standard deviation over bootstrap draws of the generated images
+    generated: int
+    test: int
+    train: int
+    weights: str
+
+    def __str__(self) -> str:
+        return (
+            f"copying {self.value:.2f} (bootstrap sd {self.spread:.2f}; 0.5 is as new as test images, 1 all copies) in "
+            f"features {FEATURES_SHA256[:8]}; {self.generated:,} generated and {self.test:,} test images, each against "
+            f"the nearest of {self.train:,} training images; {self.weights} weights"
+        )
+
+
+def copying(images: Tensor, training_images: Tensor, *, weights: str) -> Copying:
+    """Whether images are copies of training images, after the test of Meehan et al. (2020).
+
+    Nearest neighbours are found in the features.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1]. Compared with the 2,000 embedded test images.
+        training_images: (m, 1, 32, 32) in [-1, 1], those that the model was trained on.
+        weights: which weights made the images, for the record.
+    """
+    known = features(training_images)
+    of_test = _nearest(_test_features(), known)
+
+    def measure(generated: Tensor) -> float:
+        of_generated = _nearest(generated, known)
+        return (of_generated[:, None] < of_test).float().mean().item()
+
+    return Copying(*_with_spread(images, measure), len(images), len(of_test), len(known), weights)
+
+
+def _legal_count(images: Tensor) -> int:
+    n, most = len(images), len(_test_features())
+    if not FEATURES < n <= most:
+        raise ValueError(f"images are {n}; legal are {FEATURES + 1} to {most:,}: no more than the embedded test images")
+    return n
+
+
+def _share_inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
+    """Share of points (n, d) within the k-th nearest neighbour's distance of some point of the manifold (m, d)."""
+    radius = torch.cdist(manifold, manifold).kthvalue(neighbours + 1, dim=1).values  # the nearest is the point itself
+    return (torch.cdist(points, manifold) <= radius).any(dim=1).float().mean().item()
+
+
+def _nearest(points: Tensor, others: Tensor) -> Tensor:
+    return torch.cat([torch.cdist(chunk, others).amin(dim=1) for chunk in points.split(500)])
+
+
+@cache
+def _test_features() -> Tensor:
+    return features(data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images))
 
 
 @cache

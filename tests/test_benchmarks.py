@@ -128,3 +128,38 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
         assert 0 < row["ratio min"] <= row["ratio"] <= row["ratio max"]
         assert row["seconds"] > 0
         assert (row["contestant"] != "ddpm") or row["ratio"] == 1
+
+
+@pytest.fixture(scope="module")
+def generative_models():
+    return script("generative_models")
+
+
+def test_four_models_stand_on_equal_terms(generative_models, monkeypatch):
+    equal = generative_models.check_terms(1500)
+    for what in ("parameters", "FLOPs"):
+        values = [model[what] for model in equal.values()]
+        assert max(values) / min(values) < 1.1
+    assert equal["diffusion"]["steps"] == 1500
+    monkeypatch.setitem(generative_models.WIDTHS, "gan", {"base_channels": 32})
+    with pytest.raises(ValueError, match=r"parameters of gan are 1.\d+ times diffusion's; legal is within 5%"):
+        generative_models.check_terms(1500)
+
+
+def test_the_four_models_are_measured_and_go_on_where_they_stopped(generative_models, tmp_path, monkeypatch):
+    monkeypatch.setattr(generative_models, "WIDTHS", {k: v for k, v in generative_models.WIDTHS.items() if k != "gan"})
+    monkeypatch.setattr(generative_models, "TRIALS", {k: v[:1] for k, v in generative_models.TRIALS.items()})
+    monkeypatch.setattr(generative_models, "bits", lambda model, n: "none")
+    sample = ddpm.sample
+    monkeypatch.setattr(
+        ddpm, "sample", lambda model, n: sample(model, n, **({} if hasattr(model, "decode") else {"steps": 1}))
+    )
+    out = tmp_path / "table.json"
+    for seeds in ([0], [0, 1]):
+        generative_models.main(12, seeds, 130, "fashion-mnist-embedded", tmp_path / "runs", out)
+        results = json.loads(out.read_text(encoding="utf-8"))
+        assert [(row["model"], row["seed"]) for row in results["rows"]][:3] == [
+            ("diffusion", 0), ("vae", 0), ("autoencoder", 0)
+        ]  # fmt: skip
+        assert len(results["rows"]) == 3 * len(seeds)
+        assert len(results["trials"]) == 3

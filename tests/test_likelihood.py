@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import NetworkDenoiser, Prediction
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import has_fast_bfloat16
-from ddpm.likelihood import bits_per_dimension, flow_nll, variational_bound
+from ddpm.likelihood import bits_per_dimension, flow_nll, importance_bound, variational_bound
 from ddpm.noise import Draws
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.schedule import cosine, linear
@@ -207,3 +208,29 @@ def test_a_denoiser_that_answers_nan_is_named():
         variational_bound(Broken(), x)
     with pytest.raises(FloatingPointError, match="at time 400 is not finite"):
         flow_nll(Broken(), x, 400)
+
+
+def test_the_importance_bound_is_the_evidence_of_a_linear_model_and_tightens():
+    """A linear decoder has p(x) in closed form: N(b, W W' + sigma^2 I)."""
+    torch.manual_seed(0)
+    config = AutoencoderConfig((1, 4, 4), base_channels=4, channel_multipliers=(1,), latent_dim=2, variational=True)
+    model = config.network().double()
+    slopes = torch.randn(2, 16, dtype=torch.float64)
+    model.decoder.forward = lambda z: (z @ slopes).reshape(-1, 1, 4, 4)
+    model.posterior = lambda x: (x.flatten(1)[:, :2] * 0, torch.zeros(len(x), 2, dtype=torch.float64))  # the prior
+    x = (0.3 * torch.randn(3, 2, dtype=torch.float64) @ slopes).reshape(3, 1, 4, 4)
+    exact = -torch.distributions.MultivariateNormal(
+        torch.zeros(16, dtype=torch.float64), slopes.T @ slopes + torch.eye(16, dtype=torch.float64)
+    ).log_prob(x.flatten(1))
+    torch.manual_seed(1)
+    loose = torch.stack([importance_bound(model, x, 1) for _ in range(300)]).mean()
+    middle, tight = (importance_bound(model, x, draws).mean() for draws in (100, 20_000))
+    assert tight.item() == pytest.approx(exact.mean().item(), abs=0.1)
+    assert loose > middle + 1 > tight
+    reconstruction, kl = model.bound(x, torch.zeros(3, 2, dtype=torch.float64))
+    fixed = importance_bound(model, x, 1, noise=torch.zeros_like)  # the bound's own terms, on one given draw
+    assert torch.allclose(fixed, reconstruction + kl)
+    with pytest.raises(ValueError, match="loss is 'bce'; only with mse"):
+        importance_bound(AutoencoderConfig(variational=True, loss="bce").network(), x, 1)
+    with pytest.raises(ValueError, match="draws is 0"):
+        importance_bound(model, x, 0)

@@ -74,3 +74,60 @@ def test_fidelity_by_hand():
     x = torch.rand(2, 1, 32, 32)
     assert torch.allclose(metrics.ssim(x, x), torch.ones(2))
     assert (metrics.ssim(x, 1 - x) < 0.1).all()
+
+
+def test_the_kernel_distance_is_the_papers_sum():
+    """Against eq. 4 written out with loops over blocks, on features that are no images'."""
+    x, y = torch.randn(2, 70, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind(0)
+
+    def kernel(a, b):
+        return (a @ b / 64 + 1) ** 3
+
+    within = sum(kernel(a, b) for s in (x, y) for i, a in enumerate(s) for j, b in enumerate(s) if i != j) / (70 * 69)
+    across = 2 * sum(kernel(a, b) for a in x for b in y) / 70**2
+    assert metrics.poly_mmd(x, y).item() == pytest.approx((within - across).item(), rel=1e-4)
+
+
+def test_precision_and_recall_are_those_of_prdc():
+    from prdc import compute_prdc
+
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(200, 64, generator=generator)
+    fake = 0.8 * torch.randn(150, 64, generator=generator) + 0.1
+    theirs = compute_prdc(real.numpy(), fake.numpy(), nearest_k=3)
+    assert metrics._share_inside(fake, real, 3) == pytest.approx(theirs["precision"], abs=1e-4)
+    assert metrics._share_inside(real, fake, 3) == pytest.approx(theirs["recall"], abs=1e-4)
+    assert 0.05 < theirs["recall"] < theirs["precision"] < 0.999
+
+
+def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
+    train = data.load("fashion-mnist-embedded", "train", quiet=True)
+    real = data.normalise(train.images[::20])
+    shirts = data.normalise(train.images[train.labels == 0][:500])
+    noisy = real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    whole, one_class, blurred = (metrics.precision_and_recall(x, weights="none") for x in (real, shirts, noisy))
+    for figure in whole:  # other real images than those of the floor
+        assert abs(figure.value - figure.floor) < 4 * figure.spread
+    precision, recall = one_class
+    assert precision.value > 0.9 * precision.floor
+    assert recall.value < 0.5 * recall.floor
+    assert blurred[0].value < 0.1 * blurred[0].floor
+    assert "recall" in str(one_class[1])
+    distances = [metrics.kernel_distance(x, weights="none").value for x in (real, shirts, noisy)]
+    assert distances[0] < 0.1 * min(distances[1:])
+
+
+def test_copies_are_told_from_new_images(test_split):
+    train = data.normalise(data.load("fashion-mnist-embedded", "train", quiet=True).images)
+    known, unseen = train[:1000], train[1000:1500]
+    copies = metrics.copying(known[:200] + 0.01 * torch.randn(200, 1, 32, 32), known, weights="none")
+    assert copies.value > 0.98
+    assert abs(metrics.copying(unseen, known, weights="none").value - 0.5) < 0.1
+    assert "1,000 training images" in str(copies)
+
+
+def test_counts_that_these_figures_cannot_have_are_refused():
+    for measure in (metrics.kernel_distance, metrics.precision_and_recall):
+        for n in (64, 2001):
+            with pytest.raises(ValueError, match=f"images are {n}; legal are 65 to 2,000"):
+                measure(torch.zeros(n, 1, 32, 32), weights="none")
