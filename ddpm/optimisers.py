@@ -23,7 +23,7 @@ def optimiser_of(
     """
     if name not in OPTIMISERS:
         raise ValueError(f"optimiser is {name!r}; legal are {', '.join(OPTIMISERS)}")
-    betas = (momentum, 0.999)
+    betas = (float(momentum), 0.999)
     if name == "adamw":
         return torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay, fused=True)
     if name == "adam":
