@@ -15,6 +15,18 @@ from ddpm.unet import UNetConfig
 from ddpm.unet.network import DownLevel, GroupNorm, Stem, UpLevel
 
 
+def check_sizes(image_shape: Sequence[int], latent_dim: int) -> None:
+    """Raise `ValueError` unless an image and a code can have these sizes."""
+    if (
+        not isinstance(image_shape, Sequence)
+        or len(image_shape) != 3
+        or not all(isinstance(size, int) and size > 0 for size in image_shape)
+    ):
+        raise ValueError(f"image_shape is {image_shape}; it must be (channels, height, width)")
+    if not isinstance(latent_dim, int) or latent_dim < 1:
+        raise ValueError(f"latent_dim is {latent_dim}; it must be an integer from 1 up")
+
+
 def shape_of(image_shape: Sequence[int], base_channels: int, channel_multipliers: Sequence[int]) -> UNetConfig:
     """The UNet's shape without time, skips and attention, and with every level resampled."""
     shape = UNetConfig(
@@ -91,10 +103,9 @@ class AutoencoderConfig:
     loss: Literal["mse", "bce"] = "mse"
 
     def __post_init__(self) -> None:
+        check_sizes(self.image_shape, self.latent_dim)
         for name in ("image_shape", "channel_multipliers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim is {self.latent_dim}; it must be at least 1")
         if self.loss not in ("mse", "bce"):
             raise ValueError(f"loss is {self.loss!r}; legal are mse, bce")
         shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
@@ -124,10 +135,17 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
+        if config.variational != isinstance(self, VariationalAutoencoder):
+            raise ValueError(f"variational is {config.variational}; {type(self).__name__} is the other kind")
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
         shape = shape_of(config.image_shape, config.base_channels, config.channel_multipliers)
         self.encoder = Encoder(shape, config.image_shape, self.outputs_a_number * config.latent_dim)
         self.decoder = Decoder(shape, config.image_shape, config.latent_dim)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.linear_out.weight.device
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of an image."""
@@ -144,22 +162,26 @@ class Autoencoder(nn.Module):
         return F.binary_cross_entropy_with_logits(self.decoder(z), (x + 1) / 2, reduction="none").flatten(1).sum(1)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """What training minimises, of each image (batch,); the noise (batch, latent_dim) is the variational kind's."""
+        """What training minimises, of each image (batch,): not the image, as gradients are shared between processes
+        only through `forward`. The noise (batch, latent_dim) is the variational kind's."""
         return self.errors(x, self.encode(x))
 
 
 class VariationalAutoencoder(Autoencoder):
     """An autoencoder whose decoder is a likelihood and whose code has a density: decoding z ~ N(0, I) generates.
 
-    With "mse" the decoder is N(decode(z), sigma^2), its one sigma learnt with the rest (Rybkin et al. 2021); with "bce"
-    the cross-entropy stands for a log likelihood, which on grey levels it is not (Loaiza-Ganem & Cunningham 2019).
+    With "mse" the decoder is N(decode(z), sigma^2), its one sigma the best there is: in training the batch's own root
+    mean squared error, afterwards the running one (Rybkin et al. 2021, section 3.2). With "bce" the cross-entropy
+    stands for a log likelihood, which on grey levels it is not (Loaiza-Ganem & Cunningham 2019).
     """
+
+    log_sigma: Tensor
 
     outputs_a_number = 2
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)
-        self.log_sigma = nn.Parameter(torch.zeros(()))
+        self.register_buffer("log_sigma", torch.zeros(()))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), each (batch, latent_dim)."""
@@ -171,11 +193,15 @@ class VariationalAutoencoder(Autoencoder):
         return self.posterior(x)[0]
 
     def reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
-        """-log p(x | z), (batch,) in nats."""
+        """-log p(x | z), (batch,) in nats; with "bce" what stands for it."""
+        errors = self.errors(x, z)
         if self.config.loss == "bce":
-            return self.errors(x, z)
-        log_normaliser = x[0].numel() * (self.log_sigma + math.log(2 * math.pi) / 2)
-        return self.errors(x, z) / (2 * torch.exp(2 * self.log_sigma)) + log_normaliser
+            return errors
+        pixels, log_sigma = x[0].numel(), self.log_sigma
+        if self.training:
+            log_sigma = (errors.detach().mean() / pixels).log() / 2
+            self.log_sigma.lerp_(log_sigma, 0.02)
+        return errors / (2 * torch.exp(2 * log_sigma)) + pixels * (log_sigma + math.log(2 * math.pi) / 2)
 
     def bound(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The two terms of -log p(x) <= reconstruction + divergence, (batch,) in nats each.

@@ -253,6 +253,7 @@ def _draw(
     **more: Any,
 ) -> tuple[Any, str]:  # fmt: skip
     import ddpm
+    from ddpm.autoencoder import Autoencoder
     from ddpm.sampling import LatentModel, sampler_named
 
     sampler_named(sampler)
@@ -262,6 +263,8 @@ def _draw(
                 raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
             more[name] = value
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
+    if type(trained) is Autoencoder:
+        typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     how = "one call" if isinstance(trained, LatentModel) else f"{sampler}{option}, {steps} steps, {spacing} grid"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.autoencoder import Decoder, Encoder, shape_of
+from ddpm.autoencoder import Decoder, Encoder, check_sizes, shape_of
 from ddpm.data import check_range
 from ddpm.noise import Draws
 
@@ -22,9 +22,9 @@ class GANConfig:
     """Two players and their game.
 
     Attributes:
-        image_shape: (channels, height, width); points of the plane are (2, 1, 1).
+        image_shape: (channels, height, width); points of the plane, for a loop of one's own, are (2, 1, 1).
         architecture: "convolutional" (the UNet's blocks) or "mlp" (matrices alone, as in Goodfellow et al. 2014).
-        base_channels: width of the first level, a multiple of 4.
+        base_channels: width of the first level; with convolutions a multiple of 4.
         channel_multipliers: width of each level, or of each hidden layer of an mlp, over `base_channels`.
         latent_dim: numbers in the generator's noise.
         game: "minimax" (eq. 1) or "non-saturating" (the last paragraph of section 3).
@@ -42,16 +42,17 @@ class GANConfig:
     r1: float = 1.0
 
     def __post_init__(self) -> None:
+        check_sizes(self.image_shape, self.latent_dim)
         for name in ("image_shape", "channel_multipliers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
-        if self.latent_dim < 1:
-            raise ValueError(f"latent_dim is {self.latent_dim}; it must be at least 1")
         if self.architecture not in ("convolutional", "mlp"):
             raise ValueError(f"architecture is {self.architecture!r}; legal are convolutional, mlp")
         if self.game not in ("non-saturating", "minimax"):
             raise ValueError(f"game is {self.game!r}; legal are non-saturating, minimax")
         if not self.r1 >= 0:
             raise ValueError(f"r1 is {self.r1}; it must be at least 0")
+        if self.architecture == "mlp" and min(self.base_channels, *self.channel_multipliers) < 1:
+            raise ValueError(f"base_channels is {self.base_channels}; with its multipliers it must be at least 1")
         if self.architecture == "convolutional":
             shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
 
@@ -109,12 +110,18 @@ class Discriminator(nn.Module):
 
 
 class GAN(nn.Module):
-    """A generator, which is what `decode` and sampling use, and the discriminator it was trained against."""
+    """A generator, which is what `decode` and sampling use, and the discriminator it was trained against; once loaded,
+    both with averaged weights."""
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
         self.generator, self.discriminator = Generator(config), Discriminator(config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.generator.parameters()).device
 
     def decode(self, z: Tensor) -> Tensor:
         """The image (batch, *image_shape) of a noise (batch, latent_dim)."""
@@ -153,17 +160,17 @@ class AdversarialTraining:
         discriminate, generate = self.parts["discriminator"], self.parts["generator"]
         with torch.no_grad():
             fakes = generate(draws.normal(self.config.latent_dim).to(images.device))
-        loss = discriminator_loss(discriminate(images), discriminate(fakes))
+        real = images.detach().requires_grad_()
+        logits = discriminate(real)
+        loss = discriminator_loss(logits, discriminate(fakes))
         if self.config.r1 > 0:
-            loss = loss + self.config.r1 / 2 * gradient_penalty(discriminate, images)
+            loss = loss + self.config.r1 / 2 * gradient_penalty(logits, real)
         yield "discriminator", loss
         fakes = generate(draws.normal(self.config.latent_dim).to(images.device))
         yield "generator", generator_loss(discriminate(fakes), self.config.game)
 
 
-def gradient_penalty(discriminate: nn.Module, images: Tensor) -> Tensor:
-    """Mean squared norm of the logit's gradient at images, in float32."""
-    with torch.autocast(images.device.type, enabled=False):
-        x = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(discriminate(x).sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(1).mean()
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Mean squared norm of the gradient of logits (batch,) at the images they are of."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().flatten(1).sum(1).mean()

@@ -55,8 +55,7 @@ def variational_bound(
     schedule = denoise.schedule
     grid = timesteps if timesteps is not None else range(schedule.T, -1, -1)
     check_grid(grid, schedule)
-    if levels is not None and levels < 2:
-        raise ValueError(f"levels is {levels}; it must be at least 2")
+    _check_levels(levels)
     variance = schedule.noise(grid[0]) ** 2
     moved = schedule.signal(grid[0]) ** 2 * x0**2
     prior = (moved + (variance - 1 - math.log(variance))).flatten(1).sum(1) / 2
@@ -73,6 +72,11 @@ def variational_bound(
     if not torch.isfinite(bound.total).all():
         raise FloatingPointError("the bound is not finite")
     return bound
+
+
+def _check_levels(levels: int | None) -> None:
+    if levels is not None and levels < 2:
+        raise ValueError(f"levels is {levels}; it must be at least 2")
 
 
 def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
@@ -98,7 +102,7 @@ def importance_bound(
 ) -> Tensor:
     """-log of the mean importance weight over `draws` codes, (batch,) in nats (Burda et al. 2016, eq. 8).
 
-    At one draw it is an estimate of the variational bound; with more it falls towards -log p(x).
+    At one draw it is an estimate of the variational bound; with more its mean falls towards -log p(x).
 
     Args:
         model: trained with "mse", whose decoder is a density.
@@ -111,6 +115,7 @@ def importance_bound(
         raise ValueError(f"loss is {model.config.loss!r}; only with mse is the decoder a density")
     if draws < 1:
         raise ValueError(f"draws is {draws}; it must be at least 1")
+    _check_levels(levels)
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
     log_weights = []
@@ -119,7 +124,10 @@ def importance_bound(
         z = mean + torch.exp(log_variance / 2) * e
         log_ratio = (e.square() + log_variance - z.square()).sum(1) / 2  # log p(z) / q(z | x)
         log_weights.append(_decoder(x, model.decode(z), sigma, levels).flatten(1).sum(1) + log_ratio)
-    return math.log(draws) - torch.stack(log_weights).logsumexp(0)
+    bound = math.log(draws) - torch.stack(log_weights).logsumexp(0)
+    if not torch.isfinite(bound).all():
+        raise FloatingPointError("the bound is not finite")
+    return bound
 
 
 def flow_nll(

@@ -1,11 +1,12 @@
 """What generated images are worth: distances in the features of one small frozen classifier, and image fidelity.
 
-A figure of generated images comes as a `Distance`, with what it means nothing without.
+A figure comes with what it means nothing without.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -89,19 +90,20 @@ class Distance:
     """A comparison of images with real ones, what it means nothing without, and how far another draw would move it."""
 
     value: float
-    spread: float  # standard deviation over bootstrap draws of the generated images
+    spread: float  # standard deviation over other draws of the generated images
     generated: int
     real: int
     split: str
     weights: str
-    floor: float  # the same of as many real training images: what a perfect model would have
+    floor: float  # the same of as many real training images: a perfect model's
     name: str = "Frechet distance"
 
     def __str__(self) -> str:
+        perfect = "floor" if "distance" in self.name else "ceiling"
         return (
             f"{self.name} {self.value:.2f} (bootstrap sd {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
             f"(frozen classifier, 64, whitened); {self.generated:,} generated against {self.real:,} real {self.split} "
-            f"images; {self.weights} weights; floor, {self.generated:,} real train images against the same: "
+            f"images; {self.weights} weights; {perfect}, {self.generated:,} real train images against the same: "
             f"{self.floor:.2f}"
         )
 
@@ -121,23 +123,38 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
         raise ValueError(
             f"images are {n}; legal are {FEATURES + 1} to 60,000: more than features, no more than real ones"
         )
+    generated, floor = features(images.clamp(-1, 1)), _distance(_train_features(n))
     real = int(_moments()["test.n"])
-    return Distance(*_with_spread(images, _distance), n, real, "test", weights, _floor(n, _distance))
+    return Distance(
+        _distance(generated), _bootstrap_sd(generated, _distance), n, real, "test", weights, floor
+    )  # fmt: skip
 
 
-def _with_spread(images: Tensor, measure: Callable[[Tensor], float]) -> tuple[float, float]:
-    """What is measured of images' features, and its standard deviation over 20 bootstrap draws of them."""
-    generated = features(images.clamp(-1, 1))
+def _bootstrap_sd(generated: Tensor, measure: Callable[[Tensor], float]) -> float:
     n, generator = len(generated), torch.Generator().manual_seed(0)
     draws = [measure(generated[torch.randint(n, (n,), generator=generator)]) for _ in range(20)]
-    return measure(generated), torch.tensor(draws).std().item()
+    return torch.tensor(draws).std().item()
 
 
-def _floor(n: int, measure: Callable[[Tensor], float]) -> float:
-    """What is measured of n real training images."""
+@lru_cache(maxsize=4)
+def _train_features(n: int) -> Tensor:
+    """Features (n, 64) of n real training images."""
     train = data.load("fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist", "train", quiet=True).images
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
-    return measure(features(data.normalise(train[chosen])))
+    return features(data.normalise(train[chosen]))
+
+
+@cache
+def _test_features() -> Tensor:
+    """Features (2,000, 64) of the embedded test images."""
+    return features(data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images))
+
+
+def _legal_count(images: Tensor) -> int:
+    n, most = len(images), len(_test_features())
+    if not FEATURES < n <= most:
+        raise ValueError(f"images are {n}; legal are {FEATURES + 1} to {most:,}: no more than the embedded test images")
+    return n
 
 
 def kernel_distance(images: Tensor, *, weights: str) -> Distance:
@@ -152,17 +169,19 @@ def kernel_distance(images: Tensor, *, weights: str) -> Distance:
         weights: which weights made the images, for the record.
     """
     n = _legal_count(images)
+    real, generated = _test_features()[:n].double(), features(images.clamp(-1, 1)).double()
 
     def measure(generated: Tensor) -> float:
-        return 1000 * poly_mmd(_test_features()[:n].double(), generated.double()).item()
+        return 1000 * poly_mmd(real, generated).item()
 
     return Distance(
-        *_with_spread(images, measure), n, n, "test", weights, _floor(n, measure), "kernel distance x 1,000"
-    )
+        measure(generated), _bootstrap_sd(generated, measure), n, n, "test", weights,
+        measure(_train_features(n).double()), "kernel distance x 1,000",
+    )  # fmt: skip
 
 
 def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -> tuple[Distance, Distance]:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2).
+    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2), with binomial standard deviations.
 
     Precision is the share of generated images that lie in the real manifold, recall the share of real ones that lie in
     the generated one; a manifold is the balls around its images that reach to their k-th nearest neighbour.
@@ -174,19 +193,24 @@ def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -
         neighbours: k.
     """
     n = _legal_count(images)
-    real = _test_features()[:n]
+    if not 1 <= neighbours < n:
+        raise ValueError(f"neighbours is {neighbours}; legal are 1 to {n - 1}, one fewer than images")
+    real, generated, train = _test_features()[:n], features(images.clamp(-1, 1)), _train_features(n)
 
-    def precision(generated: Tensor) -> float:
-        return _share_inside(generated, real, neighbours)
+    def figure(name: str, value: float, ceiling: float) -> Distance:
+        spread = math.sqrt(value * (1 - value) / n)
+        return Distance(value, spread, n, n, "test", weights, ceiling, f"{name} ({neighbours} neighbours)")
 
-    def recall(generated: Tensor) -> float:
-        return _share_inside(real, generated, neighbours)
-
-    precise, complete = (
-        Distance(*_with_spread(images, measure), n, n, "test", weights, _floor(n, measure), measure.__name__)
-        for measure in (precision, recall)
+    return (
+        figure("precision", _share_inside(generated, real, neighbours), _share_inside(train, real, neighbours)),
+        figure("recall", _share_inside(real, generated, neighbours), _share_inside(real, train, neighbours)),
     )
-    return precise, complete
+
+
+def _share_inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
+    """Share of points (n, d) within the k-th nearest neighbour's distance of some point of the manifold (m, d)."""
+    radius = torch.cdist(manifold, manifold).kthvalue(neighbours + 1, dim=1).values  # the nearest is the point itself
+    return (torch.cdist(points, manifold) <= radius).any(dim=1).float().mean().item()
 
 
 @dataclass(frozen=True)
@@ -198,7 +222,7 @@ class Copying:
     """
 
     value: float
-    spread: float  # standard deviation over bootstrap draws of the generated images
+    spread: float  # standard deviation over other draws of the generated images
     generated: int
     test: int
     train: int
@@ -222,36 +246,23 @@ def copying(images: Tensor, training_images: Tensor, *, weights: str) -> Copying
         training_images: (m, 1, 32, 32) in [-1, 1], those that the model was trained on.
         weights: which weights made the images, for the record.
     """
+    for name, count in (("images", len(images)), ("training_images", len(training_images))):
+        if not count:
+            raise ValueError(f"{name} are 0; legal is at least 1")
     known = features(training_images)
-    of_test = _nearest(_test_features(), known)
+    of_test, of_generated = _nearest(_test_features(), known), _nearest(features(images.clamp(-1, 1)), known)
 
-    def measure(generated: Tensor) -> float:
-        of_generated = _nearest(generated, known)
+    def measure(of_generated: Tensor) -> float:
         return (of_generated[:, None] < of_test).float().mean().item()
 
-    return Copying(*_with_spread(images, measure), len(images), len(of_test), len(known), weights)
-
-
-def _legal_count(images: Tensor) -> int:
-    n, most = len(images), len(_test_features())
-    if not FEATURES < n <= most:
-        raise ValueError(f"images are {n}; legal are {FEATURES + 1} to {most:,}: no more than the embedded test images")
-    return n
-
-
-def _share_inside(points: Tensor, manifold: Tensor, neighbours: int) -> float:
-    """Share of points (n, d) within the k-th nearest neighbour's distance of some point of the manifold (m, d)."""
-    radius = torch.cdist(manifold, manifold).kthvalue(neighbours + 1, dim=1).values  # the nearest is the point itself
-    return (torch.cdist(points, manifold) <= radius).any(dim=1).float().mean().item()
+    return Copying(
+        measure(of_generated), _bootstrap_sd(of_generated, measure), len(images), len(of_test), len(known), weights
+    )
 
 
 def _nearest(points: Tensor, others: Tensor) -> Tensor:
+    """(n,) distances of points (n, d) to the nearest of the others (m, d)."""
     return torch.cat([torch.cdist(chunk, others).amin(dim=1) for chunk in points.split(500)])
-
-
-@cache
-def _test_features() -> Tensor:
-    return features(data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images))
 
 
 @cache

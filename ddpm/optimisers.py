@@ -17,9 +17,12 @@ def optimiser_of(
         name: one of `OPTIMISERS`. Of "muon" (Jordan et al. 2024) the step of a matrix, and of a convolution flattened
             to one, is made orthogonal and scaled to AdamW's size (Liu et al. 2025); other weights take NAdamW's.
         parameters: what it steps.
-        momentum: how much of the mean gradient stays at a step of adamw, adam (their beta 1) and sgd; rmsprop keeps
-            none, and muon has its own.
+        momentum: beta 1 of adamw and adam, whose step is a mean of gradients; of sgd, whose step is a sum of them and
+            1 / (1 - momentum) times as long. rmsprop has none, and muon has its own.
         weight_decay: decoupled, per step and rate, of adamw and muon; the others have none.
+
+    Raises:
+        ValueError: another name.
     """
     if name not in OPTIMISERS:
         raise ValueError(f"optimiser is {name!r}; legal are {', '.join(OPTIMISERS)}")

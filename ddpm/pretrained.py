@@ -36,9 +36,14 @@ def load(
         FileNotFoundError: the folder lacks its weights.
     """
     folder = model_folder(name_or_path)
+    if precision not in ("auto", "float32"):
+        raise ValueError(f"precision is {precision!r}; legal are auto, float32")
     try:
         record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = KINDS[record.get("kind", DiffusionConfig.kind)].from_dict(record["model"])
+        kind = record.get("kind", DiffusionConfig.kind)
+        if kind not in KINDS:
+            raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
+        config = KINDS[kind].from_dict(record["model"])
         sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error

@@ -36,6 +36,8 @@ def recipe(kind: str, **settings: Any) -> tuple[Any, TrainingConfig]:
         raise ValueError(f"model is {kind!r}; legal are {', '.join(RECIPES)}")
     config = {"diffusion": DiffusionConfig, "gan": GANConfig}.get(kind, AutoencoderConfig)
     chosen = RECIPES[kind] | settings
+    for name in settings.keys() & {"unet", "variational"}:  # what the kind and the UNet's own settings say
+        raise ValueError(f"{name} is {settings[name]!r}; model {kind!r} has no such setting")
     training = {f.name: chosen.pop(f.name) for f in fields(TrainingConfig) if f.name in chosen}
     if config is DiffusionConfig:
         chosen["unet"] = UNetConfig(**{f.name: chosen.pop(f.name) for f in fields(UNetConfig) if f.name in chosen})

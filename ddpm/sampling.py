@@ -28,9 +28,13 @@ SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """An image in one call, from a code that is drawn from N(0, I): a variational autoencoder, a GAN."""
+    """An image in one call, from a code that is drawn from N(0, I): a variational autoencoder, a GAN.
+
+    A plain autoencoder is one by its form, but its codes have no such density.
+    """
 
     latent_dim: int
+    device: torch.device
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes (batch, latent_dim) -> images (batch, channels, height, width)."""
@@ -80,7 +84,8 @@ def sample(
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
         spacing: of the grid, see `NoiseSchedule.timesteps`.
         shape: of one sample; where it is not given, the image shape the denoiser was trained on.
-        chunk: samples denoised together (the last chunk is filled up); 16 on a CPU and 256 on a GPU by default.
+        chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, of a
+            `LatentModel` 500.
         progress: show a bar with an estimate of the time left.
         watch: called with every state of every chunk.
         options: the sampler's own, such as `eta` for ddim.
@@ -89,11 +94,12 @@ def sample(
         (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
     if isinstance(denoise, LatentModel):
-        if (sampler, steps, spacing, shape, watch, options) != ("ddim", 50, "trailing", None, None, {}):
-            raise ValueError(
-                "this model draws an image in one call; only a diffusion model has a sampler and its options"
-            )
-        return _decoded(denoise, positive_int("n", n), seed, positive_int("chunk", chunk or 500))
+        given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
+        defaults = {"sampler": "ddim", "steps": 50, "spacing": "trailing"}
+        for name, value in given.items():
+            if value != defaults.get(name):
+                raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")
+        return _decoded(denoise, positive_int("n", n), seed, positive_int("chunk", 500 if chunk is None else chunk))
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
     chunk = positive_int("chunk", chunk) if chunk is not None else None
@@ -116,9 +122,8 @@ def sample(
 
 
 def _decoded(model: LatentModel, n: int, seed: int, chunk: int) -> Tensor:
-    device = next((weight.device for weight in getattr(model, "parameters", list)()), torch.device("cpu"))
     codes = (PerSample(seed, first)(torch.empty(chunk, model.latent_dim)) for first in range(0, n, chunk))
-    return torch.cat([model.decode(z.to(device)) for z in codes])[:n]
+    return torch.cat([model.decode(z.to(model.device)) for z in codes])[:n]
 
 
 def _watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None) -> Iterator[Step]:

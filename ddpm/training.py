@@ -45,9 +45,9 @@ class TrainingConfig:
         steps: optimiser steps.
         batch_size: images a step, over all processes.
         learning_rate: peak rate, reached after `warmup` steps; from there a cosine to 0.
-        optimiser: a name of `ddpm.optimisers`.
-        momentum: see there.
-        weight_decay: see there.
+        optimiser: "adamw", "adam", "sgd", "rmsprop" or "muon"; what each does with the next two, `optimiser_of` says.
+        momentum: of gradients; 0 or more and below 1.
+        weight_decay: decoupled, per step and rate.
         clip: largest norm of the gradient.
         ema: decay of the averaged weights; it starts at (1 + step) / (10 + step).
         seed: of the initial weights, the order of the images and every draw.
@@ -59,7 +59,7 @@ class TrainingConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 200
-    optimiser: str = "adamw"
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = "adamw"
     momentum: float = 0.9
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -197,7 +197,7 @@ def train(
             if not torch.isfinite(loss + norm):
                 raise FloatingPointError(
                     f"{name} has loss {loss.item()} and gradient {float(norm)} at step {step + 1}; "
-                    "the weights are not touched, the last checkpoint stands"
+                    "its weights are not touched, the last checkpoint stands"
                 )
             for group in optimisers[name].param_groups:
                 group["lr"] = config.rate(step)

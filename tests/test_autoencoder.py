@@ -34,9 +34,8 @@ def test_the_divergence_is_torchs_own():
 
 def test_the_bound_holds_its_two_terms_and_forward_is_their_sum():
     """Against torch's distributions: -log N(x; decode(z), sigma^2), and the divergence."""
-    model = AutoencoderConfig(**SMALL, variational=True).network()
-    with torch.no_grad():
-        model.log_sigma.fill_(-0.7)
+    model = AutoencoderConfig(**SMALL, variational=True).network().eval()
+    model.log_sigma.fill_(-0.7)
     x, noise = images(3), torch.randn(3, 5)
     mean, log_variance = model.posterior(x)
     likelihood = torch.distributions.Normal(
@@ -46,6 +45,20 @@ def test_the_bound_holds_its_two_terms_and_forward_is_their_sum():
     assert torch.allclose(reconstruction, -likelihood.flatten(1).sum(1), rtol=1e-5)
     assert torch.equal(kl, divergence(mean, log_variance))
     assert torch.equal(model(x, noise), reconstruction + kl)
+
+
+def test_in_training_sigma_is_the_best_there_is_and_its_running_mean_is_kept():
+    torch.manual_seed(0)
+    model = AutoencoderConfig(**SMALL, variational=True).network()
+    x, noise = images(8), torch.zeros(8, 5)
+    before = model.log_sigma.item()
+    best = model.bound(x, noise)[0].mean().item()
+    root = (model.decode(model.encode(x)) - x).square().mean().log().item() / 2
+    assert model.log_sigma.item() == pytest.approx(0.98 * before + 0.02 * root)
+    model.eval()
+    for log_sigma in (root - 0.1, root, root + 0.1):
+        model.log_sigma.fill_(log_sigma)
+        assert model.bound(x, noise)[0].mean().item() >= best - 1e-3
 
 
 def test_both_losses_of_a_grey_level_are_least_at_the_mean():
@@ -76,6 +89,7 @@ def test_the_loss_of_a_step_is_a_function_of_seed_step_and_row():
 def test_illegal_settings_and_images_are_refused():
     for change, words in (
         ({"latent_dim": 0}, "latent_dim is 0"),
+        ({"image_shape": 32}, "image_shape is 32; it must be"),
         ({"loss": "l1"}, "loss is 'l1'; legal are mse, bce"),
         ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
     ):

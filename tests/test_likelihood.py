@@ -214,10 +214,12 @@ def test_the_importance_bound_is_the_evidence_of_a_linear_model_and_tightens():
     """A linear decoder has p(x) in closed form: N(b, W W' + sigma^2 I)."""
     torch.manual_seed(0)
     config = AutoencoderConfig((1, 4, 4), base_channels=4, channel_multipliers=(1,), latent_dim=2, variational=True)
-    model = config.network().double()
+    model = config.network().double().eval()
     slopes = torch.randn(2, 16, dtype=torch.float64)
     model.decoder.forward = lambda z: (z @ slopes).reshape(-1, 1, 4, 4)
-    model.posterior = lambda x: (x.flatten(1)[:, :2] * 0, torch.zeros(len(x), 2, dtype=torch.float64))  # the prior
+    model.posterior = lambda x: tuple(
+        torch.full((len(x), 2), v, dtype=torch.float64) for v in (0.3, -0.2)
+    )  # a wrong one
     x = (0.3 * torch.randn(3, 2, dtype=torch.float64) @ slopes).reshape(3, 1, 4, 4)
     exact = -torch.distributions.MultivariateNormal(
         torch.zeros(16, dtype=torch.float64), slopes.T @ slopes + torch.eye(16, dtype=torch.float64)
@@ -226,10 +228,13 @@ def test_the_importance_bound_is_the_evidence_of_a_linear_model_and_tightens():
     loose = torch.stack([importance_bound(model, x, 1) for _ in range(300)]).mean()
     middle, tight = (importance_bound(model, x, draws).mean() for draws in (100, 20_000))
     assert tight.item() == pytest.approx(exact.mean().item(), abs=0.1)
-    assert loose > middle + 1 > tight
-    reconstruction, kl = model.bound(x, torch.zeros(3, 2, dtype=torch.float64))
-    fixed = importance_bound(model, x, 1, noise=torch.zeros_like)  # the bound's own terms, on one given draw
-    assert torch.allclose(fixed, reconstruction + kl)
+    assert loose > middle + 1 > tight + 1
+    one = torch.stack([importance_bound(model, x, 1) for _ in range(2000)]).mean(0)
+    torch.manual_seed(1)
+    terms = torch.stack([sum(model.bound(x, torch.randn(3, 2, dtype=torch.float64))) for _ in range(2000)])
+    assert ((one - terms.mean(0)).abs() < 6 * terms.std(0) / 2000**0.5).all()  # one draw is the variational bound's
+    with pytest.raises(ValueError, match="levels is 1; it must be at least 2"):
+        importance_bound(model, x, 1, levels=1)
     with pytest.raises(ValueError, match="loss is 'bce'; only with mse"):
         importance_bound(AutoencoderConfig(variational=True, loss="bce").network(), x, 1)
     with pytest.raises(ValueError, match="draws is 0"):

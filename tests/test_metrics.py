@@ -76,16 +76,18 @@ def test_fidelity_by_hand():
     assert (metrics.ssim(x, 1 - x) < 0.1).all()
 
 
-def test_the_kernel_distance_is_the_papers_sum():
-    """Against eq. 4 written out with loops over blocks, on features that are no images'."""
-    x, y = torch.randn(2, 70, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind(0)
+def test_the_kernel_distance_is_the_papers_sum(test_split):
+    """Against eq. 4 written out with loops over pairs, times 1,000."""
+    images = data.normalise(test_split.images[-70:])
+    x, y = metrics.features(data.normalise(test_split.images[:70])).double(), metrics.features(images).double()
 
     def kernel(a, b):
         return (a @ b / 64 + 1) ** 3
 
     within = sum(kernel(a, b) for s in (x, y) for i, a in enumerate(s) for j, b in enumerate(s) if i != j) / (70 * 69)
     across = 2 * sum(kernel(a, b) for a in x for b in y) / 70**2
-    assert metrics.poly_mmd(x, y).item() == pytest.approx((within - across).item(), rel=1e-4)
+    distance = metrics.kernel_distance(images, weights="none")
+    assert distance.value == pytest.approx(1000 * (within - across).item(), rel=1e-4)
 
 
 def test_precision_and_recall_are_those_of_prdc():
@@ -112,7 +114,8 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     assert precision.value > 0.9 * precision.floor
     assert recall.value < 0.5 * recall.floor
     assert blurred[0].value < 0.1 * blurred[0].floor
-    assert "recall" in str(one_class[1])
+    assert "recall (3 neighbours)" in str(one_class[1])
+    assert "ceiling, 500 real train" in str(one_class[1])
     distances = [metrics.kernel_distance(x, weights="none").value for x in (real, shirts, noisy)]
     assert distances[0] < 0.1 * min(distances[1:])
 
@@ -131,3 +134,7 @@ def test_counts_that_these_figures_cannot_have_are_refused():
         for n in (64, 2001):
             with pytest.raises(ValueError, match=f"images are {n}; legal are 65 to 2,000"):
                 measure(torch.zeros(n, 1, 32, 32), weights="none")
+    with pytest.raises(ValueError, match="neighbours is 0; legal are 1 to 64"):
+        metrics.precision_and_recall(torch.zeros(65, 1, 32, 32), weights="none", neighbours=0)
+    with pytest.raises(ValueError, match="training_images are 0"):
+        metrics.copying(torch.zeros(1, 1, 32, 32), torch.zeros(0, 1, 32, 32), weights="none")

@@ -40,9 +40,15 @@ def test_every_kind_learns_what_it_is_trained_for(kind, tmp_path, images):
         assert sum(curve[-10:]) / 10 < 0.7 * curve[0]
 
 
-@pytest.mark.parametrize("kind", RECIPES)
-def test_every_kind_resumes_to_the_same_bits_and_samples(kind, tmp_path, images):
-    model, training = recipe(kind, **{"head_channels": 8} if kind == "diffusion" else {}, **TINY)
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("diffusion", {"head_channels": 8}), ("autoencoder", {"optimiser": "sgd"}), ("vae", {}),
+        ("vae", {"loss": "bce", "optimiser": "rmsprop"}), ("gan", {}), ("gan", {"game": "minimax", "r1": 0.0}),
+    ],
+)  # fmt: skip
+def test_every_kind_resumes_to_the_same_bits_and_samples(kind, changes, tmp_path, images):
+    model, training = recipe(kind, **changes, **TINY)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(model, images, training, whole, progress=False)
     train(model, images, training, cut, progress=False)
@@ -68,15 +74,23 @@ def test_a_run_of_one_kind_is_not_gone_on_with_as_another(tmp_path, images):
         train(model, images, training, tmp_path, progress=False)
 
 
-def test_one_call_has_no_sampler(tmp_path):
+def test_one_call_has_no_sampler():
     model = recipe("vae")[0].network()
-    for options in ({"sampler": "heun"}, {"steps": 20}, {"spacing": "karras"}, {"eta": 1.0}):
-        with pytest.raises(ValueError, match="only a diffusion model has a sampler"):
-            ddpm.sample(model, 2, **options)
+    for name, value in {"sampler": "heun", "steps": 20, "spacing": "karras", "eta": 1.0, "shape": (1, 32, 32)}.items():
+        with pytest.raises(ValueError, match=f"{name} is .*; this model draws an image in one call"):
+            ddpm.sample(model, 2, **{name: value})
+    with pytest.raises(ValueError, match="chunk is 0"):
+        ddpm.sample(model, 2, chunk=0)
 
 
 def test_a_setting_of_another_kind_is_refused():
-    for kind, setting in (("gan", "target"), ("diffusion", "game"), ("vae", "r1"), ("autoencoder", "dropout")):
+    for kind, setting in (
+        ("gan", "target"),
+        ("diffusion", "game"),
+        ("vae", "r1"),
+        ("autoencoder", "dropout"),
+        ("vae", "variational"),
+    ):
         with pytest.raises(ValueError, match=f"{setting} is 0; model '{kind}' has no such setting"):
             recipe(kind, **{setting: 0})
     with pytest.raises(ValueError, match="model is 'flow'; legal are diffusion, autoencoder, vae, gan"):
