@@ -5,7 +5,7 @@
 - **float32 where bfloat16 hurts**: the first convolution, which sees the image itself (`unet.network.Stem`), and
   GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU (`unet.network.GroupNorm`).
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
-- **Channels-last memory**, which convolutions are written for (`DiffusionConfig.network`).
+- **Channels-last memory**, which convolutions are written for (`network` of every configuration).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
   ten times slower in bfloat16 (`unet.network.SelfAttention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
