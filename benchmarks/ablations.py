@@ -9,40 +9,39 @@ every run; started again on the same machine it goes on where it stopped, within
 
 import itertools
 import json
-import platform
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from time_to_quality import RECIPES
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm import metrics
+from ddpm.companion.results import measured_with
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
+from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 from ddpm.noise import Draws
+from ddpm.recipes import recipe
 from ddpm.training import train
 from ddpm.unet import UNet, UNetConfig
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "ablations.json"
 
-WHOLE = UNetConfig(base_channels=8, channel_multipliers=(4, 8, 16), blocks_per_level=1)
-NETWORKS = {  # name in the table: shape
+WHOLE: dict[str, Any] = {"base_channels": 8, "channel_multipliers": (4, 8, 16)}
+NETWORKS: dict[str, dict[str, Any]] = {  # name in the table: settings of the recipe
     "whole": WHOLE,
-    "no attention, as many parameters": replace(
-        WHOLE, attention_levels=(), middle_attention=False, channel_multipliers=(4, 8, 17)
-    ),
-    "not told the time": replace(WHOLE, time="none"),
-    "no skips": replace(WHOLE, skips=False),
-}
-MODEL, TRAINING = RECIPES["v, log-normal and 0.1 uniform times, Muon 2e-3"]
+    "no attention, as many parameters": {
+        "base_channels": 8, "channel_multipliers": (4, 8, 17), "attention_levels": (), "middle_attention": False,
+    },
+    "not told the time": {**WHOLE, "time": "none"},
+    "no skips": {**WHOLE, "skips": False},
+}  # fmt: skip
 
 
 def cost(config: UNetConfig) -> tuple[int, int]:
@@ -103,9 +102,9 @@ def main(
         if any(what.items() <= row.items() for row in rows):
             continue
         start = time.perf_counter()
-        model = replace(MODEL, unet=NETWORKS[name])
+        model, training = recipe("diffusion", **NETWORKS[name], steps=steps, seed=number)
         here = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{steps}-{number}"
-        train(model, dataset, replace(TRAINING, steps=steps, seed=number), here)
+        train(model, dataset, training, here)
         parameters, flops = cost(model.unet)
         row = {
             **what, "parameters": f"{parameters:,}", "MFLOP": round(flops / 1e6),
@@ -124,18 +123,15 @@ def conditions(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "time eight sinusoids, fewer than in the shipped model; one block a level; the network without skips has "
             "fewer parameters. v, log-normal and a tenth of uniform times, Muon at 2e-3, batch 64. Held-out loss: mean "
             "squared error of v over n test images and uniform times, float32, the same noise for every network. "
-            f"Frechet distance in the frozen 64-feature classifier {metrics.FEATURES_SHA256[:8]}, whitened; n images "
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; n images "
             "against all 10,000 test images; EMA weights; seed 0 of the samples; floor, n real training images against "
             "the same."
         ),
-        "provenance": {
-            "device": "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU",
-            "date": date.today().isoformat(),
-            "seed": sorted({row["seed"] for row in rows}),
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "seconds": sum(row["seconds"] for row in rows),
-            "command": "python benchmarks/ablations.py",
-        },
+        "provenance": measured_with(
+            "python benchmarks/ablations.py",
+            sum(row["seconds"] for row in rows),
+            sorted({row["seed"] for row in rows}),
+        ),
     }
 
 

@@ -13,10 +13,8 @@ machine it goes on where it stopped.
 
 import itertools
 import json
-import platform
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +26,10 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import VariationalAutoencoder
+from ddpm.companion.results import measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
+from ddpm.features import FEATURES, FEATURES_SHA256
 from ddpm.files import write_json
 from ddpm.likelihood import bits_per_dimension, importance_bound, variational_bound
 from ddpm.noise import Draws, PerSample
@@ -150,8 +150,8 @@ def main(
     out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
 ) -> None:
     """Try settings, train each kind in full with every seed, and measure; about two hours on two CPU cores."""
-    if not n // 2 > metrics.FEATURES or n > 2000:
-        raise typer.BadParameter(f"n is {n}; legal are {2 * metrics.FEATURES + 2} to 2,000")
+    if not n // 2 > FEATURES or n > 2000:
+        raise typer.BadParameter(f"n is {n}; legal are {2 * FEATURES + 2} to 2,000")
     terms = {"n": n, "models": check_terms(steps), "settings tried": TRIALS}
     results = (
         json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"terms": terms, "trials": [], "rows": []}
@@ -204,20 +204,17 @@ def conditions(results: dict[str, Any], n: int) -> dict[str, Any]:
             "Frechet distance to the same test images was taken; diffusion's recipe had been chosen among eleven "
             f"before. EMA weights; {n:,} images, seed 0 of the samples. Frechet distance against all 10,000 test "
             f"images, the rest against the first {n:,} embedded ones, in the frozen 64-feature classifier "
-            f"{metrics.FEATURES_SHA256[:8]}, whitened; precision and recall with 3 neighbours. Copying: 0.5 is as new "
+            f"{FEATURES_SHA256[:8]}, whitened; precision and recall with 3 neighbours. Copying: 0.5 is as new "
             "as test images, 1 all copies. The training images themselves are the floor of a distance and the ceiling "
             "of the rest. Bits a dimension: one draw of the variational bound of 100 test images of 8 bits, in "
             "float32. Diffusion draws by DDIM in 50 steps on the trailing grid, in bfloat16 where the hardware has it; "
             "a plain autoencoder has no density of codes, here they are drawn from N(0, I) all the same."
         ),
-        "provenance": {
-            "device": "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU",
-            "date": date.today().isoformat(),
-            "seed": sorted({row["seed"] for row in results["rows"]}),
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "seconds": sum(row["seconds"] for row in results["trials"] + results["rows"]),
-            "command": "python benchmarks/generative_models.py",
-        },
+        "provenance": measured_with(
+            "python benchmarks/generative_models.py",
+            sum(row["seconds"] for row in results["trials"] + results["rows"]),
+            sorted({row["seed"] for row in results["rows"]}),
+        ),
     }
 
 

@@ -20,6 +20,7 @@ import typer
 
 import ddpm
 from ddpm import metrics, pretrained
+from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
@@ -74,7 +75,7 @@ def main(
             results = {
                 "rows": ordered,
                 "conditions": (
-                    f"Frechet distance in the frozen 64-feature classifier {metrics.FEATURES_SHA256[:8]}, whitened; "
+                    f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
                     f"{n:,} images a row against all 10,000 test images; EMA weights {weights[:8]}; trailing grids; "
                     f"seed {seed}, the same starting noise in every row; floor, {n:,} real training images against the "
                     f"same: {distance.floor:.2f}. Seconds for all {n:,} images, on {machine}, {date.today()}."

@@ -11,7 +11,6 @@ machine it goes on where it stopped, within a run at its last checkpoint.
 
 import itertools
 import json
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -24,9 +23,10 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import markdown_table
+from ddpm.companion.results import machine, markdown_table, measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.diffusion import DiffusionConfig
+from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 from ddpm.noise import PerSample
 from ddpm.training import TrainingConfig, train
@@ -122,7 +122,7 @@ def main(
         for name in given:
             if name not in legal:
                 raise typer.BadParameter(f"{name!r}; legal are {'; '.join(legal)}")
-    device = "one GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU"
+    device = machine()
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": [], "seconds a step": {}}
     dataset = load("fashion-mnist", "train")
     speeds = results["seconds a step"].setdefault(device, {})
@@ -166,7 +166,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rows": order,
         "conditions": (
-            f"Frechet distance in the frozen 64-feature classifier {metrics.FEATURES_SHA256[:8]}, whitened; n images "
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; n images "
             "against all 10,000 test images, 1,000 where recipes are screened and 2,000 where they are confirmed; EMA "
             "weights; seed 0 of the samples; floor, n real training images against the same. x0 at T: the mean of what "
             "the network says of the image at T, where nothing of it is left to see, minus the mean of the data, which "
@@ -174,14 +174,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "Minutes are steps times the time of one "
             "step, measured with nothing beside it."
         ),
-        "provenance": {
-            "device": ", ".join(sorted({row["device"] for row in rows})),
-            "date": date.today().isoformat(),
-            "seed": sorted({row["seed"] for row in rows}),
-            "versions": {"torch": torch.__version__, "python": platform.python_version()},
-            "seconds": round(60 * sum(minutes for _, minutes, _ in runs)),
-            "command": "python benchmarks/time_to_quality.py",
-        },
+        "provenance": measured_with(
+            "python benchmarks/time_to_quality.py",
+            60 * sum(minutes for _, minutes, _ in runs),
+            sorted({row["seed"] for row in rows}),
+            ", ".join(sorted({row["device"] for row in rows})),
+        ),
     }
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -109,11 +109,6 @@ class AutoencoderConfig:
         if self.loss not in ("mse", "bce"):
             raise ValueError(f"loss is {self.loss!r}; legal are mse, bce")
         shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "AutoencoderConfig":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**values)
 
     def network(self) -> "Autoencoder":
         """With random weights, in the memory layout that convolutions are fastest in."""

@@ -198,7 +198,8 @@ def evaluate(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Frechet distance of a model's images to Fashion-MNIST's test images, with its five facts."""
-    from ddpm.metrics import FEATURES, frechet_distance
+    from ddpm.features import FEATURES
+    from ddpm.metrics import frechet_distance
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
@@ -263,11 +264,16 @@ def _draw(
                 raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
             more[name] = value
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
+    latent = isinstance(trained, LatentModel)
+    if latent and "watch" in more:
+        raise ValueError(
+            f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
+        )
     if type(trained) is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
-    how = "one call" if isinstance(trained, LatentModel) else f"{sampler}{option}, {steps} steps, {spacing} grid"
+    how = "one call" if latent else f"{sampler}{option}, {steps} steps, {spacing} grid"
     return images, how
 
 

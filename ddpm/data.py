@@ -57,7 +57,9 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def check_range(images: Tensor) -> None:
-    """Raise `ValueError` unless all values lie in [-1, 1]."""
+    """Raise `ValueError` unless all values lie in [-1, 1]; on a GPU, which would have to wait, look at none."""
+    if images.device.type != "cpu":
+        return
     low, high = (value.item() for value in images.aminmax())
     if not (low >= -1 and high <= 1):
         raise ValueError(f"images lie in [{low:g}, {high:g}]; legal is [-1, 1], as `normalise` makes them")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,8 @@ class DiffusionConfig:
     uniform_share: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.unet, dict):
+            object.__setattr__(self, "unet", UNetConfig(**self.unet))  # JSON gives a dict
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; legal are {', '.join(SCHEDULES)}")
         if self.target not in TARGETS:
@@ -58,11 +60,6 @@ class DiffusionConfig:
         if not 0 <= self.uniform_share <= 1:
             raise ValueError(f"uniform_share is {self.uniform_share}; it must be in [0, 1]")
         self.noise_schedule()
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DiffusionConfig":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**values, "unet": UNetConfig(**values["unet"])})
 
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of this name and length."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,11 +55,6 @@ class GANConfig:
             raise ValueError(f"base_channels is {self.base_channels}; with its multipliers it must be at least 1")
         if self.architecture == "convolutional":
             shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "GANConfig":
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**values)
 
     def network(self) -> "GAN":
         """Both, with random weights, in the memory layout that convolutions are fastest in."""

@@ -43,7 +43,7 @@ def load(
         kind = record.get("kind", DiffusionConfig.kind)
         if kind not in KINDS:
             raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
-        config = KINDS[kind].from_dict(record["model"])
+        config = KINDS[kind](**record["model"])
         sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error

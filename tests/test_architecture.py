@@ -9,7 +9,7 @@ LAYERS = [  # each may import from those before it
     {"denoiser", "data", "checkpoint"},
     {"autoencoder"},
     {"gan"},
-    {"oracles", "samplers", "interop"},
+    {"oracles", "samplers", "interop", "features"},
     {"langevin", "likelihood"},
     {"round_trip", "sampling"},
     {"diffusion", "metrics"},
@@ -43,7 +43,7 @@ def layer(module):
     return level
 
 
-FILES = [*PACKAGE.glob("*.py"), *PACKAGE.glob("unet/*.py")]
+FILES = [path for folder in (".", "unet", "interop") for path in sorted((PACKAGE / folder).glob("*.py"))]
 
 
 def module_of(path):

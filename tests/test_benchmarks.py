@@ -11,6 +11,7 @@ import typer
 import ddpm
 from ddpm.data import load
 from ddpm.diffusion import DiffusionConfig
+from ddpm.recipes import recipe
 from ddpm.training import TrainingConfig, train
 from ddpm.unet import UNetConfig
 
@@ -59,12 +60,11 @@ def speed():
 
 @pytest.fixture(scope="module")
 def ablations():
-    script("time_to_quality")  # which it imports, as a script beside it
     return script("ablations")
 
 
 def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
-    networks = ablations.NETWORKS
+    networks = {name: recipe("diffusion", **settings)[0].unet for name, settings in ablations.NETWORKS.items()}
     whole, without = (networks[name] for name in ("whole", "no attention, as many parameters"))
     for a, b, most in zip(ablations.cost(whole), ablations.cost(without), (0.02, 0.01), strict=True):
         assert abs(b / a - 1) < most
@@ -82,12 +82,13 @@ def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
 
 
 def test_the_held_out_loss_is_of_the_network_and_of_nothing_drawn(ablations):
-    trained, fresh = ddpm.load("fashion-mnist", "float32"), ablations.MODEL.denoiser("float32", (1, 32, 32))
+    model, _ = recipe("diffusion")
+    trained, fresh = ddpm.load("fashion-mnist", "float32"), model.denoiser("float32", (1, 32, 32))
     torch.manual_seed(0)
-    first = ablations.held_out_loss(trained, ablations.MODEL, 100)
+    first = ablations.held_out_loss(trained, model, 100)
     torch.manual_seed(1)
-    assert ablations.held_out_loss(trained, ablations.MODEL, 100) == first
-    assert first < 0.25 * ablations.held_out_loss(fresh, ablations.MODEL, 100)
+    assert ablations.held_out_loss(trained, model, 100) == first
+    assert first < 0.25 * ablations.held_out_loss(fresh, model, 100)
 
 
 def test_ablations_go_on_where_they_stopped(tmp_path):

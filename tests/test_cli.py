@@ -52,6 +52,30 @@ def test_train_sample_evaluate(tmp_path):
     assert "ddim, eta 0, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
 
 
+def test_models_that_draw_in_one_call(tmp_path):
+    for kind in ("vae", "autoencoder"):
+        folder, out = tmp_path / kind, tmp_path / f"{kind}.png"
+        done = run(*TRAIN, "--model", kind, "--base-channels", 8, "--latent-dim", 4, "--out", folder)
+        assert done.returncode == 0, done.stderr
+        done = run("sample", "--model", folder, "--n", 5, "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert Image.open(out).size == (3 * 34 + 2, 2 * 34 + 2)
+        assert ("no density of codes" in done.stderr) == (kind == "autoencoder")
+    done = run("evaluate", "--model", tmp_path / "vae", "--n", 65)
+    assert "one call, seed 0: Frechet distance" in done.stdout
+    for arguments, words in (
+        (["sample", "--out", tmp_path / "film.gif"], "it draws an image in one call, so --out must end in .png"),
+        (["sample", "--steps", 20], "steps is 20; this model draws an image in one call"),
+        (["sample", "--eta", 0.5], "eta is 0.5; this model draws an image in one call"),
+        (["export", tmp_path / "there"], "diffusers has pipelines of diffusion models only"),
+    ):
+        done = run(*arguments, "--model", tmp_path / "vae")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "there").exists()
+
+
 def test_every_command_teaches():
     done = run("--help")
     assert all(command in done.stdout for command in ("train", "sample", "evaluate", "export", "chapters"))

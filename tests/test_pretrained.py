@@ -6,7 +6,8 @@ import torch
 
 import ddpm
 from ddpm import pretrained
-from ddpm.metrics import classify, frechet_distance
+from ddpm.features import classify
+from ddpm.metrics import frechet_distance
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm import data, files, metrics
-from ddpm.metrics import FeatureNetwork
+from ddpm import data, files
+from ddpm.features import FeatureNetwork
+from ddpm.features import features as frozen_features
 
 EPOCHS, BATCH = 14, 128
 
@@ -67,7 +68,7 @@ def moments() -> None:
     tensors: dict[str, Tensor] = {}
     splits: tuple[data.Split, ...] = ("train", "test")
     for split in splits:
-        real = metrics.features(data.normalise(data.load("fashion-mnist", split).images)).double()
+        real = frozen_features(data.normalise(data.load("fashion-mnist", split).images)).double()
         tensors |= {
             f"{split}.n": torch.tensor(len(real)),
             f"{split}.mean": real.mean(0),

@@ -1,4 +1,4 @@
-"""One plotting style, rows of images, chains of networks, and a UNet drawn to its sizes."""
+"""One plotting style, rows of images, and a UNet drawn to its sizes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -86,24 +86,6 @@ def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
     for i, channels in enumerate(_skips(config)):
         y, here, there = places[i][1], widths[i], widths[-1 - i]
         _arrow(axes, (left + here / 2, y), (right - there / 2, y), ", ".join(map(str, channels)), "above")
-    return figure
-
-
-def draw_chains(rows: Mapping[str, Sequence[str | tuple[str, str]]]) -> Figure:
-    """Chains of boxes joined by arrows, one a row: a text is what is handed on, a pair a network and its size."""
-    columns = max(len(chain) for chain in rows.values())
-    figure, axes = plt.subplots(figsize=(1.55 * columns, 0.95 * len(rows) + 0.1))
-    _blank(axes)
-    axes.set(xlim=(-0.55, columns - 0.45), ylim=(-len(rows) + 0.4, 0.75))
-    for y, (label, chain) in enumerate(rows.items()):
-        axes.text(-0.5, 0.43 - y, label, fontsize=10, weight="bold")
-        for x, stop in enumerate(chain):
-            if not isinstance(stop, str):
-                axes.add_patch(Rectangle((x - 0.38, -y - 0.24), 0.76, 0.48, color=COLOURS[0], alpha=0.25, lw=0))
-                stop = "\n".join(stop)
-            axes.text(x, -y, stop, ha="center", va="center", fontsize=9)
-            if x + 1 < len(chain):
-                _arrow(axes, (x + 0.38, -y), (x + 0.62, -y), "", "above")
     return figure
 
 

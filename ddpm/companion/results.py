@@ -1,9 +1,12 @@
 """Figures from long runs, kept in `book/results/` with the conditions they were measured under."""
 
 import json
+import platform
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
+import torch
 from IPython.display import Markdown
 
 from ddpm.companion.claims import ROOT
@@ -14,6 +17,23 @@ def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None
     columns = columns or list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     return "\n".join([*lines, *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows)])
+
+
+def machine() -> str:
+    """What computes here: a GPU, or so many threads of a CPU."""
+    return "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU"
+
+
+def measured_with(command: str, seconds: float, seed: Any, device: str | None = None) -> dict[str, Any]:
+    """What every file of results says of its making."""
+    return {
+        "device": device or machine(),
+        "date": date.today().isoformat(),
+        "seed": seed,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "seconds": round(seconds),
+        "command": command,
+    }
 
 
 def results_table(name: str) -> Markdown:
