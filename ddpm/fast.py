@@ -2,8 +2,9 @@
 
 - **bfloat16** for convolutions and products, where the device multiplies it in hardware (`has_fast_bfloat16`). Weights,
   optimiser and averages stay float32.
-- **float32 where bfloat16 hurts**: the first convolution, which sees the image itself (`unet.network.Stem`), and
-  GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU (`unet.network.GroupNorm`).
+- **float32 where bfloat16 hurts**: the first two convolutions, where little noise still lies on a large image
+  (`unet.network.Stem`), and GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU
+  (`unet.network.GroupNorm`).
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
 - **Channels-last memory**, which convolutions are written for (`network` of every configuration).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is

@@ -77,15 +77,15 @@ def test_prepared_weights_are_converted_once_and_come_back_to_the_bit():
     converting, n = answer()
     assert n == len(weights)
     with fast.prepared(network):
-        assert network.down[0].blocks[0].conv1.weight.dtype == torch.bfloat16
-        assert network.conv_in.weight.dtype == torch.float32
+        assert network.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
+        assert {m.weight.dtype for m in (network.conv_in, network.down[0].blocks[0].conv1)} == {torch.float32}
         prepared, n = answer()
         with fast.prepared(network):  # a walk within a walk
             pass
-        assert network.down[0].blocks[0].conv1.weight.dtype == torch.bfloat16
+        assert network.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
     assert n == 0
     assert torch.equal(prepared, converting)
-    assert network.down[0].blocks[0].conv1.weight.dtype == torch.float32
+    assert network.down[0].blocks[0].conv2.weight.dtype == torch.float32
     with pytest.raises(RuntimeError), fast.prepared(network):
         raise RuntimeError
     for name, value in network.state_dict().items():

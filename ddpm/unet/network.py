@@ -15,7 +15,10 @@ from ddpm.unet.config import UNetConfig
 
 
 class Stem(nn.Conv2d):
-    """A convolution in float32 under autocast: bfloat16 would round the image itself."""
+    """A convolution in float32 under autocast, for the first two.
+
+    At t = 1 the noise is a hundredth of the image it lies on, and bfloat16 rounds numbers above 1 by up to 1/256.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_meta:  # a device that autocast does not know
@@ -205,6 +208,8 @@ class UNet(nn.Module):
             elif isinstance(module, SelfAttention):
                 nn.init.zeros_(module.out.weight)
         nn.init.zeros_(self.conv_out.weight)
+        first = next(module for module in self.modules() if isinstance(module, ResidualBlock))
+        first.conv1.__class__ = Stem
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         self.config.check_image(*x.shape[2:])
