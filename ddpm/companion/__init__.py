@@ -2,11 +2,11 @@
 
 from ddpm.companion.checks import check, check_exact, grade, record
 from ddpm.companion.claims import claims_table, verdict
-from ddpm.companion.figures import draw_unet, image_rows, use_style
+from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
 from ddpm.companion.provenance import Parameters, provenance
-from ddpm.companion.results import markdown_table, results_table
+from ddpm.companion.results import markdown_table, results, results_table
 
 __all__ = [
-    "Parameters", "check", "check_exact", "claims_table", "draw_unet", "grade", "image_rows",
-    "markdown_table", "provenance", "record", "results_table", "use_style", "verdict",
+    "Parameters", "check", "check_exact", "claims_table", "draw_chains", "draw_unet", "grade", "image_rows",
+    "markdown_table", "provenance", "record", "results", "results_table", "use_style", "verdict",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""One plotting style, rows of images, and a UNet drawn to its sizes."""
+"""One plotting style, rows of images, a UNet drawn to its sizes, and chains of networks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -86,6 +86,25 @@ def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
     for i, channels in enumerate(_skips(config)):
         y, here, there = places[i][1], widths[i], widths[-1 - i]
         _arrow(axes, (left + here / 2, y), (right - there / 2, y), ", ".join(map(str, channels)), "above")
+    return figure
+
+
+def draw_chains(chains: Mapping[str, Sequence[str | tuple[str, ...]]]) -> Figure:
+    """Columns of what is handed on, as text, and of the networks that turn it into the next, lines in a box."""
+    rows = max(len(chain) for chain in chains.values())
+    figure, axes = plt.subplots(figsize=(1.3 * len(chains), 0.72 * rows + 0.4))
+    _blank(axes)
+    axes.set(xlim=(-0.5, len(chains) - 0.5), ylim=(0.6 - rows, 0.8))
+    for x, (name, chain) in enumerate(chains.items()):
+        axes.text(x, 0.6, name, ha="center", weight="bold")
+        for i, stop in enumerate(chain):
+            if not isinstance(stop, str):
+                axes.add_patch(Rectangle((x - 0.46, -i - 0.27), 0.92, 0.54, color=COLOURS[0], alpha=0.25, lw=0))
+            text = stop if isinstance(stop, str) else "\n".join(stop)
+            axes.text(x, -i, text, ha="center", va="center", fontsize=9.5)
+            if i:
+                _arrow(axes, (x, 0.73 - i), (x, 0.27 - i), "", "right")
+    figure.tight_layout(pad=0.3)
     return figure
 
 

@@ -36,7 +36,13 @@ def measured_with(command: str, seconds: float, seed: Any, device: str | None = 
     }
 
 
-def results_table(name: str) -> Markdown:
-    """The measurements in `book/results/NAME.json` as a table, its conditions below."""
-    results = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    return Markdown(f"{markdown_table(results['rows'])}\n\n{results['conditions']}")
+def results(name: str) -> dict[str, Any]:
+    """What `book/results/NAME.json` holds: "rows", the "conditions" they were measured under, "provenance"."""
+    content: dict[str, Any] = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def results_table(name: str, columns: Sequence[str] | None = None) -> Markdown:
+    """The measurements in `book/results/NAME.json` as a table, of some columns or of all, its conditions below."""
+    measured = results(name)
+    return Markdown(f"{markdown_table(measured['rows'], columns)}\n\n{measured['conditions']}")

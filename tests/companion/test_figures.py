@@ -1,6 +1,6 @@
 import re
 
-from ddpm.companion import draw_unet
+from ddpm.companion import draw_chains, draw_unet
 from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
 
 
@@ -20,3 +20,12 @@ def test_a_drawn_unet_shows_the_sizes_of_its_trace_and_follows_its_configuration
         assert len(across) == len(config.widths) * config.skips
         assert all(len(text.split(",")) == config.blocks_per_level + 1 for text in across)
     assert "512, 512, 256" in [text.get_text() for text in draw_unet(CONVENTIONS["B"]["config"], 512).axes[0].texts]
+
+
+def test_drawn_chains_show_every_stop_and_a_box_around_networks():
+    figure = draw_chains({"two": ["image", ("Encoder", "1,000"), "code"], "one": [("Judge",)]})
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == [
+        "two", "image", "Encoder\n1,000", "code", "one", "Judge",
+    ]  # fmt: skip
+    assert len(axes.patches) == 2
