@@ -15,6 +15,9 @@ NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
+    "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
+    "a divergence left out": (1, "autoencoder.py", "return reconstruction + kl", "return reconstruction"),
+    "the generator detached": (1, "gan.py", "discriminate(fakes), self", "discriminate(fakes.detach()), self"),
     "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
     "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "attention without its scale": (2, "unet/network.py", " / math.sqrt(q.shape[-1])", ""),
@@ -30,7 +33,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the time told by DDIM": (4, "samplers.py", "x, t)\n        std = eta", "x, t - 1)\n        std = eta"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
-FAST = {"the width of a level", "the last beta", "the root in Langevin's noise"}
+FAST = {"the sign of a cross-entropy", "the width of a level", "the last beta", "the root in Langevin's noise"}
 
 
 @pytest.mark.parametrize(
