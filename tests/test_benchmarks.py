@@ -26,13 +26,16 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     )  # fmt: skip
     out = tmp_path / "samplers.json"
 
-    def table(*calls, seed=0):
+    def table(*calls, seed=0, sampler=None):
         options = [option for k in calls for option in ("--calls", str(k))]
+        options += ["--sampler", sampler] if sampler else []
         command = [sys.executable, BENCHMARKS / "samplers.py", "--model", tmp_path / "run", "--n", "65", "--out", out]
         done = subprocess.run([*command, "--seed", str(seed), *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return {(row["sampler"], row["network calls"]): row for row in json.loads(out.read_text())["rows"]}
 
+    first = table(2, sampler="Heun")
+    assert list(first) == [("Heun", 1)]
     first = table(3)
     assert ("Heun", 1) in first  # three calls are one move of two, less one
     assert len(first) == 5
