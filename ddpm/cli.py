@@ -160,10 +160,7 @@ def sample(
     from ddpm.files import write_atomically
     from ddpm.noise import PerSample
 
-    if out.suffix.lower() not in (".png", ".gif", ".webp"):
-        raise ValueError(f"out is {str(out)!r}; its name must end in .png, .gif or .webp")
-    if out.is_dir() or any(folder.exists() and not folder.is_dir() for folder in out.parents):
-        raise ValueError(f"out is {str(out)!r}; there must be no folder of that name, and no file on the way to it")
+    _check_out(out, ".png", ".gif", ".webp")
 
     def grid(images: Tensor) -> Any:
         return to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))
@@ -205,6 +202,118 @@ def evaluate(
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
     images, how = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
     typer.echo(f"{how}, seed {seed}: {frechet_distance(images, weights='EMA')}")
+
+
+@app.command("round-trip")
+def round_trip(
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[IMAGE]...",
+            help="Of any size and colours; without one, a test image of each class.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="A line of pictures (.png) for each: original, noised, one-shot mean, back, difference."),
+    ] = Path("round-trip.png"),
+    model: ModelOption = "fashion-mnist",
+    depth: Annotated[int, typer.Option(help="Time up to which noise is added, 1 to the schedule's T.")] = 500,
+    steps: Annotated[int, typer.Option(help="Moves on the way back, 1 to the depth.")] = 50,
+    sampler: SamplerOption = "ancestral",
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Go up without noise, by the sampler's own moves: ddim or heun.")
+    ] = False,
+    eta: EtaOption = 0.0,
+    variance: VarianceOption = "small",
+    spacing: SpacingOption = "trailing",
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Noise pictures, denoise them again, and say what is left of them.
+
+    The shipped model knows garments, light on black; of other pictures it makes garments.
+    """
+    import io
+
+    import torch
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
+    from tqdm import tqdm
+
+    import ddpm
+    from ddpm import fidelity
+    from ddpm.data import CLASSES, denormalise, load, normalise, read_image
+    from ddpm.denoiser import NetworkDenoiser
+    from ddpm.features import classify
+    from ddpm.files import write_atomically
+    from ddpm.noise import PerSample
+    from ddpm.round_trip import inverted_round_trip
+    from ddpm.round_trip import round_trip as there_and_back
+    from ddpm.sampling import sampler_named
+
+    _check_out(out, ".png")
+    options = _sampler_options(sampler, eta, variance)
+    if invert and (sampler not in ("ddim", "heun") or options):
+        raise ValueError(
+            f"sampler is {sampler!r}; only ddim at eta 0 and heun can be walked upward: leave --invert out"
+        )
+    denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
+    if not isinstance(denoise, NetworkDenoiser) or denoise.image_shape is None:
+        raise ValueError(f"model is {model!r}; only a diffusion model denoises")
+    if not 1 <= depth <= denoise.schedule.T:
+        raise ValueError(f"depth is {depth}; legal are 1 to {denoise.schedule.T}")
+    if not 1 <= steps <= depth:
+        raise ValueError(f"steps is {steps}; legal are 1 to the depth, {depth}")
+    grid = denoise.schedule.timesteps(steps, spacing, start=depth)  # type: ignore[arg-type]
+    if pictures:
+        read = [read_image(path, denoise.image_shape) for path in pictures]
+        images, words = torch.stack([image for image, _ in read]), [word for _, word in read]
+        names = [path.name for path in pictures]
+    else:
+        test = load("fashion-mnist-embedded", "test", quiet=True)
+        names, words = list(CLASSES), ["a test image"] * len(CLASSES)
+        images = torch.stack([test.images[test.labels == label][0] for label in range(len(CLASSES))])
+    originals = normalise(images).to(denoise.device)
+
+    trips = []
+    bar = tqdm(total=-(-len(names) // 16) * steps * (1 + invert), unit="step", desc=f"{sampler}-{steps}", delay=1)
+    with torch.no_grad(), bar, denoise.many_calls():
+        for first, x0 in zip(range(0, len(names), 16), originals.split(16), strict=True):
+            if invert:
+                walk = inverted_round_trip(denoise, x0, grid, order=1 if sampler == "ddim" else 2)
+            else:
+                noise = PerSample(seed, first)
+                walk = there_and_back(denoise, x0, grid, sampler=sampler_named(sampler), noise=noise, **options)
+            states = []
+            for state in walk:
+                states.append(state)
+                bar.update(state.t < depth)
+            top = max(range(len(states)), key=lambda i: states[i].t)
+            trips.append((states[top].x, states[top + 1].prediction.x0, states[-1].x))
+    noised, one_shot, back = (torch.cat(part) for part in zip(*trips, strict=True))
+
+    line = torch.stack([originals, noised, one_shot, back, back - originals], dim=1).flatten(0, 1)
+    enlarged = denormalise(line).cpu().repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    buffer = io.BytesIO()
+    to_pil_image(make_grid(enlarged, 5, padding=4)).save(buffer, "PNG")
+    write_atomically(out, buffer.getvalue())
+
+    values = fidelity.fidelity(back, originals)
+    for i, (name, word) in enumerate(zip(names, words, strict=True)):
+        seen = ""
+        if values.same_class is not None:
+            before, after = (CLASSES[int(classify(x[i : i + 1]))] for x in (originals, back))
+            seen = f"; looked like {before}, looks like {after}"
+        typer.echo(f"{name} ({word}): PSNR {values.psnr[i]:.1f} dB, SSIM {values.ssim[i]:.2f}{seen}")
+    way = "up by inversion" if invert else "noised in one shot"
+    typer.echo(f"\n{way} to t = {depth}, back by {_how(sampler, eta, variance, steps, spacing)}, seed {seed}\n")
+    columns = fidelity.table(back, one_shot, originals)
+    typer.echo(f"{'mean of ' + str(len(names)):26}" + "".join(f"{column:>15}" for column in columns))
+    for measure in columns["back"]:
+        typer.echo(f"{measure:26}" + "".join(f"{column[measure]:15.3f}" for column in columns.values()))
+    typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")
 
 
 @app.command()
@@ -249,20 +358,23 @@ def chapters(
         raise typer.Exit(1)
 
 
+def _check_out(out: Path, *endings: str) -> None:
+    if out.suffix.lower() not in endings:
+        legal = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        raise ValueError(f"out is {str(out)!r}; its name must end in {legal}")
+    if out.is_dir() or any(folder.exists() and not folder.is_dir() for folder in out.parents):
+        raise ValueError(f"out is {str(out)!r}; there must be no folder of that name, and no file on the way to it")
+
+
 def _draw(
     model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, seed: int, precision: str,
     **more: Any,
 ) -> tuple[Any, str]:  # fmt: skip
     import ddpm
     from ddpm.autoencoder import Autoencoder
-    from ddpm.sampling import LatentModel, sampler_named
+    from ddpm.sampling import LatentModel
 
-    sampler_named(sampler)
-    for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
-        if value != default:
-            if sampler != owner:
-                raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
-            more[name] = value
+    more |= _sampler_options(sampler, eta, variance)
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
     latent = isinstance(trained, LatentModel)
     if latent and "watch" in more:
@@ -272,9 +384,26 @@ def _draw(
     if type(trained) is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
+    return images, "one call" if latent else _how(sampler, eta, variance, steps, spacing)
+
+
+def _sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:
+    """Those that are not the default, once it is clear that the sampler exists and has them."""
+    from ddpm.sampling import sampler_named
+
+    sampler_named(sampler)
+    options = {}
+    for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
+        if value != default:
+            if sampler != owner:
+                raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
+            options[name] = value
+    return options
+
+
+def _how(sampler: str, eta: float, variance: str, steps: int, spacing: str) -> str:
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
-    how = "one call" if latent else f"{sampler}{option}, {steps} steps, {spacing} grid"
-    return images, how
+    return f"{sampler}{option}, {steps} steps, {spacing} grid"
 
 
 UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export

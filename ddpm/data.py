@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -137,6 +138,60 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
             except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
     raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")
+
+
+def read_image(path: str | Path, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
+    """A picture of any size and colours as uint8 (channels, height, width), and in words what was done to it.
+
+    It is turned as its camera noted, laid on black where it is transparent, cut to its middle and shrunk; a smaller one
+    is framed in black, as `load` does with garments.
+
+    Args:
+        path: any file that Pillow opens, of 8 or 16 bits.
+        shape: what a model takes; 1 channel is grey, 3 are red, green and blue.
+
+    Raises:
+        ValueError: a folder, a file that is no whole picture, another number of channels.
+        FileNotFoundError: there is no such file.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise ValueError(f"shape is {shape}; pictures have 1 or 3 channels")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; name the pictures in it")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no picture {path}") from error
+    except Exception as error:  # a decoder may raise anything where a file is damaged
+        raise ValueError(f"{path} is no picture that can be read ({error})") from error
+    if image.mode == "F":
+        raise ValueError(f"{path} holds real numbers; legal are pictures of 8 or 16 bits")
+    words = [f"{image.width} x {image.height}, {image.mode}"]
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+        words.append("16 bits made 8")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        words.append("laid on black")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode not in ("L", mode):
+        words.append("made grey" if channels == 1 else "made RGB")
+    image = image.convert(mode)
+    scale = min(image.width / width, image.height / height)
+    if scale > 1:
+        if (cut := (round(scale * width), round(scale * height))) != image.size:
+            words.append("cut to {} x {}".format(*cut))
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        words.append(f"shrunk to {width} x {height}")
+    elif image.size != (width, height):
+        frame = Image.new(mode, (width, height))
+        frame.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        image = frame
+        words.append(f"framed to {width} x {height}")
+    return torch.from_numpy(np.array(image).reshape(height, width, channels)).permute(2, 0, 1), "; ".join(words)
 
 
 def toy(name: str, n: int, seed: int = 0) -> Tensor:

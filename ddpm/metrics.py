@@ -1,4 +1,4 @@
-"""What generated images are worth: distances in the frozen features, and image fidelity.
+"""What generated images are worth: distances in the frozen features.
 
 A figure comes with what it means nothing without.
 """
@@ -10,7 +10,6 @@ from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
@@ -224,16 +223,3 @@ class _Identity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
-
-
-def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each pair of images (n, c, h, w) in [-1, 1], (n,)."""
-    pairs = zip(a, b, strict=True)
-    return torch.stack([peak_signal_noise_ratio(x, y, data_range=2.0) for x, y in pairs])
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of each pair of images (n, c, h, w) in [-1, 1], (n,)."""
-    similarity = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
-    assert isinstance(similarity, Tensor)  # a pair only where contrast or the full image is asked for
-    return similarity

@@ -12,7 +12,7 @@ LAYERS = [  # each may import from those before it
     {"oracles", "samplers", "interop", "features"},
     {"langevin", "likelihood"},
     {"round_trip", "sampling"},
-    {"diffusion", "metrics"},
+    {"diffusion", "fidelity", "metrics"},
     {"training", "pretrained"},
     {"recipes"},
     {"__init__", "assets", "companion"},
@@ -74,7 +74,7 @@ def test_files_stay_small():
     def lines(*paths):
         return sum(len(path.read_text().splitlines()) for path in paths)
 
-    assert lines(*FILES) < 4200
+    assert lines(*FILES) < 4700
     assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 900
     assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 350
     assert all(lines(path) < 250 for path in PACKAGE.glob("unet/*.py"))

@@ -1,4 +1,5 @@
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,14 @@ def break_checkpoints(folder):
         (["sample", "--out", "/dev/null/x.png"], "no file on the way to it"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),
         (["evaluate", "--n", 10], "n is 10"),
+        (["round-trip", "--depth", 1001, "--out", "RUN.png"], "depth is 1001; legal are 1 to 1000"),
+        (["round-trip", "--depth", 9, "--steps", 10, "--out", "RUN.png"], "steps is 10; legal are 1 to the depth, 9"),
+        (["round-trip", "--invert", "--out", "RUN.png"], "sampler is 'ancestral'; only ddim at eta 0 and heun"),
+        (["round-trip", "--sampler", "heun", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
+        (["round-trip", "--out", "RUN.gif"], "its name must end in .png"),
+        (["round-trip", ".", "--out", "RUN.png"], ". is a folder; name the pictures in it"),
+        (["round-trip", "nowhere.jpg", "--out", "RUN.png"], "there is no picture nowhere.jpg"),
+        (["round-trip", "README.md", "--out", "RUN.png"], "README.md is no picture that can be read"),
         (["export", "--to", "onnx", "RUN"], "to is 'onnx'; legal is diffusers"),
         (["export", "--model", "nowhere", "RUN"], "model is 'nowhere'"),
         (["export", "."], "directory is '.', which is there already"),
@@ -146,6 +155,34 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_round_trip_of_ones_own_pictures(tmp_path):
+    Image.new("RGB", (500, 333), "teal").save(tmp_path / "photo.jpg")
+    Image.new("1", (50, 60), 1).save(tmp_path / "one-bit.png")
+    out, pictures = tmp_path / "strip.png", [tmp_path / "photo.jpg", tmp_path / "one-bit.png"]
+    done = run("round-trip", *pictures, "--depth", 300, "--steps", 3, "--sampler", "ddim", "--eta", 0.5, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "photo.jpg (500 x 333, RGB; made grey; cut to 333 x 333; shrunk to 32 x 32): PSNR" in done.stdout
+    assert "noised in one shot to t = 300, back by ddim, eta 0.5, 3 steps, trailing grid, seed 0" in done.stdout
+    assert re.search(r"mean of 2 +back +one-shot mean +random pair\nsquared error( +\d\.\d{3}){3}\n", done.stdout)
+    assert Image.open(out).size == (5 * (128 + 4) + 4, 2 * (128 + 4) + 4)
+    again = tmp_path / "again.png"
+    for arguments in (["--steps", 3], ["--steps", 3, "--seed", 1]):  # its noise is its own
+        done = run("round-trip", pictures[0], "--depth", 300, *arguments, "--out", again)
+        assert "random pair" not in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_inverted_trip_on_the_command_line_brings_garments_back(tmp_path):
+    errors = {}
+    for options in ((), ("--invert",)):
+        command = ["round-trip", "--sampler", "heun", "--steps", 6, "--depth", 500, "--spacing", "karras", *options]
+        done = run(*command, "--out", tmp_path / "strip.png")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("a test image") == 10
+        errors[options] = float(re.search(r"squared error +(\S+)", done.stdout)[1])
+    assert errors["--invert",] < errors[()] / 5
 
 
 def test_export_writes_a_pipeline_with_the_models_card(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from ddpm import data
 
@@ -81,6 +82,77 @@ def test_normalise_and_denormalise_are_inverse():
         data.normalise(x)
     with pytest.raises(TypeError, match="uint8"):
         data.denormalise(grey)
+
+
+def test_a_photograph_is_cut_shrunk_and_made_grey(tmp_path):
+    across = np.linspace(0, 255, 500, dtype=np.uint8)
+    Image.fromarray(np.broadcast_to(across[None, :, None], (333, 500, 3)).copy()).save(tmp_path / "photo.png")
+    grey, words = data.read_image(tmp_path / "photo.png", (1, 32, 32))
+    assert words == "500 x 333, RGB; made grey; cut to 333 x 333; shrunk to 32 x 32"
+    assert (grey.shape, grey.dtype) == ((1, 32, 32), torch.uint8)
+    centres = (500 - 333) / 2 + (np.arange(32) + 0.5) * 333 / 32 - 0.5  # of the 32 columns, in the photograph
+    assert np.abs(grey[0].numpy() - np.interp(centres, np.arange(500), across)).max() < 2
+    colours, words = data.read_image(tmp_path / "photo.png", (3, 32, 32))
+    assert words == "500 x 333, RGB; cut to 333 x 333; shrunk to 32 x 32"
+    assert torch.equal(colours, grey.expand(3, 32, 32))
+
+
+def test_a_picture_of_the_right_shape_is_left_as_it_is(tmp_path, splits):
+    garment = splits["test"].images[3]
+    Image.fromarray(garment[0].numpy()).save(tmp_path / "garment.png")
+    read, words = data.read_image(tmp_path / "garment.png", (1, 32, 32))
+    assert torch.equal(read, garment)
+    assert words == "32 x 32, L"
+    Image.fromarray(garment[0, 2:-2, 2:-2].numpy()).save(tmp_path / "small.png")  # as the data set has it
+    read, words = data.read_image(tmp_path / "small.png", (1, 32, 32))
+    assert torch.equal(read, garment)
+    assert words == "28 x 28, L; framed to 32 x 32"
+
+
+def test_pictures_of_every_kind_are_read(tmp_path):
+    dark = np.zeros((40, 64), dtype=np.uint8)
+    dark[:, 32:] = 255
+    picture = Image.fromarray(dark)
+    clear = Image.fromarray(np.stack([dark, dark, dark, 255 - dark], axis=-1))  # only what is black is there
+    for name, image, options in (
+        ("one-bit.png", picture.convert("1"), {}),
+        ("palette.gif", picture.convert("P"), {}),
+        ("deep.png", Image.fromarray(dark.astype(np.uint16) * 257), {}),
+        ("cmyk.jpg", picture.convert("CMYK"), {"quality": 95}),
+        ("clear.png", clear, {}),
+        ("turned.jpg", ImageOps.mirror(picture), {"exif": mirrored(), "quality": 95}),
+    ):
+        image.save(tmp_path / name, **options)
+        read, words = data.read_image(tmp_path / name, (1, 32, 32))
+        left, right = read[0, :, :12].float(), read[0, :, -12:].float()
+        assert left.max() < 8, (name, words)
+        assert right.min() > 247 or (name == "clear.png" and right.max() == 0), (name, words)
+    for name, word in (("deep.png", "16 bits made 8"), ("clear.png", "laid on black")):
+        assert word in data.read_image(tmp_path / name, (1, 32, 32))[1]
+
+
+def mirrored():
+    exif = Image.Exif()
+    exif[0x0112] = 2  # a camera that saw it in a mirror
+    return exif
+
+
+def test_what_is_no_picture_gets_one_clear_line(tmp_path):
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    for name, content in (("cut.png", whole[:200]), ("text.jpg", b"not a picture"), ("empty.png", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is no picture that can be read"):
+            data.read_image(tmp_path / name, (1, 32, 32))
+    Image.new("F", (4, 4)).save(tmp_path / "real.tiff")
+    with pytest.raises(ValueError, match="holds real numbers"):
+        data.read_image(tmp_path / "real.tiff", (1, 32, 32))
+    with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
+        data.read_image(tmp_path, (1, 32, 32))
+    with pytest.raises(FileNotFoundError, match="there is no picture"):
+        data.read_image(tmp_path / "nowhere.png", (1, 32, 32))
+    with pytest.raises(ValueError, match="pictures have 1 or 3 channels"):
+        data.read_image(tmp_path / "whole.png", (2, 32, 32))
 
 
 @pytest.mark.parametrize("name", data.TOYS)

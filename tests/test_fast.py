@@ -14,7 +14,7 @@ import ddpm
 from ddpm import data, fast
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
-from ddpm.metrics import psnr
+from ddpm.fidelity import psnr
 from ddpm.noise import Draws
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun

@@ -1,13 +1,38 @@
+import math
+from itertools import pairwise
+
+import pytest
 import torch
 
 from ddpm.noise import PerSample
-from ddpm.oracles import Gaussian
-from ddpm.round_trip import inverted_round_trip, round_trip
-from ddpm.samplers import ddim
+from ddpm.oracles import Gaussian, GaussianMixture
+from ddpm.round_trip import (
+    coupled_round_trip,
+    cycles,
+    edict,
+    invert_edict,
+    invert_heun,
+    inverted_round_trip,
+    round_trip,
+)
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import linear
 
 SCHEDULE = linear()
 DENOISE = Gaussian(0.0, 0.5, SCHEDULE)
+MIXTURE = GaussianMixture([1] * 6, 1.2 * torch.randn(6, 8, generator=torch.Generator().manual_seed(1)), 0.25, SCHEDULE)
+POINTS = MIXTURE.sample(300, torch.Generator().manual_seed(0))
+
+
+def seeded(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
+
+
+def slopes(counts, error):
+    """Slopes of the median error in log N, from one count of moves to the next."""
+    medians = [error(n).norm(dim=1).median().item() for n in counts]
+    return [math.log(b / a) / math.log(n / m) for (a, b), (m, n) in zip(*map(pairwise, (medians, counts)), strict=True)]
 
 
 def test_the_trip_goes_up_in_one_shot_and_down_the_whole_grid():
@@ -28,8 +53,31 @@ def test_one_step_back_is_the_posterior_mean():
 def test_options_reach_the_sampler():
     x0 = torch.zeros(2, 2, dtype=torch.float64)
     grid = SCHEDULE.timesteps(5)
-    a, b = (list(round_trip(DENOISE, x0, grid, sampler=ddim, noise=PerSample(0), eta=eta))[-1].x for eta in (0.0, 1.0))
-    assert not torch.allclose(a, b)
+    for trip in (round_trip, lambda *args, **options: cycles(*args, 2, **options)):
+        a, b = (final(trip(DENOISE, x0, grid, sampler=ddim, noise=PerSample(0), eta=eta)) for eta in (0.0, 1.0))
+        assert not torch.allclose(a, b)
+
+
+def test_cycles_keep_the_distribution_and_lose_the_image_geometrically():
+    n, depth = 20_000, 150
+    kept = SCHEDULE.signal(depth) ** 2 * 0.5**2
+    rho = kept / (kept + SCHEDULE.noise(depth) ** 2)
+    x0 = DENOISE.sample((n, 1), torch.Generator().manual_seed(0))
+    grid = SCHEDULE.timesteps(150, start=depth)
+    ends = list(cycles(DENOISE, x0, grid, 4, sampler=ancestral, noise=seeded(1)))
+    assert [end.t for end in ends] == [0] * 4
+    for k, end in enumerate(ends, 1):
+        correlation = torch.corrcoef(torch.stack([x0[:, 0], end.x[:, 0]]))[0, 1].item()
+        assert abs(correlation - rho**k) < 3 * (1 - rho ** (2 * k)) / math.sqrt(n)
+        assert abs(end.x.var().item() / 0.25 - 1) < 3 * math.sqrt(2 / n) + 0.02  # the finite grid takes a little
+
+
+def test_a_cycle_draws_new_noise():
+    x0 = torch.zeros(2, 2, dtype=torch.float64)
+    first, second = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, noise=PerSample(0)))
+    again, _ = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, noise=PerSample(0)))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second)
 
 
 def test_an_inverted_trip_returns_where_it_began():
@@ -38,3 +86,88 @@ def test_an_inverted_trip_returns_where_it_began():
     assert steps[999].t == 1000
     assert steps[-1].t == 0
     assert (steps[-1].x - x0).abs().max() < 0.02
+
+
+def test_the_noise_that_is_found_is_exact_to_the_order_of_the_moves():
+    def grid(n):
+        return SCHEDULE.timesteps(n, "karras")
+
+    true = final(invert_heun(MIXTURE, POINTS, grid(900)))
+    counts = [20, 40, 80, 160]
+    assert slopes(counts, lambda n: final(invert(MIXTURE, POINTS, grid(n))) - true) == pytest.approx([-1] * 3, abs=0.15)
+    found = slopes(counts, lambda n: final(invert_heun(MIXTURE, POINTS, grid(n))) - true)
+    assert found == pytest.approx([-2] * 3, abs=0.3)
+
+
+def test_a_trip_is_of_the_orders_of_its_ways_and_heuns_own_of_one_more():
+    """Up and back by a method of even order the leading errors cancel: (h)^3 + (-h)^3 = 0."""
+
+    def trip(n, order):
+        *_, end = inverted_round_trip(MIXTURE, POINTS, SCHEDULE.timesteps(n, "karras"), order=order)
+        return end.x - POINTS
+
+    counts = [20, 40, 80, 160]
+    assert slopes(counts, lambda n: trip(n, 1)) == pytest.approx([-1] * 3, abs=0.15)
+    assert slopes(counts, lambda n: trip(n, 2)) == pytest.approx([-3] * 3, abs=0.3)
+
+    def mixed(n):
+        grid = SCHEDULE.timesteps(n, "karras")
+        return final(dpm_solver_pp(MIXTURE, final(invert_heun(MIXTURE, POINTS, grid)), grid)) - POINTS
+
+    assert slopes([160, 320, 640], mixed) == pytest.approx([-2] * 2, abs=0.3)
+
+
+def test_the_second_order_trip_is_up_and_back_by_heun():
+    grid = SCHEDULE.timesteps(9)
+    steps = list(inverted_round_trip(MIXTURE, POINTS[:4], grid, order=2))
+    assert [step.t for step in steps] == [*grid[-2::-1], *grid[1:]]
+    assert torch.equal(steps[8].x, final(invert_heun(MIXTURE, POINTS[:4], grid)))
+    assert torch.equal(steps[-1].x, final(heun(MIXTURE, steps[8].x, grid)))
+
+
+@pytest.mark.parametrize("mixing", [0.93, 1.0])
+def test_the_coupled_trip_returns_the_image_itself(mixing):
+    grid = SCHEDULE.timesteps(50)
+    steps = list(coupled_round_trip(MIXTURE, POINTS, grid, mixing=mixing))
+    assert [step.t for step in steps] == [*grid[-2::-1], *grid[1:]]
+    assert steps[49].x.shape == (2, *POINTS.shape)
+    assert (steps[-1].x - POINTS).abs().max() < 1e-10
+
+
+def test_a_coupled_move_is_the_papers():
+    t, s, p = 400, 300, 0.93
+    x, y = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    bar = SCHEDULE.alpha_bar
+    a = (bar[s] / bar[t]).sqrt()
+    b = (1 - bar[s]).sqrt() - (bar[s] * (1 - bar[t]) / bar[t]).sqrt()
+    x_inter = a * x + b * MIXTURE(y, t).eps
+    y_inter = a * y + b * MIXTURE(x_inter, t).eps
+    x_s = p * x_inter + (1 - p) * y_inter
+    y_s = p * y_inter + (1 - p) * x_s
+
+    first = next(edict(MIXTURE, torch.stack([x, y]), [t, s, 0], mixing=p))
+    assert torch.allclose(first.x, torch.stack([x_s, y_s]), atol=1e-12)
+
+
+def test_the_coupled_pair_samples_what_ddim_samples():
+    grid = SCHEDULE.timesteps(500)
+    x = torch.randn(100, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    pair = final(edict(DENOISE, torch.stack([x, x]), grid))
+    assert (pair - final(ddim(DENOISE, x, grid))).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x0, grid: cycles(DENOISE, x0, grid, 0), "count is 0; it must be an integer from 1 up"),
+        (lambda x0, grid: inverted_round_trip(DENOISE, x0, grid, order=3), "order is 3; legal are 1"),
+        (lambda x0, grid: coupled_round_trip(DENOISE, x0, grid, mixing=0), "mixing is 0; it must be above 0"),
+        (lambda x0, grid: edict(DENOISE, torch.stack([x0, x0]), grid, mixing=1.1), "mixing is 1.1"),
+        (lambda x0, grid: invert_edict(DENOISE, x0, grid[::-1]), "timesteps"),
+        (lambda x0, grid: invert_heun(DENOISE, x0, grid[:-1]), "timesteps"),
+        (lambda x0, grid: round_trip(DENOISE, x0, [2000, 0]), "timesteps"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        list(call(torch.zeros(2, 2, dtype=torch.float64), SCHEDULE.timesteps(5)))

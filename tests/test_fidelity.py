@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm.data import load, normalise
+from ddpm.fidelity import fidelity, psnr, ssim, table
+
+GARMENTS = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[::40])
+
+
+def noisy(images, std, seed=0):
+    return images + std * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_and_ssim_by_hand():
+    a = torch.zeros(2, 1, 32, 32)
+    b = torch.stack([torch.full((1, 32, 32), 0.2), torch.full((1, 32, 32), 0.02)])
+    assert torch.allclose(psnr(a, b), torch.tensor([20.0, 40.0]), atol=1e-4)  # 10 log10(2^2 / 0.2^2)
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.allclose(ssim(x, x), torch.ones(2))
+    assert (ssim(x, 1 - x) < 0.1).all()
+
+
+def test_an_image_is_its_own_perfect_copy():
+    values = fidelity(GARMENTS, GARMENTS)
+    assert (values.squared_error == 0).all()
+    assert (values.exact == 1).all()
+    assert (values.rank == 1).all()
+    assert values.same_class.all()
+
+
+def test_every_value_agrees_with_numpy():
+    images = noisy(GARMENTS, 0.6)
+    values = fidelity(images, GARMENTS)
+    a, b = images.clamp(-1, 1).double().numpy().reshape(50, -1), GARMENTS.double().numpy().reshape(50, -1)
+    pairs = ((a[:, None] - b) ** 2).mean(2)
+    assert np.allclose(values.squared_error, np.diag(pairs), rtol=1e-5)
+    assert np.allclose(values.psnr, 10 * np.log10(4 / np.diag(pairs)), rtol=1e-5)
+    assert (values.rank.numpy() == 1 + (pairs.argsort(1).argsort(1)).diagonal()).all()
+    grey = [np.rint((x.astype(np.float32) + 1) * 127.5) for x in (a, b)]
+    assert np.allclose(values.exact, (grey[0] == grey[1]).mean(1))
+
+
+def test_one_grey_level_counts_as_another():
+    shifted = (GARMENTS + 1 / 127.5).clamp(max=1)
+    assert math.isclose(fidelity(shifted, GARMENTS).exact.mean().item(), (GARMENTS == 1).float().mean(), rel_tol=1e-6)
+
+
+def test_the_floor_pairs_every_image_with_another():
+    columns = table(GARMENTS, noisy(GARMENTS, 0.1), GARMENTS)
+    assert list(columns) == ["back", "one-shot mean", "random pair"]
+    assert columns["back"]["own original the nearest"] == 1
+    assert columns["random pair"]["own original the nearest"] == 0
+    expected = 2 * GARMENTS.var(0).mean().item()  # of two unrelated images, n / (n - 1) included
+    assert math.isclose(columns["random pair"]["squared error"], expected, rel_tol=0.15)
+    assert list(table(GARMENTS[:1], GARMENTS[:1], GARMENTS[:1])) == ["back", "one-shot mean"]
+
+
+def test_the_class_is_asked_of_garments_alone():
+    colours = torch.rand(2, 3, 32, 32)
+    assert fidelity(colours, colours).same_class is None
+    assert "same class" not in table(colours, colours, colours)["back"]
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 32, 32), (0, 1, 32, 32), (3, 32, 32)])
+def test_images_without_originals_are_refused(shape):
+    originals = torch.zeros(3, 1, 32, 32) if shape[0] == 4 else torch.zeros(shape)
+    with pytest.raises(ValueError, match="originals"):
+        fidelity(torch.zeros(shape), originals)
