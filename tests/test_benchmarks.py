@@ -110,6 +110,22 @@ def test_ablations_go_on_where_they_stopped(tmp_path):
     assert float(row["distance, ddim 20"]) > float(row["floor"])
 
 
+def test_round_trips_go_on_where_they_stopped(tmp_path, monkeypatch, capsys):
+    module = script("round_trip")
+    trips = [module.Trip("cycles", "ancestral", 100, 2, k) for k in (1, 2)]
+    for name, value in (("STEPS", []), ("DEPTH", trips[:1]), ("CYCLES", trips)):
+        monkeypatch.setattr(module, name, value)
+    out, printed = tmp_path / "round-trip.json", []
+    for seeds in ([0], [0, 1], [0, 1]):
+        module.main("fashion-mnist", 20, seeds, out)
+        printed.append(capsys.readouterr().out.count("'sweep'"))
+    assert printed == [2, 2, 0]  # rows
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    error = {(row["cycles"], row["seed"]): row["back"]["squared error"] for row in rows}
+    assert 0 < error[1, 0] < error[2, 0] < rows[0]["random pair"]["squared error"]
+    assert error[1, 0] != error[1, 1]
+
+
 def test_every_contestant_of_diffusers_computes_the_same_function(speed):
     """Whatever its settings: or the race would not be over the same work."""
     unet = speed.unet_of(8)
