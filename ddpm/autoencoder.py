@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from ddpm.data import check_range
 from ddpm.noise import Draws
@@ -194,7 +194,11 @@ class VariationalAutoencoder(Autoencoder):
             return errors
         pixels, log_sigma = x[0].numel(), self.log_sigma
         if self.training:
-            log_sigma = (errors.detach().mean() / pixels).log() / 2
+            mean = errors.detach().mean()
+            if distributed.is_initialized():  # over the batch of all processes, each of which has an equal share
+                distributed.all_reduce(mean)
+                mean /= distributed.get_world_size()
+            log_sigma = (mean / pixels).log() / 2
             self.log_sigma.lerp_(log_sigma, 0.02)
         return errors / (2 * torch.exp(2 * log_sigma)) + pixels * (log_sigma + math.log(2 * math.pi) / 2)
 

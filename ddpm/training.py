@@ -137,7 +137,8 @@ def train(
         raise ValueError(f"{out} holds another run ({_difference(found[2], record)}); name a new folder or its options")
     if found is None and (out / "model.safetensors").exists():
         raise ValueError(f"{out} holds a trained model and no checkpoint to go on from; name a new folder")
-    accelerator = Accelerator(mixed_precision="no")  # autocast below, as in `NetworkDenoiser`
+    # Without `cpu` several processes on CPUs would not find each other. Autocast stands below, as in `NetworkDenoiser`.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")
     fast = config.precision == "auto" and has_fast_bfloat16(accelerator.device)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
