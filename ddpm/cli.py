@@ -1,4 +1,4 @@
-"""The command line: `ddpm train | sample | evaluate | export | chapters`."""
+"""The command line: `ddpm train | sample | evaluate | round-trip | export | chapters`."""
 
 import sys
 from pathlib import Path
@@ -251,14 +251,20 @@ def round_trip(
     from ddpm.noise import PerSample
     from ddpm.round_trip import inverted_round_trip
     from ddpm.round_trip import round_trip as there_and_back
+    from ddpm.samplers import Step, final
     from ddpm.sampling import sampler_named
 
     _check_out(out, ".png")
+    pictures = pictures or []
+    if out.resolve() in [path.resolve() for path in pictures]:
+        raise ValueError(f"out is {str(out)!r}, which is one of the pictures; name another file")
     options = _sampler_options(sampler, eta, variance)
-    if invert and (sampler not in ("ddim", "heun") or options):
-        raise ValueError(
-            f"sampler is {sampler!r}; only ddim at eta 0 and heun can be walked upward: leave --invert out"
-        )
+    if invert and sampler not in ("ddim", "heun"):
+        raise ValueError(f"sampler is {sampler!r}; with --invert legal are ddim and heun")
+    if invert and options:
+        raise ValueError(f"eta is {eta}; with --invert it must be 0")
+    if spacing == "leading":
+        raise ValueError("spacing is 'leading', whose grids begin below the depth; legal are all others")
     denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
     if not isinstance(denoise, NetworkDenoiser) or denoise.image_shape is None:
         raise ValueError(f"model is {model!r}; only a diffusion model denoises")
@@ -271,6 +277,8 @@ def round_trip(
         read = [read_image(path, denoise.image_shape) for path in pictures]
         images, words = torch.stack([image for image, _ in read]), [word for _, word in read]
         names = [path.name for path in pictures]
+    elif denoise.image_shape != (1, 32, 32):
+        raise ValueError(f"IMAGE is not given; the test images are (1, 32, 32), this model's {denoise.image_shape}")
     else:
         test = load("fashion-mnist-embedded", "test", quiet=True)
         names, words = list(CLASSES), ["a test image"] * len(CLASSES)
@@ -286,12 +294,12 @@ def round_trip(
             else:
                 noise = PerSample(seed, first)
                 walk = there_and_back(denoise, x0, grid, sampler=sampler_named(sampler), noise=noise, **options)
-            states = []
+            states: list[Step] = []
             for state in walk:
+                bar.update(state.t != (states[-1].t if states else 0 if invert else depth))
                 states.append(state)
-                bar.update(state.t < depth)
             top = max(range(len(states)), key=lambda i: states[i].t)
-            trips.append((states[top].x, states[top + 1].prediction.x0, states[-1].x))
+            trips.append((states[top].x, states[top + 1].prediction.x0, final(iter(states))))
     noised, one_shot, back = (torch.cat(part) for part in zip(*trips, strict=True))
 
     line = torch.stack([originals, noised, one_shot, back, back - originals], dim=1).flatten(0, 1)
@@ -301,14 +309,12 @@ def round_trip(
     write_atomically(out, buffer.getvalue())
 
     values = fidelity.fidelity(back, originals)
+    looks = [classify(x.clamp(-1, 1)) for x in (originals, back)] if values.same_class is not None else []
     for i, (name, word) in enumerate(zip(names, words, strict=True)):
-        seen = ""
-        if values.same_class is not None:
-            before, after = (CLASSES[int(classify(x[i : i + 1]))] for x in (originals, back))
-            seen = f"; looked like {before}, looks like {after}"
+        seen = "; looked like {}, looks like {}".format(*(CLASSES[look[i]] for look in looks)) if looks else ""
         typer.echo(f"{name} ({word}): PSNR {values.psnr[i]:.1f} dB, SSIM {values.ssim[i]:.2f}{seen}")
-    way = "up by inversion" if invert else "noised in one shot"
-    typer.echo(f"\n{way} to t = {depth}, back by {_how(sampler, eta, variance, steps, spacing)}, seed {seed}\n")
+    way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
+    typer.echo(f"\n{way} to t = {depth}, back by {_how(sampler, eta, variance, steps, spacing)}{drawn}\n")
     columns = fidelity.table(back, one_shot, originals)
     typer.echo(f"{'mean of ' + str(len(names)):26}" + "".join(f"{column:>15}" for column in columns))
     for measure in columns["back"]:

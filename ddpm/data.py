@@ -159,32 +159,38 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> tuple[Tensor, s
         raise ValueError(f"shape is {shape}; pictures have 1 or 3 channels")
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder; name the pictures in it")
+    mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+            frames, image = getattr(file, "n_frames", 1), ImageOps.exif_transpose(file)
+        words = [f"{image.width} x {image.height}, {image.mode}"]
+        if frames > 1:
+            words.append(f"the first of {frames} frames")
+        if image.mode not in ("1", "LA", "I", "I;16", "I;16B", "L", mode):
+            words.append("made grey" if channels == 1 else "made RGB")
+        if image.mode.startswith(("I", "F")):
+            values = np.asarray(image)
+            if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+                raise ValueError("its values are no grey levels of 8 or 16 bits")
+            image = Image.fromarray((values / 257).round().astype(np.uint8))
+            words.append("16 bits made 8")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+            words.append("laid on black")
+        image = image.convert(mode)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error
     except Exception as error:  # a decoder may raise anything where a file is damaged
         raise ValueError(f"{path} is no picture that can be read ({error})") from error
-    if image.mode == "F":
-        raise ValueError(f"{path} holds real numbers; legal are pictures of 8 or 16 bits")
-    words = [f"{image.width} x {image.height}, {image.mode}"]
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-        words.append("16 bits made 8")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        words.append("laid on black")
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode not in ("L", mode):
-        words.append("made grey" if channels == 1 else "made RGB")
-    image = image.convert(mode)
-    scale = min(image.width / width, image.height / height)
+    scale = max(1, min(image.width / width, image.height / height))
+    cut = (min(image.width, round(scale * width)), min(image.height, round(scale * height)))
+    if cut != image.size:
+        words.append("cut to {} x {}".format(*cut))
+        left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
+        image = image.crop((left, top, left + cut[0], top + cut[1]))
     if scale > 1:
-        if (cut := (round(scale * width), round(scale * height))) != image.size:
-            words.append("cut to {} x {}".format(*cut))
-        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
         words.append(f"shrunk to {width} x {height}")
     elif image.size != (width, height):
         frame = Image.new(mode, (width, height))

@@ -44,8 +44,12 @@ def fidelity(images: Tensor, originals: Tensor) -> Fidelity:
             f"images have shape {tuple(images.shape)} and originals {tuple(originals.shape)}; "
             "they must be the same, (n, channels, height, width), n at least 1"
         )
+    for name, values in (("images", images), ("originals", originals)):
+        if not values.is_floating_point() or not values.isfinite().all():
+            raise ValueError(f"{name} are {values.dtype}; legal are finite floating-point images in about [-1, 1]")
     images, originals = images.clamp(-1, 1).cpu(), originals.to(images.dtype).cpu()
-    distance = torch.cdist(images.flatten(1), originals.flatten(1))
+    exactly = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(images.flatten(1), originals.flatten(1), compute_mode=exactly)
     return Fidelity(
         (images - originals).square().flatten(1).mean(1),
         psnr(images, originals),
@@ -59,8 +63,8 @@ def fidelity(images: Tensor, originals: Tensor) -> Fidelity:
 def table(back: Tensor, one_shot: Tensor, originals: Tensor) -> dict[str, dict[str, float]]:
     """Means of what came back, and what they mean nothing without, as columns of a table.
 
-    "back" and "one-shot mean" are compared with their originals; "random pair" is what came back against other
-    originals at random, the floor of everything here, which one image alone does not have.
+    "back" and "one-shot mean" are compared with their originals; "random pair" is what came back against another
+    original at random, the level that it has by chance, which one image alone does not have.
     """
     columns = {"back": fidelity(back, originals), "one-shot mean": fidelity(one_shot, originals)}
     if (n := len(originals)) > 1:

@@ -54,7 +54,8 @@ def cycles(
     version in turn: the data's distribution stays, the image does not.
     """
     for _ in range(positive_int("count", count)):
-        *_, end = round_trip(denoise, x0, timesteps, sampler=sampler, noise=noise, **options)
+        for end in round_trip(denoise, x0, timesteps, sampler=sampler, noise=noise, **options):  # noqa: B007
+            pass
         yield end
         x0 = end.x
 
@@ -69,18 +70,16 @@ def inverted_round_trip(
     if order not in (1, 2):
         raise ValueError(f"order is {order!r}; legal are 1 (DDIM) and 2 (Heun)")
     up, back = (invert, ddim) if order == 1 else (invert_heun, heun)
-    step = None
     for step in up(denoise, x0, timesteps):
         yield step
-    if step is not None:
-        yield from back(denoise, step.x, timesteps)
+    yield from back(denoise, step.x, timesteps)
 
 
 def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
     """`invert` with the moves of `heun` (Karras et al. 2022, algorithm 1), walked upward.
 
-    The first move is `invert`'s own, as the last of `heun` is that of `ddim`. On a grid whose last time above 0 is
-    small and stays put ("karras", "linspace") the noise it finds is exact up to O(1/N^2).
+    The noise it finds is off by O(1/N^2), down to what the first move costs, which is `invert`'s own: on a grid whose
+    last time above 0 is small and stays put ("karras", "linspace") very little.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -98,52 +97,55 @@ def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> It
 
 
 def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
-    """EDICT of Wallace et al. (2023), section 4: two states that denoise each other in turn, so that every move has an
-    exact inverse.
+    """EDICT of Wallace et al. (2023), section 4: two states that denoise each other, so that every move has an exact
+    inverse.
 
-    The pair is (2, batch, ...); each move asks twice. `mixing` is p, which draws the two together: above 0, at most 1.
-    Walking up divides by p twice a move, so rounding grows like p^(-2 N): 1e-10 takes float64 and N near 50 at 0.93.
+    The pair is (2, batch, ...), and its two take turns in moving first. `mixing` is p, above 0 and at most 1; a move
+    down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for about
+    100 moves; for more take a p nearer 1.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     _check_mixing(mixing)
-    x, y = pair
+    if pair.ndim < 2 or len(pair) != 2:
+        raise ValueError(f"pair has shape {tuple(pair.shape)}; it must be (2, batch, ...)")
+    first, second = pair
     for t, s in pairwise(timesteps):
         a, b = _ddim_coefficients(schedule, t, s)
-        prediction = predict(denoise, y, t)
-        x = a * x + b * prediction.eps
-        y = a * y + b * predict(denoise, x, t).eps
-        x = mixing * x + (1 - mixing) * y
-        y = mixing * y + (1 - mixing) * x
-        yield Step(torch.stack([x, y]), s, prediction)
+        prediction = predict(denoise, second, t)
+        first = a * first + b * prediction.eps
+        second = a * second + b * predict(denoise, first, t).eps
+        first = mixing * first + (1 - mixing) * second
+        second = mixing * second + (1 - mixing) * first
+        first, second = second, first
+        yield Step(torch.stack([first, second]), s, prediction)
 
 
 def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
-    """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of
-    the pair, to the pair (2, batch, ...) that `edict` takes back to them."""
+    """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of the
+    pair, to the pair (2, batch, ...) that `edict` takes back to them."""
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     _check_mixing(mixing)
-    x = y = x0
+    first = second = x0
     for s, t in pairwise(reversed(timesteps)):
         a, b = _ddim_coefficients(schedule, t, s)
-        y = (y - (1 - mixing) * x) / mixing
-        x = (x - (1 - mixing) * y) / mixing
-        y = (y - b * predict(denoise, x, t).eps) / a
-        prediction = predict(denoise, y, t)
-        x = (x - b * prediction.eps) / a
-        yield Step(torch.stack([x, y]), t, prediction)
+        first, second = second, first
+        second = (second - (1 - mixing) * first) / mixing
+        first = (first - (1 - mixing) * second) / mixing
+        second = (second - b * predict(denoise, first, t).eps) / a
+        prediction = predict(denoise, second, t)
+        first = (first - b * prediction.eps) / a
+        yield Step(torch.stack([first, second]), t, prediction)
 
 
 def coupled_round_trip(
     denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93
 ) -> Iterator[Step]:
     """Walk clean images up by `invert_edict` and back by `edict`, yielding every pair: x0 again, up to rounding."""
-    step = None
     for step in invert_edict(denoise, x0, timesteps, mixing=mixing):
         yield step
-    if step is not None:
-        yield from edict(denoise, step.x, timesteps, mixing=mixing)
+    yield from edict(denoise, step.x, timesteps, mixing=mixing)
 
 
 def _check_mixing(mixing: float) -> None:

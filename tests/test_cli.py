@@ -131,7 +131,10 @@ def break_checkpoints(folder):
         (["evaluate", "--n", 10], "n is 10"),
         (["round-trip", "--depth", 1001, "--out", "RUN.png"], "depth is 1001; legal are 1 to 1000"),
         (["round-trip", "--depth", 9, "--steps", 10, "--out", "RUN.png"], "steps is 10; legal are 1 to the depth, 9"),
-        (["round-trip", "--invert", "--out", "RUN.png"], "sampler is 'ancestral'; only ddim at eta 0 and heun"),
+        (["round-trip", "--invert", "--out", "RUN.png"], "sampler is 'ancestral'; with --invert legal are ddim and"),
+        (["round-trip", "--invert", "--sampler", "ddim", "--eta", 1, "--out", "RUN.png"], "eta is 1.0; with --invert"),
+        (["round-trip", "--spacing", "leading", "--out", "RUN.png"], "spacing is 'leading', whose grids begin below"),
+        (["round-trip", "RUN.png", "--out", "RUN.png"], "which is one of the pictures"),
         (["round-trip", "--sampler", "heun", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
         (["round-trip", "--out", "RUN.gif"], "its name must end in .png"),
         (["round-trip", ".", "--out", "RUN.png"], ". is a folder; name the pictures in it"),
@@ -166,12 +169,17 @@ def test_a_round_trip_of_ones_own_pictures(tmp_path):
     assert "photo.jpg (500 x 333, RGB; made grey; cut to 333 x 333; shrunk to 32 x 32): PSNR" in done.stdout
     assert "noised in one shot to t = 300, back by ddim, eta 0.5, 3 steps, trailing grid, seed 0" in done.stdout
     assert re.search(r"mean of 2 +back +one-shot mean +random pair\nsquared error( +\d\.\d{3}){3}\n", done.stdout)
-    assert Image.open(out).size == (5 * (128 + 4) + 4, 2 * (128 + 4) + 4)
-    again = tmp_path / "again.png"
-    for arguments in (["--steps", 3], ["--steps", 3, "--seed", 1]):  # its noise is its own
-        done = run("round-trip", pictures[0], "--depth", 300, *arguments, "--out", again)
-        assert "random pair" not in done.stdout
-    assert done.returncode == 0, done.stderr
+    out_width = 5 * (128 + 4) + 4
+    assert Image.open(out).size == (out_width, 2 * (128 + 4) + 4)
+    strips = {}
+    for seed, chosen in ((0, pictures), (0, pictures[:1]), (1, pictures[:1])):
+        arguments = ["--depth", 300, "--steps", 3, "--precision", "float32", "--seed", seed]
+        done = run("round-trip", *chosen, *arguments, "--out", out)
+        assert done.returncode == 0, done.stderr
+        assert ("random pair" in done.stdout) == (len(chosen) == 2)
+        strips[seed, len(chosen)] = Image.open(out).convert("L").crop((0, 0, out_width, 132))
+    difference = {k: ImageStat.Stat(ImageChops.difference(strips[0, 1], v)).mean[0] for k, v in strips.items()}
+    assert difference[0, 2] < 0.5 < 5 < difference[1, 1]  # a picture's noise is its own, and the seed's
 
 
 def test_an_inverted_trip_on_the_command_line_brings_garments_back(tmp_path):

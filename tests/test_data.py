@@ -126,7 +126,19 @@ def test_pictures_of_every_kind_are_read(tmp_path):
         read, words = data.read_image(tmp_path / name, (1, 32, 32))
         left, right = read[0, :, :12].float(), read[0, :, -12:].float()
         assert left.max() < 8, (name, words)
-        assert right.min() > 247 or (name == "clear.png" and right.max() == 0), (name, words)
+        assert (right.max() == 0) if name == "clear.png" else (right.min() > 247), (name, words)
+    for i in (1, 2):  # a long and a wide one, narrower than the frame: their middles
+        Image.fromarray(np.repeat(np.arange(100, dtype=np.uint8)[:, None], 20, axis=1)).rotate(
+            90 * (i - 1), expand=True
+        ).save(tmp_path / "long.png")
+        read, words = data.read_image(tmp_path / "long.png", (1, 32, 32))
+        assert (
+            words == f"{['20 x 100', '100 x 20'][i - 1]}, L; cut to {['20 x 32', '32 x 20'][i - 1]}; framed to 32 x 32"
+        )
+        assert sorted(set(read.flatten().tolist())) == [0, *range(34, 66)]
+    film = [Image.new("L", (40, 40), level) for level in (10, 200)]
+    film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
+    assert "the first of 2 frames" in data.read_image(tmp_path / "film.gif", (1, 32, 32))[1]
     for name, word in (("deep.png", "16 bits made 8"), ("clear.png", "laid on black")):
         assert word in data.read_image(tmp_path / name, (1, 32, 32))[1]
 
@@ -145,8 +157,13 @@ def test_what_is_no_picture_gets_one_clear_line(tmp_path):
         with pytest.raises(ValueError, match=f"{name} is no picture that can be read"):
             data.read_image(tmp_path / name, (1, 32, 32))
     Image.new("F", (4, 4)).save(tmp_path / "real.tiff")
-    with pytest.raises(ValueError, match="holds real numbers"):
-        data.read_image(tmp_path / "real.tiff", (1, 32, 32))
+    Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(tmp_path / "deeper.tiff")
+    for name in ("real.tiff", "deeper.tiff"):
+        with pytest.raises(ValueError, match=f"{name} is no picture .* no grey levels of 8 or 16 bits"):
+            data.read_image(tmp_path / name, (1, 32, 32))
+    Image.new("LAB", (40, 40)).save(tmp_path / "lab.tiff")
+    with pytest.raises(ValueError, match="lab.tiff is no picture that can be read"):
+        data.read_image(tmp_path / "lab.tiff", (1, 32, 32))
     with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
         data.read_image(tmp_path, (1, 32, 32))
     with pytest.raises(FileNotFoundError, match="there is no picture"):

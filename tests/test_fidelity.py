@@ -18,9 +18,9 @@ def test_psnr_and_ssim_by_hand():
     a = torch.zeros(2, 1, 32, 32)
     b = torch.stack([torch.full((1, 32, 32), 0.2), torch.full((1, 32, 32), 0.02)])
     assert torch.allclose(psnr(a, b), torch.tensor([20.0, 40.0]), atol=1e-4)  # 10 log10(2^2 / 0.2^2)
-    x = torch.rand(2, 1, 32, 32)
-    assert torch.allclose(ssim(x, x), torch.ones(2))
-    assert (ssim(x, 1 - x) < 0.1).all()
+    c1 = (0.01 * 2) ** 2  # Wang et al., eq. 13, of values that span 2; flat images have no contrast or structure
+    luminance = torch.tensor([c1 / (0.2**2 + c1), c1 / (0.02**2 + c1)])
+    assert torch.allclose(ssim(a, b), luminance, atol=1e-5)
 
 
 def test_an_image_is_its_own_perfect_copy():
@@ -62,6 +62,16 @@ def test_the_class_is_asked_of_garments_alone():
     colours = torch.rand(2, 3, 32, 32)
     assert fidelity(colours, colours).same_class is None
     assert "same class" not in table(colours, colours, colours)["back"]
+
+
+def test_images_that_are_not_finite_or_not_real_are_refused():
+    broken = GARMENTS.clone()
+    broken[3, 0, 5, 5] = float("nan")
+    for wrong in (broken, GARMENTS.to(torch.uint8)):
+        with pytest.raises(ValueError, match="images are torch.*legal are finite"):
+            fidelity(wrong, GARMENTS)
+        with pytest.raises(ValueError, match="originals are torch"):
+            fidelity(GARMENTS, wrong)
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 32, 32), (0, 1, 32, 32), (3, 32, 32)])

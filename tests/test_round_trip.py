@@ -89,14 +89,16 @@ def test_an_inverted_trip_returns_where_it_began():
 
 
 def test_the_noise_that_is_found_is_exact_to_the_order_of_the_moves():
-    def grid(n):
-        return SCHEDULE.timesteps(n, "karras")
+    """Along the flow of a Gaussian x_t / std_t stays as it is."""
+    x0 = DENOISE.sample((200, 2), torch.Generator().manual_seed(0))
+    true = x0 / 0.5 * math.sqrt(SCHEDULE.signal(1000) ** 2 * 0.25 + SCHEDULE.noise(1000) ** 2)
+    counts = [10, 20, 40, 80]
 
-    true = final(invert_heun(MIXTURE, POINTS, grid(900)))
-    counts = [20, 40, 80, 160]
-    assert slopes(counts, lambda n: final(invert(MIXTURE, POINTS, grid(n))) - true) == pytest.approx([-1] * 3, abs=0.15)
-    found = slopes(counts, lambda n: final(invert_heun(MIXTURE, POINTS, grid(n))) - true)
-    assert found == pytest.approx([-2] * 3, abs=0.3)
+    def found(way):
+        return slopes(counts, lambda n: final(way(DENOISE, x0, SCHEDULE.timesteps(n, "karras"))) - true)
+
+    assert found(invert) == pytest.approx([-1] * 3, abs=0.15)
+    assert found(invert_heun) == pytest.approx([-2] * 3, abs=0.3)
 
 
 def test_a_trip_is_of_the_orders_of_its_ways_and_heuns_own_of_one_more():
@@ -132,6 +134,8 @@ def test_the_coupled_trip_returns_the_image_itself(mixing):
     assert [step.t for step in steps] == [*grid[-2::-1], *grid[1:]]
     assert steps[49].x.shape == (2, *POINTS.shape)
     assert (steps[-1].x - POINTS).abs().max() < 1e-10
+    apart = (steps[49].x[0] - steps[49].x[1]).abs().max()
+    assert apart < 0.05  # two like ones at the top, too
 
 
 def test_a_coupled_move_is_the_papers():
@@ -144,9 +148,11 @@ def test_a_coupled_move_is_the_papers():
     y_inter = a * y + b * MIXTURE(x_inter, t).eps
     x_s = p * x_inter + (1 - p) * y_inter
     y_s = p * y_inter + (1 - p) * x_s
-
-    first = next(edict(MIXTURE, torch.stack([x, y]), [t, s, 0], mixing=p))
-    assert torch.allclose(first.x, torch.stack([x_s, y_s]), atol=1e-12)
+    pair = torch.stack([x, y])
+    moves = edict(MIXTURE, pair, [t, s, 200, 0], mixing=p)
+    assert torch.allclose(next(moves).x, torch.stack([y_s, x_s]), atol=1e-12)  # the other moves first now
+    swapped = next(edict(MIXTURE, torch.stack([y_s, x_s]), [s, 200, 0], mixing=p))
+    assert torch.equal(next(moves).x, swapped.x)
 
 
 def test_the_coupled_pair_samples_what_ddim_samples():
@@ -163,6 +169,7 @@ def test_the_coupled_pair_samples_what_ddim_samples():
         (lambda x0, grid: inverted_round_trip(DENOISE, x0, grid, order=3), "order is 3; legal are 1"),
         (lambda x0, grid: coupled_round_trip(DENOISE, x0, grid, mixing=0), "mixing is 0; it must be above 0"),
         (lambda x0, grid: edict(DENOISE, torch.stack([x0, x0]), grid, mixing=1.1), "mixing is 1.1"),
+        (lambda x0, grid: edict(DENOISE, x0[:1], grid), "pair has shape"),
         (lambda x0, grid: invert_edict(DENOISE, x0, grid[::-1]), "timesteps"),
         (lambda x0, grid: invert_heun(DENOISE, x0, grid[:-1]), "timesteps"),
         (lambda x0, grid: round_trip(DENOISE, x0, [2000, 0]), "timesteps"),

@@ -24,6 +24,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
     "the direction of DDIM": (3, *DIRECTION),
     "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
+    "the depth of the trip": (3, "round_trip.py", "(x0, timesteps[0], eps)", "(x0, max(timesteps[0] - 50, 0), eps)"),
     "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
