@@ -195,9 +195,7 @@ class VariationalAutoencoder(Autoencoder):
         pixels, log_sigma = x[0].numel(), self.log_sigma
         if self.training:
             mean = errors.detach().mean()
-            if (
-                distributed.is_available() and distributed.is_initialized()
-            ):  # over the batch of all processes, each of which has an equal share
+            if distributed.is_available() and distributed.is_initialized():  # each process has an equal share
                 distributed.all_reduce(mean)
                 mean /= distributed.get_world_size()
             log_sigma = (mean / pixels).log() / 2

@@ -249,10 +249,9 @@ def round_trip(
     from ddpm.features import classify
     from ddpm.files import write_atomically
     from ddpm.noise import PerSample
-    from ddpm.round_trip import inverted_round_trip
+    from ddpm.round_trip import Ends, ends, inverted_round_trip
     from ddpm.round_trip import round_trip as there_and_back
-    from ddpm.samplers import Step, final
-    from ddpm.sampling import sampler_named
+    from ddpm.sampling import sampler_named, watched
 
     _check_out(out, ".png")
     pictures = pictures or []
@@ -285,7 +284,7 @@ def round_trip(
         images = torch.stack([test.images[test.labels == label][0] for label in range(len(CLASSES))])
     originals = normalise(images).to(denoise.device)
 
-    trips = []
+    trips: list[Ends] = []
     bar = tqdm(total=-(-len(names) // 16) * steps * (1 + invert), unit="step", desc=f"{sampler}-{steps}", delay=1)
     with torch.no_grad(), bar, denoise.many_calls():
         for first, x0 in zip(range(0, len(names), 16), originals.split(16), strict=True):
@@ -294,13 +293,12 @@ def round_trip(
             else:
                 noise = PerSample(seed, first)
                 walk = there_and_back(denoise, x0, grid, sampler=sampler_named(sampler), noise=noise, **options)
-            states: list[Step] = []
-            for state in walk:
-                bar.update(state.t != (states[-1].t if states else 0 if invert else depth))
-                states.append(state)
-            top = max(range(len(states)), key=lambda i: states[i].t)
-            trips.append((states[top].x, states[top + 1].prediction.x0, final(iter(states))))
+            trips.append(ends(watched(walk, 0 if invert else depth, bar)))
     noised, one_shot, back = (torch.cat(part) for part in zip(*trips, strict=True))
+
+    values = fidelity.fidelity(back, originals)
+    looks = [classify(x.clamp(-1, 1)) for x in (originals, back)] if values.same_class is not None else []
+    columns = fidelity.table(back, one_shot, originals)
 
     line = torch.stack([originals, noised, one_shot, back, back - originals], dim=1).flatten(0, 1)
     enlarged = denormalise(line).cpu().repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
@@ -308,14 +306,11 @@ def round_trip(
     to_pil_image(make_grid(enlarged, 5, padding=4)).save(buffer, "PNG")
     write_atomically(out, buffer.getvalue())
 
-    values = fidelity.fidelity(back, originals)
-    looks = [classify(x.clamp(-1, 1)) for x in (originals, back)] if values.same_class is not None else []
     for i, (name, word) in enumerate(zip(names, words, strict=True)):
         seen = "; looked like {}, looks like {}".format(*(CLASSES[look[i]] for look in looks)) if looks else ""
         typer.echo(f"{name} ({word}): PSNR {values.psnr[i]:.1f} dB, SSIM {values.ssim[i]:.2f}{seen}")
     way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
     typer.echo(f"\n{way} to t = {depth}, back by {_how(sampler, eta, variance, steps, spacing)}{drawn}\n")
-    columns = fidelity.table(back, one_shot, originals)
     typer.echo(f"{'mean of ' + str(len(names)):26}" + "".join(f"{column:>15}" for column in columns))
     for measure in columns["back"]:
         typer.echo(f"{measure:26}" + "".join(f"{column[measure]:15.3f}" for column in columns.values()))

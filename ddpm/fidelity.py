@@ -45,8 +45,10 @@ def fidelity(images: Tensor, originals: Tensor) -> Fidelity:
             "they must be the same, (n, channels, height, width), n at least 1"
         )
     for name, values in (("images", images), ("originals", originals)):
-        if not values.is_floating_point() or not values.isfinite().all():
-            raise ValueError(f"{name} are {values.dtype}; legal are finite floating-point images in about [-1, 1]")
+        if not values.is_floating_point():
+            raise TypeError(f"{name} are {values.dtype}; they must be floating point, in about [-1, 1]")
+        if not values.isfinite().all():
+            raise ValueError(f"{name} hold NaN or infinity; legal are finite values in about [-1, 1]")
     images, originals = images.clamp(-1, 1).cpu(), originals.to(images.dtype).cpu()
     exactly = "donot_use_mm_for_euclid_dist"
     distance = torch.cdist(images.flatten(1), originals.flatten(1), compute_mode=exactly)

@@ -5,7 +5,7 @@ All are generators over any `Denoiser` that yield every state, as the samplers d
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,28 @@ from ddpm.denoiser import Denoiser, Prediction, prediction_of
 from ddpm.noise import Noise
 from ddpm.samplers import Step, ancestral, ddim, heun, invert, predict
 from ddpm.schedule import NoiseSchedule, check_grid, positive_int
+
+
+class Ends(NamedTuple):
+    """What a trip went to and came back with, each like its images."""
+
+    noised: Tensor  # the state at the greatest depth
+    one_shot: Tensor  # the x0 that the denoiser saw in it
+    back: Tensor
+
+
+def ends(steps: Iterator[Step]) -> Ends:
+    """Walk a trip, by whatever way it goes up, and keep its ends."""
+    top, one_shot = next(steps), None
+    step = top
+    for step in steps:
+        if step.t > top.t:
+            top = step
+        elif one_shot is None:
+            one_shot = step.prediction.x0  # the first state on the way back carries what was seen at the top
+    if one_shot is None:
+        raise ValueError(f"the trip ends at time {step.t:g}; it must come back")
+    return Ends(top.x, one_shot, step.x)
 
 
 def round_trip(
@@ -28,7 +50,7 @@ def round_trip(
     """Noise clean images to depth `timesteps[0]`, then walk the grid back to 0 (Meng et al. 2022, SDEdit).
 
     Yields the noised state first, with the true x0 and eps as its prediction, then every state of the sampler, which
-    gets `noise` and `options`; the first of those carries the one-shot mean as its prediction of x0.
+    gets `noise` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
     check_grid(timesteps, denoise.schedule)
@@ -54,10 +76,9 @@ def cycles(
     version in turn: the data's distribution stays, the image does not.
     """
     for _ in range(positive_int("count", count)):
-        for end in round_trip(denoise, x0, timesteps, sampler=sampler, noise=noise, **options):  # noqa: B007
-            pass
-        yield end
-        x0 = end.x
+        for step in round_trip(denoise, x0, timesteps, sampler=sampler, noise=noise, **options):
+            x0 = step.x
+        yield step
 
 
 def inverted_round_trip(

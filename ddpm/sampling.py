@@ -117,7 +117,7 @@ def sample(
             noise = PerSample(seed, first)
             x = noise(torch.empty(chunk, *shape, device=device))
             states = walk(denoise, x, timesteps, noise=noise, **options)
-            samples.append(final(_watched(states, timesteps[0], bar, watch))[: n - first])
+            samples.append(final(watched(states, timesteps[0], bar, watch))[: n - first])
     return torch.cat(samples)
 
 
@@ -126,9 +126,10 @@ def _decoded(model: LatentModel, n: int, seed: int, chunk: int) -> Tensor:
     return torch.cat([model.decode(z.to(model.device)) for z in codes])[:n]
 
 
-def _watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None) -> Iterator[Step]:
+def watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None = None) -> Iterator[Step]:
+    """The states of a walk that begins at time t, as they come; the bar moves on when the time does."""
     for state in states:
-        bar.update(state.t < t)  # annealed Langevin stays at a time for several states
+        bar.update(state.t != t)  # annealed Langevin stays at a time for several states
         t = state.t
         if watch is not None:
             watch(state)

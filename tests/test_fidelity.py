@@ -67,11 +67,11 @@ def test_the_class_is_asked_of_garments_alone():
 def test_images_that_are_not_finite_or_not_real_are_refused():
     broken = GARMENTS.clone()
     broken[3, 0, 5, 5] = float("nan")
-    for wrong in (broken, GARMENTS.to(torch.uint8)):
-        with pytest.raises(ValueError, match="images are torch.*legal are finite"):
-            fidelity(wrong, GARMENTS)
-        with pytest.raises(ValueError, match="originals are torch"):
-            fidelity(GARMENTS, wrong)
+    for pair, name in (((broken, GARMENTS), "images"), ((GARMENTS, broken), "originals")):
+        with pytest.raises(ValueError, match=f"{name} hold NaN or infinity"):
+            fidelity(*pair)
+    with pytest.raises(TypeError, match="images are torch.uint8; they must be floating point"):
+        fidelity(GARMENTS.to(torch.uint8), GARMENTS)
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 32, 32), (0, 1, 32, 32), (3, 32, 32)])

@@ -10,6 +10,7 @@ from ddpm.round_trip import (
     coupled_round_trip,
     cycles,
     edict,
+    ends,
     invert_edict,
     invert_heun,
     inverted_round_trip,
@@ -48,6 +49,21 @@ def test_one_step_back_is_the_posterior_mean():
     x0 = torch.randn(5, 2, dtype=torch.float64)
     start, end = round_trip(DENOISE, x0, [600, 0], sampler=ddim)
     assert torch.allclose(end.x, DENOISE(start.x, 600).x0)
+
+
+def test_the_ends_of_a_trip_are_those_of_its_states():
+    grid = SCHEDULE.timesteps(6, start=500)
+    for trip, top in (
+        (lambda: round_trip(MIXTURE, POINTS[:5], grid, noise=seeded(0)), 0),
+        (lambda: inverted_round_trip(MIXTURE, POINTS[:5], grid), 5),
+    ):
+        states, kept = list(trip()), ends(trip())
+        assert states[top].t == 500
+        assert torch.equal(kept.noised, states[top].x)
+        assert torch.equal(kept.one_shot, MIXTURE(kept.noised, 500).x0)
+        assert torch.equal(kept.back, states[-1].x)
+    with pytest.raises(ValueError, match="the trip ends at time 500; it must come back"):
+        ends(invert(MIXTURE, POINTS[:5], grid))
 
 
 def test_options_reach_the_sampler():
