@@ -43,7 +43,8 @@ from ddpm.fast import has_fast_bfloat16, keep_freed_memory, prepared
 from ddpm.fidelity import psnr
 from ddpm.files import write_json
 from ddpm.interop import unet_to_diffusers
-from ddpm.training import TrainingConfig, train
+from ddpm.training import train
+from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
 
 ROOT = Path(__file__).parents[1]

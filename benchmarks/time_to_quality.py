@@ -29,7 +29,8 @@ from ddpm.diffusion import DiffusionConfig
 from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 from ddpm.noise import PerSample
-from ddpm.training import TrainingConfig, train
+from ddpm.training import train
+from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "time-to-quality.json"

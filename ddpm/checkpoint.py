@@ -1,48 +1,97 @@
 """A training's state on disk: safetensors beside a JSON manifest with their hash, which is written last.
 
-A kill at any moment leaves the previous checkpoint as it was.
+A kill at any moment leaves the previous checkpoint as it was. A manifest carries a hash of itself, too, so that nothing
+of a checkpoint can change unseen.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from ddpm.files import load_tensors, save_tensors, write_json
 
-KEEP = 2
+VERSION = 2
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Save a training's state after `step` steps, then delete all checkpoints but the newest `KEEP`."""
+class Checkpoint(NamedTuple):
+    """A training's state after `step` steps."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+
+    def average(self) -> dict[str, Tensor]:
+        """The run's own averaged weights."""
+        ema = self.config["training"]["ema"]
+        prefix = f"average-{ema[0] if isinstance(ema, list) else ema:g}."
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], config: Mapping[str, Any], loss: float | None = None
+) -> None:
+    """Save a training's state.
+
+    Args:
+        folder: where checkpoints lie, as step-00000500.safetensors and .json.
+        step: how many steps the training has done.
+        tensors: its state.
+        config: what is trained, and how.
+        loss: what tells the best checkpoint; one without it cannot be that.
+    """
     path = folder / f"step-{step:08d}.safetensors"
-    sha256 = save_tensors(path, tensors)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": sha256, "config": dict(config)})
-    for manifest in sorted(folder.glob("step-*.json"))[:-KEEP]:
-        manifest.unlink()
-        manifest.with_suffix(".safetensors").unlink(missing_ok=True)
+    manifest = {"version": VERSION, "step": step, "loss": loss, "config": dict(config)}
+    write_json(path.with_suffix(".json"), sealed(manifest | {"sha256": save_tensors(path, tensors)}))
 
 
-def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
-    """(step, tensors, config) of the newest whole checkpoint, or None where none was ever written.
+def prune(folder: Path, keep: int) -> None:
+    """Delete all checkpoints but the newest `keep` and the best one, and what a kill left of a writing."""
+    manifests = sorted(folder.glob("step-*.json"))
+    for path in {*manifests} - {*manifests[-keep:], best_checkpoint(folder)}:
+        path.unlink()
+    for left in [*folder.glob("*.part"), *folder.glob("step-*.safetensors")]:
+        if not left.with_suffix(".json").exists():
+            left.unlink()
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The manifest with the least loss; None where none has one."""
+    losses = {}
+    for path in folder.glob("step-*.json"):
+        try:
+            losses[path] = _read(path)["loss"]
+        except (ValueError, FileNotFoundError):
+            continue
+    return min((path for path, loss in losses.items() if loss is not None), key=lambda path: losses[path], default=None)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint of a manifest.
+
+    Raises:
+        ValueError: it is damaged, or another version of this package wrote it.
+        FileNotFoundError: one of its two files is not there.
+    """
+    manifest = _read(path)
+    tensors = load_tensors(path.with_suffix(".safetensors"), manifest["sha256"])
+    return Checkpoint(manifest["step"], tensors, manifest["config"])
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint, or None where none was ever written.
 
     A damaged one is passed over, said in one line. Raises `ValueError` when all are damaged.
     """
-    manifests = sorted(folder.glob("step-*.json"), reverse=True)
     problem: Exception | None = None
-    for path in manifests:
+    for path in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            return (
-                manifest["step"],
-                load_tensors(path.with_suffix(".safetensors"), manifest["sha256"]),
-                manifest["config"],
-            )
-        except (ValueError, KeyError, FileNotFoundError) as error:
+            return load_checkpoint(path)
+        except (ValueError, FileNotFoundError) as error:
             problem = error
             tqdm.write(f"checkpoint {path.stem} is passed over: {error}")
     if problem is not None:
@@ -50,26 +99,19 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any
     return None
 
 
-def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state as named tensors: `name.index.key`."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    states = [optimiser.state[parameter] for parameter in parameters]
-    return {
-        f"{name}.{index}.{key}": value
-        for index, state in enumerate(states)
-        for key, value in state.items()
-        if isinstance(value, Tensor)  # what else an optimiser keeps follows from the parameters
-    }
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest with the hash of all the rest of it."""
+    return {**manifest, "seal": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
 
 
-def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser back what `flatten_optimiser` made of it."""
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for index, parameter in enumerate(parameters):
-        prefix = f"{name}.{index}."
-        for label in (label for label in tensors if label.startswith(prefix)):
-            value = tensors[label].to(parameter.device)
-            if value.shape == parameter.shape:
-                # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
-                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-            optimiser.state[parameter][label.removeprefix(prefix)] = value
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_bytes())
+        seal = manifest.pop("seal", None)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"{path} has version {manifest.get('version')!r}; this package reads {VERSION}")
+    if sealed(manifest)["seal"] != seal or path.stem != f"step-{manifest['step']:08d}":
+        raise ValueError(f"{path} is damaged or was changed: its hash is not the one it was written with")
+    return manifest

@@ -9,19 +9,20 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 ASSETS = Path(__file__).parent / "assets"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
 Split = Literal["train", "test"]
-NAMES = ("fashion-mnist", "fashion-mnist-embedded")
+TORCHVISION = {"mnist": "MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # its classes
+NAMES = ("fashion-mnist", "fashion-mnist-embedded", *TORCHVISION)
 TOYS = ("ring", "moons", "spiral", "checkerboard")
 CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
@@ -49,6 +50,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 images -> float32 in [-1, 1]."""
@@ -74,14 +80,16 @@ def denormalise(x: Tensor) -> Tensor:
 
 
 def load(name: str, split: Split = "train", folder: str | Path | None = None, *, quiet: bool = False) -> Dataset:
-    """Load a data set of images, 28 x 28 padded with black to 32 x 32.
+    """Load a data set of images 32 x 32; of 28 x 28 they are padded with black.
 
     Args:
-        name: "fashion-mnist" (60,000 train and 10,000 test images) or "fashion-mnist-embedded" (10,000 and 2,000 of
-            them, the first 1,000 and 200 of every class, shipped with the package).
+        name: "fashion-mnist" (60,000 train and 10,000 test images); "fashion-mnist-embedded" (10,000 and 2,000 of
+            them, the first 1,000 and 200 of every class, shipped with the package); or torchvision's "mnist", "kmnist",
+            "cifar10" and "cifar100".
         split: "train" or "test".
-        folder: where the full set's four IDX files lie (gzipped or not). Without it: Debian's package
-            dataset-fashion-mnist if installed, else a copy in the user's cache, downloaded once by torchvision.
+        folder: where the files lie: Fashion-MNIST's four IDX files (gzipped or not), or what torchvision keeps in its
+            `root`. Without it: for Fashion-MNIST Debian's package dataset-fashion-mnist if installed; else a copy in
+            the user's cache, downloaded once by torchvision.
         quiet: do not print where the images came from.
 
     Raises:
@@ -96,8 +104,10 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
         source = "embedded in the package"
         with np.load(ASSETS / "fashion-mnist-embedded.npz") as file:
             pixels, labels = file[f"{split}_images"], file[f"{split}_labels"]
+    elif name in TORCHVISION:
+        return _torchvision_set(name, split, folder, quiet)
     else:
-        place = _full_set_folder(folder)
+        place = Path(folder) if folder is not None else _fashion_mnist_folder()
         source = str(place)
         pixels = _read_idx(place, f"{_IDX_PREFIX[split]}-images-idx3-ubyte")
         labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")
@@ -109,22 +119,37 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
     return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
 
 
-def _full_set_folder(folder: str | Path | None) -> Path:
-    if folder is not None:
-        return Path(folder)
+def cache_folder() -> Path:
+    """Where this package keeps what it can fetch or find out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ddpm"
+
+
+def _fashion_mnist_folder() -> Path:
     if DEBIAN_FOLDER.is_dir():
         return DEBIAN_FOLDER
-    from torchvision.datasets import FashionMNIST
+    instead = "name a folder with its IDX files, install Debian's dataset-fashion-mnist"
+    _torchvision("FashionMNIST", "train", None, f'{instead}, or use "fashion-mnist-embedded"')
+    return cache_folder() / "FashionMNIST" / "raw"
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ddpm"
+
+def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: bool) -> Dataset:
+    found = _torchvision(TORCHVISION[name], split, folder, "name the folder that holds torchvision's copy")
+    images = torch.as_tensor(found.data)
+    images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else F.pad(images[:, None], (2, 2, 2, 2))
+    if not quiet:
+        tqdm.write(f"{name} {split}: {len(images):,} images, {found.root}")
+    return Dataset(name, split, images, torch.as_tensor(found.targets), str(found.root))
+
+
+def _torchvision(what: str, split: Split, folder: str | Path | None, instead: str) -> Any:
+    from torchvision import datasets
+
+    root = cache_folder() if folder is None else Path(folder)
     try:
-        FashionMNIST(str(cache), download=True)
+        return getattr(datasets, what)(str(root), train=split == "train", download=folder is None)
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(
-            f"Fashion-MNIST could not be downloaded to {cache} ({error}); name a folder with its IDX files, "
-            'install Debian\'s dataset-fashion-mnist, or use "fashion-mnist-embedded"'
-        ) from error
-    return cache / "FashionMNIST" / "raw"
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"{what} is not in {root}, or could not be downloaded ({reason}); {instead}") from error
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:
@@ -138,66 +163,6 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
             except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
     raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")
-
-
-def read_image(path: str | Path, shape: tuple[int, int, int]) -> tuple[Tensor, str]:
-    """A picture of any size and colours as uint8 (channels, height, width), and in words what was done to it.
-
-    It is turned as its camera noted, laid on black where it is transparent, cut to its middle and shrunk; a smaller one
-    is framed in black, as `load` does with garments.
-
-    Args:
-        path: any file that Pillow opens, of 8 or 16 bits.
-        shape: what a model takes; 1 channel is grey, 3 are red, green and blue.
-
-    Raises:
-        ValueError: a folder, a file that is no whole picture, another number of channels.
-        FileNotFoundError: there is no such file.
-    """
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise ValueError(f"shape is {shape}; pictures have 1 or 3 channels")
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder; name the pictures in it")
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        with Image.open(path) as file:
-            frames, image = getattr(file, "n_frames", 1), ImageOps.exif_transpose(file)
-        words = [f"{image.width} x {image.height}, {image.mode}"]
-        if frames > 1:
-            words.append(f"the first of {frames} frames")
-        if image.mode not in ("1", "LA", "I", "I;16", "I;16B", "L", mode):
-            words.append("made grey" if channels == 1 else "made RGB")
-        if image.mode.startswith(("I", "F")):
-            values = np.asarray(image)
-            if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-                raise ValueError("its values are no grey levels of 8 or 16 bits")
-            image = Image.fromarray((values / 257).round().astype(np.uint8))
-            words.append("16 bits made 8")
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-            words.append("laid on black")
-        image = image.convert(mode)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no picture {path}") from error
-    except Exception as error:  # a decoder may raise anything where a file is damaged
-        raise ValueError(f"{path} is no picture that can be read ({error})") from error
-    scale = max(1, min(image.width / width, image.height / height))
-    cut = (min(image.width, round(scale * width)), min(image.height, round(scale * height)))
-    if cut != image.size:
-        words.append("cut to {} x {}".format(*cut))
-        left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
-        image = image.crop((left, top, left + cut[0], top + cut[1]))
-    if scale > 1:
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-        words.append(f"shrunk to {width} x {height}")
-    elif image.size != (width, height):
-        frame = Image.new(mode, (width, height))
-        frame.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        image = frame
-        words.append(f"framed to {width} x {height}")
-    return torch.from_numpy(np.array(image).reshape(height, width, channels)).permute(2, 0, 1), "; ".join(words)
 
 
 def toy(name: str, n: int, seed: int = 0) -> Tensor:

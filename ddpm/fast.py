@@ -10,7 +10,7 @@
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
   ten times slower in bfloat16 (`unet.network.SelfAttention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
-- **No waiting in a loop**: coefficients are Python floats, losses stay on the device between checkpoints.
+- **No waiting in a loop**: coefficients are Python floats; a training step waits once, to see its loss is finite.
 
 What each is worth, on which machine: `benchmarks/speed.py`.
 """

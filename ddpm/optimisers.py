@@ -1,9 +1,9 @@
-"""The optimisers by their names."""
+"""The optimisers by their names, and their state as named tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 OPTIMISERS = ("adamw", "adam", "sgd", "rmsprop", "muon")
 
@@ -38,3 +38,28 @@ def optimiser_of(
     from timm.optim import Muon  # slow to import
 
     return Muon(parameters, weight_decay=weight_decay, nesterov=True)
+
+
+def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors: `name.index.key`."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    states = [optimiser.state[parameter] for parameter in parameters]
+    return {
+        f"{name}.{index}.{key}": value
+        for index, state in enumerate(states)
+        for key, value in state.items()
+        if isinstance(value, Tensor)  # what else an optimiser keeps follows from the parameters
+    }
+
+
+def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser back what `flatten_optimiser` made of it."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(parameters):
+        prefix = f"{name}.{index}."
+        for label in (label for label in tensors if label.startswith(prefix)):
+            value = tensors[label].to(parameter.device)
+            if value.shape == parameter.shape:
+                # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
+                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            optimiser.state[parameter][label.removeprefix(prefix)] = value

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ddpm.autoencoder import AutoencoderConfig
+from ddpm.checkpoint import load_checkpoint
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
@@ -27,7 +28,8 @@ def load(
     """A trained model: a diffusion model as a denoiser, an autoencoder, or the players of a GAN.
 
     Args:
-        name_or_path: the name of a model that ships ("fashion-mnist"), or the folder of a training run.
+        name_or_path: the name of a model that ships ("fashion-mnist"), the folder of a training run, or one of its
+            checkpoints, such as the best: runs/first/checkpoints/step-00004500.
         precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never; of a denoiser.
         device: "auto" is a GPU where there is one.
 
@@ -35,11 +37,13 @@ def load(
         ValueError: no such model, or files that are damaged.
         FileNotFoundError: the folder lacks its weights.
     """
-    folder = model_folder(name_or_path)
+    manifest = Path(name_or_path).with_suffix(".json")
+    saved = load_checkpoint(manifest) if manifest.is_file() and manifest.stem.startswith("step-") else None
+    folder = model_folder(name_or_path) if saved is None else manifest.parent
     if precision not in ("auto", "float32"):
         raise ValueError(f"precision is {precision!r}; legal are auto, float32")
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        record = saved.config if saved else json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = record.get("kind", DiffusionConfig.kind)
         if kind not in KINDS:
             raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
@@ -49,7 +53,7 @@ def load(
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
-    weights = load_tensors(folder / "model.safetensors", sha256)
+    weights = saved.average() if saved else load_tensors(folder / "model.safetensors", sha256)
     model: Any = config.denoiser(precision, shape) if isinstance(config, DiffusionConfig) else config.network()
     network: nn.Module = model.network if isinstance(config, DiffusionConfig) else model
     only_part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(config.kind, "")

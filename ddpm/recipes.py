@@ -6,7 +6,7 @@ from typing import Any
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
-from ddpm.training import TrainingConfig
+from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
 
 RECIPES: dict[str, dict[str, Any]] = {

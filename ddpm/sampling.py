@@ -72,6 +72,7 @@ def sample(
     chunk: int | None = None,
     progress: bool = True,
     watch: Callable[[Step], None] | None = None,
+    distributed: bool = False,
     **options: Any,
 ) -> Tensor:
     """Draw `n` samples in one call.
@@ -87,7 +88,9 @@ def sample(
         chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, of a
             `LatentModel` 500.
         progress: show a bar with an estimate of the time left.
-        watch: called with every state of every chunk.
+        watch: called with every state of every chunk that this process draws.
+        distributed: share the chunks among the processes of accelerate's launcher, all of which must make this call and
+            get all samples; each is the one that a single process would have drawn.
         options: the sampler's own, such as `eta` for ddim.
 
     Returns:
@@ -99,7 +102,10 @@ def sample(
         for name, value in given.items():
             if value != defaults.get(name):
                 raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")
-        return _decoded(denoise, positive_int("n", n), seed, positive_int("chunk", 500 if chunk is None else chunk))
+        chunk = positive_int("chunk", 500 if chunk is None else chunk)
+        firsts, joined, _ = _shares(positive_int("n", n), chunk, distributed)
+        codes = (PerSample(seed, first)(torch.empty(chunk, denoise.latent_dim)) for first in firsts)
+        return joined([denoise.decode(z.to(denoise.device)) for z in codes])
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
     chunk = positive_int("chunk", chunk) if chunk is not None else None
@@ -110,20 +116,34 @@ def sample(
     device = torch.device(getattr(denoise, "device", "cpu"))
     chunk = chunk or (16 if device.type == "cpu" else 256)
     samples = []
-    moves = -(-n // chunk) * steps
-    bar = tqdm(total=moves, unit="step", desc=f"{sampler}-{steps}", disable=not progress, delay=1)
+    firsts, joined, main = _shares(n, chunk, distributed)
+    bar = tqdm(
+        total=len(firsts) * steps, unit="step", desc=f"{sampler}-{steps}", disable=not progress or not main, delay=1
+    )
     with bar, getattr(denoise, "many_calls", nullcontext)():
-        for first in range(0, n, chunk):
+        for first in firsts:
             noise = PerSample(seed, first)
             x = noise(torch.empty(chunk, *shape, device=device))
             states = walk(denoise, x, timesteps, noise=noise, **options)
-            samples.append(final(watched(states, timesteps[0], bar, watch))[: n - first])
-    return torch.cat(samples)
+            samples.append(final(watched(states, timesteps[0], bar, watch)))
+    return joined(samples)
 
 
-def _decoded(model: LatentModel, n: int, seed: int, chunk: int) -> Tensor:
-    codes = (PerSample(seed, first)(torch.empty(chunk, model.latent_dim)) for first in range(0, n, chunk))
-    return torch.cat([model.decode(z.to(model.device)) for z in codes])[:n]
+def _shares(n: int, chunk: int, distributed: bool) -> tuple[Sequence[int], Callable[[list[Tensor]], Tensor], bool]:
+    """Where this process's chunks begin, what makes n samples of everyone's chunks, and whether it speaks for all."""
+    if not distributed:
+        return range(0, n, chunk), lambda chunks: torch.cat(chunks)[:n], True
+    from accelerate import PartialState
+    from accelerate.utils import gather
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    rank, processes = state.process_index, state.num_processes
+    each = -(-n // (chunk * processes))  # as many for all: what lies beyond n is cut off
+
+    def joined(chunks: list[Tensor]) -> Tensor:
+        return gather(torch.stack(chunks)).unflatten(0, (processes, each)).transpose(0, 1).flatten(0, 2)[:n]
+
+    return [(i * processes + rank) * chunk for i in range(each)], joined, state.is_main_process
 
 
 def watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None = None) -> Iterator[Step]:

@@ -5,15 +5,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"noise", "schedule", "unet", "files", "fast", "optimisers"},
-    {"denoiser", "data", "checkpoint"},
+    {"noise", "schedule", "unet", "files", "fast", "optimisers", "signals"},
+    {"denoiser", "data", "checkpoint", "training_config"},
+    {"pictures", "run"},
     {"autoencoder"},
     {"gan"},
     {"oracles", "samplers", "interop", "features"},
     {"langevin", "likelihood"},
     {"round_trip", "sampling"},
     {"diffusion", "fidelity", "metrics"},
-    {"training", "pretrained"},
+    {"batches", "pretrained"},
+    {"training"},
     {"recipes"},
     {"__init__", "assets", "companion"},
     {"cli"},
@@ -43,7 +45,7 @@ def layer(module):
     return level
 
 
-FILES = [path for folder in (".", "unet", "interop") for path in sorted((PACKAGE / folder).glob("*.py"))]
+FILES = [path for folder in (".", "unet", "interop", "cli") for path in sorted((PACKAGE / folder).glob("*.py"))]
 
 
 def module_of(path):
@@ -67,14 +69,14 @@ def test_only_the_command_line_knows_the_companion_and_only_when_asked():
         tree = ast.parse(path.read_text())
         top = ast.unparse(ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], []))
         assert "companion" not in top
-        assert path.stem == "cli" or "companion" not in imports(path)
+        assert module_of(path) == "cli" or "companion" not in imports(path)
 
 
 def test_files_stay_small():
     def lines(*paths):
         return sum(len(path.read_text().splitlines()) for path in paths)
 
-    assert lines(*FILES) < 4700
+    assert lines(*FILES) < 5400
     assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 900
     assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 350
     assert all(lines(path) < 250 for path in PACKAGE.glob("unet/*.py"))

@@ -12,7 +12,8 @@ import ddpm
 from ddpm.data import load
 from ddpm.diffusion import DiffusionConfig
 from ddpm.recipes import recipe
-from ddpm.training import TrainingConfig, train
+from ddpm.training import train
+from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

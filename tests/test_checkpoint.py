@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ddpm import checkpoint, files
+from ddpm.optimisers import flatten_optimiser, restore_optimiser
 
 
 def save(folder, step):
@@ -11,13 +12,15 @@ def save(folder, step):
 
 
 def test_the_newest_two_are_kept_and_the_newest_is_loaded(tmp_path):
-    assert checkpoint.load_checkpoint(tmp_path) is None
+    assert checkpoint.newest_checkpoint(tmp_path) is None
     for step in (5, 10, 15):
         save(tmp_path, step)
+    (tmp_path / "step-00000020.safetensors").write_bytes(b"what a kill left")
+    checkpoint.prune(tmp_path, 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "step-00000010.json", "step-00000010.safetensors", "step-00000015.json", "step-00000015.safetensors",
     ]  # fmt: skip
-    step, tensors, config = checkpoint.load_checkpoint(tmp_path)
+    step, tensors, config = checkpoint.newest_checkpoint(tmp_path)
     assert (step, config) == (15, {"lr": 1})
     assert torch.equal(tensors["w"], torch.full((3,), 15.0))
 
@@ -37,18 +40,18 @@ def test_a_damaged_checkpoint_is_passed_over_and_all_damaged_is_an_error(tmp_pat
     save(tmp_path, 5)
     save(tmp_path, 10)
     harm(tmp_path / "step-00000010.safetensors")
-    assert checkpoint.load_checkpoint(tmp_path)[0] == 5
+    assert checkpoint.newest_checkpoint(tmp_path)[0] == 5
     assert "step-00000010 is passed over" in capsys.readouterr().out
     harm(tmp_path / "step-00000005.safetensors")
     with pytest.raises(ValueError, match="no checkpoint in .* is whole"):
-        checkpoint.load_checkpoint(tmp_path)
+        checkpoint.newest_checkpoint(tmp_path)
 
 
 def test_a_broken_manifest_is_passed_over(tmp_path):
     save(tmp_path, 5)
     save(tmp_path, 10)
     (tmp_path / "step-00000010.json").write_text("{")
-    assert checkpoint.load_checkpoint(tmp_path)[0] == 5
+    assert checkpoint.newest_checkpoint(tmp_path)[0] == 5
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -85,10 +88,10 @@ def test_an_optimiser_goes_on_as_if_nothing_had_happened():
 
     one, w = optimiser_and_weight()
     step(one, w)
-    stored = {label: value.clone() for label, value in checkpoint.flatten_optimiser("o", one).items()}
+    stored = {label: value.clone() for label, value in flatten_optimiser("o", one).items()}
     two, v = optimiser_and_weight()
     v.data.copy_(w)
-    checkpoint.restore_optimiser("o", two, stored)
+    restore_optimiser("o", two, stored)
     step(one, w)
     step(two, v)
     assert torch.equal(w, v)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from ddpm import data
+from ddpm import data, pictures
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_the_embedded_images_are_the_first_of_the_full_set(splits):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="data set is 'mnist'; legal are fashion-mnist"):
-        data.load("mnist")
+    with pytest.raises(ValueError, match="data set is 'minst'; legal are fashion-mnist"):
+        data.load("minst")
     with pytest.raises(ValueError, match="split is 'valid'"):
         data.load("fashion-mnist-embedded", "valid")
     with pytest.raises(ValueError, match="toy is 'rings'"):
@@ -87,12 +87,12 @@ def test_normalise_and_denormalise_are_inverse():
 def test_a_photograph_is_cut_shrunk_and_made_grey(tmp_path):
     across = np.linspace(0, 255, 500, dtype=np.uint8)
     Image.fromarray(np.broadcast_to(across[None, :, None], (333, 500, 3)).copy()).save(tmp_path / "photo.png")
-    grey, words = data.read_image(tmp_path / "photo.png", (1, 32, 32))
+    grey, words = pictures.read_image(tmp_path / "photo.png", (1, 32, 32))
     assert words == "500 x 333, RGB; made grey; cut to 333 x 333; shrunk to 32 x 32"
     assert (grey.shape, grey.dtype) == ((1, 32, 32), torch.uint8)
     centres = (500 - 333) / 2 + (np.arange(32) + 0.5) * 333 / 32 - 0.5  # of the 32 columns, in the photograph
     assert np.abs(grey[0].numpy() - np.interp(centres, np.arange(500), across)).max() < 2
-    colours, words = data.read_image(tmp_path / "photo.png", (3, 32, 32))
+    colours, words = pictures.read_image(tmp_path / "photo.png", (3, 32, 32))
     assert words == "500 x 333, RGB; cut to 333 x 333; shrunk to 32 x 32"
     assert torch.equal(colours, grey.expand(3, 32, 32))
 
@@ -100,11 +100,11 @@ def test_a_photograph_is_cut_shrunk_and_made_grey(tmp_path):
 def test_a_picture_of_the_right_shape_is_left_as_it_is(tmp_path, splits):
     garment = splits["test"].images[3]
     Image.fromarray(garment[0].numpy()).save(tmp_path / "garment.png")
-    read, words = data.read_image(tmp_path / "garment.png", (1, 32, 32))
+    read, words = pictures.read_image(tmp_path / "garment.png", (1, 32, 32))
     assert torch.equal(read, garment)
     assert words == "32 x 32, L"
     Image.fromarray(garment[0, 2:-2, 2:-2].numpy()).save(tmp_path / "small.png")  # as the data set has it
-    read, words = data.read_image(tmp_path / "small.png", (1, 32, 32))
+    read, words = pictures.read_image(tmp_path / "small.png", (1, 32, 32))
     assert torch.equal(read, garment)
     assert words == "28 x 28, L; framed to 32 x 32"
 
@@ -123,7 +123,7 @@ def test_pictures_of_every_kind_are_read(tmp_path):
         ("turned.jpg", ImageOps.mirror(picture), {"exif": mirrored(), "quality": 95}),
     ):
         image.save(tmp_path / name, **options)
-        read, words = data.read_image(tmp_path / name, (1, 32, 32))
+        read, words = pictures.read_image(tmp_path / name, (1, 32, 32))
         left, right = read[0, :, :12].float(), read[0, :, -12:].float()
         assert left.max() < 8, (name, words)
         assert (right.max() == 0) if name == "clear.png" else (right.min() > 247), (name, words)
@@ -131,16 +131,16 @@ def test_pictures_of_every_kind_are_read(tmp_path):
         Image.fromarray(np.repeat(np.arange(100, dtype=np.uint8)[:, None], 20, axis=1)).rotate(
             90 * (i - 1), expand=True
         ).save(tmp_path / "long.png")
-        read, words = data.read_image(tmp_path / "long.png", (1, 32, 32))
+        read, words = pictures.read_image(tmp_path / "long.png", (1, 32, 32))
         assert (
             words == f"{['20 x 100', '100 x 20'][i - 1]}, L; cut to {['20 x 32', '32 x 20'][i - 1]}; framed to 32 x 32"
         )
         assert sorted(set(read.flatten().tolist())) == [0, *range(34, 66)]
     film = [Image.new("L", (40, 40), level) for level in (10, 200)]
     film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
-    assert "the first of 2 frames" in data.read_image(tmp_path / "film.gif", (1, 32, 32))[1]
+    assert "the first of 2 frames" in pictures.read_image(tmp_path / "film.gif", (1, 32, 32))[1]
     for name, word in (("deep.png", "16 bits made 8"), ("clear.png", "laid on black")):
-        assert word in data.read_image(tmp_path / name, (1, 32, 32))[1]
+        assert word in pictures.read_image(tmp_path / name, (1, 32, 32))[1]
 
 
 def mirrored():
@@ -155,21 +155,21 @@ def test_what_is_no_picture_gets_one_clear_line(tmp_path):
     for name, content in (("cut.png", whole[:200]), ("text.jpg", b"not a picture"), ("empty.png", b"")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} is no picture that can be read"):
-            data.read_image(tmp_path / name, (1, 32, 32))
+            pictures.read_image(tmp_path / name, (1, 32, 32))
     Image.new("F", (4, 4)).save(tmp_path / "real.tiff")
     Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(tmp_path / "deeper.tiff")
     for name in ("real.tiff", "deeper.tiff"):
         with pytest.raises(ValueError, match=f"{name} is no picture .* no grey levels of 8 or 16 bits"):
-            data.read_image(tmp_path / name, (1, 32, 32))
+            pictures.read_image(tmp_path / name, (1, 32, 32))
     Image.new("LAB", (40, 40)).save(tmp_path / "lab.tiff")
     with pytest.raises(ValueError, match="lab.tiff is no picture that can be read"):
-        data.read_image(tmp_path / "lab.tiff", (1, 32, 32))
+        pictures.read_image(tmp_path / "lab.tiff", (1, 32, 32))
     with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
-        data.read_image(tmp_path, (1, 32, 32))
+        pictures.read_image(tmp_path, (1, 32, 32))
     with pytest.raises(FileNotFoundError, match="there is no picture"):
-        data.read_image(tmp_path / "nowhere.png", (1, 32, 32))
+        pictures.read_image(tmp_path / "nowhere.png", (1, 32, 32))
     with pytest.raises(ValueError, match="pictures have 1 or 3 channels"):
-        data.read_image(tmp_path / "whole.png", (2, 32, 32))
+        pictures.read_image(tmp_path / "whole.png", (2, 32, 32))
 
 
 @pytest.mark.parametrize("name", data.TOYS)

@@ -1,0 +1,77 @@
+"""Which images a training step sees, and how they come to the device."""
+
+import signal
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ddpm.data import Dataset
+from ddpm.noise import mix
+from ddpm.pictures import Pictures
+
+
+def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
+    """Indices (batch_size,) of the images of a step: every image once an epoch, in an order of the epoch's own."""
+    return torch.stack([_order(seed, i // n, n)[i % n] for i in range(step * batch_size, (step + 1) * batch_size)])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(2, seed, epoch)))
+
+
+class _Rows:
+    """The rows of a process, as lists, one a step."""
+
+    def __init__(self, seed: int, steps: range, batch_size: int, part: slice, n: int) -> None:
+        self.steps, self._of_step = steps, lambda step: image_rows(seed, step, batch_size, n)[part].tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self._of_step, self.steps)
+
+
+def batches(
+    dataset: Dataset | Pictures,
+    seed: int,
+    steps: range,
+    batch_size: int,
+    part: slice,
+    device: torch.device,
+    workers: int,
+) -> Iterator[Tensor]:
+    """The uint8 images of every step, on the device.
+
+    Args:
+        dataset: a `Dataset` is held on the device; `Pictures` are read by `workers` while the device computes.
+        seed: of the order.
+        steps: numbers of the steps.
+        batch_size: images a step, over all processes.
+        part: of a batch, what this process takes.
+        device: where the images are wanted.
+        workers: processes that read pictures; 0 reads them between steps.
+    """
+    rows = _Rows(seed, steps, batch_size, part, len(dataset))
+    if isinstance(dataset, Dataset):
+        images = dataset.images.to(device)
+        for chosen in rows:
+            yield images[torch.tensor(chosen, device=device)]
+        return
+    loader: DataLoader[Tensor] = DataLoader(
+        dataset,
+        batch_sampler=rows,  # type: ignore[arg-type]
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=deaf,
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        yield batch.to(device, non_blocking=True)
+
+
+def deaf(_: int) -> None:
+    """Leave Ctrl-C, which reaches the workers too, and SIGTERM to the training; a worker ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

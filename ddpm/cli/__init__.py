@@ -1,0 +1,44 @@
+"""The command line: `ddpm train | sample | evaluate | round-trip | export | chapters`, one file a command."""
+
+import sys
+from typing import Any
+
+import typer
+
+from ddpm.cli.chapters import chapters
+from ddpm.cli.export import export
+from ddpm.cli.round_trip import round_trip
+from ddpm.cli.sample import evaluate, sample
+from ddpm.cli.train import train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Diffusion models, small and exact: train, sample, measure, export, run the book's chapters.",
+)
+for command in (train, sample, evaluate, round_trip, export, chapters):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except UsageError as error:
+        _stop(error, 2)
+    except typer.Abort:
+        sys.exit(1)
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        _stop(error, 2)
+    except (OSError, FloatingPointError) as error:
+        _stop(error, 1)
+
+
+def _stop(error: Exception, code: int) -> None:
+    text = error.format_message() if isinstance(error, UsageError) else str(error)
+    print("ddpm: " + (text or type(error).__name__).splitlines()[0], file=sys.stderr)
+    sys.exit(code)

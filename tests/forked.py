@@ -1,0 +1,41 @@
+"""Run something in a process of its own without importing everything again: in a fork."""
+
+import os
+import sys
+
+import accelerate
+import timm.optim
+import torch
+
+from ddpm import cli
+
+IMPORTED_ONCE = accelerate, timm.optim, cli
+
+
+def fork(program, out=os.devnull, err=os.devnull):
+    """Begin to run `program` with its output going to two files; the process's number.
+
+    It has one thread, because of its parent's other ones a fork has none.
+    """
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        for path, number, name in ((out, 1, "stdout"), (err, 2, "stderr")):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))  # in place of pytest's
+        torch.set_num_threads(1)
+        program()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def ended(child):
+    """How a process ended: its exit code, or minus the signal's number."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
