@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -207,7 +208,8 @@ def _moments() -> dict[str, Tensor]:
 
 
 def _distance(generated: Tensor) -> float:
-    metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False).set_dtype(torch.float64)
+    alone: dict[str, Any] = {"sync_on_compute": False}  # other processes have the same images, not more of them
+    metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False, **alone).set_dtype(torch.float64)
     n, mean, covariance = (_moments()[f"test.{name}"] for name in ("n", "mean", "covariance"))
     metric.real_features_num_samples = n
     metric.real_features_sum = n * mean

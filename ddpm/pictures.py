@@ -52,7 +52,13 @@ class _Tried(Pictures):
 
 
 def load_folder(
-    folder: str | Path, shape: Shape, *, workers: int = 0, memory: int = MEMORY, unreadable: float = UNREADABLE
+    folder: str | Path,
+    shape: Shape,
+    *,
+    workers: int = 0,
+    memory: int = MEMORY,
+    unreadable: float = UNREADABLE,
+    quiet: bool = False,
 ) -> Dataset | Pictures:
     """All pictures in a folder and the folders in it, each made to fit as `read_image` does it.
 
@@ -65,6 +71,7 @@ def load_folder(
         workers: processes that read them.
         memory: bytes up to which they are held, as a `Dataset`; beyond, they are `Pictures`.
         unreadable: share of the files up to which it is legal that they cannot be read.
+        quiet: do not print what was found.
 
     Raises:
         ValueError: no folder, no picture in it, or too many that cannot be read.
@@ -89,7 +96,9 @@ def load_folder(
     else:
         tried = _Tried(name, paths, shape)
         loader: DataLoader[Tensor | str] = DataLoader(tried, batch_size=None, num_workers=workers)
-        bar = tqdm(zip(paths, loader, strict=True), f"reading {folder}", len(paths), unit="picture", delay=1)
+        bar = tqdm(
+            zip(paths, loader, strict=True), f"reading {folder}", len(paths), unit="picture", delay=1, disable=quiet
+        )
         for path, image in bar:
             if isinstance(image, str):
                 problems[path.relative_to(folder).as_posix()] = image
@@ -98,15 +107,14 @@ def load_folder(
         if not held:
             write_json(remembered, problems)
     said = f"{len(problems)} of {len(paths)} pictures in {folder} cannot be read"
-    for problem in list(problems.values())[:20]:
-        tqdm.write(problem)
-    if len(problems) > 20:
-        tqdm.write(f"... and {len(problems) - 20} more")
+    lines = [*list(problems.values())[:20], *([f"... and {len(problems) - 20} more"] if len(problems) > 20 else [])]
     if len(problems) > unreadable * len(paths):
         raise ValueError(f"{said}, the first: {next(iter(problems.values()))}; legal are up to {unreadable:.0%}")
     good = [path for path in paths if path.relative_to(folder).as_posix() not in problems]
     few = f"; a model soon knows {len(good)} by heart" if len(good) < FEW else ""
-    tqdm.write(f"{folder}: {len(good):,} pictures{', and ' + said if problems else ''}{few}")
+    lines.append(f"{folder}: {len(good):,} pictures{', and ' + said if problems else ''}{few}")
+    if not quiet:
+        tqdm.write("\n".join(lines))
     if not held:
         return Pictures(name, good, shape)
     return Dataset(name, "train", torch.stack(images), torch.zeros(len(images), dtype=torch.int64), str(folder))

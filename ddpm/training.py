@@ -153,7 +153,12 @@ def train(
         if run.found is not None:
             run.publish(start, averages, config.keep)  # a kill may have come between the checkpoint and this
     if trackers:
-        same = {"name": out.name, "id": hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12], "resume": "allow"}
+        same = {
+            "name": out.name,
+            "id": hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12],
+            "resume": "allow",
+            "dir": out,
+        }
         ways = {"tensorboard": {"purge_step": start + 1}, "wandb": same}
         accelerator.init_trackers("ddpm", record if "wandb" in trackers else None, {key: ways[key] for key in trackers})
     part = slice(rank * (local := config.batch_size // processes), (rank + 1) * local)

@@ -21,6 +21,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm
 from ddpm import checkpoint, data, files, training
@@ -346,6 +348,35 @@ def test_every_average_is_a_model_and_the_longer_one_lags(images, tmp_path):
             expected = d * expected + (1 - d) * step[f"weights.{name}"]
         average = ddpm.load(folder, device="cpu").network.state_dict()[name.removeprefix("unet.")]
         assert torch.allclose(average, expected, atol=1e-6)
+
+
+def test_what_happens_is_watched_and_a_resumed_run_overwrites_what_it_repeats(images, tmp_path, monkeypatch):
+    """TensorBoard's own reader finds every step once, and the pictures."""
+    seen = []
+
+    def picture(folder):
+        seen.append(json.loads((folder / "config.json").read_text())["step"])
+        return Image.new("L", (7, 5), 40 * len(seen))
+
+    watching = {"trackers": ["tensorboard"], "picture": picture, "progress": False}
+    config = replace(CONFIG, steps=6)
+    train(MODEL, images, config, tmp_path, **watching)
+    for path in tmp_path.glob("checkpoints/step-00000006*"):
+        path.unlink()  # as if it had been killed after step 5
+    train(MODEL, images, config, tmp_path, **watching)
+    assert seen == [3, 6, 6]
+    assert Image.open(tmp_path / "samples" / "step-00000006.png").getpixel((0, 0)) == 120
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "ddpm")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    for name in ("loss_unet", "gradient_unet", "rate"):
+        shown = {event.step: event.value for event in events.Scalars(name)}
+        assert shown == pytest.approx({line["step"]: line[name] for line in lines})
+        assert len(events.Scalars(name)) == 6
+    assert {event.step for event in events.Images("samples")} == {3, 6}
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
+        train(MODEL, images, config, tmp_path / "other", trackers=["wandb"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_best_of_two_players_is_not_told_by_their_losses(images, tmp_path):

@@ -284,34 +284,6 @@ def test_draws_do_not_depend_on_the_number_of_processes():
     assert ((t * 8).long() == torch.arange(8)).all()
 
 
-@pytest.mark.parametrize("kind", ["diffusion", "autoencoder", "vae", "gan"])
-def test_two_processes_train_as_one_does(tmp_path, kind):
-    """By plain gradient descent: where a gradient is nearly none, Adam and Muon make as much of its rounding."""
-    command = [
-        "-m", "ddpm", "train", "--model", kind, "--data", "fashion-mnist-embedded", "--steps", "6", "--batch-size", "4",
-        "--base-channels", "8", "--precision", "float32", "--checkpoint-every", "2", "--warmup", "1",
-        "--optimiser", "sgd", "--learning-rate", "0.01", "--out",
-    ]  # fmt: skip
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for name, way in (("one", []), ("two", launcher)):
-        run = [sys.executable, *way, *command, str(tmp_path / name)]
-        done = subprocess.run(run, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-    one, two = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
-    assert len(lines) == 6  # or each had trained on its own and written its own
-    start = load_tensors(tmp_path / "one" / "checkpoints" / "step-00000004.safetensors")
-    moved, apart = (
-        sum((value - other[prefix + name]).double().square().sum().item() for name, value in one.items()) ** 0.5
-        for other, prefix in ((start, "average-0.999."), (two, ""))
-    )
-    assert apart < 1e-3 * moved
-    losses = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()][-1] for name in ("one", "two")]
-    for key, value in losses[0].items():
-        assert losses[1][key] == pytest.approx(value, rel=1e-3), key
-
-
 def test_times_are_integers_from_1_to_T():
     seen = []
 

@@ -26,7 +26,7 @@ def sample(
         Path, typer.Option(help="Grid of the images (.png), or a film from noise to images (.gif, .webp).")
     ] = Path("samples.png"),
     model: ModelOption = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="How many images.")] = 64,
+    n: Annotated[int, typer.Option("--n", "-n", help="How many images.")] = 64,
     sampler: SamplerOption = "ddim",
     steps: StepsOption = 50,
     eta: EtaOption = 0.0,
@@ -75,7 +75,9 @@ def sample(
 
 def evaluate(
     model: ModelOption = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="Images to draw; distances at different n do not compare.")] = 2000,
+    n: Annotated[
+        int, typer.Option("--n", "-n", help="Images to draw; distances at different n do not compare.")
+    ] = 2000,
     sampler: SamplerOption = "ddim",
     steps: StepsOption = 50,
     eta: EtaOption = 0.0,

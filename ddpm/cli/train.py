@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddpm.cli.options import launched
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -157,6 +159,7 @@ def train(
     from ddpm.signals import Stopped
     from ddpm.training import train as run
 
+    _, speaks = launched()
     given = {
         "model": model, "data": data, "steps": steps, "batch_size": batch_size, "base_channels": base_channels,
         "blocks_per_level": blocks_per_level, "schedule": schedule, "target": target, "weighting": weighting,
@@ -171,7 +174,7 @@ def train(
     trackers = [name for name in track or ["tensorboard"] if name != "none"]
     recipe(kind, **settings)  # what is wrong with them is said before a long reading
     weights = pretrained.model_folder(init) / "model.safetensors" if init is not None else None
-    dataset = _data(source, data_folder, image_size, channels, workers)
+    dataset = _data(source, data_folder, image_size, channels, workers, quiet=not speaks)
     fit = {"channels": dataset.shape[0]} if kind == "diffusion" else {"image_shape": dataset.shape}
     chosen = recipe(kind, **settings | fit)
 
@@ -184,9 +187,11 @@ def train(
             init=weights, workers=workers, trackers=trackers, picture=picture if samples else None,
         )  # fmt: skip
     except Stopped as stopped:
-        typer.echo(f"{stopped}; the same command goes on from there")
+        if speaks:
+            typer.echo(f"{stopped}; the same command goes on from there")
         return
-    typer.echo(f"done: {out / 'model.safetensors'}")
+    if speaks:
+        typer.echo(f"done: {out / 'model.safetensors'}")
 
 
 def settings_of(path: Path) -> dict[str, Any]:
@@ -207,7 +212,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def _data(
-    source: str, data_folder: Path | None, image_size: int | None, channels: int | None, workers: int
+    source: str, data_folder: Path | None, image_size: int | None, channels: int | None, workers: int, quiet: bool
 ) -> "Dataset | Pictures":
     from ddpm.data import load
     from ddpm.pictures import load_folder
@@ -216,11 +221,11 @@ def _data(
     if source.startswith("folder:"):
         size = positive_int("image_size", 32 if image_size is None else image_size)
         shape = (3 if channels is None else channels, size, size)
-        return load_folder(source.removeprefix("folder:"), shape, workers=workers)
+        return load_folder(source.removeprefix("folder:"), shape, workers=workers, quiet=quiet)
     for name, value in (("image_size", image_size), ("channels", channels)):
         if value is not None:
             raise ValueError(f"{name} is {value}; only pictures of --data folder:PATH are brought to it")
-    return load(source, "train", data_folder)
+    return load(source, "train", data_folder, quiet=quiet)
 
 
 def _progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":

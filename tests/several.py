@@ -1,0 +1,77 @@
+"""What several processes do together; `launched` starts it: python -m tests.several {train | sample} FOLDER."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import ddpm
+from ddpm import data
+from ddpm.files import save_tensors
+from ddpm.gan import GANConfig
+from ddpm.training import train
+from ddpm.training_config import TrainingConfig
+
+CONFIG = TrainingConfig(steps=50, batch_size=8, warmup=5, checkpoint_every=50, precision="float32")
+
+
+class Small:
+    """A small network in float64."""
+
+    def __init__(self):
+        layers = torch.nn.Linear(1024, 16), torch.nn.Tanh(), torch.nn.Linear(16, 4)
+        self.parts = {"net": torch.nn.Sequential(*layers).double()}
+
+    def check_images(self, shape):
+        pass
+
+    def losses(self, images, draws):
+        wanted = draws.normal(4).double()
+        yield "net", (self.parts["net"](images.double().flatten(1)) - wanted).square().mean()
+
+
+@dataclass
+class SmallConfig:
+    """Of nothing."""
+
+    kind = "small"
+
+    def task(self):
+        """What the training loop steps."""
+        return Small()
+
+
+def started(processes, *command):
+    """Start `python -m command` in so many processes of a thread each."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    run = [sys.executable, *(launcher if processes > 1 else []), "-m", *map(str, command)]
+    return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def launched(processes, *command):
+    """What such processes printed when all have ended well."""
+    process = started(processes, *command)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def main(what, folder):
+    """Do it, and keep what every process has in the end."""
+    if what == "train":
+        train(SmallConfig(), data.load("fashion-mnist-embedded", "train", quiet=True), CONFIG, folder, progress=False)
+        return
+    torch.manual_seed(0)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    denoise, gan = ddpm.load("fashion-mnist", "float32"), GANConfig().network()
+    images = ddpm.sample(denoise, 40, "ancestral", 3, 5, chunk=8, progress=False, distributed=several)
+    fakes = ddpm.sample(gan, 70, seed=5, chunk=32, distributed=several)
+    save_tensors(folder / f"{os.environ.get('RANK', '0')}.safetensors", {"images": images, "fakes": fakes})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
