@@ -206,7 +206,9 @@ def train(
             accelerator.log({key: value for key, value in line.items() if key != "step"}, step + 1)
             if stopped and step + 1 < config.steps:
                 raise Stopped(f"stopped by {signals.name} after step {step + 1} of {config.steps}, and saved in {out}")
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.wait_for_everyone()  # and not `end_training`, after which these processes could not train again
 
 
 def _next(losses: Iterator[tuple[str, Tensor]], device: torch.device, fast: bool) -> tuple[str, Tensor] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.data import load
@@ -207,3 +208,31 @@ def test_the_four_models_are_measured_and_go_on_where_they_stopped(generative_mo
         generative_models.main(12, [0], 132, tmp_path / "runs", out)
     with pytest.raises(typer.BadParameter, match="n is 2001; legal are 130 to 2,000"):
         generative_models.main(12, [0], 2001, tmp_path / "runs", out)
+
+
+def test_the_arithmetic_of_many_gpus_counts_the_real_network():
+    """The gradient's bytes by the parameters, the work by the FLOPs of a real forward and backward pass."""
+    scaling = script("scaling")
+    model, _ = recipe("diffusion", base_channels=32)
+    network = model.network()
+    row = scaling.forecast(8, 32)
+    parameters = sum(weight.numel() for weight in network.parameters())
+    assert float(row["MB sent a step"]) == pytest.approx(2 * 7 / 8 * 4 * parameters / 1e6, abs=0.5)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(2, 1, 32, 32), torch.ones(2)).sum().backward()
+    # The first convolution's input and the time embedding's need no gradient.
+    assert float(row["GFLOP an image"]) == pytest.approx(counter.get_total_flops() / 2e9, rel=0.03)
+    alike = [float(scaling.forecast(64, width)["images a GPU that take as long"]) for width in (32, 64, 128)]
+    assert max(alike) == pytest.approx(min(alike), rel=0.05)  # both grow with the square of the width
+
+
+@pytest.mark.slow
+def test_scaling_is_measured_and_reported(tmp_path):
+    out = tmp_path / "scaling.json"
+    options = ["--base-channels", "8", "--steps", "2", "--rounds", "1", "--out", out]
+    done = subprocess.run([sys.executable, BENCHMARKS / "scaling.py", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["ways"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["1 process, 1 thread"]["times as fast"] == "1.00 (1.00 to 1.00)"
+    assert [row["ms to average the gradient"] == "none" for row in rows.values()] == [True, True, False]
+    assert out.with_suffix(".md").read_text() == script("scaling").report(json.loads(out.read_text()))

@@ -7,6 +7,7 @@ import typer
 
 from ddpm.cli.chapters import chapters
 from ddpm.cli.export import export
+from ddpm.cli.options import leave
 from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import evaluate, sample
 from ddpm.cli.train import train
@@ -27,7 +28,9 @@ UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its ow
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        leave()
+        sys.exit(code)
     except UsageError as error:
         _stop(error, 2)
     except typer.Abort:

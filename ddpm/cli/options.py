@@ -39,6 +39,14 @@ def launched() -> tuple[bool, bool]:
     return True, PartialState(cpu=not torch.accelerator.is_available()).is_main_process  # each has its device now
 
 
+def leave() -> None:
+    """Take leave of the other processes, if there are any."""
+    if launched()[0]:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+
+
 def check_out(out: Path, *endings: str) -> None:
     """Raise `ValueError` unless a picture of one of these kinds can be written to `out`."""
     if out.suffix.lower() not in endings:
