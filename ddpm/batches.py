@@ -1,7 +1,7 @@
 """Which images a training step sees, and how they come to the device."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 
 import torch
@@ -41,8 +41,10 @@ def batches(
     part: slice,
     device: torch.device,
     workers: int,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor]:
     """The uint8 images of every step, on the device.
+
+    Close it when it is not wanted any more: its workers do not hear SIGTERM, and a program waits for them.
 
     Args:
         dataset: a `Dataset` is held on the device; `Pictures` are read by `workers` while the device computes.
@@ -67,11 +69,14 @@ def batches(
         worker_init_fn=deaf,
         generator=torch.Generator(),
     )
-    for batch in loader:
-        yield batch.to(device, non_blocking=True)
+    try:
+        for batch in loader:
+            yield batch.to(device, non_blocking=True)
+    except (ValueError, FileNotFoundError) as error:  # a worker's, with its whole traceback in its text
+        raise ValueError(str(error).splitlines()[-1]) from error
 
 
 def deaf(_: int) -> None:
-    """Leave Ctrl-C, which reaches the workers too, and SIGTERM to the training; a worker ends with it."""
+    """Leave Ctrl-C and SIGTERM, which reach the workers too, to the training; a worker ends when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

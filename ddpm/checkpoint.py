@@ -49,10 +49,16 @@ def save_checkpoint(
     write_json(path.with_suffix(".json"), sealed(manifest | {"sha256": save_tensors(path, tensors)}))
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all checkpoints but the newest `keep` and the best one, and what a kill left of a writing."""
+def prune(folder: Path, step: int, keep: int) -> None:
+    """Delete all checkpoints but the newest `keep` up to a step and the best one, and what a kill left of a writing.
+
+    Those beyond the step are damaged, or the training would have gone on from them.
+    """
     manifests = sorted(folder.glob("step-*.json"))
-    for path in {*manifests} - {*manifests[-keep:], best_checkpoint(folder)}:
+    sound = [path for path in manifests if path.stem <= f"step-{step:08d}"]
+    for path in {*manifests} - {*sound}:
+        path.unlink()
+    for path in {*sound} - {*sound[-keep:], best_checkpoint(folder)}:
         path.unlink()
     for left in [*folder.glob("*.part"), *folder.glob("step-*.safetensors")]:
         if not left.with_suffix(".json").exists():
@@ -65,7 +71,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     for path in folder.glob("step-*.json"):
         try:
             losses[path] = _read(path)["loss"]
-        except (ValueError, FileNotFoundError):
+        except (ValueError, OSError):
             continue
     return min((path for path, loss in losses.items() if loss is not None), key=lambda path: losses[path], default=None)
 
@@ -91,11 +97,11 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             return load_checkpoint(path)
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             problem = error
             tqdm.write(f"checkpoint {path.stem} is passed over: {error}")
     if problem is not None:
-        raise ValueError(f"no checkpoint in {folder} is whole: {problem}")
+        raise ValueError(f"no checkpoint in {folder} can be read: {problem}")
     return None
 
 
@@ -106,9 +112,9 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = dict(json.loads(path.read_bytes()))
         seal = manifest.pop("seal", None)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if manifest.get("version") != VERSION:
         raise ValueError(f"{path} has version {manifest.get('version')!r}; this package reads {VERSION}")

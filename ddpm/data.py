@@ -1,6 +1,6 @@
 """Images and 2-D points: where they come from, and the one place where they are scaled.
 
-Images are held as uint8 (n, channels, 32, 32) and become float32 in [-1, 1] through `normalise` alone.
+Images are held as uint8 (n, channels, height, width) and become float32 in [-1, 1] through `normalise` alone.
 """
 
 import gzip

@@ -10,12 +10,13 @@
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
   ten times slower in bfloat16 (`unet.network.SelfAttention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
-- **No waiting in a loop**: coefficients are Python floats; a training step waits once, to see its loss is finite.
+- **No waiting in a loop**: coefficients are Python floats; a training step waits for its loss alone, to see it finite.
 
 What each is worth, on which machine: `benchmarks/speed.py`.
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +36,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 def chosen_device(device: str | torch.device) -> torch.device:
     """The device of this name; "auto" is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if device != "auto":
+        return torch.device(device)
+    own = os.environ.get("LOCAL_RANK")  # a launcher's process has a GPU of its own
+    return torch.device(("cuda" if own is None else f"cuda:{own}") if torch.cuda.is_available() else "cpu")
 
 
 def keep_freed_memory() -> bool:

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from ddpm.files import write_json
 MEMORY = 2 * 2**30  # bytes of pictures that are held; more are read as they are wanted
 UNREADABLE = 0.05  # the largest share of a folder's files that may be
 FEW = 1000
+FILMS = {"MPEG", "HDF5", "GRIB", "BUFR"}  # which Pillow knows by name alone
 
 Shape = tuple[int, int, int]
 
@@ -63,7 +67,7 @@ def load_folder(
     """All pictures in a folder and the folders in it, each made to fit as `read_image` does it.
 
     Every file is read once, so that those which cannot be are known before anything is trained; they are named, counted
-    and left out. Of pictures that are not held, the user's cache remembers which those are.
+    and left out. The user's cache keeps their names; of pictures that are not held, only these are tried again.
 
     Args:
         folder: where they lie.
@@ -76,48 +80,62 @@ def load_folder(
     Raises:
         ValueError: no folder, no picture in it, or too many that cannot be read.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"data is 'folder:{folder}'; there is no such folder")
     if shape[0] not in (1, 3):
         raise ValueError(f"channels is {shape[0]}; pictures have 1 or 3")
-    kinds = Image.registered_extensions()
-    visible = (p for p in folder.rglob("*") if p.suffix.lower() in kinds and p.is_file())
-    paths = sorted(p for p in visible if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    seen = [p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in {*Image.OPEN} - FILMS}
+    paths = sorted(path for path in seen if path.suffix.lower() in endings and path.is_file())
     if not paths:
         raise ValueError(f"data is 'folder:{folder}'; there is no picture in it, by the endings of the files' names")
-    listing = [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in paths]
-    name = f"folder:{folder.name}@{hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]}"
+    others = Counter(path.suffix.lower() or path.name for path in seen if path.is_file())
+    others = Counter({ending: n for ending, n in others.items() if ending not in endings})
+    stats = [path.stat() for path in paths]
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    name = f"folder:{folder.name}@{_digest([*zip(names, (stat.st_size for stat in stats), strict=True)])}"
     held = len(paths) * int(np.prod(shape)) <= memory
-    remembered = cache_folder() / f"{name.split('@')[1]}-unreadable.json"
+    known = (
+        cache_folder() / f"{_digest([str(folder.resolve()), name, *(s.st_mtime_ns for s in stats)])}-unreadable.json"
+    )
     images, problems = [], {}
-    if not held and remembered.is_file():
-        problems = json.loads(remembered.read_text(encoding="utf-8"))
+    if not held and known.is_file():
+        again = json.loads(known.read_text(encoding="utf-8"))
+        retried = ((name, _Tried(name, [folder / name], shape)[0]) for name in again)
+        problems = {name: tried for name, tried in retried if isinstance(tried, str)}
     else:
-        tried = _Tried(name, paths, shape)
-        loader: DataLoader[Tensor | str] = DataLoader(tried, batch_size=None, num_workers=workers)
-        bar = tqdm(
-            zip(paths, loader, strict=True), f"reading {folder}", len(paths), unit="picture", delay=1, disable=quiet
-        )
-        for path, image in bar:
+        loader: DataLoader[Tensor | str] = DataLoader(_Tried(name, paths, shape), batch_size=None, num_workers=workers)
+        bar: dict[str, Any] = {"total": len(paths), "unit": "picture", "delay": 1, "disable": quiet}
+        for of_file, image in tqdm(zip(names, loader, strict=True), f"reading {folder}", **bar):
             if isinstance(image, str):
-                problems[path.relative_to(folder).as_posix()] = image
+                problems[of_file] = image
             elif held:
                 images.append(image.clone())  # frees what a worker shares
-        if not held:
-            write_json(remembered, problems)
-    said = f"{len(problems)} of {len(paths)} pictures in {folder} cannot be read"
-    lines = [*list(problems.values())[:20], *([f"... and {len(problems) - 20} more"] if len(problems) > 20 else [])]
-    if len(problems) > unreadable * len(paths):
-        raise ValueError(f"{said}, the first: {next(iter(problems.values()))}; legal are up to {unreadable:.0%}")
-    good = [path for path in paths if path.relative_to(folder).as_posix() not in problems]
-    few = f"; a model soon knows {len(good)} by heart" if len(good) < FEW else ""
-    lines.append(f"{folder}: {len(good):,} pictures{', and ' + said if problems else ''}{few}")
+        with suppress(OSError):
+            write_json(known, problems)
     if not quiet:
+        lines = list(problems.values())[:20]
+        if len(problems) > len(lines):
+            lines.append(f"... and {len(problems) - len(lines)} more, named in {known}")
+        lines.append(f"{folder}: {len(paths) - len(problems):,} pictures; {len(problems)} more cannot be read")
+        if others:
+            kinds = ", ".join(f"{n} {ending}" for ending, n in others.most_common(5))
+            lines.append(f"{others.total()} files are no pictures, by their endings: {kinds}")
+        if len(paths) - len(problems) < FEW:
+            lines.append(f"a model soon knows so few as {len(paths) - len(problems)} pictures by heart")
         tqdm.write("\n".join(lines))
-    if not held:
-        return Pictures(name, good, shape)
-    return Dataset(name, "train", torch.stack(images), torch.zeros(len(images), dtype=torch.int64), str(folder))
+    if len(problems) > unreadable * len(paths):
+        first = next(iter(problems.values()))
+        said = f"{len(problems)} of {len(paths)} pictures in {folder} cannot be read"
+        raise ValueError(f"{said}, more than the legal {unreadable:.0%}; the first: {first}")
+    if held:
+        return Dataset(name, "train", torch.stack(images), torch.zeros(len(images), dtype=torch.int64), str(folder))
+    return Pictures(name, [path for path, of_file in zip(paths, names, strict=True) if of_file not in problems], shape)
+
+
+def _digest(listing: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]
 
 
 def read_image(path: str | Path, shape: tuple[int, int, int]) -> tuple[Tensor, str]:

@@ -37,9 +37,8 @@ def load(
         ValueError: no such model, or files that are damaged.
         FileNotFoundError: the folder lacks its weights.
     """
-    manifest = Path(name_or_path).with_suffix(".json")
-    saved = load_checkpoint(manifest) if manifest.is_file() and manifest.stem.startswith("step-") else None
-    folder = model_folder(name_or_path) if saved is None else manifest.parent
+    folder, manifest = model_folder(name_or_path), _manifest(name_or_path)
+    saved = load_checkpoint(manifest) if manifest is not None else None
     if precision not in ("auto", "float32"):
         raise ValueError(f"precision is {precision!r}; legal are auto, float32")
     try:
@@ -48,12 +47,13 @@ def load(
         if kind not in KINDS:
             raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
         config = KINDS[kind](**record["model"])
-        sha256, shape = record.get("sha256"), tuple(record["data"]["image_shape"])
+        shape = tuple(record["data"]["image_shape"])
+        hashes = [record[name] for name in ("sha256", "replaced") if name in record]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
-    weights = saved.average() if saved else load_tensors(folder / "model.safetensors", sha256)
+    weights = saved.average() if saved else load_tensors(folder / "model.safetensors", *hashes)
     model: Any = config.denoiser(precision, shape) if isinstance(config, DiffusionConfig) else config.network()
     network: nn.Module = model.network if isinstance(config, DiffusionConfig) else model
     only_part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(config.kind, "")
@@ -65,8 +65,16 @@ def load(
     return model
 
 
+def _manifest(name_or_path: str | Path) -> Path | None:
+    """Of a run's checkpoint."""
+    path = Path(name_or_path).with_suffix(".json")
+    return path if path.stem.startswith("step-") and path.is_file() else None
+
+
 def model_folder(name_or_path: str | Path) -> Path:
     """Where a model's files lie."""
+    if (manifest := _manifest(name_or_path)) is not None:
+        return manifest.parent
     if (shipped := MODELS / str(name_or_path)) in MODELS.iterdir():
         return shipped
     if not Path(name_or_path).is_dir():

@@ -1,23 +1,27 @@
 """A training run's folder.
 
 model.safetensors (averaged weights) and config.json, which `ddpm.load` reads; ema-0.9999/, the same of every further
-average; log.jsonl, a line a step; checkpoints/, from which it goes on; samples/, pictures of its progress.
+average; log.jsonl, a line a step; checkpoints/, from which it goes on; samples/ and tensorboard/, to watch it.
 """
 
 import io
 import json
+import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 
 from ddpm import files
 from ddpm.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
 
+PATIENCE = 15  # seconds that a killed process and its workers may take to be gone
 Averages = Mapping[float, Mapping[str, Tensor]]
 
 
@@ -28,13 +32,14 @@ class Run:
         folder: the run's.
         record: all that decides what is trained, as JSON; the folder must not hold a run of another one.
         defaults: the same of a run that says nothing, for records older than a setting.
+        keep: how many of the newest checkpoints stay.
 
     Raises:
         ValueError: the folder holds another run, or a model without a checkpoint to go on from.
     """
 
-    def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
+        self.folder, self.keep = folder, keep
         self.record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
@@ -45,42 +50,88 @@ class Run:
         elif (folder / "model.safetensors").exists():
             raise ValueError(f"{folder} holds a trained model and no checkpoint to go on from; name a new folder")
 
-    def shorten_log(self) -> list[dict[str, Any]]:
-        """Cut what a killed run logged beyond its checkpoint; the lines that stay."""
-        path, start = self.folder / "log.jsonl", self.found.step if self.found else 0
-        whole = path.read_bytes().splitlines(keepends=True)[:start] if start and path.exists() else []
-        files.write_atomically(path, b"".join(whole))
-        return [json.loads(line) for line in whole]
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within it no other process writes into the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=PATIENCE):
+                yield
+        except Timeout as error:
+            raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error
+
+    def shorten_log(self, step: int) -> list[dict[str, Any]]:
+        """Cut what a killed run logged beyond a step, or left torn; the lines that stay."""
+        path, kept = self.folder / "log.jsonl", []
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                kept.append(json.loads(line))
+            except ValueError:
+                break
+        kept = [line for line in kept if line["step"] <= step]
+        files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return kept
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add a step's line."""
         with _named(f"the log of step {line['step']}"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def save(self, step: int, state: Mapping[str, Tensor], averages: Averages, loss: float | None, keep: int) -> None:
+    def save(self, step: int, state: Mapping[str, Tensor], averages: Averages, loss: float | None) -> None:
         """Write a checkpoint, see `save_checkpoint`, and what follows from it."""
         with _named(f"the checkpoint of step {step}"):
+            with open(self.folder / "log.jsonl", "rb+") as file:
+                os.fsync(file.fileno())
             save_checkpoint(self.folder / "checkpoints", step, state, self.record, loss)
-            self.publish(step, averages, keep)
+        with _named(f"the averaged weights of step {step}"):
+            self.publish(step, averages)
 
-    def publish(self, step: int, averages: Averages, keep: int) -> None:
+    def publish(self, step: int, averages: Averages) -> None:
         """Delete old checkpoints, and write the averages where `ddpm.load` finds them; the first is the run's own."""
-        prune(self.folder / "checkpoints", keep)
+        prune(self.folder / "checkpoints", step, self.keep)
         best = best_checkpoint(self.folder / "checkpoints")
         facts = {"step": step} | ({"best": best.stem} if best else {})
         for i, (decay, average) in enumerate(averages.items()):
             folder = self.folder / f"ema-{decay:g}" if i else self.folder
-            sha256 = files.save_tensors(folder / "model.safetensors", average)
-            files.write_json(folder / "config.json", self.record | facts | {"average": decay, "sha256": sha256})
+            content, sha256 = files.serialised(average)
+            config = self.record | facts | {"average": decay, "sha256": sha256}
+            try:
+                replaced = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
+                files.write_json(folder / "config.json", config | {"replaced": replaced})  # until both are written
+            except (OSError, ValueError, KeyError):
+                pass
+            files.write_atomically(folder / "model.safetensors", content)
+            files.write_json(folder / "config.json", config)
 
     def show(self, image: Image.Image, step: int, trackers: Sequence[Any]) -> None:
         """Write a picture of what the model draws after a step, and give it to accelerate's trackers."""
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
+        with _named(f"the samples of step {step}"):
+            files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
         for tracker in trackers:
             way = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"samples": np.asarray(image.convert("RGB"))[None]}, step, **way)
+
+    @contextmanager
+    def tracked(self, accelerator: Any, names: Sequence[str], step: int) -> Iterator[None]:
+        """Within it accelerate's trackers of these names listen from a step on."""
+        ways: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
+        if "wandb" in names and accelerator.is_main_process:
+            path = self.folder / "wandb-id"  # a run that goes on is the same one there, too
+            if step == 0 or not path.exists():
+                files.write_atomically(path, secrets.token_hex(6).encode())
+            ways["wandb"] = {
+                "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
+                "config": self.record,
+            }  # fmt: skip
+        if names:
+            accelerator.init_trackers("ddpm", None, {name: ways.get(name, {}) for name in names})
+        try:
+            yield
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
 
 
 @contextmanager

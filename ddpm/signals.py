@@ -14,7 +14,7 @@ class StopSignals:
     """A context in which SIGTERM and Ctrl-C only set `name`. A second Ctrl-C acts as it did before; SIGTERM comes twice
     from launchers that pass on what the whole group was sent.
 
-    Python lets the main thread alone listen: in another one nothing changes.
+    Python lets the main thread alone listen: in another one nothing changes. Nor for a signal that is ignored.
     """
 
     name: str | None = None
@@ -22,7 +22,9 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,11 +35,3 @@ class StopSignals:
         self.name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
         if number == signal.SIGINT:
             signal.signal(number, self._before[number])
-
-    def heard(self, accelerator: Any) -> bool:
-        """Whether any process was told to stop: all have to leave after the same step."""
-        if accelerator.num_processes == 1:
-            return self.name is not None
-        if self.name is not None:
-            accelerator.set_trigger()
-        return accelerator.check_trigger()

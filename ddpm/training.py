@@ -1,12 +1,14 @@
 """One training loop for every model, on accelerate. What one step is, the model's `Task` says.
 
-Every draw is a function of (seed, step, row of the global batch): resumed or spread, a run sees the same numbers.
+Every draw but dropout's is a function of (seed, step, row of the global batch): resumed or spread, a run sees the same
+numbers.
 """
 
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm import files
+from ddpm.averages import Averages, copy_weights
 from ddpm.batches import batches
 from ddpm.data import Dataset, normalise
 from ddpm.fast import has_fast_bfloat16, keep_freed_memory
@@ -26,7 +29,7 @@ from ddpm.optimisers import flatten_optimiser, optimiser_of, restore_optimiser
 from ddpm.pictures import Pictures
 from ddpm.run import Run
 from ddpm.signals import Stopped, StopSignals
-from ddpm.training_config import TrainingConfig, average_decay
+from ddpm.training_config import TrainingConfig
 
 
 class Task(Protocol):
@@ -57,7 +60,7 @@ def train(
 ) -> None:
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
 
-    SIGTERM or Ctrl-C is heard after the step at hand: the run saves itself and raises `Stopped`.
+    SIGTERM or Ctrl-C is heard at the end of a step: the run saves itself and raises `Stopped`.
 
     Args:
         model: what to train: a `DiffusionConfig`, `AutoencoderConfig` or `GANConfig`, or another dataclass that has a
@@ -72,7 +75,8 @@ def train(
         picture: called with `out` after every checkpoint; what it draws goes to out/samples and the trackers.
 
     Raises:
-        ValueError: `out` holds another run, or the images or `init` do not fit the model. Nothing is written.
+        ValueError: `out` holds another run, or another process trains in it; the images or `init` do not fit the model.
+            Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands.
         OSError: a checkpoint or the log cannot be written; the last checkpoint stands.
         Stopped: a signal came; the same call goes on from there.
@@ -91,13 +95,14 @@ def train(
     task = model.task()
     task.check_images(dataset.shape)
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
-    record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": asdict(config), "data": data}
+    training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
+    record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": data}
     start_weights = None
     if init is not None:
         start_weights = files.load_tensors(Path(init))
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     defaults = {"kind": "diffusion", "model": asdict(type(model)()), "training": asdict(TrainingConfig())}
-    run = Run(out, record, defaults)
+    run = Run(out, record, defaults, config.keep)
     # Without `cpu` several processes on CPUs would not find each other. Autocast stands below, as in `NetworkDenoiser`.
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
@@ -111,6 +116,10 @@ def train(
     processes, rank = accelerator.num_processes, accelerator.process_index
     if config.batch_size % processes:
         raise ValueError(f"batch_size is {config.batch_size}; it must be a multiple of the {processes} processes")
+    start = run.found.step if run.found else 0
+    starts = accelerator.gather(torch.tensor([start], device=accelerator.device)).tolist()
+    if len(set(starts)) > 1:
+        raise ValueError(f"out is {str(out)!r}; the processes find steps {starts} there: all must see one folder")
 
     optimisers = {}
     for name, part in task.parts.items():
@@ -120,55 +129,47 @@ def train(
     parameters = {name: list(part.parameters()) for name, part in task.parts.items()}
     weights = _weights(task)
     if start_weights is not None:
-        _copy(start_weights, weights)
-    averages = {decay: {name: value.clone() for name, value in weights.items()} for decay in config.emas}
-    start = 0
+        copy_weights(start_weights, weights)
+    averages = Averages(weights, config.emas)
     if run.found is not None:
-        start, tensors, _ = run.found
-        _copy(tensors, weights, "weights.")
-        for decay, average in averages.items():
-            _copy(tensors, average, f"average-{decay:g}.")
+        copy_weights(run.found.tensors, weights, "weights.")
+        averages.restore(run.found.tensors)
         for name, optimiser in optimisers.items():
-            restore_optimiser(f"optimiser-{name}", optimiser.optimizer, tensors)
-        if accelerator.is_main_process:
-            tqdm.write(f"resumed from step {start} of {config.steps} in {out}")
-    floating = [name for name, value in weights.items() if value.is_floating_point()]
+            restore_optimiser(f"optimiser-{name}", optimiser.optimizer, run.found.tensors)
+        run.found = None  # the memory is wanted
     only_loss = f"loss_{next(iter(task.parts))}" if len(task.parts) == 1 else ""  # those of two players say little
     losses_so_far: deque[float] = deque(maxlen=config.checkpoint_every)
 
     def save(step: int, regular: bool) -> None:
-        state = {f"weights.{name}": value for name, value in weights.items()}
-        for decay, average in averages.items():
-            state |= {f"average-{decay:g}.{name}": value for name, value in average.items()}
+        state = {f"weights.{name}": value for name, value in weights.items()} | averages.state()
         for name, optimiser in optimisers.items():
             state |= flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)
         loss = sum(losses_so_far) / len(losses_so_far) if regular and only_loss else None
-        run.save(step, state, averages, loss, config.keep)
+        run.save(step, state, averages.of, loss)
         if regular and picture is not None:
             run.show(picture(out), step, accelerator.trackers)
 
     main = accelerator.is_main_process
-    if main:
-        losses_so_far.extend(line.get(only_loss, 0.0) for line in run.shorten_log())
-        if run.found is not None:
-            run.publish(start, averages, config.keep)  # a kill may have come between the checkpoint and this
-    if trackers:
-        same = {
-            "name": out.name,
-            "id": hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12],
-            "resume": "allow",
-            "dir": out,
-        }
-        ways = {"tensorboard": {"purge_step": start + 1}, "wandb": same}
-        accelerator.init_trackers("ddpm", record if "wandb" in trackers else None, {key: ways[key] for key in trackers})
     part = slice(rank * (local := config.batch_size // processes), (rank + 1) * local)
     steps = range(start, config.steps)
     feed = batches(dataset, config.seed, steps, config.batch_size, part, accelerator.device, workers)
     bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and main))
-    with bar, StopSignals() as signals:
+    with (
+        run.locked() if main else nullcontext(),
+        StopSignals() as signals,
+        run.tracked(accelerator, trackers, start),
+        bar,
+        closing(feed),
+    ):
+        if main:
+            losses_so_far.extend(line.get(only_loss, 0.0) for line in run.shorten_log(start))
+            if start > 0:
+                tqdm.write(f"resumed from step {start} of {config.steps} in {out}")
+                run.publish(start, averages.of)  # a kill may have come between the checkpoint and this
         for step, images in zip(bar, feed, strict=True):
             torch.manual_seed(mix(3, config.seed, step, rank))  # dropout's
             line: dict[str, Any] = {"step": step + 1, "rate": config.rate(step)}
+            told = 0.0
             losses = task.losses(normalise(images), Draws(config.seed, step, config.batch_size, part.start, local))
             while (item := _next(losses, accelerator.device, fast)) is not None:
                 name, loss = item
@@ -176,38 +177,33 @@ def train(
                     optimiser.zero_grad()
                 accelerator.backward(loss)
                 norm = accelerator.clip_grad_norm_(parameters[name], config.clip)
-                # The one moment of a step at which the device is waited for; every process comes to the same verdict.
-                values = torch.stack([accelerator.reduce(loss.detach(), "mean"), norm.detach()]).tolist()
-                if not all(map(math.isfinite, values)):
+                # Where a step waits for its device, and where all processes come to one verdict.
+                here = torch.stack([loss.detach(), loss.new_tensor(signals.name is not None)])
+                mean, told = accelerator.reduce(here, "mean").tolist()
+                if not (math.isfinite(mean) and math.isfinite(float(norm))):
                     raise FloatingPointError(
-                        f"{name} has loss {values[0]} and gradient {values[1]} at step {step + 1}; "
+                        f"{name} has loss {mean} and gradient {float(norm)} at step {step + 1}; "
                         "its weights are not touched, the last checkpoint stands"
                     )
-                line[f"loss_{name}"], line[f"gradient_{name}"] = values
+                line |= {f"loss_{name}": mean, f"gradient_{name}": float(norm)}
                 for group in optimisers[name].param_groups:
                     group["lr"] = config.rate(step)
                 optimisers[name].step()
-            for decay, average in averages.items():
-                torch._foreach_lerp_(
-                    [average[name] for name in floating],
-                    [weights[name] for name in floating],
-                    1 - average_decay(decay, step),
-                )
-            stopped = signals.heard(accelerator)
-            regular = (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps
+            averages.update(weights, step)
+            done = step + 1 == config.steps
+            regular = done or (step + 1) % config.checkpoint_every == 0
             if main:
                 run.log(line)
                 losses_so_far.append(line.get(only_loss, 0.0))
                 shown = {key: f"{value:.4f}" for key, value in line.items() if key.startswith("loss")}
                 pace = (bar.format_dict["rate"] or 0) * config.batch_size
                 bar.set_postfix(shown | {"images/s": f"{pace:.0f}"}, refresh=False)
-                if regular or stopped:
+                if regular or told:
                     save(step + 1, regular)
             accelerator.log({key: value for key, value in line.items() if key != "step"}, step + 1)
-            if stopped and step + 1 < config.steps:
-                raise Stopped(f"stopped by {signals.name} after step {step + 1} of {config.steps}, and saved in {out}")
-    for tracker in accelerator.trackers:
-        tracker.finish()
+            if told or (done and signals.name is not None):
+                who = signals.name or "a signal to another process"
+                raise Stopped(f"stopped by {who} after step {step + 1} of {config.steps}, and saved in {out}")
     accelerator.wait_for_everyone()  # and not `end_training`, after which these processes could not train again
 
 
@@ -223,10 +219,3 @@ def _weights(task: Task) -> dict[str, Tensor]:
         for name, part in task.parts.items()
         for key, value in part.state_dict().items()
     }
-
-
-def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:
-    for name, value in target.items():
-        if prefix + name not in source or source[prefix + name].shape != value.shape:
-            raise ValueError(f"these weights do not fit this model: {name} should have shape {tuple(value.shape)}")
-        value.copy_(source[prefix + name])

@@ -1,4 +1,4 @@
-"""How a model is trained: the settings, and the two rates that follow from them."""
+"""How a model is trained: the settings, and the learning rate of every step."""
 
 import math
 from dataclasses import dataclass
@@ -55,8 +55,10 @@ class TrainingConfig:
             (("precision",), "auto or float32", lambda value: value in ("auto", "float32")),
         ):
             for name in names:
-                if not holds(getattr(self, name)):
-                    raise ValueError(f"{name} is {getattr(self, name)!r}; legal is {legal}")
+                value = getattr(self, name)
+                number = not isinstance(getattr(type(self), name), str)
+                if isinstance(value, str) is number or not holds(value):
+                    raise ValueError(f"{name} is {value!r}; legal is {legal}")
         if not self.emas or len(set(self.emas)) < len(self.emas) or not all(0 <= decay < 1 for decay in self.emas):
             raise ValueError(f"ema is {self.ema!r}; legal is at least 0 and below 1, or several such, all different")
 
@@ -72,8 +74,3 @@ class TrainingConfig:
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
         left = {"cosine": (1 + math.cos(math.pi * share)) / 2, "linear": 1 - share, "constant": 1}
         return self.learning_rate * left[self.decay]
-
-
-def average_decay(ema: float, step: int) -> float:
-    """Decay of averaged weights at step 0, 1, ...: short at first, so that they forget the random start."""
-    return min(ema, (1 + step) / (10 + step))

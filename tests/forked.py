@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import accelerate
 import timm.optim
@@ -29,7 +30,9 @@ def fork(program, out=os.devnull, err=os.devnull):
         program()
         code = 0
     except SystemExit as end:
-        code = end.code
+        code = int(bool(end.code)) if not isinstance(end.code, int) else end.code
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

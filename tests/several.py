@@ -1,9 +1,9 @@
-"""What several processes do together; `launched` starts it: python -m tests.several {train | sample} FOLDER."""
+"""What several processes do together; `launched` starts it: python -m tests.several WHAT FOLDER."""
 
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ import ddpm
 from ddpm import data
 from ddpm.files import save_tensors
 from ddpm.gan import GANConfig
+from ddpm.pictures import load_folder
 from ddpm.training import train
 from ddpm.training_config import TrainingConfig
 
@@ -49,7 +50,8 @@ def started(processes, *command):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     run = [sys.executable, *(launcher if processes > 1 else []), "-m", *map(str, command)]
-    return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(run, **pipes, env=environment, start_new_session=True)
 
 
 def launched(processes, *command):
@@ -62,9 +64,14 @@ def launched(processes, *command):
 
 def main(what, folder):
     """Do it, and keep what every process has in the end."""
-    if what == "train":
-        train(SmallConfig(), data.load("fashion-mnist-embedded", "train", quiet=True), CONFIG, folder, progress=False)
+    if what in ("train", "apart"):
+        dataset = data.load("fashion-mnist-embedded", "train", quiet=True)
+        out = folder / os.environ["RANK"] if what == "apart" else folder
+        train(SmallConfig(), dataset, CONFIG, out, progress=False)
         return
+    if what == "stream":
+        pictures = load_folder(folder / "pictures", (1, 32, 32), memory=1000)
+        train(SmallConfig(), pictures, replace(CONFIG, steps=10**6), folder / "run", progress=False, workers=2)
     torch.manual_seed(0)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     denoise, gan = ddpm.load("fashion-mnist", "float32"), GANConfig().network()

@@ -26,7 +26,7 @@ def test_train_sample_evaluate(tmp_path):
     done = run(*TRAIN, "--base-channels", 32, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "model.safetensors", "config.json", "log.jsonl", "checkpoints", "samples", "tensorboard",
+        "model.safetensors", "config.json", "log.jsonl", "checkpoints", "samples", "tensorboard", ".lock",
     }  # fmt: skip
     out = tmp_path / "grid.png"
     done = run("sample", "--model", tmp_path / "run", "--n", 5, "--steps", 2, "--out", out)

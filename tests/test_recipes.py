@@ -8,6 +8,7 @@ import torch
 
 import ddpm
 from ddpm import cli, data
+from ddpm.cli.train import settings_of
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.recipes import RECIPES, recipe
 from ddpm.training import train
@@ -122,6 +123,34 @@ def test_the_help_of_train_names_the_recipes_own_defaults():
     assert shown("momentum") == f"{training.momentum}; a GAN's {recipe('gan')[1].momentum:g}"
     for kind, name in (("vae", "latent_dim"), ("vae", "loss"), ("gan", "latent_dim"), ("gan", "game"), ("gan", "r1")):
         assert shown(name) == f"{getattr(recipe(kind)[0], name)}".removesuffix(".0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("diffusion", {"channel_multipliers": (1, 2), "attention_levels": (1,), "head_channels": 8, "ema": (0.9, 0.5)}),
+        ("autoencoder", {"loss": "bce"}), ("vae", {}), ("gan", {"game": "minimax"}),
+    ],
+)  # fmt: skip
+def test_a_runs_own_record_repeats_its_settings(kind, changes, tmp_path, images):
+    model, training = recipe(kind, **changes, **TINY)
+    train(model, images, training, tmp_path, progress=False)
+    settings = settings_of(tmp_path / "config.json")
+    assert settings.pop("data") == images.name
+    again = recipe(settings.pop("model"), **settings)
+    assert again == (model, training)
+
+
+def test_a_record_of_what_cannot_be_repeated_says_so(tmp_path, images):
+    model, training = recipe("gan", **TINY)
+    train(model, replace(images, name="folder:mine@0123"), training, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="a run that began with pictures from a folder; name them with --data"):
+        settings_of(tmp_path / "config.json")
+    settings = settings_of(tmp_path / "config.json", {"data"})
+    assert (settings["channels"], settings["image_size"]) == (1, 32)
+    train(model, images, training, tmp_path / "second", progress=False, init=tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="a run that began with other weights; name them with --init"):
+        settings_of(tmp_path / "second" / "config.json")
 
 
 def test_a_run_of_an_unknown_kind_is_refused_by_its_name(tmp_path, images):

@@ -1,10 +1,13 @@
 """Two processes under the launcher against one that does the same work."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
 import torch
+from PIL import Image
 
 from ddpm.checkpoint import newest_checkpoint
 from ddpm.files import load_tensors
@@ -45,6 +48,34 @@ def test_two_processes_train_every_kind_as_one_does(tmp_path, kind):
         assert losses[1][key] == pytest.approx(value, rel=1e-3), key
 
 
+def wait_for(log, process):
+    while not (log.exists() and log.read_bytes()) and process.poll() is None:
+        time.sleep(0.01)
+
+
+def test_processes_that_do_not_see_one_folder_do_not_train_apart(tmp_path):
+    launched(1, "tests.several", "train", tmp_path / "0")
+    process = started(2, "tests.several", "apart", tmp_path)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "the processes find steps [50, 0] there: all must see one folder" in said
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_signal_to_the_whole_group_saves_although_workers_hear_it_too(tmp_path):
+    """As schedulers send it: to the training and to the processes that read pictures for it."""
+    (tmp_path / "pictures").mkdir()
+    for i in range(20):
+        Image.new("L", (40, 30), 10 * i).save(tmp_path / "pictures" / f"{i}.png")
+    process, log = started(1, "tests.several", "stream", tmp_path), tmp_path / "run" / "log.jsonl"
+    wait_for(log, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    steps = len(log.read_bytes().splitlines())
+    assert f"stopped by SIGTERM after step {steps} of" in said
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints").step == steps
+
+
 def test_two_processes_that_are_told_to_stop_leave_after_the_same_step(tmp_path):
     """The launcher passes SIGTERM on; both must have left, or the other would wait for ever."""
     command = [
@@ -52,8 +83,7 @@ def test_two_processes_that_are_told_to_stop_leave_after_the_same_step(tmp_path)
         "8", "--track", "none", "--no-samples", "--checkpoint-every", "1000", "--out", tmp_path / "run",
     ]  # fmt: skip
     process, log = started(2, *command), tmp_path / "run" / "log.jsonl"
-    while not (log.exists() and log.read_bytes()) and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(log, process)
     process.terminate()
     output, _ = process.communicate(timeout=60)
     steps = len(log.read_bytes().splitlines())

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm
-from ddpm import checkpoint, data, files, training
+from ddpm import averages, checkpoint, data, files, run, training
 from ddpm.checkpoint import newest_checkpoint, save_checkpoint, sealed
 from ddpm.diffusion import DiffusionConfig
 from ddpm.recipes import recipe
@@ -46,6 +47,8 @@ LAST = ("model.safetensors", "config.json", "ema-0.9/model.safetensors", "log.js
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """As many as a fork has: their number decides the last bits."""
+    if torch.cuda.is_available():
+        pytest.skip("a fork cannot use a GPU; all of this is about files and signals, and is shown on a CPU")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -112,7 +115,7 @@ def killed_at_operation(number):
             nonlocal count
             count += 1
             if count == number:
-                if name == "fsync":  # half a file
+                if name == "fsync" and os.readlink(f"/proc/self/fd/{arguments[0]}").endswith(".part"):  # half a file
                     os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
                 os.kill(os.getpid(), signal.SIGKILL)
             return honest[name](*arguments, **options)
@@ -144,6 +147,8 @@ def test_a_kill_at_any_moment_of_a_write_changes_no_bit(images, tmp_path):
 
         if ended(fork(dies)) == 0:
             break
+        if (folder / "config.json").exists():
+            ddpm.load(folder, device="cpu")  # whole at every moment
         assert ended(fork(lambda f=folder: train(MODEL, images, config, f, progress=False))) == 0
         assert_same_bits(folder, calm)
         kept = {path.name for path in folder.glob("checkpoints/*")}
@@ -154,10 +159,9 @@ def test_a_kill_at_any_moment_of_a_write_changes_no_bit(images, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
-    command = [
-        sys.executable, "-m", "ddpm", "train", "--data", "fashion-mnist-embedded", "--steps", "60", "--batch-size", "2",
-        "--base-channels", "8", "--checkpoint-every", "50", "--no-samples", "--track", "none", "--out",
-    ]  # fmt: skip
+    options = "--data fashion-mnist-embedded --batch-size 2 --base-channels 8 --no-samples --track none"
+    command = [sys.executable, "-m", "ddpm", "train", *options.split(), "--steps", "400", "--checkpoint-every", "390"]
+    command.append("--out")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     subprocess.run([*command, str(whole)], check=True, capture_output=True, env=environment)
@@ -173,25 +177,25 @@ def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
     assert f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} after step" in output
     assert "the same command goes on from there" in output
     steps = len(log.read_bytes().splitlines())
-    assert 0 < steps < 50
+    assert 0 < steps < 390
     assert [path.stem for path in stopped.glob("checkpoints/*.json")] == [f"step-{steps:08d}"]
     resumed = subprocess.run([*command, str(stopped)], check=True, capture_output=True, text=True, env=environment)
     assert f"resumed from step {steps}" in resumed.stdout + resumed.stderr
-    for name in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000060.safetensors"):
+    for name in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000400.safetensors"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def train_up_to(step, images, folder, monkeypatch):
-    """Train and have SIGTERM come in the midst of this step."""
-    honest = training.average_decay
+    """Train and have SIGTERM come at the end of the step before this one."""
+    honest = averages.average_decay
 
     def decay(ema, number):
-        if number + 1 == step and ema == CONFIG.ema[0]:
+        if number + 2 == step and ema == CONFIG.ema[0]:
             signal.raise_signal(signal.SIGTERM)
         return honest(ema, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "average_decay", decay)
+        patch.setattr(averages, "average_decay", decay)
         train(MODEL, images, CONFIG, folder, progress=False)
 
 
@@ -295,7 +299,7 @@ def test_no_corrupted_checkpoint_loads(two_checkpoints, harm, which, both, chanc
                 problem = str(error)
         if problem:
             assert both
-            assert re.search("no checkpoint in .* is whole", problem)
+            assert re.search("no checkpoint in .* can be read", problem)
             assert "\n" not in problem
             return
         if both:
@@ -317,6 +321,35 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(images, tmp_path):
         shutil.copy(path, tmp_path / "a" / "checkpoints")
     with pytest.raises(ValueError, match=r"holds another run \(seed is 1 there and 0 here\)"):
         train(MODEL, images, replace(CONFIG, steps=3), tmp_path / "a", progress=False)
+
+
+def test_a_damaged_checkpoint_does_not_outlive_a_new_one(images, tmp_path, monkeypatch):
+    """The newest is damaged; the run goes on from the one before and is stopped before it comes as far again."""
+    config = replace(CONFIG, keep=1, checkpoint_every=5)
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", config)
+    with pytest.raises(Stopped):
+        train_up_to(9, images, tmp_path, monkeypatch)
+    path = tmp_path / "checkpoints" / "step-00000009.safetensors"
+    path.write_bytes(truncated(path.read_bytes(), random.Random(0)))
+    with pytest.raises(Stopped, match="after step 7"):
+        train_up_to(7, images, tmp_path, monkeypatch)
+    assert newest_checkpoint(tmp_path / "checkpoints").step == 7
+
+
+def test_a_torn_log_is_mended(images, whole, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        train_up_to(5, images, tmp_path, monkeypatch)
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b'{"step": 6, "rate": 0.00\n\0\0\0')
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, tmp_path, progress=False))) == 0
+    assert_same_bits(tmp_path, whole)
+
+
+def test_two_trainings_do_not_share_a_folder(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "PATIENCE", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="is being trained in by another process"):
+        train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept_and_load_as_models(images, tmp_path):

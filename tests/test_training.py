@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from ddpm import checkpoint, data, langevin, samplers, sampling
+from ddpm.averages import average_decay
 from ddpm.batches import image_rows
 from ddpm.diffusion import Diffusion, DiffusionConfig, time_probabilities
 from ddpm.files import load_tensors
 from ddpm.noise import Draws
 from ddpm.schedule import linear
 from ddpm.training import train
-from ddpm.training_config import TrainingConfig, average_decay
+from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
 
 MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
@@ -330,13 +331,21 @@ def test_rate_warms_up_and_falls_to_zero():
     assert config.rate(99) == config.rate(100) == 1
     assert config.rate(550) == pytest.approx(0.5)
     assert config.rate(999) < 1e-5
+    falling, constant = replace(config, decay="linear"), replace(config, decay="constant")
+    assert falling.rate(550) == pytest.approx(0.5)
+    assert falling.rate(1000) == 0
+    assert (constant.rate(0), constant.rate(999)) == (pytest.approx(0.01), 1)
     assert average_decay(0.999, 0) == pytest.approx(0.1)
     assert average_decay(0.999, 10**6) == 0.999
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": 0}, {"batch_size": -1}, {"ema": 1.0}, {"clip": 0}, {"seed": -1}, {"precision": "half"}]
-)
+    "options",
+    [
+        {"steps": 0}, {"steps": "5"}, {"optimiser": 3}, {"decay": "step"}, {"keep": 0}, {"batch_size": -1},
+        {"ema": 1.0}, {"ema": (0.9, 0.9)}, {"ema": ()}, {"clip": 0}, {"seed": -1}, {"precision": "half"},
+    ],
+)  # fmt: skip
 def test_an_illegal_option_is_named(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         TrainingConfig(**options)

@@ -1,6 +1,7 @@
 """What several commands share: options, and what they say of a bad one."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,15 @@ def launched() -> tuple[bool, bool]:
     from accelerate import PartialState
 
     return True, PartialState(cpu=not torch.accelerator.is_available()).is_main_process  # each has its device now
+
+
+def first() -> AbstractContextManager[None]:
+    """A context that one process of each machine goes through before the others do."""
+    if not launched()[0]:
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState().local_main_process_first()
 
 
 def leave() -> None:

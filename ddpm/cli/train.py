@@ -2,18 +2,24 @@
 
 import json
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import launched
+from ddpm.cli.options import first, launched
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ddpm.data import Dataset
     from ddpm.pictures import Pictures
+
+DEFAULTS = {
+    "model": "diffusion", "data": "fashion-mnist", "data_folder": None, "image_size": None, "channels": None,
+    "workers": 2, "init": None, "samples": True, "track": ("tensorboard",),
+}  # fmt: skip
 
 
 def train(
@@ -43,7 +49,7 @@ def train(
     channels: Annotated[
         int | None, typer.Option(help="Of pictures from a folder: 1 makes them grey, 3 RGB.", show_default="3")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that read pictures.", show_default="2")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="5000")] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images a step, over all processes.", show_default="64")
@@ -135,8 +141,11 @@ def train(
         str | None, typer.Option(help="Start from this model's weights (a name or a run's folder).")
     ] = None,
     samples: Annotated[
-        bool, typer.Option(help="Draw sixteen images at every checkpoint, into OUT/samples and the trackers.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Draw sixteen images at every checkpoint, into OUT/samples and the trackers.", show_default="samples"
+        ),
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -161,20 +170,24 @@ def train(
 
     _, speaks = launched()
     given = {
-        "model": model, "data": data, "steps": steps, "batch_size": batch_size, "base_channels": base_channels,
+        "model": model, "data": data, "data_folder": data_folder, "image_size": image_size, "channels": channels,
+        "workers": workers, "steps": steps, "batch_size": batch_size, "base_channels": base_channels,
         "blocks_per_level": blocks_per_level, "schedule": schedule, "target": target, "weighting": weighting,
         "times": times, "uniform_share": uniform_share, "latent_dim": latent_dim, "loss": loss, "game": game, "r1": r1,
         "optimiser": optimiser, "momentum": momentum, "weight_decay": weight_decay, "clip": clip,
         "learning_rate": learning_rate, "warmup": warmup, "decay": decay, "ema": tuple(ema) if ema else None,
-        "seed": seed, "checkpoint_every": checkpoint_every, "keep": keep, "precision": precision,
+        "seed": seed, "checkpoint_every": checkpoint_every, "keep": keep, "precision": precision, "init": init,
+        "samples": samples, "track": track,
     }  # fmt: skip
-    settings = {"model": "diffusion", "data": "fashion-mnist"} | (settings_of(config) if config else {})
-    settings |= {name: value for name, value in given.items() if value is not None}
-    kind, source = settings.pop("model"), settings.pop("data")
-    trackers = [name for name in track or ["tensorboard"] if name != "none"]
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = DEFAULTS | (settings_of(config, settings) if config else {}) | settings
+    kind, init, samples, track = (settings.pop(name) for name in ("model", "init", "samples", "track"))
+    source = {name: settings.pop(name) for name in ("data", "data_folder", "image_size", "channels", "workers")}
+    trackers = [name for name in ([track] if isinstance(track, str) else track) if name != "none"]
     recipe(kind, **settings)  # what is wrong with them is said before a long reading
     weights = pretrained.model_folder(init) / "model.safetensors" if init is not None else None
-    dataset = _data(source, data_folder, image_size, channels, workers, quiet=not speaks)
+    with first():
+        dataset = _data(**source, quiet=not speaks)
     fit = {"channels": dataset.shape[0]} if kind == "diffusion" else {"image_shape": dataset.shape}
     chosen = recipe(kind, **settings | fit)
 
@@ -184,7 +197,7 @@ def train(
     try:
         run(
             chosen[0], dataset, chosen[1], out,
-            init=weights, workers=workers, trackers=trackers, picture=picture if samples else None,
+            init=weights, workers=source["workers"], trackers=trackers, picture=picture if samples else None,
         )  # fmt: skip
     except Stopped as stopped:
         if speaks:
@@ -194,8 +207,13 @@ def train(
         typer.echo(f"done: {out / 'model.safetensors'}")
 
 
-def settings_of(path: Path) -> dict[str, Any]:
-    """The settings in a file, flat: a run's config.json, or a .toml or .json with a setting a line."""
+def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
+    """The settings in a file, flat: a run's config.json, or a .toml or .json with a setting a line.
+
+    Args:
+        path: the file.
+        given: names of settings that are known already; of some records they are needed.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         settings = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
@@ -203,29 +221,47 @@ def settings_of(path: Path) -> dict[str, Any]:
         raise ValueError(f"config is {str(path)!r}, which cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"config is {str(path)!r}; it must hold names and values")
-    if isinstance(settings.get("training"), dict):  # a run's own record
-        model, data = dict(settings["model"]), settings["data"]["name"]
+    if all(isinstance(settings.get(part), dict) for part in ("model", "training", "data")):  # a run's own record
+        model, data = dict(settings["model"]), settings["data"]
         kind = "vae" if model.pop("variational", False) else settings.get("kind", "diffusion")
-        flat = {"model": kind} | model.pop("unet", {}) | model | settings["training"]
-        settings = flat if data.startswith("folder:") else flat | {"data": data}
+        shape = dict(zip(("channels", "image_size"), data["image_shape"], strict=False))
+        for name in ("image_shape", "channels"):  # the data's
+            model.pop(name, None)
+        unet = {name: value for name, value in model.pop("unet", {}).items() if name != "channels"}
+        of_folder = data["name"].startswith("folder:")
+        began = {"data": ("pictures from a folder", of_folder), "init": ("other weights", "init" in settings)}
+        for name, (what, so) in began.items():
+            if so and name not in given:
+                raise ValueError(f"config is {str(path)!r}, a run that began with {what}; name them with --{name}")
+        of_data = shape if of_folder else {"data": data["name"]}
+        settings = {"model": kind} | unet | model | settings["training"] | of_data
     return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
 
 
 def _data(
-    source: str, data_folder: Path | None, image_size: int | None, channels: int | None, workers: int, quiet: bool
+    data: str,
+    data_folder: str | Path | None,
+    image_size: int | None,
+    channels: int | None,
+    workers: int,
+    quiet: bool,
 ) -> "Dataset | Pictures":
     from ddpm.data import load
     from ddpm.pictures import load_folder
     from ddpm.schedule import positive_int
 
-    if source.startswith("folder:"):
+    if not isinstance(data, str):
+        raise TypeError(f"data is {data!r}; it must be a name or folder:PATH")
+    if data.startswith("folder:"):
+        if data_folder is not None:
+            raise ValueError(f"data_folder is {str(data_folder)!r}; data is {data!r}, which names its folder itself")
         size = positive_int("image_size", 32 if image_size is None else image_size)
         shape = (3 if channels is None else channels, size, size)
-        return load_folder(source.removeprefix("folder:"), shape, workers=workers, quiet=quiet)
+        return load_folder(data.removeprefix("folder:"), shape, workers=workers, quiet=quiet)
     for name, value in (("image_size", image_size), ("channels", channels)):
         if value is not None:
             raise ValueError(f"{name} is {value}; only pictures of --data folder:PATH are brought to it")
-    return load(source, "train", data_folder, quiet=quiet)
+    return load(data, "train", data_folder, quiet=quiet)
 
 
 def _progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
@@ -240,7 +276,7 @@ def _progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     from ddpm.denoiser import NetworkDenoiser
     from ddpm.pictures import Pictures
 
-    model = ddpm.load(folder)
+    model = ddpm.load(folder.resolve())  # which is no shipped model's name
     if type(model) is Autoencoder:
         some = range(min(8, len(dataset)))
         originals = torch.stack([dataset[i] if isinstance(dataset, Pictures) else dataset.images[i] for i in some])
@@ -248,5 +284,5 @@ def _progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
         how: dict[str, Any] = {"steps": 20} if isinstance(model, NetworkDenoiser) else {}
-        images = ddpm.sample(model, 16, progress=False, **how)
+        images = ddpm.sample(model, 16, chunk=16, progress=False, **how)
     return to_pil_image(make_grid(denormalise(images).cpu(), 4))

@@ -1,0 +1,51 @@
+"""Exponential moving averages of weights, several at once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def average_decay(ema: float, step: int) -> float:
+    """Decay of averaged weights at step 0, 1, ...: short at first, so that they forget the random start."""
+    return min(ema, (1 + step) / (10 + step))
+
+
+class Averages:
+    """An average of the same weights for each decay, in `of[decay]`.
+
+    Args:
+        weights: by their names; what each average begins with.
+        decays: one an average.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decays: Sequence[float]) -> None:
+        self.of = {decay: {name: value.clone() for name, value in weights.items()} for decay in decays}
+        self._floating = [name for name, value in weights.items() if value.is_floating_point()]
+
+    def update(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Move every average towards the weights after step 0, 1, ..."""
+        new = [weights[name] for name in self._floating]
+        for decay, average in self.of.items():
+            torch._foreach_lerp_([average[name] for name in self._floating], new, 1 - average_decay(decay, step))
+
+    def state(self) -> dict[str, Tensor]:
+        """All averages as average-DECAY.NAME."""
+        return {f"average-{d:g}.{name}": value for d, average in self.of.items() for name, value in average.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        for decay, average in self.of.items():
+            copy_weights(state, average, f"average-{decay:g}.")
+
+
+def copy_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Copy tensors onto those of the same name, which have a prefix in the source.
+
+    Raises:
+        ValueError: one is missing or has another shape.
+    """
+    for name, value in target.items():
+        if prefix + name not in source or source[prefix + name].shape != value.shape:
+            raise ValueError(f"these weights do not fit this model: {name} should have shape {tuple(value.shape)}")
+        value.copy_(source[prefix + name])
