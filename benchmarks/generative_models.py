@@ -8,7 +8,7 @@ as many parameters within 5 %, the most over the least; each is trained for as m
 are dispatched, the optimiser's among them. Of each the same number of settings is tried at a third of the budget; the
 one with the least Frechet distance is trained in full with every seed. As a control one more diffusion model is trained
 in full on 100 images alone. Writes `book/results/generative-models.json` after every run; started again on the same
-machine it goes on where it stopped.
+machine it goes on where it stopped. `--ship` copies the weights of seed 0 into the package, each with its card.
 """
 
 import itertools
@@ -16,6 +16,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated, Any
 
 import torch
@@ -26,14 +27,15 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import VariationalAutoencoder
-from ddpm.companion.results import measured_with
+from ddpm.companion.results import markdown_table, measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.features import FEATURES, FEATURES_SHA256
-from ddpm.files import write_json
+from ddpm.files import write_atomically, write_json
 from ddpm.likelihood import bits_per_dimension, importance_bound, variational_bound
 from ddpm.noise import Draws, PerSample
 from ddpm.optimisers import optimiser_of
+from ddpm.pretrained import MODELS
 from ddpm.recipes import recipe
 from ddpm.training import train
 
@@ -148,6 +150,8 @@ def main(
     n: Annotated[int, typer.Option("--n", help="Images a figure, 130 to 2,000; half of them choose settings.")] = 2000,
     folder: Annotated[Path, typer.Option("--runs", help="Folder of the runs.")] = Path("runs/generative-models"),
     out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    ship: Annotated[bool, typer.Option("--ship", help="Copy the weights of seed 0 into the package.")] = False,
+    models: Annotated[Path, typer.Option(help="Where shipped models lie.")] = MODELS,
 ) -> None:
     """Try settings, train each kind in full with every seed, and measure; about two hours on two CPU cores."""
     if not n // 2 > FEATURES or n > 2000:
@@ -192,11 +196,71 @@ def main(
             drawn = ddpm.sample(model, n)
             own = {"bits a dimension": bits(here, 100), "ms an image": f"{milliseconds(model):.2f}"}
         keep("rows", start, model=name, seed=number, **measured(drawn, images), **own)
+    for kind in WIDTHS if ship else ():
+        shipped = models / f"equal-{kind}"
+        for name in ("model.safetensors", "config.json"):
+            write_atomically(shipped / name, (folder / f"{kind}-0" / name).read_bytes())
+        write_atomically(shipped / "card.md", card(kind, results).encode())
+        typer.echo(f"shipped: {shipped}")
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Of each model the mean of its figures over the seeds, and their standard deviation where there are several."""
+    lines = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        runs = [row for row in rows if row["model"] == name]
+        line = {"model": name}
+        for figure in (key for key in runs[0] if key not in ("model", "seed", "seconds")):
+            texts = [str(run[figure]) for run in runs]
+            digits = len(texts[0].partition(".")[2])
+            if texts[0] == "none" or len(texts) == 1:
+                line[figure] = texts[0]
+            else:
+                values = [float(text) for text in texts]
+                line[figure] = f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+        lines.append(line)
+    return lines
+
+
+def card(kind: str, results: dict[str, Any]) -> str:
+    """What a shipped model is and is worth, as Markdown."""
+    terms, provenance = results["terms"]["models"][kind], results["provenance"]
+    tried = [trial for trial in results["trials"] if trial["model"] == kind]
+    best = min(tried, key=lambda trial: trial["Frechet distance"])
+    settings = ", ".join(f"{name} {value:g}" for name, value in best["settings"].items())
+    (own,) = [row for row in results["rows"] if (row["model"], row["seed"]) == (kind, 0)]
+    (floor,) = [row for row in results["rows"] if row["model"] == DATA]
+    figures = {name: value for name, value in own.items() if name not in ("model", "seed", "seconds")}
+    return f"""# equal-{kind}
+
+One of four models of Fashion-MNIST that are compared on equal terms: as many parameters, training images and FLOPs.
+The other three: {", ".join(f"equal-{other}" for other in WIDTHS if other != kind)}.
+
+| | |
+| --- | --- |
+| model | {kind}, {terms["parameters"]:,} parameters |
+| data | the 10,000 embedded training images, padded to 32 x 32, in [-1, 1], no augmentation |
+| steps | {terms["steps"]:,} of batch {BATCH}, {terms["FLOPs"] / 1e12:.0f} TFLOP, from random weights, seed 0 |
+| settings | {settings}: the best of {len(tried)} tried at a third of the budget; the rest is `ddpm train`'s own |
+| EMA | 0.999, with warm-up; the averaged weights are the ones here |
+| device | {provenance["device"]}, torch {provenance["versions"]["torch"]}, {provenance["date"]} |
+
+{markdown_table([figures])}
+
+Frechet distance of {results["terms"]["n"]:,} real training images, the floor: {floor["Frechet distance"]}. {
+        results["conditions"]
+    }
+
+```sh
+python benchmarks/generative_models.py --ship
+```
+"""
 
 
 def conditions(results: dict[str, Any], n: int) -> dict[str, Any]:
     """What the rows mean nothing without."""
     return {
+        "table": table(results["rows"]),
         "conditions": (
             f"Trained on the 10,000 embedded training images in batches of {BATCH}, with as many parameters (a GAN's "
             f"both players counted) and for as many FLOPs within {TOLERANCE:.0%}. Of every kind "

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ddpm
 from ddpm.data import load
 from ddpm.diffusion import DiffusionConfig
+from ddpm.files import load_tensors
 from ddpm.recipes import recipe
 from ddpm.training import train
 from ddpm.training_config import TrainingConfig
@@ -169,6 +170,18 @@ def test_four_models_stand_on_equal_terms(generative_models, monkeypatch):
         generative_models.check_terms(1500)
 
 
+def test_a_table_gives_the_spread_over_seeds(generative_models):
+    rows = [
+        {"model": "gan", "seed": i, "distance": f"{value}", "bits a dimension": "none", "seconds": 3}
+        for i, value in enumerate(("1.00", "2.00", "6.00"))
+    ]
+    lines = generative_models.table([*rows, rows[0] | {"model": "data", "distance": "0.50"}])
+    assert lines == [
+        {"model": "gan", "distance": "3.00 ± 2.65", "bits a dimension": "none"},
+        {"model": "data", "distance": "0.50", "bits a dimension": "none"},
+    ]
+
+
 def test_flops_are_those_of_the_products(generative_models):
     weight = torch.randn(7, 5, requires_grad=True)
     with generative_models.Flops() as flops:
@@ -204,6 +217,14 @@ def test_the_four_models_are_measured_and_go_on_where_they_stopped(generative_mo
     assert float(by_model["diffusion"]["bits a dimension"]) > 0 < float(by_model["vae"]["bits a dimension"])
     assert by_model["gan"]["bits a dimension"] == "none"
     assert float(by_model["the training images themselves"]["copying"]) > 0.99
+    generative_models.main(12, [0], 130, tmp_path / "runs", out, ship=True, models=tmp_path / "models")
+    for kind in generative_models.WIDTHS:
+        shipped = tmp_path / "models" / f"equal-{kind}"
+        text = (shipped / "card.md").read_text(encoding="utf-8")
+        assert all(word in text for word in ("10,000", "batch 64", "EMA", "floor", by_model[kind]["Frechet distance"]))
+        ours, theirs = (load_tensors(f / "model.safetensors") for f in (shipped, tmp_path / "runs" / f"{kind}-0"))
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+        ddpm.load(shipped)
     with pytest.raises(typer.BadParameter, match="other terms"):
         generative_models.main(12, [0], 132, tmp_path / "runs", out)
     with pytest.raises(typer.BadParameter, match="n is 2001; legal are 130 to 2,000"):

@@ -111,14 +111,18 @@ def test_batches_begin_anywhere_and_split_among_processes(folder):
 
 def test_a_folder_trains_from_the_command_line(folder, tmp_path):
     """Colours, 16 pixels, a model of the run's own size; its settings repeat it."""
-    (tmp_path / "small.toml").write_text("steps = 2\nbatch-size = 4\nbase-channels = 8\nchannel_multipliers = [1, 2]\n"
-                                         "attention_levels = [1]\nhead_channels = 8\nema = [0.9, 0.5]\n")  # fmt: skip
+    settings = (
+        "steps = 2", "batch-size = 4", "base-channels = 8", "channel_multipliers = [1, 2]", "attention_levels = [1]",
+        "head_channels = 8", "ema = [0.9, 0.5]", 'track = "none"', "workers = 1",
+    )  # fmt: skip
+    (tmp_path / "small.toml").write_text("\n".join(settings))
     options = ["--data", f"folder:{folder}", "--image-size", 16, "--config", tmp_path / "small.toml"]
     done = launched(1, "ddpm", "train", *options, "--out", tmp_path / "run", "--steps", 3)
     assert "3 more cannot be read" in done
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["training"]["steps"] == 3  # the command line comes first
     assert record["training"]["ema"] == [0.9, 0.5]
+    assert not (tmp_path / "run" / "tensorboard").exists()
     assert record["model"]["unet"]["channel_multipliers"] == [1, 2]
     assert record["data"]["image_shape"] == [3, 16, 16]
     again = [*options[:4], "--config", tmp_path / "run" / "config.json"]

@@ -8,7 +8,7 @@ import torch
 
 import ddpm
 from ddpm import cli, data
-from ddpm.cli.train import settings_of
+from ddpm.cli.train import DEFAULTS, settings_of
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.recipes import RECIPES, recipe
 from ddpm.training import train
@@ -115,6 +115,13 @@ def test_the_help_of_train_names_the_recipes_own_defaults():
     model, training = recipe("diffusion")
     for name in ("schedule", "target", "weighting", "times"):
         assert shown(name) == getattr(model, name)
+    for name in ("decay", "precision"):
+        assert shown(name) == getattr(training, name)
+    for name in ("steps", "batch_size", "weight_decay", "clip", "ema", "seed", "checkpoint_every", "keep"):
+        assert float(shown(name)) == getattr(training, name)
+    assert int(shown("base_channels")) == model.unet.base_channels
+    assert (shown("model"), shown("data")) == (DEFAULTS["model"], DEFAULTS["data"])
+    assert (int(shown("workers")), shown("track")) == (DEFAULTS["workers"], *DEFAULTS["track"])
     assert float(shown("uniform_share")) == model.uniform_share
     assert int(shown("blocks_per_level")) == model.unet.blocks_per_level
     assert shown("optimiser") == f"the model's: {training.optimiser} for diffusion"
