@@ -100,6 +100,7 @@ def break_checkpoints(folder):
         ([*TRAIN, "--data", "folder:ddpm", "--out", "RUN"], "there is no picture in it, by the endings of the files'"),
         ([*TRAIN, "--data", "folder:book/assets", "--channels", 2, "--out", "RUN"], "channels is 2; pictures have 1"),
         ([*TRAIN, "--data", "folder:book/assets", "--image-size", 0, "--out", "RUN"], "image_size is 0"),
+        ([*TRAIN, "--data", "folder:book/assets", "--image-size", 30, "--out", "RUN"], "28 or 32"),
         ([*TRAIN, "--image-size", 64, "--out", "RUN"], "image_size is 64; only pictures of --data folder:PATH"),
         ([*TRAIN, "--workers", -1, "--out", "RUN"], "greater than or equal to 0"),
         ([*TRAIN, "--ema", 0.9, "--ema", 1, "--out", "RUN"], "ema is (0.9, 1.0); legal is at least 0 and below 1"),

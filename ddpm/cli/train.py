@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -186,10 +186,16 @@ def train(
     trackers = [name for name in ([track] if isinstance(track, str) else track) if name != "none"]
     recipe(kind, **settings)  # what is wrong with them is said before a long reading
     weights = pretrained.model_folder(init) / "model.safetensors" if init is not None else None
+
+    def chosen_for(shape: tuple[int, int, int]) -> tuple[Any, Any]:
+        fit = {"channels": shape[0]} if kind == "diffusion" else {"image_shape": shape}
+        chosen = recipe(kind, **settings | fit)
+        chosen[0].task().check_images(shape)
+        return chosen
+
     with first():
-        dataset = _data(**source, quiet=not speaks)
-    fit = {"channels": dataset.shape[0]} if kind == "diffusion" else {"image_shape": dataset.shape}
-    chosen = recipe(kind, **settings | fit)
+        dataset = _data(**source, quiet=not speaks, check=chosen_for)
+    chosen = chosen_for(dataset.shape)
 
     def picture(folder: Path) -> "Image.Image":
         return _progress(folder, dataset)
@@ -245,6 +251,7 @@ def _data(
     channels: int | None,
     workers: int,
     quiet: bool,
+    check: Callable[[tuple[int, int, int]], object],
 ) -> "Dataset | Pictures":
     from ddpm.data import load
     from ddpm.pictures import load_folder
@@ -257,6 +264,7 @@ def _data(
             raise ValueError(f"data_folder is {str(data_folder)!r}; data is {data!r}, which names its folder itself")
         size = positive_int("image_size", 32 if image_size is None else image_size)
         shape = (3 if channels is None else channels, size, size)
+        check(shape)
         return load_folder(data.removeprefix("folder:"), shape, workers=workers, quiet=quiet)
     for name, value in (("image_size", image_size), ("channels", channels)):
         if value is not None:
