@@ -41,6 +41,7 @@ class Run:
     def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
         self.folder, self.keep = folder, keep
         self.record = json.loads(json.dumps(record))  # tuples become lists, as they are when read back
+        self._seen = sorted(folder.glob("checkpoints/*.json"))
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
             old = _filled(self.found.config, json.loads(json.dumps(defaults)))
@@ -56,6 +57,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=PATIENCE):
+                if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
+                    raise ValueError(f"{self.folder}: another process has just trained in it; say that again")
                 yield
         except Timeout as error:
             raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error

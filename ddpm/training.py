@@ -162,6 +162,10 @@ def train(
         closing(feed),
     ):
         if main:
+            if progress:
+                number = f"{processes} processes" if processes > 1 else "one process"
+                kind = "bfloat16" if fast else "float32"
+                tqdm.write(f"training on {accelerator.device.type} in {kind}, {number}")
             losses_so_far.extend(line.get(only_loss, 0.0) for line in run.shorten_log(start))
             if start > 0:
                 tqdm.write(f"resumed from step {start} of {config.steps} in {out}")

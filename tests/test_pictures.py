@@ -14,7 +14,7 @@ from ddpm.pictures import Pictures, load_folder, read_image
 from ddpm.training import train
 from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
-from tests.several import launched
+from tests.several import launched, started
 
 CORRUPT = ("7.png", "deep/81.jpg", "deep/152.webp")
 
@@ -130,5 +130,7 @@ def test_a_folder_trains_from_the_command_line(folder, tmp_path):
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (tmp_path / "run/model.safetensors").read_bytes()
     grid = Image.open(tmp_path / "run" / "samples" / "step-00000003.png")
     assert (grid.mode, grid.size) == ("RGB", (4 * 18 + 2, 4 * 18 + 2))
+    process = started(1, "ddpm", "evaluate", "--model", tmp_path / "run", "--n", 5000)
+    assert "which draws (3, 16, 16); distances are to garments, (1, 32, 32)" in process.communicate()[1]
     launched(1, "ddpm", "sample", "--model", tmp_path / "run", "--n", 4, "--steps", 2, "--out", tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == (2 * 18 + 2, 2 * 18 + 2)

@@ -166,8 +166,9 @@ def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     subprocess.run([*command, str(whole)], check=True, capture_output=True, env=environment)
     process = subprocess.Popen(
-        [*command, str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
+        [*command, str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background are deaf to Ctrl-C
+    )  # fmt: skip
     log = stopped / "log.jsonl"
     while not (log.exists() and log.read_bytes()) and process.poll() is None:
         time.sleep(0.01)
@@ -350,6 +351,19 @@ def test_two_trainings_do_not_share_a_folder(images, tmp_path, monkeypatch):
     with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="is being trained in by another process"):
         train(MODEL, images, CONFIG, tmp_path, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_training_that_waited_does_not_undo_what_another_did_meanwhile(images, tmp_path, monkeypatch):
+    honest = FileLock.acquire
+
+    def acquire(self, *arguments, **options):
+        save_checkpoint(tmp_path / "checkpoints", 7, {"w": torch.zeros(1)}, {})
+        return honest(self, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(ValueError, match="another process has just trained in it; say that again"):
+        train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert newest_checkpoint(tmp_path / "checkpoints").step == 7
 
 
 def test_the_newest_and_the_best_checkpoints_are_kept_and_load_as_models(images, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,9 @@ def launched() -> tuple[bool, bool]:
     import torch
     from accelerate import PartialState
 
-    return True, PartialState(cpu=not torch.accelerator.is_available()).is_main_process  # each has its device now
+    patience = timedelta(hours=6)  # for the one that reads a folder before the others do
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)  # each has its device now
+    return True, state.is_main_process
 
 
 def first() -> AbstractContextManager[None]:

@@ -20,6 +20,8 @@ from ddpm.cli.options import (
     sampler_options,
 )
 
+GARMENTS = (1, 32, 32)
+
 
 def sample(
     out: Annotated[
@@ -55,7 +57,9 @@ def sample(
 
     _, speaks = launched()
     states: list[Tensor] = []
-    film = {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
+    film: dict[str, Any] = (
+        {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
+    )
     images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
     if not speaks:
         return
@@ -92,14 +96,14 @@ def evaluate(
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
-    images, drawn = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision)
+    images, drawn = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, only=GARMENTS)
     if launched()[1]:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
 def _draw(
     model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, seed: int, precision: str,
-    **more: Any,
+    only: tuple[int, int, int] | None = None, **more: Any,
 ) -> tuple[Any, str]:  # fmt: skip
     import ddpm
     from ddpm.autoencoder import Autoencoder
@@ -108,6 +112,8 @@ def _draw(
     more |= sampler_options(sampler, eta, variance) | {"distributed": launched()[0] and "watch" not in more}
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
     latent = isinstance(trained, LatentModel)
+    if only is not None and tuple(trained.image_shape or ()) != only:
+        raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
     if latent and "watch" in more:
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"

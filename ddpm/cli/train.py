@@ -28,7 +28,7 @@ def train(
         Path | None,
         typer.Option(
             help="Settings from a file: another run's config.json, or a .toml or .json with these options' names and "
-            "any other setting of the model. What stands on the command line comes first."
+            "any other setting of the model. Options on the command line override it."
         ),
     ] = None,
     model: Annotated[
@@ -44,7 +44,8 @@ def train(
     ] = None,
     data_folder: Annotated[Path | None, typer.Option(help="Where a named set's files lie.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Of pictures from a folder: height and width.", show_default="32")
+        int | None,
+        typer.Option(help="Of pictures from a folder: height and width, a multiple of 8.", show_default="32"),
     ] = None,
     channels: Annotated[
         int | None, typer.Option(help="Of pictures from a folder: 1 makes them grey, 3 RGB.", show_default="3")
@@ -56,7 +57,7 @@ def train(
     ] = None,
     base_channels: Annotated[
         int | None,
-        typer.Option(help="Width of the network's first level, a multiple of 4.", show_default="32"),
+        typer.Option(help="Width of the network's first level, a multiple of 8.", show_default="32"),
     ] = None,
     blocks_per_level: Annotated[
         int | None, typer.Option(help="Residual blocks a level on the UNet's way down.", show_default="1")
@@ -65,7 +66,7 @@ def train(
         str | None, typer.Option(help="Noise schedule: linear, cosine or sigmoid.", show_default="linear")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="What a diffusion network says: eps, x0 or v.", show_default="v")
+        str | None, typer.Option(help="What a diffusion network predicts: eps, x0 or v.", show_default="v")
     ] = None,
     weighting: Annotated[
         str | None,
