@@ -11,6 +11,16 @@ def average_decay(ema: float, step: int) -> float:
     return min(ema, (1 + step) / (10 + step))
 
 
+def average_in(state: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """The average of this decay in what `Averages.state` gave."""
+    prefix = _prefix(decay)
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _prefix(decay: float) -> str:
+    return f"average-{decay}."
+
+
 class Averages:
     """An average of the same weights for each decay, in `of[decay]`.
 
@@ -31,12 +41,12 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """All averages as average-DECAY.NAME."""
-        return {f"average-{d:g}.{name}": value for d, average in self.of.items() for name, value in average.items()}
+        return {_prefix(decay) + name: value for decay, average in self.of.items() for name, value in average.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` gave."""
         for decay, average in self.of.items():
-            copy_weights(state, average, f"average-{decay:g}.")
+            copy_weights(state, average, _prefix(decay))
 
 
 def copy_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:

@@ -1,7 +1,7 @@
 """Which images a training step sees, and how they come to the device."""
 
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import lru_cache
 
 import torch
@@ -21,16 +21,6 @@ def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(2, seed, epoch)))
-
-
-class _Rows:
-    """The rows of a process, as lists, one a step."""
-
-    def __init__(self, seed: int, steps: range, batch_size: int, part: slice, n: int) -> None:
-        self.steps, self._of_step = steps, lambda step: image_rows(seed, step, batch_size, n)[part].tolist()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return map(self._of_step, self.steps)
 
 
 def batches(
@@ -55,15 +45,15 @@ def batches(
         device: where the images are wanted.
         workers: processes that read pictures; 0 reads them between steps.
     """
-    rows = _Rows(seed, steps, batch_size, part, len(dataset))
+    rows = (image_rows(seed, step, batch_size, len(dataset))[part] for step in steps)
     if isinstance(dataset, Dataset):
         images = dataset.images.to(device)
         for chosen in rows:
-            yield images[torch.tensor(chosen, device=device)]
+            yield images[chosen.to(device)]
         return
     loader: DataLoader[Tensor] = DataLoader(
         dataset,
-        batch_sampler=rows,  # type: ignore[arg-type]
+        batch_sampler=(chosen.tolist() for chosen in rows),  # type: ignore[arg-type]
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=deaf,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm.averages import average_in
 from ddpm.files import load_tensors, save_tensors, write_json
 
 VERSION = 2
@@ -28,8 +29,7 @@ class Checkpoint(NamedTuple):
     def average(self) -> dict[str, Tensor]:
         """The run's own averaged weights."""
         ema = self.config["training"]["ema"]
-        prefix = f"average-{ema[0] if isinstance(ema, list) else ema:g}."
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+        return average_in(self.tensors, ema[0] if isinstance(ema, list) else ema)
 
 
 def save_checkpoint(
@@ -50,7 +50,7 @@ def save_checkpoint(
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Delete all checkpoints but the newest `keep` up to a step and the best one, and what a kill left of a writing.
+    """Delete all checkpoints but the newest `keep` up to a step and the best one, and tensors without a manifest.
 
     Those beyond the step are damaged, or the training would have gone on from them.
     """
@@ -60,9 +60,9 @@ def prune(folder: Path, step: int, keep: int) -> None:
         path.unlink()
     for path in {*sound} - {*sound[-keep:], best_checkpoint(folder)}:
         path.unlink()
-    for left in [*folder.glob("*.part"), *folder.glob("step-*.safetensors")]:
-        if not left.with_suffix(".json").exists():
-            left.unlink()
+    for path in folder.glob("step-*.safetensors"):
+        if not path.with_suffix(".json").exists():
+            path.unlink()
 
 
 def best_checkpoint(folder: Path) -> Path | None:

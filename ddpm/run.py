@@ -7,9 +7,10 @@ average; log.jsonl, a line a step; checkpoints/, from which it goes on; samples/
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from ddpm import files
 from ddpm.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
 
+HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
 PATIENCE = 15  # seconds that a killed process and its workers may take to be gone
 Averages = Mapping[float, Mapping[str, Tensor]]
 
@@ -53,12 +55,15 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Within it no other process writes into the folder."""
+        """Within it no other process writes into the folder; what a kill left half-written there is deleted."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=PATIENCE):
                 if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
-                    raise ValueError(f"{self.folder}: another process has just trained in it; say that again")
+                    raise ValueError(f"{self.folder}: another process has just trained in it; start again to go on")
+                for path in [*self.folder.glob("*.part"), *self.folder.glob("*/*.part")]:
+                    if HALF_WRITTEN.fullmatch(path.name):
+                        path.unlink()
                 yield
         except Timeout as error:
             raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error
@@ -95,14 +100,12 @@ class Run:
         best = best_checkpoint(self.folder / "checkpoints")
         facts = {"step": step} | ({"best": best.stem} if best else {})
         for i, (decay, average) in enumerate(averages.items()):
-            folder = self.folder / f"ema-{decay:g}" if i else self.folder
+            folder = self.folder / f"ema-{decay}" if i else self.folder
             content, sha256 = files.serialised(average)
             config = self.record | facts | {"average": decay, "sha256": sha256}
-            try:
+            with suppress(OSError, ValueError, KeyError, TypeError):  # there may be none yet, or something else
                 replaced = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
                 files.write_json(folder / "config.json", config | {"replaced": replaced})  # until both are written
-            except (OSError, ValueError, KeyError):
-                pass
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
 

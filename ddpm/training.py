@@ -12,6 +12,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 import torch
@@ -138,13 +139,13 @@ def train(
             restore_optimiser(f"optimiser-{name}", optimiser.optimizer, run.found.tensors)
         run.found = None  # the memory is wanted
     only_loss = f"loss_{next(iter(task.parts))}" if len(task.parts) == 1 else ""  # those of two players say little
-    losses_so_far: deque[float] = deque(maxlen=config.checkpoint_every)
+    recent: deque[dict[str, Any]] = deque(maxlen=config.checkpoint_every)  # lines of the log
 
     def save(step: int, regular: bool) -> None:
         state = {f"weights.{name}": value for name, value in weights.items()} | averages.state()
         for name, optimiser in optimisers.items():
             state |= flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)
-        loss = sum(losses_so_far) / len(losses_so_far) if regular and only_loss else None
+        loss = fmean(past[only_loss] for past in recent) if regular and only_loss else None
         run.save(step, state, averages.of, loss)
         if regular and picture is not None:
             run.show(picture(out), step, accelerator.trackers)
@@ -166,7 +167,7 @@ def train(
                 number = f"{processes} processes" if processes > 1 else "one process"
                 kind = "bfloat16" if fast else "float32"
                 tqdm.write(f"training on {accelerator.device.type} in {kind}, {number}")
-            losses_so_far.extend(line.get(only_loss, 0.0) for line in run.shorten_log(start))
+            recent.extend(run.shorten_log(start))
             if start > 0:
                 tqdm.write(f"resumed from step {start} of {config.steps} in {out}")
                 run.publish(start, averages.of)  # a kill may have come between the checkpoint and this
@@ -182,14 +183,14 @@ def train(
                 accelerator.backward(loss)
                 norm = accelerator.clip_grad_norm_(parameters[name], config.clip)
                 # Where a step waits for its device, and where all processes come to one verdict.
-                here = torch.stack([loss.detach(), loss.new_tensor(signals.name is not None)])
-                mean, told = accelerator.reduce(here, "mean").tolist()
-                if not (math.isfinite(mean) and math.isfinite(float(norm))):
+                here = torch.stack([loss.detach(), norm.detach(), loss.new_tensor(signals.name is not None)])
+                mean, length, told = accelerator.reduce(here, "mean").tolist()
+                if not (math.isfinite(mean) and math.isfinite(length)):
                     raise FloatingPointError(
-                        f"{name} has loss {mean} and gradient {float(norm)} at step {step + 1}; "
+                        f"{name} has loss {mean} and gradient {length} at step {step + 1}; "
                         "its weights are not touched, the last checkpoint stands"
                     )
-                line |= {f"loss_{name}": mean, f"gradient_{name}": float(norm)}
+                line |= {f"loss_{name}": mean, f"gradient_{name}": length}
                 for group in optimisers[name].param_groups:
                     group["lr"] = config.rate(step)
                 optimisers[name].step()
@@ -198,7 +199,7 @@ def train(
             regular = done or (step + 1) % config.checkpoint_every == 0
             if main:
                 run.log(line)
-                losses_so_far.append(line.get(only_loss, 0.0))
+                recent.append(line)
                 shown = {key: f"{value:.4f}" for key, value in line.items() if key.startswith("loss")}
                 pace = (bar.format_dict["rate"] or 0) * config.batch_size
                 bar.set_postfix(shown | {"images/s": f"{pace:.0f}"}, refresh=False)

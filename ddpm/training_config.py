@@ -56,8 +56,8 @@ class TrainingConfig:
         ):
             for name in names:
                 value = getattr(self, name)
-                number = not isinstance(getattr(type(self), name), str)
-                if isinstance(value, str) is number or not holds(value):
+                word_for_number_or_reverse = isinstance(value, str) != isinstance(getattr(type(self), name), str)
+                if word_for_number_or_reverse or not holds(value):
                     raise ValueError(f"{name} is {value!r}; legal is {legal}")
         if not self.emas or len(set(self.emas)) < len(self.emas) or not all(0 <= decay < 1 for decay in self.emas):
             raise ValueError(f"ema is {self.ema!r}; legal is at least 0 and below 1, or several such, all different")

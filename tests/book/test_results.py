@@ -1,12 +1,15 @@
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
+CARD = ROOT / "ddpm" / "assets" / "models" / "fashion-mnist" / "card.md"
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
@@ -28,3 +31,27 @@ def test_tables_in_the_book_are_those_of_the_results(path):
     spec.loader.exec_module(script)
     results = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert path.read_text(encoding="utf-8") == script.report(results)
+
+
+def test_the_page_on_speed_says_what_was_measured():
+    """Its sentences on twenty and on eight minutes, from the rows."""
+    rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
+    chosen = [row for row in rows if row["recipe"] == "v, log-normal and 0.1 uniform times, Muon 2e-3"]
+
+    def distances(minutes, sampler="DPM-Solver++ 20"):
+        return [
+            float(row["Frechet distance"])
+            for row in chosen
+            if (row["minutes"], row["sampler"], row["n"]) == (minutes, sampler, 2000)
+        ]
+
+    page = " ".join((ROOT / "book" / "performance.md").read_text(encoding="utf-8").split())
+    twenty, (eight,) = distances(20), distances(8)
+    baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", " ".join(CARD.read_text(encoding="utf-8").split()))[1])
+    assert len(twenty) == 3
+    assert f"{mean(twenty):.2f} ± {stdev(twenty):.2f} in twenty minutes (three seeds)" in page
+    assert f"{mean(twenty) / baseline:.2f} of what the recipe" in page
+    assert f"{eight:.2f} in eight" in page
+    (many,) = distances(20, "DPM-Solver++ 50")
+    assert f"({many:.2f} instead of {twenty[0]:.2f} in 50, one seed)" in page
+    assert eight > baseline > max(twenty)  # they pass it somewhere between
