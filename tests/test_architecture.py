@@ -77,7 +77,7 @@ def test_files_stay_small():
         return sum(len(path.read_text().splitlines()) for path in paths)
 
     assert lines(*FILES) < 5600
-    assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 900
+    assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 1200
     assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 350
     assert all(lines(path) < 250 for path in PACKAGE.glob("unet/*.py"))
     assert lines(PACKAGE / "training.py", PACKAGE / "checkpoint.py") < 350

@@ -1,4 +1,7 @@
-"""The ledger page: every claim with its verdict and what its evidence measured, `python -m ddpm.companion.ledger`."""
+"""The ledger page, every claim with its verdict and what its evidence measured, and the page of its tests.
+
+`python -m ddpm.companion.ledger` writes both.
+"""
 
 import ast
 import re
@@ -23,8 +26,7 @@ def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
                 problems.append(f"{claim.id}: {evidence} is no cell that ran")
         else:
             path, _, test = evidence.partition("::")
-            if not (root / path).is_file() or f"def {test}(" not in (root / path).read_text(encoding="utf-8"):
-                problems.append(f"{claim.id}: {evidence} is no test")
+            problems += [f"{claim.id}: {evidence} {problem}" for problem in _test_problems(root / path, test)]
     checked = _checked(claim, root)
     if checked and not claim.measured:
         problems.append(f"{claim.id}: its cells check numbers, and it names none of them")
@@ -37,25 +39,72 @@ def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
 
 
 def ledger(root: Path = ROOT) -> str:
-    """The ledger page, Markdown."""
-    claims = load_claims(root / "book" / "claims.yml").values()
+    """The ledger page, Markdown: a row a claim, which `book/_static/ledger.js` filters."""
     lines = [
         "# The claims ledger",
         "",
         "Every claim the chapters weigh, with its verdict and what its evidence measured when it last ran. This page",
-        "is generated from `book/claims.yml` and the chapters' outputs.",
+        "is generated from `book/claims.yml` and the chapters' outputs, and a test fails when a claim has no evidence,",
+        "when its evidence does not run, or when a measurement is not what the verdict rests on.",
         "",
-        "| id | claim | verdict |",
-        "| --- | --- | --- |",
-        *(f"| [{claim.id}](#{claim.id.lower()}) | {claim.claim} | {claim.verdict} |" for claim in claims),
+        "````{list-table}",
+        ":header-rows: 1",
+        ":class: ledger",
+        ":widths: 42 9 27 22",
+        "",
+        *_row(["Claim, and what is true", "Verdict", "Measured (claimed)", "Evidence and source"]),
     ]
-    for claim in claims:
+    for claim in load_claims(root / "book" / "claims.yml").values():
         measured = _measured(claim, root)
-        lines += ["", f"({claim.id.lower()})=", f"## {claim.id}: {claim.verdict}", "", f"*{claim.claim}* {claim.truth}"]
-        lines += ["", *(f"- {name}: **{measured[name]}** (claimed: {measured[name].claim})" for name in claim.measured)]
-        lines += ["", "Evidence: " + ", ".join(_link(item) for item in claim.evidence) + "."]
-        lines += ["Source: " + ", ".join(f"{{cite}}`{key}`" for key in claim.source) + "."]
+        numbers = [f"- {name}: **{measured[name]}** ({measured[name].claim})" for name in claim.measured]
+        evidence = [f"- {_link(item)}" for item in claim.evidence]
+        sources = ", ".join(f"{{cite}}`{key}`" for key in claim.source)
+        lines += _row(
+            [
+                f"({claim.id.lower()})=\n**{claim.id}** (chapter {claim.chapter}): *{claim.claim}*\n\n{claim.truth}",
+                claim.verdict,
+                "\n".join(numbers) or "by proof and by tests",
+                "\n".join(evidence) + f"\n\n{sources}",
+            ]
+        )
+    return "\n".join([*lines, "````", ""])
+
+
+def evidence_tests(root: Path = ROOT) -> str:
+    """The page of the tests that the ledger names, each with its code, Markdown."""
+    claims = load_claims(root / "book" / "claims.yml").values()
+    names = dict.fromkeys(item for claim in claims for item in claim.evidence if "::" in item)
+    lines = [
+        "# The tests behind the claims",
+        "",
+        "What the [ledger](ledger.md) names as evidence and is no cell of a chapter. `make test` runs all of it.",
+    ]
+    for name in names:
+        path, _, test = name.partition("::")
+        own = ", ".join(f"[{claim.id}](#{claim.id.lower()})" for claim in claims if name in claim.evidence)
+        lines += ["", f"({_target(name)})=", f"## {test.replace('_', ' ').removeprefix('test ').capitalize()}", ""]
+        lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}", f":pyobject: {test}", "```"]
     return "\n".join([*lines, ""])
+
+
+def _row(cells: list[str]) -> list[str]:
+    """A row of a list-table."""
+    lines = []
+    for number, cell in enumerate(cells):
+        first, *others = cell.split("\n")
+        lines += [("* - " if number == 0 else "  - ") + first, *("    " + line if line else "" for line in others)]
+    return lines
+
+
+def _test_problems(path: Path, name: str) -> list[str]:
+    """Why `make test` does not run a test, if so."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
+    tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
+    if not tests:
+        return ["is no test"]
+    marks = [ast.unparse(mark) for mark in tests[0].decorator_list]
+    marks += [ast.unparse(node) for node in body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
+    return ["is a test that make test leaves out"] if re.search(r"mark\.(slow|skip)", " ".join(marks)) else []
 
 
 def _checked(claim: Claim, root: Path) -> list[re.Pattern[str]]:
@@ -76,8 +125,15 @@ def _pattern(name: ast.expr) -> str:
 
 
 def _link(evidence: str) -> str:
-    name, _, tag = evidence.partition("#")
-    return f"[{tag}](../notebooks/{name})" if tag else f"`{evidence}`"
+    """To a cell of a chapter or to a test's code."""
+    name, cell, tag = evidence.partition("#")
+    text = f"chapter {int(name[:2])}, {tag}" if cell else evidence.partition("::")[2].replace("_", " ")
+    return f"{{ref}}`{text} <{_target(evidence)}>`"
+
+
+def _target(evidence: str) -> str:
+    name, cell, tag = evidence.partition("#")
+    return (f"{Path(name).stem}-{tag}" if cell else evidence.partition("::")[2].replace("_", "-")).lower()
 
 
 def _measured(claim: Claim, root: Path) -> dict[str, Measurement]:
@@ -90,13 +146,14 @@ def _notebook(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the ledger page; with --check, only say whether it is up to date."""
+    """Write the two pages; with --check, only say whether they are up to date."""
     problems = [problem for claim in load_claims().values() for problem in evidence_problems(claim)]
-    path = ROOT / "book" / "ledger.md"
-    if not problems and "--check" not in sys.argv:
-        path.write_text(ledger(), encoding="utf-8", newline="\n")
-    elif not problems and path.read_text(encoding="utf-8") != ledger():
-        problems = ["book/ledger.md is out of date: run python -m ddpm.companion.ledger"]
+    for name, text in {"ledger.md": ledger(), "evidence.md": evidence_tests()}.items() if not problems else ():
+        path = ROOT / "book" / name
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8", newline="\n")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            problems.append(f"book/{name} is out of date: run python -m ddpm.companion.ledger")
     if problems:
         sys.exit("\n".join(problems))
 

@@ -8,7 +8,7 @@ import yaml
 from ddpm.companion import claims
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
-from ddpm.companion.ledger import evidence_problems, ledger
+from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger
 
 NOTEBOOK = "03_round_trip.ipynb"
 
@@ -24,6 +24,7 @@ def test_every_claim_has_evidence_that_ran_and_the_page_is_up_to_date():
     for claim in load_claims().values():
         assert evidence_problems(claim) == []
     assert (ROOT / "book" / "ledger.md").read_text(encoding="utf-8") == ledger()
+    assert (ROOT / "book" / "evidence.md").read_text(encoding="utf-8") == evidence_tests()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
@@ -85,6 +86,17 @@ def test_removing_the_assertion_or_the_run_is_noticed(copy):
 def test_evidence_that_does_not_exist_is_noticed():
     claim = Claim("C1", 1, "c", "holds", "t", [], ["tests/test_none.py::test_x", f"{NOTEBOOK}#nothing"], ["unmeasured"])
     assert len(evidence_problems(claim)) == 3
+
+
+@pytest.mark.parametrize("mark", ["@pytest.mark.slow", "@pytest.mark.skipif(True, reason='no')"])
+def test_evidence_that_make_test_leaves_out_is_noticed(copy, mark):
+    entry = load_claims(copy / "book" / "claims.yml")["C4"]
+    (name,) = [name for name in entry.evidence if "::" in name]
+    path, _, test = name.partition("::")
+    assert evidence_problems(entry, copy) == []
+    source = (copy / path).read_text()
+    (copy / path).write_text(source.replace(f"def {test}(", f"{mark}\ndef {test}("))
+    assert evidence_problems(entry, copy) == [f"C4: {name} is a test that make test leaves out"]
 
 
 def test_an_illegal_claim_is_refused():
