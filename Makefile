@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all book lab bench lock clean
+.PHONY: help run test test-browser test-all book lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,11 +25,15 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --nbval -m "not slow" -q
+	$(BIN)/pytest --nbval -m "not slow and not browser" -q
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
-test-all: test ## the slow tests, too
+test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, two minutes
+	command -v chromium google-chrome > /dev/null || $(BIN)/playwright install chromium
+	$(BIN)/pytest -m browser -q
+
+test-all: test test-browser ## the slow tests, too
 	$(BIN)/pytest -m slow -q
 
 book: .venv/installed ## build the book from the committed outputs, under a minute

@@ -38,17 +38,21 @@ def use_style() -> None:
 
 def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> Figure:
     """Rows of grey images (n, 1, h, w) in [-1, 1], each with its label on the left and the titles above the first."""
-    columns = max(len(images) for images in rows.values())
-    figure, grid = plt.subplots(len(rows), columns, figsize=(0.85 * columns + 1.2, 0.9 * len(rows)), squeeze=False)
-    for line, (label, images) in zip(grid, rows.items(), strict=True):
-        for column, axes in enumerate(line):
+    columns, lines = max(len(images) for images in rows.values()), len(rows)
+    side = 3 * max(images.shape[-1] for images in rows.values())  # whole pixels: sharp, and a small file
+    margin, gap, above = 9 * max(map(len, rows)), 5, 25 if titles else 0
+    width, height = margin + columns * (side + gap), above + lines * (side + gap)
+    figure = plt.figure(figsize=(width / plt.rcParams["figure.dpi"], height / plt.rcParams["figure.dpi"]))
+    for line, (label, images) in enumerate(rows.items()):
+        for column, image in enumerate(images):
+            left, bottom = margin + column * (side + gap), height - above - (line + 1) * (side + gap)
+            axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
             _blank(axes)
-            if column < len(images):
-                axes.imshow(images[column, 0].float().cpu().numpy(), cmap="gray", vmin=-1, vmax=1)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for axes, title in zip(grid[0], titles or [], strict=False):
-        axes.set_title(title, fontsize=10)
-    figure.tight_layout(pad=0.3)
+            axes.imshow(image[0].float().cpu().numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            if column == 0:
+                axes.set_ylabel(label, rotation=0, ha="right", va="center")
+            if line == 0 and titles:
+                axes.set_title(titles[column], fontsize=10)
     return figure
 
 

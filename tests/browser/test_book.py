@@ -1,0 +1,178 @@
+"""The built book as people meet it, in Chromium with the network off: `make test-browser`."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("google-chrome")  # else the one that playwright installs
+        browser = playwright.chromium.launch(executable_path=installed, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """Open a page of the book offline; what it asks the network for and what it complains of fails the test."""
+    contexts, trouble = [], []
+
+    def open_page(name, viewport=DESKTOP, theme="light", query="", **options):
+        context = chromium.new_context(viewport=viewport, offline=True, color_scheme=theme, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: left_the_machine(request.url))
+        page.on("pageerror", lambda error: trouble.append(f"{name}: {error}"))
+        page.on("console", lambda said: trouble.append(f"{name}: {said.text}") if said.type == "error" else None)
+        page.goto((HTML / f"{name}.html").as_uri() + query)
+        page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
+        page.evaluate("window.MathJax && MathJax.startup.promise")
+        return page
+
+    def left_the_machine(url):
+        if urlsplit(url).scheme not in ("file", "data", "blob"):
+            trouble.append(f"asked for {url}")
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not trouble
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole(name, visit):
+    page = visit(name)
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    asked, rendered = page.locator(".math").count(), page.locator("mjx-container").count()
+    assert rendered >= asked
+    for image in page.locator("main img").all():
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        assert len(image.get_attribute("alt") or "") > 20, image.get_attribute("src")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone(name, visit):
+    page = visit(name, PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_open_to_everyone(name, theme, visit):
+    page = visit(name, theme=theme)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    violations = [
+        v
+        for v in Axe().run(page, options={"preload": False}).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert not violations, "\n".join(
+        f"{violation['id']}: {violation['help']}: {node['html'][:200]}"
+        for violation in violations
+        for node in violation["nodes"]
+    )
+
+
+class Links(HTMLParser):
+    """Where a page leads, and what on it can be led to."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.targets, self.ids, self.files = [], set(), set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.targets.append(given["href"])
+        if tag in ("img", "video", "source") and given.get("src"):
+            self.files.add(given["src"])
+
+
+@pytest.fixture(scope="session")
+def links():
+    return {path: Links(path) for path in HTML.rglob("*.html") if "_static" not in path.parts}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_inside_the_book_resolves(name, links):
+    path = HTML / f"{name}.html"
+    for target in links[path].targets:
+        parts = urlsplit(target)
+        if parts.scheme or parts.netloc:
+            continue
+        goal = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        assert goal.is_file(), target
+        if parts.fragment and goal.suffix == ".html":
+            assert unquote(parts.fragment) in links[goal].ids, target
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light(name, links):
+    path = HTML / f"{name}.html"
+    files = [path, *((path.parent / unquote(file)) for file in links[path].files if not file.startswith("data:"))]
+    assert sum(file.stat().st_size for file in files) <= 1.5e6
+
+
+def test_search_finds_ddim(visit):
+    page = visit("search", query="?q=DDIM")
+    expect(page.locator("#search-results li").first).to_be_visible(timeout=20_000)
+    assert "DDIM" in page.locator("#search-results").inner_text()
+
+
+def test_the_ledger_filters(visit):
+    page = visit("book/ledger")
+    rows = page.locator("table.ledger tbody tr:visible")
+    total = rows.count()
+    assert total == page.locator("table.ledger tbody tr").count() > 50
+    page.get_by_label("Verdict").select_option("corrected")
+    corrected = rows.count()
+    assert 0 < corrected < total
+    page.get_by_label("Words").fill("langevin ddpm")
+    assert 0 < rows.count() < corrected
+    for row in rows.all():
+        assert "corrected" in row.inner_text()
+        assert "langevin" in row.inner_text().lower()
+    expect(page.locator(".ledger-filter output")).to_have_text(f"{rows.count()} of {total} claims")
+
+
+def test_the_theme_switches_and_stays(visit):
+    page = visit("book/index")
+    background = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(background)
+    for _ in range(3):  # auto, light, dark
+        page.locator(".theme-switch-button:visible").click()
+        if page.evaluate(background) != before:
+            break
+    assert page.evaluate(background) != before
+    after = page.evaluate("document.documentElement.dataset.theme")
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == after
+
+
+@pytest.mark.parametrize("chapter", [name for name in PAGES if name.startswith("notebooks/")])
+def test_a_solution_is_closed_and_opens(chapter, visit):
+    page = visit(chapter)
+    solution = page.locator(".tag_solution").first
+    code = solution.locator(".cell_input pre")
+    expect(code).not_to_be_visible()
+    solution.locator("summary").first.click()
+    expect(code).to_be_visible()
