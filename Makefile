@@ -36,9 +36,13 @@ test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's o
 test-all: test test-browser ## the slow tests, too
 	$(BIN)/pytest -m slow -q
 
-book: .venv/installed ## build the book from the committed outputs, under a minute
+book: .venv/installed ## build the book from the committed outputs, under a minute (SOLUTIONS=0: without solutions)
+ifeq ($(SOLUTIONS),0)
+	$(BIN)/python -m ddpm.companion.book --no-solutions
+else
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 	@echo "the book: _build/html/index.html"
+endif
 
 lab: .venv/installed ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab notebooks

@@ -123,7 +123,7 @@ class AutoencoderConfig:
 class Autoencoder(nn.Module):
     """An encoder to a code, and a decoder from it. It has no density of codes, so it is no generator.
 
-    Images are (batch, *image_shape) in [-1, 1], codes (batch, latent_dim).
+    Images are `(batch, *image_shape)` in [-1, 1], codes (batch, latent_dim).
     """
 
     outputs_a_number = 1  # of the encoder, for each number of the code
@@ -236,7 +236,7 @@ class Autoencoding:
             raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
 
     def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The loss of images (batch, *image_shape), a pixel."""
+        """The loss of images `(batch, *image_shape)`, a pixel."""
         check_range(images)
         noise = draws.normal(self.config.latent_dim).to(images.device)
         yield "autoencoder", self.parts["autoencoder"](images, noise).mean() / images[0].numel()

@@ -1,6 +1,9 @@
 """Images and 2-D points: where they come from, and the one place where they are scaled.
 
 Images are held as uint8 (n, channels, height, width) and become float32 in [-1, 1] through `normalise` alone.
+
+>>> normalise(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).tolist()
+[[[[-1.0, 1.0]]]]
 """
 
 import gzip

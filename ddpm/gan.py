@@ -72,7 +72,7 @@ def mlp(widths: Sequence[int]) -> nn.Sequential:
 
 
 class Generator(nn.Module):
-    """Noise (batch, latent_dim) -> image (batch, *image_shape) in [-1, 1]."""
+    """Noise (batch, latent_dim) -> image `(batch, *image_shape)` in [-1, 1]."""
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image (batch, *image_shape) -> logit (batch,): above 0 where it looks real."""
+    """Image `(batch, *image_shape)` -> logit (batch,): above 0 where it looks real."""
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class GAN(nn.Module):
         return next(self.generator.parameters()).device
 
     def decode(self, z: Tensor) -> Tensor:
-        """The image (batch, *image_shape) of a noise (batch, latent_dim)."""
+        """The image `(batch, *image_shape)` of a noise (batch, latent_dim)."""
         return self.generator(z)
 
 
@@ -150,7 +150,7 @@ class AdversarialTraining:
             raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
 
     def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The discriminator's loss of images (batch, *image_shape); when it has been stepped, the generator's."""
+        """The discriminator's loss of images `(batch, *image_shape)`; when it has been stepped, the generator's."""
         check_range(images)
         discriminate, generate = self.parts["discriminator"], self.parts["generator"]
         with torch.no_grad():

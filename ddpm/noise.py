@@ -1,4 +1,8 @@
-"""Seeds and noise that depend on a sample's number alone, not on batch, device or process."""
+"""Seeds and noise that depend on a sample's number alone, not on batch, device or process.
+
+>>> torch.equal(PerSample(0)(torch.empty(8, 3))[5:], PerSample(0, 5)(torch.empty(3, 3)))
+True
+"""
 
 import hashlib
 import operator
@@ -59,5 +63,5 @@ class Draws:
         return ((torch.arange(self.total) + u) / self.total)[self.rows]
 
     def normal(self, *shape: int) -> Tensor:
-        """(count, *shape) standard normal."""
+        """`(count, *shape)` standard normal."""
         return torch.randn(self.total, *shape, generator=self._generator)[self.rows]

@@ -1,6 +1,11 @@
 """Exact denoisers: distributions whose posterior mean, score and density at every time are known in closed form.
 
 If x0 ~ N(m, s^2) then x_t ~ N(signal m, signal^2 s^2 + noise^2), and a mixture stays a mixture with the same weights.
+
+>>> from ddpm.schedule import linear
+>>> mixture = GaussianMixture([1, 1], [[-1.0], [1.0]], 0.1, linear())
+>>> float(mixture(torch.zeros(1, 1), 500).x0)  # half way between two equal bumps
+0.0
 """
 
 import math

@@ -94,7 +94,7 @@ def sample(
         options: the sampler's own, such as `eta` for ddim.
 
     Returns:
-        (n, *shape), float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
+        `(n, *shape)`, float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
     if isinstance(denoise, LatentModel):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}

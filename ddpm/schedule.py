@@ -5,6 +5,11 @@
     noise(t)         sqrt(1 - alpha_bar(t))
 
 (Ho et al. 2020, eq. 4). Time is real: between integers log alpha_bar is interpolated linearly.
+
+>>> f"{linear().signal(1000):.4f}"
+'0.0064'
+>>> linear().timesteps(4)
+[1000, 750, 500, 250, 0]
 """
 
 import math

@@ -15,9 +15,25 @@ def chapters(
     notebooks: Annotated[Path, typer.Option(help="Folder of the chapters.")] = Path("notebooks"),
     out: Annotated[Path, typer.Option(help="Where the executed chapters go.")] = Path("_build/chapters"),
     force: Annotated[bool, typer.Option(help="Run chapters that are finished and unchanged, too.")] = False,
+    hand_in: Annotated[
+        Path | None, typer.Option("--hand-in", help="Run nothing: copy the chapters here, with blanks for solutions.")
+    ] = None,
+    pack: Annotated[
+        Path | None, typer.Option(help="Run the copies in this folder, and put them in a zip with their provenance.")
+    ] = None,
 ) -> None:
     """Execute the book's chapters, one at a time; finished, unchanged ones are skipped."""
+    from ddpm.companion import hand_in as copies
     from ddpm.companion import runner
 
-    if not runner.run_chapters(notebooks, out, preset, only, runner.parse_parameters(parameter or []), force):
+    if hand_in is not None and pack is not None:
+        raise ValueError("hand-in and pack are both given; legal is one of them")
+    if hand_in is not None:
+        for copy in copies.write_copies(notebooks, hand_in, only):
+            typer.echo(copy)
+    elif pack is not None:
+        if (target := copies.pack(pack, only, preset)) is None:
+            raise typer.Exit(1)
+        typer.echo(f"hand in: {target}")
+    elif not runner.run_chapters(notebooks, out, preset, only, runner.parse_parameters(parameter or []), force):
         raise typer.Exit(1)

@@ -1,20 +1,34 @@
-"""Build the book from chapters that were executed just now, instead of from the committed outputs."""
+"""Build the book from chapters that were executed just now, or without the solutions of its exercises."""
 
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+import nbformat
+import typer
 
 from ddpm.companion.claims import ROOT
 
-PAGES = ("_config.yml", "_toc.yml", "book", "notebooks", "tests")  # the page of the evidence shows tests
+PAGES = (
+    "_config.yml",
+    "_toc.yml",
+    "CHANGELOG.md",
+    "book",
+    "notebooks",
+    "tests",
+)  # the page of the evidence shows tests
 
 
-def build(executed: Path, stage: Path = ROOT / "_build" / "stage") -> Path:
-    """Stage the book's pages with the executed chapters in place of the committed ones, and build it there.
+def build(executed: Path | None, stage: Path = ROOT / "_build" / "stage", solutions: bool = True) -> Path:
+    """Stage the book's pages and build them there; returns the path of the first page.
 
-    Returns the path of the first page.
+    Args:
+        executed: folder of chapters that take the place of the committed ones, if any.
+        stage: where the pages are put together.
+        solutions: whether the cells with the exercises' solutions are in it.
     """
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
@@ -22,20 +36,27 @@ def build(executed: Path, stage: Path = ROOT / "_build" / "stage") -> Path:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, stage / name)
     for chapter in (stage / "notebooks").glob("*.ipynb"):
-        if (executed / chapter.name).is_file():  # the others keep their committed outputs
+        if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
             shutil.copy(executed / chapter.name, chapter)
+        if not solutions:
+            notebook = nbformat.read(chapter, as_version=4)
+            notebook["cells"] = [c for c in notebook["cells"] if "solution" not in c["metadata"].get("tags", [])]
+            nbformat.write(notebook, chapter)
     tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
     command = [tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]
     subprocess.run(command, check=True)
     return stage / "_build" / "html" / "index.html"
 
 
-def main() -> None:
-    """Build from the folder of executed chapters given, and say where the book is and how long it took."""
+def main(
+    executed: Annotated[Path | None, typer.Argument(help="Folder of executed chapters.")] = None,
+    solutions: Annotated[bool, typer.Option(help="With the solutions of the exercises, or without.")] = True,
+) -> None:
+    """Build the book from executed chapters, or from the committed ones, and say where it is."""
     started = time.time()
-    page = build(Path(sys.argv[1]))
+    page = build(executed, solutions=solutions)
     print(f"the book: {page.relative_to(ROOT)}, built in {time.time() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

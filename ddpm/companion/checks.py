@@ -84,8 +84,11 @@ def check_exact(name: str, measured: Any, expected: Any) -> None:
     print(f"{name}: exactly {measured}")
 
 
-def grade(name: str, answer: float, right: float, hints: Mapping[float, str]) -> None:
+def grade(name: str, answer: float | None, right: float, hints: Mapping[float, str]) -> None:
     """Tell a student at once whether an answer is right, and what a known wrong one has overlooked."""
+    if answer is None:
+        print(f"{name}: not written yet")
+        return
     for wrong, hint in hints.items():
         if math.isclose(answer, wrong, rel_tol=1e-3):
             print(f"{name}: not yet. {hint}")

@@ -1,6 +1,6 @@
 """The ledger page, every claim with its verdict and what its evidence measured, and the page of its tests.
 
-`python -m ddpm.companion.ledger` writes both.
+`python -m ddpm.companion.ledger` writes both, and the page of results.
 """
 
 import ast
@@ -13,6 +13,7 @@ import nbformat
 
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
+from ddpm.companion.results import results_page
 
 
 def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
@@ -146,9 +147,11 @@ def _notebook(path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the two pages; with --check, only say whether they are up to date."""
+    """Write the three pages; with --check, only say whether they are up to date."""
     problems = [problem for claim in load_claims().values() for problem in evidence_problems(claim)]
-    for name, text in {"ledger.md": ledger(), "evidence.md": evidence_tests()}.items() if not problems else ():
+    pages = {"ledger.md": ledger, "evidence.md": evidence_tests, "results.md": results_page}
+    for name, page in pages.items() if not problems else ():
+        text = page()
         path = ROOT / "book" / name
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8", newline="\n")

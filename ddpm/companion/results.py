@@ -4,12 +4,24 @@ import json
 import platform
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import torch
 from IPython.display import Markdown
 
+from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.claims import ROOT
+
+LONG_RUNS = {
+    "fashion-mnist": "The model that ships",
+    "samplers": "Samplers at equal network calls",
+    "ablations": "The UNet without its parts",
+    "round-trip": "What survives a round trip",
+    "time-to-quality": "Minutes to quality",
+    "scaling": "One process and two",
+}
 
 
 def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -45,4 +57,35 @@ def results(name: str) -> dict[str, Any]:
 def results_table(name: str, columns: Sequence[str] | None = None) -> Markdown:
     """The measurements in `book/results/NAME.json` as a table, of some columns or of all, its conditions below."""
     measured = results(name)
-    return Markdown(f"{markdown_table(measured['rows'], columns)}\n\n{measured['conditions']}")
+    return Markdown(f"{markdown_table(measured.get('table', measured['rows']), columns)}\n\n{measured['conditions']}")
+
+
+def results_page(root: Path = ROOT) -> str:
+    """All that was measured, both tiers of the chapters and the long runs, Markdown."""
+    lines = [
+        "# Results",
+        "",
+        "What every check of the chapters measured, beside what it claims, and the long runs. This page is generated",
+        "from the chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
+        "committed, of the gpu tier those of `make run PRESET=gpu`, where there was one.",
+    ]
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        full = root / "book" / "results" / "gpu" / f"{path.stem}.json"
+        run = json.loads(full.read_text(encoding="utf-8")) if full.is_file() else {}
+        on_gpu = {entry["name"]: str(Measurement(**entry)) for entry in run.get("measured", [])}
+        title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
+        rows = [
+            {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get(m.name, "not run")}
+            for m in read_record(notebook).values()
+        ]
+        lines += ["", f"## {title}", ""]
+        if run:
+            lines += [f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']} seconds.", ""]
+        lines.append(markdown_table(rows, ["what", "claimed", "cpu", "gpu"]))
+    for name, title in LONG_RUNS.items():
+        measured = results(name)
+        made = measured["provenance"]
+        lines += ["", f"## {title}", "", results_table(name).data or "", ""]
+        lines += [f"`{made['command']}`, {made['device']}, {made['date']}, torch {made['versions']['torch']}."]
+    return "\n".join([*lines, ""])

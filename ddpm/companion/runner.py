@@ -58,7 +58,7 @@ def run_chapters(
         raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
     if "preset" in (parameters or {}):
         raise ValueError("parameter is 'preset'; give it with --preset")
-    chapters = _find(notebooks, only)
+    chapters = find_chapters(notebooks, only)
     values = {"preset": preset, **(parameters or {})}
     for chapter in chapters:
         check_parameters(chapter, values)
@@ -97,6 +97,19 @@ def run_chapters(
     return not any(state.startswith("FAILED") for _, state, _ in rows)
 
 
+def find_chapters(notebooks: Path, only: int | None = None) -> list[Path]:
+    """The chapters in a folder, NN_name.ipynb, in order; `ValueError` where there is none, or not the one asked for."""
+    if not notebooks.is_dir():
+        raise ValueError(f"notebooks is {str(notebooks)!r}; it must be the folder of the chapters")
+    chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    if not chapters:
+        raise ValueError(f"notebooks is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
+    numbers = [int(path.name[:2]) for path in chapters]
+    if only is not None and only not in numbers:
+        raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
+    return [path for path, number in zip(chapters, numbers, strict=True) if only in (None, number)]
+
+
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE, each value read as YAML, so that numbers are numbers."""
     values = {}
@@ -120,18 +133,6 @@ def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
     known = papermill.inspect_notebook(str(notebook))
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"parameter is {unknown[0]!r}; legal in {notebook.name} are {', '.join(known)}")
-
-
-def _find(notebooks: Path, only: int | None) -> list[Path]:
-    if not notebooks.is_dir():
-        raise ValueError(f"notebooks is {str(notebooks)!r}; it must be the folder of the chapters")
-    chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
-    if not chapters:
-        raise ValueError(f"notebooks is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
-    numbers = [int(path.name[:2]) for path in chapters]
-    if only is not None and only not in numbers:
-        raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
-    return [path for path, number in zip(chapters, numbers, strict=True) if only in (None, number)]
 
 
 def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""Which feature map of a UNet has which size: traced from the live network, and by algebra; four conventions."""
+"""Which feature map of a UNet has which size: traced from the live network, and by algebra; four conventions.
+
+>>> [(row.role, row.width, row.channels) for row in feature_maps(UNetConfig(base_channels=32), 32)][:4]
+[('down', 32, 32), ('down', 16, 64), ('down', 8, 128), ('middle', 8, 128)]
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -176,3 +176,18 @@ def test_a_solution_is_closed_and_opens(chapter, visit):
     expect(code).not_to_be_visible()
     solution.locator("summary").first.click()
     expect(code).to_be_visible()
+
+
+@pytest.mark.parametrize("chapter", [name for name in PAGES if name.startswith("notebooks/")])
+def test_a_quiz_answers(chapter, visit):
+    page = visit(chapter)
+    answers = page.locator("details.answer")
+    assert answers.count() == 9  # three questions
+    verdicts = []
+    for answer in answers.all():
+        text = answer.locator("p").first
+        expect(text).not_to_be_visible()
+        answer.locator("summary").click()
+        expect(text).to_be_visible()
+        verdicts.append(text.inner_text())
+    assert sum(verdict.startswith("Yes") for verdict in verdicts) == 3

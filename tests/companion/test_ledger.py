@@ -9,6 +9,7 @@ from ddpm.companion import claims
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
 from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger
+from ddpm.companion.results import results_page
 
 NOTEBOOK = "03_round_trip.ipynb"
 
@@ -25,6 +26,7 @@ def test_every_claim_has_evidence_that_ran_and_the_page_is_up_to_date():
         assert evidence_problems(claim) == []
     assert (ROOT / "book" / "ledger.md").read_text(encoding="utf-8") == ledger()
     assert (ROOT / "book" / "evidence.md").read_text(encoding="utf-8") == evidence_tests()
+    assert (ROOT / "book" / "results.md").read_text(encoding="utf-8") == results_page()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -1,0 +1,82 @@
+import json
+import zipfile
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from ddpm.companion.claims import ROOT
+from ddpm.companion.hand_in import blanked, pack, write_copies
+from ddpm.companion.runner import find_chapters
+
+SOLUTION = '''from ddpm.companion import grade
+
+
+def double(x):
+    """Twice x."""
+    y = 2 * x
+    return y
+
+
+grade("double of 3", double(3), 6, {3: "Once is not twice."})'''
+
+
+@pytest.fixture
+def chapters(tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    cells = [
+        new_code_cell('preset = "cpu"\ndevice = "auto"\nseed = 0', metadata={"tags": ["parameters"]}),
+        new_code_cell(SOLUTION, metadata={"tags": ["solution", "hide-input"]}),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    language = {"language_info": {"name": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel | language), folder / "01_small.ipynb")
+    return folder
+
+
+def test_every_solution_of_the_book_is_blank_in_its_copy(tmp_path):
+    copies = write_copies(ROOT / "notebooks", tmp_path / "mine")
+    assert [copy.name for copy in copies] == [path.name for path in find_chapters(ROOT / "notebooks")]
+    for copy in copies:
+        notebook = nbformat.read(copy, as_version=4)
+        assert not any(cell.get("outputs") for cell in notebook["cells"])
+        (solution,) = [cell for cell in notebook["cells"] if "solution" in cell["metadata"].get("tags", [])]
+        assert solution["source"].count("...  # write me") >= 2
+        assert "hide-input" not in solution["metadata"]["tags"]
+        assert "    return" not in solution["source"]
+
+
+def test_a_blank_keeps_the_docstring_and_is_graded_as_not_written(capsys):
+    exec(blanked(SOLUTION), {})
+    assert capsys.readouterr().out == "double of 3: not written yet\n"
+    assert '"""Twice x."""\n    ...  # write me\n\n\ngrade(' in blanked(SOLUTION)
+
+
+def test_work_is_not_overwritten(chapters, tmp_path):
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    copy.write_text(copy.read_text().replace("write me", "written"))
+    with pytest.raises(ValueError, match=r"hand-in is .*; 01_small.ipynb lies there already"):
+        write_copies(chapters, tmp_path / "mine")
+    assert "written" in copy.read_text()
+
+
+def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    copy.write_text(copy.read_text().replace("...  # write me", "return x"))
+    target = pack(tmp_path / "mine")
+    assert target == tmp_path / "mine.zip"
+    with zipfile.ZipFile(target) as archive:
+        assert sorted(archive.namelist()) == ["01_small.ipynb", "provenance.json"]
+        provenance = json.loads(archive.read("provenance.json"))["01_small"]
+        notebook = nbformat.reads(archive.read("01_small.ipynb").decode(), as_version=4)
+    assert provenance["marks"] == {"double of 3": "not yet. Once is not twice."}
+    assert provenance["versions"]["python"]
+    assert len(provenance["copy of"]) == len(provenance["sha256"]) == 64
+    assert all(cell["execution_count"] for cell in notebook["cells"])
+
+    copy.write_text(copy.read_text().replace("return x", "return 1 / 0"))
+    target.unlink()
+    assert pack(tmp_path / "mine") is None
+    assert not target.exists()
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -1,0 +1,28 @@
+"""The examples in the docstrings, and the page that shows all of them."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "ddpm").rglob("*.py")
+    if not path.stem.startswith("_") and path.parent.name not in ("cli", "assets", "companion")
+)
+EXAMPLES = ["ddpm.data", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.unet.sizes"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_true(name):
+    failed, attempted = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+    assert (attempted > 0) == (name in EXAMPLES)
+
+
+def test_the_reference_names_every_module_once():
+    page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"automodule:: (\S+)", page)) == MODULES
