@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-all book lab bench lock clean
+.PHONY: help run test test-browser test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,11 @@ else
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 	@echo "the book: _build/html/index.html"
 endif
+
+bundle: ## the package and the book's data in one zip, to put beside a chapter on a hosted notebook
+	mkdir -p _build
+	git archive --format=zip --output=_build/ddpm.zip HEAD ddpm book pyproject.toml README.md LICENSE
+	@echo "the bundle: _build/ddpm.zip"
 
 lab: .venv/installed ## open the chapters in JupyterLab
 	$(BIN)/jupyter-lab notebooks

@@ -58,7 +58,8 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
     The provenance holds of each chapter what `ddpm chapters` records (versions, device, date, parameters, what was
-    measured), the hash of the chapter it is a copy of and of what is handed in, and the mark of every exercise.
+    measured), the hash of the chapter it is a copy of and of what is handed in, the prediction made at its head, and the
+    mark of every exercise.
 
     Returns:
         The zip; None where a chapter failed, which is printed.
@@ -77,7 +78,8 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
         record = json.loads((executed / preset / f"{chapter.stem}.json").read_text(encoding="utf-8"))
         del record["fingerprint"]
         hashes = notebook["metadata"].get("ddpm", {}) | {"sha256": hashlib.sha256(files[chapter.name]).hexdigest()}
-        provenance[chapter.stem] = {"marks": _marks(notebook), **hashes, **record}
+        own = {"prediction": _prediction(notebook), "marks": _marks(notebook)}
+        provenance[chapter.stem] = own | hashes | record
     target = folder.with_name(f"{folder.name}.zip")
     partial = target.with_suffix(".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -94,3 +96,10 @@ def _marks(notebook: Any) -> dict[str, str]:
     texts = [output.get("text", "") for cell in cells for output in cell["outputs"]]
     lines = [line.partition(": ") for line in "".join(texts).splitlines()]
     return {name: mark for name, colon, mark in lines if colon}
+
+
+def _prediction(notebook: Any) -> str:
+    """What the student guessed before running the chapter, as it was written."""
+    sources = (cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    guesses = (source.partition("=")[2] for source in sources if source.startswith("my_guess = "))
+    return next(guesses, "none").partition("#")[0].strip()

@@ -27,6 +27,7 @@ def chapters(tmp_path):
     folder.mkdir()
     cells = [
         new_code_cell('preset = "cpu"\ndevice = "auto"\nseed = 0', metadata={"tags": ["parameters"]}),
+        new_code_cell("my_guess = 8, 8  # change me"),
         new_code_cell(SOLUTION, metadata={"tags": ["solution", "hide-input"]}),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
@@ -71,6 +72,7 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
         provenance = json.loads(archive.read("provenance.json"))["01_small"]
         notebook = nbformat.reads(archive.read("01_small.ipynb").decode(), as_version=4)
     assert provenance["marks"] == {"double of 3": "not yet. Once is not twice."}
+    assert provenance["prediction"] == "8, 8"
     assert provenance["versions"]["python"]
     assert len(provenance["copy of"]) == len(provenance["sha256"]) == 64
     assert all(cell["execution_count"] for cell in notebook["cells"])
