@@ -76,9 +76,9 @@ def test_files_stay_small():
     def lines(*paths):
         return sum(len(path.read_text().splitlines()) for path in paths)
 
-    assert lines(*FILES) < 5600
+    assert lines(*FILES) < 5700
     assert lines(*PACKAGE.glob("companion/*.py"), *PACKAGE.glob("assets/*.py")) < 1200
-    assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 350
+    assert lines(PACKAGE / "samplers.py", PACKAGE / "langevin.py") < 400
     assert all(lines(path) < 250 for path in PACKAGE.glob("unet/*.py"))
     assert lines(PACKAGE / "training.py", PACKAGE / "checkpoint.py") < 350
     assert max(p.stat().st_size for p in (PACKAGE / "assets").rglob("*") if p.is_file()) <= 16 * 2**20

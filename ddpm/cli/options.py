@@ -13,15 +13,15 @@ StepsOption = Annotated[
     int,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T: one network call each; two in heun and predictor_corrector, "
-        "five in annealed_langevin.",
+        help="Moves of the sampler, 1 to the schedule's T: one network call each, in some more (two in heun and "
+        "predictor_corrector, five in annealed_langevin).",
     ),
 ]
 SamplerOption = Annotated[
     str,
     typer.Option(
-        help="ddim, ancestral (DDPM's own), heun, dpm_solver_pp, annealed_langevin, predictor_corrector or "
-        "flow_and_langevin."
+        help="ddim, ancestral (DDPM's own), heun, dpm_solver_pp, annealed_langevin, predictor_corrector, "
+        "flow_and_langevin; a wrong name is answered with all that there are."
     ),
 ]
 EtaOption = Annotated[float, typer.Option(help="DDIM's randomness: 0 none, 1 that of ancestral sampling.")]

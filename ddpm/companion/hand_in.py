@@ -58,8 +58,8 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
     The provenance holds of each chapter what `ddpm chapters` records (versions, device, date, parameters, what was
-    measured), the hash of the chapter it is a copy of and of what is handed in, the prediction made at its head, and the
-    mark of every exercise.
+    measured), the hash of the chapter it is a copy of and of what is handed in, the prediction made at its head and
+    the mark of every exercise.
 
     Returns:
         The zip; None where a chapter failed, which is printed.
