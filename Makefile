@@ -30,7 +30,7 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
 test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, two minutes
-	command -v chromium google-chrome > /dev/null || $(BIN)/playwright install chromium
+	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest -m browser -q
 
 test-all: test test-browser ## the slow tests, too

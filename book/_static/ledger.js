@@ -9,6 +9,8 @@ document.addEventListener("DOMContentLoaded", () => {
     [...row.cells].forEach((cell, i) => (cell.dataset.heading = headings[i]));
   }
 
+  const chapters = [...new Set(rows.map((row) => row.cells[0].textContent.match(/\(chapter (\d+)\)/)[1]))];
+
   const form = document.createElement("form");
   form.className = "ledger-filter";
   form.setAttribute("role", "search");
@@ -18,7 +20,7 @@ document.addEventListener("DOMContentLoaded", () => {
       <option value="">all</option><option>holds</option><option>holds when</option><option>corrected</option>
     </select></label>
     <label>Chapter <select name="chapter">
-      <option value="">all</option><option>1</option><option>2</option><option>3</option><option>4</option>
+      <option value="">all</option>${chapters.map((number) => `<option>${number}</option>`).join("")}
     </select></label>
     <output aria-live="polite"></output>`;
   (table.closest(".pst-scrollable-table-container") ?? table).before(form);

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+OUT = Path("_build/chapters")
+
 
 def chapters(
     preset: Annotated[str, typer.Option(help="cpu (a minute a chapter), gpu (full size) or smoke (seconds).")] = "cpu",
@@ -13,7 +15,7 @@ def chapters(
         list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebook.")
     ] = None,
     notebooks: Annotated[Path, typer.Option(help="Folder of the chapters.")] = Path("notebooks"),
-    out: Annotated[Path, typer.Option(help="Where the executed chapters go.")] = Path("_build/chapters"),
+    out: Annotated[Path, typer.Option(help="Where the executed chapters go.")] = OUT,
     force: Annotated[bool, typer.Option(help="Run chapters that are finished and unchanged, too.")] = False,
     hand_in: Annotated[
         Path | None, typer.Option("--hand-in", help="Run nothing: copy the chapters here, with blanks for solutions.")
@@ -26,8 +28,11 @@ def chapters(
     from ddpm.companion import hand_in as copies
     from ddpm.companion import runner
 
-    if hand_in is not None and pack is not None:
-        raise ValueError("hand-in and pack are both given; legal is one of them")
+    if hand_in is not None or pack is not None:
+        others = {"pack": hand_in and pack, "parameter": parameter, "force": force, "out": out != OUT}
+        others |= {"preset": hand_in and preset != "cpu"}
+        if given := [name for name, value in others.items() if value]:
+            raise ValueError(f"{given[0]} is given; it does not go with {'hand-in' if hand_in else 'pack'}")
     if hand_in is not None:
         for copy in copies.write_copies(notebooks, hand_in, only):
             typer.echo(copy)

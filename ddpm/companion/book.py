@@ -22,12 +22,12 @@ PAGES = (
 )  # the page of the evidence shows tests
 
 
-def build(executed: Path | None, stage: Path = ROOT / "_build" / "stage", solutions: bool = True) -> Path:
-    """Stage the book's pages and build them there; returns the path of the first page.
+def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
+    """Put the book's pages together in a folder, which is returned.
 
     Args:
         executed: folder of chapters that take the place of the committed ones, if any.
-        stage: where the pages are put together.
+        stage: the folder; what it held is deleted.
         solutions: whether the cells with the exercises' solutions are in it.
     """
     shutil.rmtree(stage, ignore_errors=True)
@@ -42,6 +42,11 @@ def build(executed: Path | None, stage: Path = ROOT / "_build" / "stage", soluti
             notebook = nbformat.read(chapter, as_version=4)
             notebook["cells"] = [c for c in notebook["cells"] if "solution" not in c["metadata"].get("tags", [])]
             nbformat.write(notebook, chapter)
+    return stage
+
+
+def build(stage: Path) -> Path:
+    """Build the book from staged pages; returns the path of the first page."""
     tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
     command = [tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]
     subprocess.run(command, check=True)
@@ -54,7 +59,7 @@ def main(
 ) -> None:
     """Build the book from executed chapters, or from the committed ones, and say where it is."""
     started = time.time()
-    page = build(executed, solutions=solutions)
+    page = build(staged(executed, ROOT / "_build" / "stage", solutions))
     print(f"the book: {page.relative_to(ROOT)}, built in {time.time() - started:.0f} s")
 
 

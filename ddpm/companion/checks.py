@@ -87,13 +87,14 @@ def check_exact(name: str, measured: Any, expected: Any) -> None:
 def grade(name: str, answer: float | None, right: float, hints: Mapping[float, str]) -> None:
     """Tell a student at once whether an answer is right, and what a known wrong one has overlooked."""
     if answer is None:
-        print(f"{name}: not written yet")
+        print(f"exercise, {name}: not written yet")
         return
     for wrong, hint in hints.items():
         if math.isclose(answer, wrong, rel_tol=1e-3):
-            print(f"{name}: not yet. {hint}")
+            print(f"exercise, {name}: not yet. {hint}")
             return
-    print(f"{name}: {'right' if math.isclose(answer, right, rel_tol=1e-3) else 'not yet, and none of the usual slips'}")
+    verdict = "right" if math.isclose(answer, right, rel_tol=1e-3) else "not yet, and none of the usual slips"
+    print(f"exercise, {name}: {verdict}")
 
 
 def record() -> None:

@@ -105,7 +105,11 @@ def _test_problems(path: Path, name: str) -> list[str]:
         return ["is no test"]
     marks = [ast.unparse(mark) for mark in tests[0].decorator_list]
     marks += [ast.unparse(node) for node in body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
-    return ["is a test that make test leaves out"] if re.search(r"mark\.(slow|skip)", " ".join(marks)) else []
+    return (
+        ["is a test that make test leaves out"]
+        if re.search(r"mark\.(slow|skip|browser|xfail)", " ".join(marks))
+        else []
+    )
 
 
 def _checked(claim: Claim, root: Path) -> list[re.Pattern[str]]:

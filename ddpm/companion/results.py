@@ -48,9 +48,9 @@ def measured_with(command: str, seconds: float, seed: Any, device: str | None = 
     }
 
 
-def results(name: str) -> dict[str, Any]:
+def results(name: str, root: Path = ROOT) -> dict[str, Any]:
     """What `book/results/NAME.json` holds: "rows", the "conditions" they were measured under, "provenance"."""
-    content: dict[str, Any] = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads((root / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     return content
 
 
@@ -67,7 +67,8 @@ def results_page(root: Path = ROOT) -> str:
         "",
         "What every check of the chapters measured, beside what it claims, and the long runs. This page is generated",
         "from the chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
-        "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them where it ran.",
+        "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them once its records are kept: copy",
+        "`_build/chapters/gpu/*.json` to `book/results/gpu/`.",
     ]
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -84,7 +85,7 @@ def results_page(root: Path = ROOT) -> str:
             lines += [f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']} seconds.", ""]
         lines += _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
     for name, title in LONG_RUNS.items():
-        measured = results(name)
+        measured = results(name, root)
         made = measured["provenance"]
         lines += ["", f"## {title}", "", *_folded(measured.get("table", measured["rows"])), "", measured["conditions"]]
         lines += ["", f"`{made['command']}`, {made['device']}, {made['date']}, torch {made['versions']['torch']}."]

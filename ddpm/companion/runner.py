@@ -90,20 +90,25 @@ def run_chapters(
         measured = [asdict(m) for m in read_record(executed).values()]
         write_json(
             result,
-            {"fingerprint": fingerprint, "seconds": round(seconds, 1), **_provenance(values), "measured": measured},
+            {
+                "fingerprint": fingerprint,
+                "seconds": round(seconds, 1),
+                **_provenance(_defaults(chapter) | values),
+                "measured": measured,
+            },
         )
         rows.append((chapter.stem, "done", seconds))
     _print_table(rows)
     return not any(state.startswith("FAILED") for _, state, _ in rows)
 
 
-def find_chapters(notebooks: Path, only: int | None = None) -> list[Path]:
+def find_chapters(notebooks: Path, only: int | None = None, name: str = "notebooks") -> list[Path]:
     """The chapters in a folder, NN_name.ipynb, in order; `ValueError` where there is none, or not the one asked for."""
     if not notebooks.is_dir():
-        raise ValueError(f"notebooks is {str(notebooks)!r}; it must be the folder of the chapters")
+        raise ValueError(f"{name} is {str(notebooks)!r}; it must be a folder of chapters")
     chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chapters:
-        raise ValueError(f"notebooks is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
+        raise ValueError(f"{name} is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
     numbers = [int(path.name[:2]) for path in chapters]
     if only is not None and only not in numbers:
         raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
@@ -133,6 +138,12 @@ def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
     known = papermill.inspect_notebook(str(notebook))
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"parameter is {unknown[0]!r}; legal in {notebook.name} are {', '.join(known)}")
+
+
+def _defaults(notebook: Path) -> dict[str, Any]:
+    """The values of a chapter's own parameters cell."""
+    parameters = papermill.inspect_notebook(str(notebook))
+    return {name: yaml.safe_load(parameter["default"]) for name, parameter in parameters.items()}
 
 
 def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:

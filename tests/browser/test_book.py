@@ -153,6 +153,14 @@ def test_the_ledger_filters(visit):
         assert "langevin" in row.inner_text().lower()
     expect(page.locator(".ledger-filter output")).to_have_text(f"{rows.count()} of {total} claims")
 
+    page = visit("book/ledger", query="?verdict=holds")
+    page.get_by_label("Chapter").select_option("2")
+    rows = page.locator("table.ledger tbody tr:visible")
+    assert rows.count() > 0
+    for row in rows.all():
+        assert "(chapter 2)" in row.inner_text()
+        assert row.get_attribute("data-verdict") == "holds"
+
 
 def test_the_theme_switches_and_stays(visit):
     page = visit("book/index")

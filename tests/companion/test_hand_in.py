@@ -5,6 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from ddpm.companion.book import staged
 from ddpm.companion.claims import ROOT
 from ddpm.companion.hand_in import blanked, pack, write_copies
 from ddpm.companion.runner import find_chapters
@@ -49,8 +50,8 @@ def test_every_solution_of_the_book_is_blank_in_its_copy(tmp_path):
 
 
 def test_a_blank_keeps_the_docstring_and_is_graded_as_not_written(capsys):
-    exec(blanked(SOLUTION), {})
-    assert capsys.readouterr().out == "double of 3: not written yet\n"
+    exec(blanked(SOLUTION + '\ncheck("double", double(3) / 6, 1, 0.1)'), {})
+    assert capsys.readouterr().out == "exercise, double of 3: not written yet\n"
     assert '"""Twice x."""\n    ...  # write me\n\n\ngrade(' in blanked(SOLUTION)
 
 
@@ -72,13 +73,44 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
         provenance = json.loads(archive.read("provenance.json"))["01_small"]
         notebook = nbformat.reads(archive.read("01_small.ipynb").decode(), as_version=4)
     assert provenance["marks"] == {"double of 3": "not yet. Once is not twice."}
-    assert provenance["prediction"] == "8, 8"
+    assert provenance["prediction"] == "8, 8, as published"
+    assert provenance["parameters"] == {"preset": "cpu", "device": "auto", "seed": 0}
     assert provenance["versions"]["python"]
     assert len(provenance["copy of"]) == len(provenance["sha256"]) == 64
     assert all(cell["execution_count"] for cell in notebook["cells"])
+
+    finished = tmp_path / "mine" / "executed" / "cpu" / "01_small.ipynb"
+    finished.write_text(finished.read_text().replace("not yet. Once is not twice.", "right"))
+    copy.write_text(copy.read_text().replace("guess = 8, 8", "guess = 7, 3"))
+    with zipfile.ZipFile(pack(tmp_path / "mine")) as archive:  # what is packed was run, not found
+        again = json.loads(archive.read("provenance.json"))["01_small"]
+    assert (again["prediction"], again["marks"]) == ("7, 3", provenance["marks"])
 
     copy.write_text(copy.read_text().replace("return x", "return 1 / 0"))
     target.unlink()
     assert pack(tmp_path / "mine") is None
     assert not target.exists()
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_what_cannot_be_packed_is_named(tmp_path):
+    with pytest.raises(ValueError, match="pack is .*; it must be a folder of chapters"):
+        pack(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_a_copy_of_every_chapter_runs_with_its_blanks(tmp_path):
+    copies = write_copies(ROOT / "notebooks", tmp_path / "mine")
+    with zipfile.ZipFile(pack(tmp_path / "mine")) as archive:
+        provenance = json.loads(archive.read("provenance.json"))
+    assert [copy.stem for copy in copies] == list(provenance)
+    for chapter in provenance.values():
+        assert set(chapter["marks"].values()) == {"not written yet"}
+        assert len(chapter["marks"]) >= 2
+
+
+def test_a_book_without_solutions_has_none(tmp_path):
+    for chapter in (staged(None, tmp_path / "stage", solutions=False) / "notebooks").glob("*.ipynb"):
+        text = chapter.read_text(encoding="utf-8")
+        assert '"solution"' not in text
+        assert "grade(" not in text

@@ -90,7 +90,9 @@ def test_evidence_that_does_not_exist_is_noticed():
     assert len(evidence_problems(claim)) == 3
 
 
-@pytest.mark.parametrize("mark", ["@pytest.mark.slow", "@pytest.mark.skipif(True, reason='no')"])
+@pytest.mark.parametrize(
+    "mark", ["@pytest.mark.slow", "@pytest.mark.browser", "@pytest.mark.skipif(True, reason='no')"]
+)
 def test_evidence_that_make_test_leaves_out_is_noticed(copy, mark):
     entry = load_claims(copy / "book" / "claims.yml")["C4"]
     (name,) = [name for name in entry.evidence if "::" in name]
