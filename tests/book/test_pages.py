@@ -27,3 +27,9 @@ def test_the_readme_shows_what_exists():
     readme = (ROOT / "README.md").read_text()
     for path in re.findall(r"\]\(([^)#\s]+)\)", readme):
         assert (ROOT / path).exists(), path
+
+
+def test_films_are_small():
+    films = [path for suffix in ("webp", "gif", "mp4") for path in ROOT.glob(f"book/**/*.{suffix}")]
+    assert films
+    assert max(film.stat().st_size for film in films) <= 400e3

@@ -61,6 +61,7 @@ def test_a_page_is_whole(name, visit):
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
     asked, rendered = page.locator(".math").count(), page.locator("mjx-container").count()
     assert rendered >= asked
+    page.evaluate("document.querySelectorAll('details').forEach(details => (details.open = true))")
     for image in page.locator("main img").all():
         image.scroll_into_view_if_needed()
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
@@ -103,8 +104,7 @@ class Links(HTMLParser):
         self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
         if tag == "a" and given.get("href"):
             self.targets.append(given["href"])
-        if tag in ("img", "video", "source") and given.get("src"):
-            self.files.add(given["src"])
+        self.files |= {given[name] for name in ("src", "srcset") if tag in ("img", "source") and given.get(name)}
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +130,15 @@ def test_a_page_is_light(name, links):
     path = HTML / f"{name}.html"
     files = [path, *((path.parent / unquote(file)) for file in links[path].files if not file.startswith("data:"))]
     assert sum(file.stat().st_size for file in files) <= 1.5e6
+
+
+@pytest.mark.parametrize(("motion", "shown"), [("no-preference", "denoising.webp"), ("reduce", "samples.png")])
+def test_a_film_stands_still_for_those_who_prefer_that(motion, shown, visit):
+    page = visit("book/index", reduced_motion=motion)
+    page.locator("details.film summary").click()
+    film = page.locator("details.film img")
+    expect(film).to_be_visible()
+    assert film.evaluate("image => image.decode().then(() => image.currentSrc)").endswith(shown)
 
 
 def test_search_finds_ddim(visit):
