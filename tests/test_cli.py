@@ -131,7 +131,7 @@ def break_checkpoints(folder):
         (["sample", "--steps", 2000, "--out", "RUN.png"], "n is 2000 steps; legal are integers from 1 to T = 1000"),
         (["sample", "--sampler", "dim", "--out", "RUN.png"], "did you mean ddim?"),
         (["sample", "--sampler", "ancestral", "--eta", 1, "--out", "RUN.png"], "only ddim has it"),
-        (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are fashion-mnist"),
+        (["sample", "--model", "nowhere", "--out", "RUN.png"], "model is 'nowhere'; legal are equal-autoencoder"),
         (
             ["sample", "--sampler", "ancestral", "--variance", "huge", "--out", "RUN.png"],
             "variance is 'huge'; legal are",

@@ -45,7 +45,10 @@ def test_what_the_card_says_is_there():
 
 
 def test_unknown_and_damaged_models_are_refused(copy, tmp_path):
-    with pytest.raises(ValueError, match="model is 'cifar'; legal are fashion-mnist, or the folder"):
+    with pytest.raises(
+        ValueError,
+        match="model is 'cifar'; legal are equal-autoencoder, .+, fashion-mnist, or the folder",
+    ):
         ddpm.load("cifar")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no config.json"):

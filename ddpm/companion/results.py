@@ -16,6 +16,7 @@ from ddpm.companion.claims import ROOT
 
 LONG_RUNS = {
     "fashion-mnist": "The model that ships",
+    "generative-models": "Four models on equal terms",
     "samplers": "Samplers at equal network calls",
     "ablations": "The UNet without its parts",
     "round-trip": "What survives a round trip",

@@ -1,0 +1,64 @@
+"""Four generative models on equal terms: the table in chapter 1, from the weights that ship."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ddpm
+from ddpm import metrics
+from ddpm.data import load, normalise
+
+ROOT = Path(__file__).parents[1]
+RESULTS = json.loads((ROOT / "book" / "results" / "generative-models.json").read_text(encoding="utf-8"))
+KINDS = list(RESULTS["terms"]["models"])
+
+
+def row(model, seed=0):
+    (found,) = [row for row in RESULTS["rows"] if (row["model"], row["seed"]) == (model, seed)]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_is_reproduced_from_the_shipped_weights(kind):
+    """Within two standard deviations of what another draw of as many images would give."""
+    images = ddpm.sample(ddpm.load(f"equal-{kind}"), RESULTS["terms"]["n"], progress=False)
+    known = normalise(load("fashion-mnist-embedded", "train").images)
+    precision, recall = metrics.precision_and_recall(images, weights="EMA")
+    for figure, measured in (
+        ("Frechet distance", metrics.frechet_distance(images, weights="EMA")),
+        ("precision", precision),
+        ("recall", recall),
+        ("copying", metrics.copying(images, known, weights="EMA")),
+    ):
+        assert abs(measured.value - float(row(kind)[figure])) <= 2 * measured.spread, figure
+
+
+def test_what_chapter_1_says_of_the_table():
+    distance, precision, recall = (
+        {kind: float(row(kind)[figure]) for kind in KINDS} for figure in ("Frechet distance", "precision", "recall")
+    )
+    assert min(distance, key=distance.get) == max(recall, key=recall.get) == "diffusion"
+    assert recall["gan"] < recall["diffusion"] / 2
+    assert abs(precision["gan"] - precision["diffusion"]) < 0.05
+    assert max(precision["vae"], precision["autoencoder"]) < 0.2
+    for kind in ("gan", "vae", "autoencoder"):
+        assert float(row("diffusion")["ms an image"]) > 10 * float(row(kind)["ms an image"])
+
+
+def test_the_terms_are_equal():
+    for what in ("parameters", "FLOPs"):
+        values = [terms[what] for terms in RESULTS["terms"]["models"].values()]
+        assert max(values) <= 1.05 * min(values)
+    assert len({len(tried) for tried in RESULTS["terms"]["settings tried"].values()}) == 1
+    assert len(RESULTS["trials"]) == 16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_card_says_what_its_weights_are(kind):
+    card = ddpm.pretrained.card(f"equal-{kind}")
+    model = ddpm.load(f"equal-{kind}")
+    weights = sum(weight.numel() for weight in getattr(model, "network", model).parameters())
+    assert f"{weights:,} parameters" in card
+    for figure in ("Frechet distance", "precision", "recall"):
+        assert row(kind)[figure] in card
