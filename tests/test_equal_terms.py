@@ -43,7 +43,25 @@ def test_what_chapter_1_says_of_the_table():
     assert abs(precision["gan"] - precision["diffusion"]) < 0.05
     assert max(precision["vae"], precision["autoencoder"]) < 0.2
     for kind in ("gan", "vae", "autoencoder"):
-        assert float(row("diffusion")["ms an image"]) > 10 * float(row(kind)["ms an image"])
+        assert float(row("diffusion")["ms an image"]) > 50 * float(row(kind)["ms an image"])
+        assert float(row(kind)["copying"]) < 0.5
+    control = row("diffusion, 100 images")
+    assert float(control["copying"]) > 0.8
+    assert float(control["recall"]) < 0.1
+    assert distance["gan"] < float(control["Frechet distance"]) < distance["vae"]
+    bits = {model: float(row(model)["bits a dimension"]) for model in ("diffusion", "vae", control["model"])}
+    assert bits["diffusion"] < bits["vae"] < bits[control["model"]] / 3
+    assert bits[control["model"]] > 4 * bits["diffusion"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shipped_settings_are_those_that_did_best(kind):
+    tried = [trial for trial in RESULTS["trials"] if trial["model"] == kind]
+    best = min(tried, key=lambda trial: trial["Frechet distance"])["settings"]
+    record = json.loads((ddpm.pretrained.MODELS / f"equal-{kind}" / "config.json").read_text(encoding="utf-8"))
+    shipped = record["model"] | record["training"]
+    assert {name: shipped[name] for name in best} == best
+    assert (shipped["steps"], shipped["seed"]) == (RESULTS["terms"]["models"][kind]["steps"], 0)
 
 
 def test_the_terms_are_equal():
