@@ -198,7 +198,9 @@ def test_the_four_models_are_measured_and_go_on_where_they_stopped(generative_mo
         lambda model, x, **options: bound(model, x[:2], [1000, 1, 0], levels=256),
     )
     short = {"steps": 1}  # of what has steps
-    monkeypatch.setattr(ddpm, "sample", lambda m, n: sample(m, n, **({} if hasattr(m, "decode") else short)))
+    monkeypatch.setattr(
+        ddpm, "sample", lambda m, n, **options: sample(m, n, **options, **({} if hasattr(m, "decode") else short))
+    )
     out = tmp_path / "table.json"
     generative_models.main(12, [0], 130, tmp_path / "runs", out)
     results = json.loads(out.read_text(encoding="utf-8"))
