@@ -25,8 +25,10 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian's package da
 
 Split = Literal["train", "test"]
 TORCHVISION = {"mnist": "MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # its classes
+#: The data sets that `load` knows by name.
 NAMES = ("fashion-mnist", "fashion-mnist-embedded", *TORCHVISION)
 TOYS = ("ring", "moons", "spiral", "checkerboard")
+#: The ten classes of Fashion-MNIST, by label.
 CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
 )  # fmt: skip

@@ -15,6 +15,7 @@ from ddpm.fast import has_fast_bfloat16, prepared
 from ddpm.schedule import NoiseSchedule
 
 Target = Literal["eps", "x0", "v"]
+#: What a network may be trained to say.
 TARGETS = ("eps", "x0", "v")
 
 

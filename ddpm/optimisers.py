@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+#: The optimisers by name.
 OPTIMISERS = ("adamw", "adam", "sgd", "rmsprop", "muon")
 
 

@@ -16,7 +16,9 @@ from ddpm.fast import chosen_device
 from ddpm.files import load_tensors
 from ddpm.gan import GANConfig
 
+#: Folder of the models that ship.
 MODELS = ASSETS / "models"
+#: The kinds of model, each by its configuration's class.
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
 
 

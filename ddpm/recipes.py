@@ -9,6 +9,7 @@ from ddpm.gan import GANConfig
 from ddpm.training_config import TrainingConfig
 from ddpm.unet import UNetConfig
 
+#: Of every kind of model the settings that `ddpm train` takes unless told otherwise.
 RECIPES: dict[str, dict[str, Any]] = {
     # Of benchmarks/time_to_quality.py's recipes the one that reached most in few minutes.
     "diffusion": {

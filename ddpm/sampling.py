@@ -15,6 +15,7 @@ from ddpm.noise import PerSample
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import Spacing, positive_int
 
+#: The samplers by the names that `sample` takes.
 SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
     "ancestral": ancestral,
     "ddim": ddim,

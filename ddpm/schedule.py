@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
+#: How a grid may lie in time.
 SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
 
 
@@ -206,6 +207,7 @@ def sigmoid(T: int = 1000) -> NoiseSchedule:
     return _from_alpha_bar(lambda u: 1 / (1 + np.exp(6 * u - 3)) - 1 / (1 + np.exp(3)), T)
 
 
+#: The schedules by name.
 SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 

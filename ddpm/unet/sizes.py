@@ -146,6 +146,7 @@ def _checked(config: UNetConfig, image_size: int | tuple[int, int], report: Repo
 
 _THREE_LEVELS = UNetConfig(channels=3, base_channels=128)
 
+#: The four conventions of chapter 2, as arguments of `feature_maps`.
 CONVENTIONS: dict[str, dict[str, Any]] = {  # arguments of `feature_maps`
     # Ho et al. (2020): read before resampling, the last level not resampled
     "A": {"config": _THREE_LEVELS, "image_size": 256, "report": "block"},
