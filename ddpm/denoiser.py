@@ -1,6 +1,6 @@
 """What every sampler here walks with: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
 
-The algebra between the three things a network may be trained to say stands here and nowhere else:
+The algebra between the three things a network may be trained to say stands here and nowhere else::
 
     x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
 """

@@ -1,4 +1,4 @@
-"""Langevin dynamics in the space of samples: at one noise level, down a ladder of them, and beside a flow.
+"""Langevin dynamics in the space of samples: at one noise level, down a ladder of them, and beside a flow::
 
     x <- x + delta / 2 score(x) + sqrt(delta) z,     z ~ N(0, I)                                                 (1)
 

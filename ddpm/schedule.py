@@ -1,4 +1,4 @@
-"""The forward process q(x_t | x_0) = N(signal(t) x_0, noise(t)^2 I), and grids of times to walk it backwards.
+"""The forward process q(x_t | x_0) = N(signal(t) x_0, noise(t)^2 I), and grids of times to walk it backwards::
 
     alpha_bar(t)     share of the clean image's variance left at time t: 1 at t = 0, nearly 0 at t = T
     signal(t)        sqrt(alpha_bar(t))
