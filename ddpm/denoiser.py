@@ -5,7 +5,9 @@ The algebra between the three things a network may be trained to say stands here
     x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -130,3 +132,38 @@ class Clipped:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
         self.schedule.check_time(t)
         return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
+
+
+class Guided:
+    """A denoiser pushed away from what a worse one sees: autoguidance, Karras et al. (2024).
+
+    Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the worse one's, as classifier-free
+    guidance does with a model that is told the class and one that is not. Both are called: two network calls.
+
+    Args:
+        denoise: the better denoiser.
+        worse: another one of the same data on the same schedule.
+        weight: 1 is the better denoiser alone; more pushes further.
+    """
+
+    def __init__(self, denoise: Denoiser, worse: Denoiser, weight: float) -> None:
+        if worse.schedule != denoise.schedule:
+            raise ValueError(f"worse has the schedule {worse.schedule}; it must be the denoiser's, {denoise.schedule}")
+        if not 1 <= weight < math.inf:
+            raise ValueError(f"weight is {weight}; it must be finite and at least 1")
+        self.denoise, self.worse, self.weight = denoise, worse, weight
+        self.schedule = denoise.schedule
+        self.image_shape = getattr(denoise, "image_shape", None)
+        self.device = getattr(denoise, "device", torch.device("cpu"))
+
+    @contextmanager
+    def many_calls(self) -> Iterator[None]:
+        """A context for a whole walk, of both."""
+        with ExitStack() as stack:
+            for each in (self.denoise, self.worse):
+                stack.enter_context(getattr(each, "many_calls", nullcontext)())
+            yield
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        better, worse = self.denoise(x, t), self.worse(x, t)
+        return Prediction(*(b + (self.weight - 1) * (b - w) for b, w in zip(better, worse, strict=True)))

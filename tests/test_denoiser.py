@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import pytest
@@ -5,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.denoiser import TARGETS, Clipped, NetworkDenoiser, Prediction, prediction_of, target_of
+from ddpm.denoiser import TARGETS, Clipped, Guided, NetworkDenoiser, Prediction, prediction_of, target_of
 from ddpm.oracles import Gaussian
-from ddpm.schedule import linear
+from ddpm.samplers import ddim, final
+from ddpm.schedule import cosine, linear
 from ddpm.unet import UNet, UNetConfig
 
 
@@ -79,3 +81,45 @@ def test_clipping_keeps_x0_and_eps_consistent():
     assert torch.allclose(schedule.add_noise(prediction.x0, 200, prediction.eps), x, atol=1e-12)
     assert isinstance(prediction, Prediction)
     assert torch.equal(copy.deepcopy(denoise)(x, 200).x0, prediction.x0)
+
+
+def test_guidance_divides_the_densities_of_two_gaussians():
+    """The scores' w s1 - (w - 1) s2 is that of p1^w / p2^(w - 1): another Gaussian, at every time."""
+    schedule, x, t, weight = linear(), torch.linspace(-4, 4, 9, dtype=torch.float64)[:, None], 300, 1.7
+    narrow, wide = Gaussian(0.5, 0.8, schedule), Gaussian(0.2, 1.5, schedule)
+    guided = Guided(narrow, wide, weight)(x, t)
+    score = -guided.eps / schedule.noise(t)
+    assert torch.allclose(score, weight * narrow.score(x, t) - (weight - 1) * wide.score(x, t), atol=1e-12)
+    assert torch.allclose(schedule.add_noise(guided.x0, t, guided.eps), x, atol=1e-12)
+
+
+def test_guidance_of_weight_1_or_by_itself_changes_nothing():
+    schedule = linear()
+    better, worse = Gaussian(0.5, 0.8, schedule), Gaussian(0.2, 1.5, schedule)
+    x, grid = torch.randn(5, 1, dtype=torch.float64), schedule.timesteps(10)
+    alone = final(ddim(better, x, grid))
+    assert torch.equal(final(ddim(Guided(better, worse, 1), x, grid)), alone)
+    assert torch.equal(final(ddim(Guided(better, better, 3), x, grid)), alone)
+    assert not torch.allclose(final(ddim(Guided(better, worse, 3), x, grid)), alone, atol=0.1)
+
+
+def test_both_networks_are_made_ready_for_a_walk():
+    better, worse = (NetworkDenoiser(UNet(UNetConfig(base_channels=8, head_channels=8)), linear(), "v") for _ in "ab")
+    entered = []
+    for each in (better, worse):
+        each.many_calls = lambda each=each: entered.append(each) or contextlib.nullcontext()
+    guided = Guided(better, worse, 1.5)
+    with guided.many_calls():
+        assert entered == [better, worse]
+    assert guided.device == better.device
+    with Guided(Gaussian(0.0, 1.0, linear()), Gaussian(0.0, 2.0, linear()), 1.5).many_calls():
+        pass
+
+
+def test_an_illegal_guide_is_refused():
+    denoise = Gaussian(0.0, 1.0, linear())
+    for weight in (0.9, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"weight is {weight}; it must be finite and at least 1"):
+            Guided(denoise, denoise, weight)
+    with pytest.raises(ValueError, match="worse has the schedule"):
+        Guided(denoise, Gaussian(0.0, 1.0, cosine()), 2)
