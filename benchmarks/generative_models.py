@@ -156,7 +156,7 @@ def main(
     ship: Annotated[bool, typer.Option("--ship", help="Copy the weights of seed 0 into the package.")] = False,
     models: Annotated[Path, typer.Option(help="Where shipped models lie.")] = MODELS,
 ) -> None:
-    """Try settings, train each kind in full with every seed, and measure; about two hours on two CPU cores."""
+    """Try settings, train each kind in full with every seed, and measure; two and a half hours on two CPU cores."""
     if not n // 2 > FEATURES or n > 2000:
         raise typer.BadParameter(f"n is {n}; legal are {2 * FEATURES + 2} to 2,000")
     terms = {"n": n, "models": check_terms(steps), "settings tried": TRIALS}

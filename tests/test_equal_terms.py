@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ddpm
@@ -11,7 +12,7 @@ from ddpm.data import load, normalise
 
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "book" / "results" / "generative-models.json").read_text(encoding="utf-8"))
-KINDS = list(RESULTS["terms"]["models"])
+KINDS, SEEDS = list(RESULTS["terms"]["models"]), (0, 1, 2)
 
 
 def row(model, seed=0):
@@ -34,24 +35,34 @@ def test_the_table_is_reproduced_from_the_shipped_weights(kind):
         assert abs(measured.value - float(row(kind)[figure])) <= 2 * measured.spread, figure
 
 
-def test_what_chapter_1_says_of_the_table():
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_chapter_1_says_of_the_table(seed):
+    """Of every seed, so that no sentence hangs on one training."""
     distance, precision, recall = (
-        {kind: float(row(kind)[figure]) for kind in KINDS} for figure in ("Frechet distance", "precision", "recall")
+        {kind: float(row(kind, seed)[figure]) for kind in KINDS}
+        for figure in ("Frechet distance", "precision", "recall")
     )
     assert min(distance, key=distance.get) == max(recall, key=recall.get) == "diffusion"
     assert recall["gan"] < recall["diffusion"] / 2
-    assert abs(precision["gan"] - precision["diffusion"]) < 0.05
+    assert 0 < precision["gan"] - precision["diffusion"] < 0.1
     assert max(precision["vae"], precision["autoencoder"]) < 0.2
     for kind in ("gan", "vae", "autoencoder"):
-        assert float(row("diffusion")["ms an image"]) > 50 * float(row(kind)["ms an image"])
-        assert float(row(kind)["copying"]) < 0.5
+        assert float(row("diffusion", seed)["ms an image"]) > 50 * float(row(kind, seed)["ms an image"])
+        assert float(row(kind, seed)["copying"]) < 0.5
     control = row("diffusion, 100 images")
     assert float(control["copying"]) > 0.8
     assert float(control["recall"]) < 0.1
     assert distance["gan"] < float(control["Frechet distance"]) < distance["vae"]
-    bits = {model: float(row(model)["bits a dimension"]) for model in ("diffusion", "vae", control["model"])}
-    assert bits["diffusion"] < bits["vae"] < bits[control["model"]] / 3
-    assert bits[control["model"]] > 4 * bits["diffusion"]
+    bits = {kind: float(row(kind, seed)["bits a dimension"]) for kind in ("diffusion", "vae")}
+    assert bits["diffusion"] < bits["vae"]
+    assert float(control["bits a dimension"]) > max(4 * bits["diffusion"], 3 * bits["vae"])
+
+
+def test_the_table_gives_mean_and_standard_deviation_over_the_seeds():
+    for line in RESULTS["table"]:
+        if line["model"] in KINDS:
+            rows = [float(row(line["model"], seed)["Frechet distance"]) for seed in SEEDS]
+            assert line["Frechet distance"] == f"{np.mean(rows):.2f} ± {np.std(rows, ddof=1):.2f}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
