@@ -149,11 +149,14 @@ class Guided:
     def __init__(self, denoise: Denoiser, worse: Denoiser, weight: float) -> None:
         if worse.schedule != denoise.schedule:
             raise ValueError(f"worse has the schedule {worse.schedule}; it must be the denoiser's, {denoise.schedule}")
+        shapes = [getattr(each, "image_shape", None) for each in (denoise, worse)]
+        if None not in shapes and shapes[0] != shapes[1]:
+            raise ValueError(f"worse draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
         if not 1 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
         self.denoise, self.worse, self.weight = denoise, worse, weight
         self.schedule = denoise.schedule
-        self.image_shape = getattr(denoise, "image_shape", None)
+        self.image_shape = shapes[0]
         self.device = getattr(denoise, "device", torch.device("cpu"))
 
     @contextmanager

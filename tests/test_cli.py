@@ -52,6 +52,9 @@ def test_train_sample_evaluate(tmp_path):
     done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
     assert done.returncode == 0, done.stderr
     assert "ddim, eta 0, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
+    done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1, "--guide", "equal-diffusion")
+    assert done.returncode == 0, done.stderr
+    assert "trailing grid, guided by equal-diffusion with weight 1.6, seed 0: Frechet distance" in done.stdout
 
 
 def test_models_that_draw_in_one_call(tmp_path):
@@ -141,6 +144,9 @@ def break_checkpoints(folder):
         (["sample", "--eta", 1.5, "--out", "RUN.png"], "eta is 1.5; it must be in [0, 1]"),
         (["sample", "--sampler", "ddpm", "--out", "RUN.png"], "did you mean ancestral?"),
         (["sample", "--spacing", "even", "--out", "RUN.png"], "spacing is 'even'"),
+        (["sample", "--weight", 2, "--out", "RUN.png"], "weight is 2; it needs a --guide"),
+        (["sample", "--guide", "equal-gan", "--out", "RUN.png"], "only diffusion models guide and are guided"),
+        (["sample", "--guide", "equal-diffusion", "--weight", 0.5, "--out", "RUN.png"], "weight is 0.5; it must be"),
         (["sample", "--out", "RUN.jpg"], "must end in .png, .gif or .webp"),
         (["sample", "--out", "/dev/null/x.png"], "no file on the way to it"),
         (["sample", "--precision", "half", "--out", "RUN.png"], "precision is 'half'"),

@@ -27,6 +27,11 @@ SamplerOption = Annotated[
 EtaOption = Annotated[float, typer.Option(help="DDIM's randomness: 0 none, 1 that of ancestral sampling.")]
 VarianceOption = Annotated[str, typer.Option(help="Of ancestral sampling: small (the posterior's) or large (beta).")]
 SpacingOption = Annotated[str, typer.Option(help="Grid of times: trailing, leading, linspace, quadratic or karras.")]
+GuideOption = Annotated[
+    str | None,
+    typer.Option(help='A worse model to be pushed away from ("equal-diffusion" will do), at a second call a move.'),
+]
+WeightOption = Annotated[float, typer.Option(help="How far to go, with --guide: 1 is nowhere, 2 as far again.")]
 SeedOption = Annotated[int, typer.Option(help="Sample i of a seed is the same whatever --n is.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the hardware has it; or float32.")]
 

@@ -7,6 +7,7 @@ import typer
 
 from ddpm.cli.options import (
     EtaOption,
+    GuideOption,
     ModelOption,
     PrecisionOption,
     SamplerOption,
@@ -14,6 +15,7 @@ from ddpm.cli.options import (
     SpacingOption,
     StepsOption,
     VarianceOption,
+    WeightOption,
     check_out,
     how,
     launched,
@@ -21,6 +23,7 @@ from ddpm.cli.options import (
 )
 
 GARMENTS = (1, 32, 32)
+WEIGHT = 1.6
 
 
 def sample(
@@ -34,6 +37,8 @@ def sample(
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
+    guide: GuideOption = None,
+    weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -60,7 +65,7 @@ def sample(
     film: dict[str, Any] = (
         {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
     )
-    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, **film)
+    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **film)
     if not speaks:
         return
     if film:
@@ -87,6 +92,8 @@ def evaluate(
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
+    guide: GuideOption = None,
+    weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -96,20 +103,25 @@ def evaluate(
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
-    images, drawn = _draw(model, n, sampler, steps, eta, variance, spacing, seed, precision, only=GARMENTS)
+    images, drawn = _draw(
+        model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, only=GARMENTS
+    )
     if launched()[1]:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
 def _draw(
-    model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, seed: int, precision: str,
-    only: tuple[int, int, int] | None = None, **more: Any,
+    model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None,
+    weight: float, seed: int, precision: str, only: tuple[int, int, int] | None = None, **more: Any,
 ) -> tuple[Any, str]:  # fmt: skip
     import ddpm
     from ddpm.autoencoder import Autoencoder
+    from ddpm.denoiser import Guided
     from ddpm.sampling import LatentModel
 
     more |= sampler_options(sampler, eta, variance) | {"distributed": launched()[0] and "watch" not in more}
+    if guide is None and weight != WEIGHT:
+        raise ValueError(f"weight is {weight:g}; it needs a --guide")
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
     latent = isinstance(trained, LatentModel)
     if only is not None and tuple(trained.image_shape or ()) != only:
@@ -118,7 +130,13 @@ def _draw(
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
+    if guide is not None:
+        worse = ddpm.load(guide, precision)  # type: ignore[arg-type]
+        if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
+            raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
+        trained = Guided(trained, worse, weight)
     if type(trained) is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
-    return images, "one call" if latent else how(sampler, eta, variance, steps, spacing)
+    drawn = "one call" if latent else how(sampler, eta, variance, steps, spacing)
+    return images, drawn if guide is None else f"{drawn}, guided by {guide} with weight {weight:g}"

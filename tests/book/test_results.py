@@ -55,3 +55,28 @@ def test_the_page_on_speed_says_what_was_measured():
     (many,) = distances(20, "DPM-Solver++ 50")
     assert f"({many:.2f} instead of {twenty[0]:.2f} in 50, one seed)" in page
     assert eight > baseline > max(twenty)  # they pass it somewhere between
+
+
+def test_what_is_said_of_samplers_was_measured():
+    """Chapter 4, the page on speed, the card and the README, from the rows."""
+    rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
+    distance = {(row["sampler"], row["network calls"]): row["Frechet distance"] for row in rows}
+    sd = {(row["sampler"], row["network calls"]): float(row["bootstrap sd"]) for row in rows}
+    solver, on_karras = "DPM-Solver++(2M)", ", Karras's grid"
+    guided = distance[f"{solver}{on_karras}, guided", 100]
+    chapter = (ROOT / "notebooks" / "04_samplers.ipynb").read_text(encoding="utf-8")
+    for name, said in (("DDIM", "DDIM has"), (solver, "DPM-Solver++")):
+        other = f"{name}{on_karras}", 50
+        assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
+        assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
+    assert f"reach {guided} on that grid, in 100 calls" in chapter
+    card = " ".join(CARD.read_text(encoding="utf-8").split())
+    assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}; guided by" in card
+    assert f"{guided}, standard deviation {sd[f'{solver}{on_karras}, guided', 100]}, or" in card
+    page = " ".join((ROOT / "book" / "performance.md").read_text(encoding="utf-8").split())
+    assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}, and {guided} where" in page
+    assert float(guided) < 0.255 * 4.91  # a quarter of the baseline's
+    assert f"reach {guided} in 100 network calls" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for calls in (10, 20, 50):
+        order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
+        assert sorted(order, key=lambda name: float(distance[name, calls])) == order
