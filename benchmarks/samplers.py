@@ -2,8 +2,9 @@
 
     python benchmarks/samplers.py
 
-Writes `book/results/samplers.json` after every row; started again for the same weights on the same machine, it goes on
-where it stopped.
+In a row that is *guided* the model is pushed away from what a worse one sees (`ddpm.denoiser.Guided`), and both are
+called. Writes `book/results/samplers.json` after every row; started again for the same weights on the same machine, it
+goes on where it stopped.
 """
 
 import json
@@ -48,7 +49,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the starting noise and of all that is drawn on the way.")] = 0,
     out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
 ) -> None:
-    """Measure every sampler at every number of calls; about an hour on two CPU cores for the shipped model."""
+    """Measure every sampler at every number of calls; an hour and a half on two CPU cores for the shipped model."""
     names = sampler or list(SAMPLERS)
     for name in names:
         if name not in SAMPLERS:
