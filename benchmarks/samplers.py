@@ -26,6 +26,7 @@ from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
+GUIDED, GUIDE, WEIGHT = "DPM-Solver++(2M), Karras's grid, guided", "equal-diffusion", 1.6
 SAMPLERS: dict[str, tuple[str, dict[str, Any], int]] = {  # name in the table: sampler, options, network calls a step
     "DDIM": ("ddim", {}, 1),
     "ancestral, small variance": ("ancestral", {"variance": "small"}, 1),
@@ -34,9 +35,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any], int]] = {  # name in the table: s
     "Heun": ("heun", {}, 2),  # one fewer in all: its last move asks once
     "DDIM, Karras's grid": ("ddim", {"spacing": "karras"}, 1),
     "DPM-Solver++(2M), Karras's grid": ("dpm_solver_pp", {"spacing": "karras"}, 1),
-    "DPM-Solver++(2M), Karras's grid, guided": ("dpm_solver_pp", {"spacing": "karras"}, 2),
+    GUIDED: ("dpm_solver_pp", {"spacing": "karras"}, 2),
 }
-GUIDE, WEIGHT = "equal-diffusion", 1.6
 
 
 def main(
@@ -57,7 +57,9 @@ def main(
     record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
     weights = record["sha256"]
     denoise = ddpm.load(model)
-    guided = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
+    denoisers = dict.fromkeys(names, denoise)
+    if GUIDED in names:
+        denoisers[GUIDED] = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
     machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     what = {"weights": weights, "n": n, "seed": seed, "device": machine, "versions": versions}
@@ -73,7 +75,7 @@ def main(
             if (name, asked) in rows:
                 continue
             start = time.perf_counter()
-            images = ddpm.sample(guided if name.endswith("guided") else denoise, n, walk, steps, seed, **options)
+            images = ddpm.sample(denoisers[name], n, walk, steps, seed, **options)
             seconds = time.perf_counter() - start
             distance = metrics.frechet_distance(images, weights="EMA")
             rows[name, asked] = {

@@ -142,19 +142,19 @@ class Guided:
 
     Args:
         denoise: the better denoiser.
-        worse: another one of the same data on the same schedule.
+        guide: a worse one of the same data on the same schedule.
         weight: 1 is the better denoiser alone; more pushes further.
     """
 
-    def __init__(self, denoise: Denoiser, worse: Denoiser, weight: float) -> None:
-        if worse.schedule != denoise.schedule:
-            raise ValueError(f"worse has the schedule {worse.schedule}; it must be the denoiser's, {denoise.schedule}")
-        shapes = [getattr(each, "image_shape", None) for each in (denoise, worse)]
+    def __init__(self, denoise: Denoiser, guide: Denoiser, weight: float) -> None:
+        if guide.schedule != denoise.schedule:
+            raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
+        shapes = [getattr(each, "image_shape", None) for each in (denoise, guide)]
         if None not in shapes and shapes[0] != shapes[1]:
-            raise ValueError(f"worse draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
+            raise ValueError(f"guide draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
         if not 1 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
-        self.denoise, self.worse, self.weight = denoise, worse, weight
+        self.denoise, self.guide, self.weight = denoise, guide, weight
         self.schedule = denoise.schedule
         self.image_shape = shapes[0]
         self.device = getattr(denoise, "device", torch.device("cpu"))
@@ -163,10 +163,10 @@ class Guided:
     def many_calls(self) -> Iterator[None]:
         """A context for a whole walk, of both."""
         with ExitStack() as stack:
-            for each in (self.denoise, self.worse):
+            for each in (self.denoise, self.guide):
                 stack.enter_context(getattr(each, "many_calls", nullcontext)())
             yield
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        better, worse = self.denoise(x, t), self.worse(x, t)
+        better, worse = self.denoise(x, t), self.guide(x, t)
         return Prediction(*(b + (self.weight - 1) * (b - w) for b, w in zip(better, worse, strict=True)))

@@ -121,8 +121,8 @@ def test_an_illegal_guide_is_refused():
     for weight in (0.9, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"weight is {weight}; it must be finite and at least 1"):
             Guided(denoise, denoise, weight)
-    with pytest.raises(ValueError, match="worse has the schedule"):
+    with pytest.raises(ValueError, match="guide has the schedule"):
         Guided(denoise, Gaussian(0.0, 1.0, cosine()), 2)
     small, large = (NetworkDenoiser(Recorder(), linear(), image_shape=(1, size, size)) for size in (16, 32))
-    with pytest.raises(ValueError, match=r"worse draws images of shape \(1, 16, 16\); .* denoiser's, \(1, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"guide draws images of shape \(1, 16, 16\); .* denoiser's, \(1, 32, 32\)"):
         Guided(large, small, 2)

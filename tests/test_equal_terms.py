@@ -61,8 +61,9 @@ def test_what_chapter_1_says_of_the_table(seed):
 def test_the_table_gives_mean_and_standard_deviation_over_the_seeds():
     for line in RESULTS["table"]:
         if line["model"] in KINDS:
-            rows = [float(row(line["model"], seed)["Frechet distance"]) for seed in SEEDS]
-            assert line["Frechet distance"] == f"{np.mean(rows):.2f} ± {np.std(rows, ddof=1):.2f}"
+            for figure, digits in (("Frechet distance", 2), ("precision", 3), ("recall", 3), ("copying", 3)):
+                values = [float(row(line["model"], seed)[figure]) for seed in SEEDS]
+                assert line[figure] == f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,7 +31,7 @@ GuideOption = Annotated[
     str | None,
     typer.Option(help='A worse model to be pushed away from ("equal-diffusion" will do), at a second call a move.'),
 ]
-WeightOption = Annotated[float, typer.Option(help="How far to go, with --guide: 1 is nowhere, 2 as far again.")]
+WeightOption = Annotated[float, typer.Option(help="With --guide: 1 is the model alone, more goes further off.")]
 SeedOption = Annotated[int, typer.Option(help="Sample i of a seed is the same whatever --n is.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the hardware has it; or float32.")]
 

@@ -72,10 +72,13 @@ def test_what_is_said_of_samplers_was_measured():
     assert f"reach {guided} on that grid, in 100 calls" in chapter
     card = " ".join(CARD.read_text(encoding="utf-8").split())
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}; guided by" in card
-    assert f"{guided}, standard deviation {sd[f'{solver}{on_karras}, guided', 100]}, or" in card
+    baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", card)[1])
+    share = float(guided) / baseline
+    assert f"{guided}, standard deviation {sd[f'{solver}{on_karras}, guided', 100]}, or {share:.3f} B" in card
     page = " ".join((ROOT / "book" / "performance.md").read_text(encoding="utf-8").split())
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}, and {guided} where" in page
-    assert float(guided) < 0.255 * 4.91  # a quarter of the baseline's
+    assert f"a quarter of the baseline's {baseline}" in page
+    assert 0.24 < share < 0.25
     assert f"reach {guided} in 100 network calls" in (ROOT / "README.md").read_text(encoding="utf-8")
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
