@@ -1,12 +1,14 @@
 """Time to quality: the Frechet distance that a recipe reaches in so many minutes, from random weights.
 
     python benchmarks/time_to_quality.py --minutes 5 --recipe baseline --recipe v
-    python benchmarks/time_to_quality.py --minutes 20 --recipe chosen --seed 0 --seed 1 --seed 2
+    python benchmarks/time_to_quality.py --minutes 20 --recipe v --seed 0 --seed 1 --seed 2 --n 2000
 
 A recipe's steps are the minutes over its own time for a step, measured once with nothing running beside it and then
 kept, so that a run disturbed later does the same work. Every run is trained by `ddpm.training.train`, its learning rate
-falling to 0 at its own end. Writes `book/results/time-to-quality.json` after every run; started again on the same
-machine it goes on where it stopped, within a run at its last checkpoint.
+falling to 0 at its own end. In a row that is *guided* the network is pushed away from what its own average saw early in
+the same run (`ddpm.denoiser.Guided`), which costs no training and twice the network calls. Writes
+`book/results/time-to-quality.json` after every run; started again on the same machine it goes on where it stopped,
+within a run at its last checkpoint.
 """
 
 import itertools
@@ -16,7 +18,7 @@ import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
@@ -25,6 +27,7 @@ import ddpm
 from ddpm import metrics
 from ddpm.companion.results import machine, markdown_table, measured_with
 from ddpm.data import Dataset, load, normalise
+from ddpm.denoiser import Denoiser, Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
@@ -63,10 +66,28 @@ RECIPES: dict[str, Recipe] = {
     "v, log-normal and 0.1 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.1}),
     "v, log-normal and 0.2 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.2}),
 }
-SAMPLERS = {  # name in the table: sampler, steps, grid
-    "DPM-Solver++ 20": ("dpm_solver_pp", 20, "karras"),
-    "DPM-Solver++ 50": ("dpm_solver_pp", 50, "karras"),
-    "DDIM 50": ("ddim", 50, "trailing"),
+CHECKPOINTS = 10  # a run, evenly; the averages in them are what may guide
+
+
+class Sampler(NamedTuple):
+    """How a run's images are drawn."""
+
+    walk: str
+    steps: int
+    spacing: str = "karras"
+    guide: int = 0  # number of the checkpoint that guides, from 1; 0 is none
+    weight: float = 1.0
+
+
+SAMPLERS = {
+    "DPM-Solver++ 20": Sampler("dpm_solver_pp", 20),
+    "DPM-Solver++ 50": Sampler("dpm_solver_pp", 50),
+    "DDIM 50": Sampler("ddim", 50, "trailing"),
+} | {
+    f"DPM-Solver++ 20, guided from {guide}/{CHECKPOINTS}, weight {weight}": Sampler(
+        "dpm_solver_pp", 20, guide=guide, weight=weight
+    )
+    for guide, weight in ((1, 2), (2, 2), (3, 2), (2, 3))
 }
 
 
@@ -139,9 +160,15 @@ def main(
             what = {"recipe": name, "minutes": budget, "steps": steps, "seed": number, "sampler": key, "n": n}
             if any(({"device": device} | what).items() <= row.items() for row in results["rows"]):
                 continue
-            train(model, dataset, replace(training, steps=steps, seed=number), folder)
-            walk, moves, spacing = SAMPLERS[key]
-            images = ddpm.sample(ddpm.load(folder), n, walk, moves, spacing=spacing)
+            every = max(1, steps // CHECKPOINTS)
+            asked = replace(training, steps=steps, seed=number, checkpoint_every=every, keep=CHECKPOINTS + 1)
+            train(model, dataset, asked, folder)
+            how = SAMPLERS[key]
+            denoise: Denoiser = ddpm.load(folder)
+            if how.guide:
+                early = ddpm.load(folder / "checkpoints" / f"step-{how.guide * every:08d}")
+                denoise = Guided(denoise, early, how.weight)
+            images = ddpm.sample(denoise, n, how.walk, how.steps, spacing=how.spacing)
             distance = metrics.frechet_distance(images, weights="EMA")
             typer.echo(f"{name}, {budget:g} minutes, seed {number}: {key}: {distance}")
             row = {
@@ -168,12 +195,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "rows": order,
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; n images "
-            "against all 10,000 test images, 1,000 where recipes are screened and 2,000 where they are confirmed; EMA "
-            "weights; seed 0 of the samples; floor, n real training images against the same. x0 at T: the mean of what "
-            "the network says of the image at T, where nothing of it is left to see, minus the mean of the data, which "
-            "it should be; blank where it was not measured. "
-            "Minutes are steps times the time of one "
-            "step, measured with nothing beside it."
+            "against all 10,000 test images, 1,000 where recipes and guides are screened and 2,000 where they are "
+            "confirmed; EMA weights; seed 0 of the samples; guided from 2/10, weight 2: pushed away from what the "
+            "run's own average saw after two tenths of its steps, to twice the difference, in two network calls a "
+            "step; floor, n real training images against the same. x0 at T: the mean of what the network says of the "
+            "image at T, where nothing of it is left to see, minus the mean of the data, which it should be; blank "
+            "where it was not measured. Minutes are steps times the time of one step, measured with nothing beside it."
         ),
         "provenance": measured_with(
             "python benchmarks/time_to_quality.py",

@@ -11,8 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.data import load
+from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import load_tensors
+from ddpm.metrics import frechet_distance
 from ddpm.recipes import recipe
 from ddpm.training import train
 from ddpm.training_config import TrainingConfig
@@ -128,6 +130,25 @@ def test_round_trips_go_on_where_they_stopped(tmp_path, monkeypatch, capsys):
     error = {(row["cycles"], row["seed"]): row["back"]["squared error"] for row in rows}
     assert 0 < error[1, 0] < error[2, 0] < rows[0]["random pair"]["squared error"]
     assert error[1, 0] != error[1, 1]
+
+
+def test_time_to_quality_goes_on_and_may_be_guided_by_its_own_past(tmp_path, monkeypatch, capsys):
+    module = script("time_to_quality")
+    small = module.changed(module.V, unet={"base_channels": 8, "head_channels": 8}, batch_size=2)
+    monkeypatch.setattr(module, "RECIPES", {"small": small})
+    monkeypatch.setattr(module, "seconds_a_step", lambda *_: 6.0)
+    monkeypatch.setattr(module, "load", lambda *_, **__: load("fashion-mnist-embedded", "train", quiet=True))
+    plain, guided = "DPM-Solver++ 20", "DPM-Solver++ 20, guided from 2/10, weight 2"
+    out, measured = tmp_path / "time-to-quality.json", []
+    for samplers in ([plain], [plain, guided], [plain, guided]):
+        module.main([1.0], ["small"], [0], samplers, 65, tmp_path / "runs", out)
+        measured.append(capsys.readouterr().out.count("Frechet distance"))
+    assert measured == [1, 1, 0]
+    run = tmp_path / "runs" / "small-1-0"
+    early = ddpm.load(run / "checkpoints" / "step-00000002")  # a minute is ten steps here
+    images = ddpm.sample(Guided(ddpm.load(run), early, 2), 65, "dpm_solver_pp", 20, spacing="karras", progress=False)
+    rows = {row["sampler"]: row["Frechet distance"] for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
+    assert rows[guided] == f"{frechet_distance(images, weights='EMA').value:.2f}" != rows[plain]
 
 
 def test_every_contestant_of_diffusers_computes_the_same_function(speed):

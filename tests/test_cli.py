@@ -52,9 +52,11 @@ def test_train_sample_evaluate(tmp_path):
     done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1)
     assert done.returncode == 0, done.stderr
     assert "ddim, eta 0, 1 steps, trailing grid, seed 0: Frechet distance" in done.stdout
-    done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1, "--guide", "equal-diffusion")
-    assert done.returncode == 0, done.stderr
-    assert "trailing grid, guided by equal-diffusion with weight 1.6, seed 0: Frechet distance" in done.stdout
+    early = tmp_path / "run" / "checkpoints" / "step-00000002"
+    for guide, options, weight in (("equal-diffusion", [], 1.6), (early, ["--weight", 2], 2)):
+        done = run("evaluate", "--model", tmp_path / "run", "--n", 65, "--steps", 1, "--guide", guide, *options)
+        assert done.returncode == 0, done.stderr
+        assert f"trailing grid, guided by {guide} with weight {weight}, seed 0: Frechet distance" in done.stdout
 
 
 def test_models_that_draw_in_one_call(tmp_path):

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -91,12 +92,12 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
             **record,
         }
     target = folder.with_name(f"{folder.name}.zip")
-    partial = target.with_suffix(".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
         archive.writestr("provenance.json", json.dumps(provenance, indent=1))
-    partial.replace(target)
+    write_atomically(target, packed.getvalue())
     return target
 
 
