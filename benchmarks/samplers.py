@@ -14,28 +14,44 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
 
 import ddpm
 from ddpm import metrics, pretrained
-from ddpm.denoiser import Guided
+from ddpm.denoiser import Denoiser, Guided
 from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
-GUIDED, GUIDE, WEIGHT = "DPM-Solver++(2M), Karras's grid, guided", "equal-diffusion", 1.6
-SAMPLERS: dict[str, tuple[str, dict[str, Any], int]] = {  # name in the table: sampler, options, network calls a step
-    "DDIM": ("ddim", {}, 1),
-    "ancestral, small variance": ("ancestral", {"variance": "small"}, 1),
-    "DPM-Solver++(2M)": ("dpm_solver_pp", {}, 1),
-    "ancestral, large variance": ("ancestral", {"variance": "large"}, 1),
-    "Heun": ("heun", {}, 2),  # one fewer in all: its last move asks once
-    "DDIM, Karras's grid": ("ddim", {"spacing": "karras"}, 1),
-    "DPM-Solver++(2M), Karras's grid": ("dpm_solver_pp", {"spacing": "karras"}, 1),
-    GUIDED: ("dpm_solver_pp", {"spacing": "karras"}, 2),
+GUIDE, WEIGHT = "equal-diffusion", 1.6
+
+
+class Sampler(NamedTuple):
+    """How a row's images are drawn."""
+
+    walk: str
+    options: dict[str, Any] = {}  # noqa: RUF012 (of a tuple, never changed)
+    guided: bool = False
+
+    @property
+    def calls_a_step(self) -> int:
+        return 2 if self.guided or self.walk == "heun" else 1
+
+
+KARRAS = {"spacing": "karras"}
+SAMPLERS = {
+    "DDIM": Sampler("ddim"),
+    "ancestral, small variance": Sampler("ancestral", {"variance": "small"}),
+    "DPM-Solver++(2M)": Sampler("dpm_solver_pp"),
+    "ancestral, large variance": Sampler("ancestral", {"variance": "large"}),
+    "Heun": Sampler("heun"),
+    "DDIM, Karras's grid": Sampler("ddim", KARRAS),
+    "DPM-Solver++(2M), Karras's grid": Sampler("dpm_solver_pp", KARRAS),
+    "DDIM, Karras's grid, guided": Sampler("ddim", KARRAS, guided=True),
+    "DPM-Solver++(2M), Karras's grid, guided": Sampler("dpm_solver_pp", KARRAS, guided=True),
 }
 
 
@@ -57,9 +73,9 @@ def main(
     record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
     weights = record["sha256"]
     denoise = ddpm.load(model)
-    denoisers = dict.fromkeys(names, denoise)
-    if GUIDED in names:
-        denoisers[GUIDED] = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
+    guided: Denoiser = denoise
+    if any(SAMPLERS[name].guided for name in names):
+        guided = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
     machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     what = {"weights": weights, "n": n, "seed": seed, "device": machine, "versions": versions}
@@ -69,13 +85,13 @@ def main(
     rows = {(row["sampler"], row["network calls"]): row for row in results["rows"]}
     for budget in calls:
         for name in names:
-            walk, options, per_step = SAMPLERS[name]
-            steps = max(1, budget // per_step)
-            asked = per_step * steps - (walk == "heun")
+            how = SAMPLERS[name]
+            steps = max(1, budget // how.calls_a_step)
+            asked = how.calls_a_step * steps - (how.walk == "heun")  # whose last move asks once
             if (name, asked) in rows:
                 continue
             start = time.perf_counter()
-            images = ddpm.sample(denoisers[name], n, walk, steps, seed, **options)
+            images = ddpm.sample(guided if how.guided else denoise, n, how.walk, steps, seed, **how.options)
             seconds = time.perf_counter() - start
             distance = metrics.frechet_distance(images, weights="EMA")
             rows[name, asked] = {
