@@ -29,7 +29,10 @@ VarianceOption = Annotated[str, typer.Option(help="Of ancestral sampling: small 
 SpacingOption = Annotated[str, typer.Option(help="Grid of times: trailing, leading, linspace, quadratic or karras.")]
 GuideOption = Annotated[
     str | None,
-    typer.Option(help='A worse model to be pushed away from ("equal-diffusion" will do), at a second call a move.'),
+    typer.Option(
+        help='A worse model to be pushed away from, at a second call a move: "equal-diffusion", or of your own run an '
+        "early checkpoint."
+    ),
 ]
 WeightOption = Annotated[float, typer.Option(help="With --guide: 1 is the model alone, more goes further off.")]
 SeedOption = Annotated[int, typer.Option(help="Sample i of a seed is the same whatever --n is.")]

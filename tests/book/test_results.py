@@ -9,7 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
-CARD = ROOT / "ddpm" / "assets" / "models" / "fashion-mnist" / "card.md"
+CARD = "ddpm/assets/models/fashion-mnist/card.md"
+
+
+def words(path):
+    """A text of the repository without its line breaks."""
+    return " ".join((ROOT / path).read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
@@ -38,16 +43,16 @@ def test_the_page_on_speed_says_what_was_measured():
     rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
     chosen = [row for row in rows if row["recipe"] == "v, log-normal and 0.1 uniform times, Muon 2e-3"]
 
-    def distances(minutes, sampler="DPM-Solver++ 20"):
+    def distances(minutes, sampler="DPM-Solver++ 20", n=2000):
         return [
             float(row["Frechet distance"])
             for row in chosen
-            if (row["minutes"], row["sampler"], row["n"]) == (minutes, sampler, 2000)
+            if (row["minutes"], row["sampler"], row["n"]) == (minutes, sampler, n)
         ]
 
-    page = " ".join((ROOT / "book" / "performance.md").read_text(encoding="utf-8").split())
+    page = words("book/performance.md")
     twenty, (eight,) = distances(20), distances(8)
-    baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", " ".join(CARD.read_text(encoding="utf-8").split()))[1])
+    baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", words(CARD))[1])
     assert len(twenty) == 3
     assert f"{mean(twenty):.2f} ± {stdev(twenty):.2f} in twenty minutes (three seeds)" in page
     assert f"{mean(twenty) / baseline:.2f} of what the recipe" in page
@@ -55,6 +60,24 @@ def test_the_page_on_speed_says_what_was_measured():
     (many,) = distances(20, "DPM-Solver++ 50")
     assert f"({many:.2f} instead of {twenty[0]:.2f} in 50, one seed)" in page
     assert eight > baseline > max(twenty)  # they pass it somewhere between
+    by = {
+        (tenths, weight): f"DPM-Solver++ 20, guided from {tenths}/10, weight {weight}"
+        for tenths, weight in ((2, 2), (1, 2), (3, 2), (2, 3))
+    }
+    guided, (early,) = distances(20, by[2, 2]), distances(8, by[2, 2])
+    assert len(guided) == 3
+    spread = f"{mean(guided):.2f} ± {stdev(guided):.2f}"
+    assert f"reach {spread} (three seeds), {mean(guided) / baseline:.2f} of the baseline" in page
+    assert f"eight minutes reach {early:.2f}." in page
+    tried = {key: distances(20, name, 1000)[0] for key, name in by.items()}
+    assert min(tried, key=tried.get) == (2, 2)
+    assert (
+        f"with 1,000 images, {tried[2, 2]:.2f}; after a tenth of the steps it is {tried[1, 2]:.2f}, after three tenths "
+        f"{tried[3, 2]:.2f}, and at three times the difference {tried[2, 3]:.2f}." in page
+    )
+    training = words("book/training.md")
+    assert f"reach {mean(twenty):.2f} without the guide and {mean(guided):.2f} with it" in training
+    assert f"reaches {spread} in 40 calls (three seeds)" in words("README.md")
 
 
 def test_what_is_said_of_samplers_was_measured():
@@ -63,23 +86,26 @@ def test_what_is_said_of_samplers_was_measured():
     distance = {(row["sampler"], row["network calls"]): row["Frechet distance"] for row in rows}
     sd = {(row["sampler"], row["network calls"]): float(row["bootstrap sd"]) for row in rows}
     solver, on_karras = "DPM-Solver++(2M)", ", Karras's grid"
-    guided = distance[f"{solver}{on_karras}, guided", 100]
+    guided, sooner = (distance[f"{solver}{on_karras}, guided", calls] for calls in (100, 50))
     chapter = (ROOT / "notebooks" / "04_samplers.ipynb").read_text(encoding="utf-8")
     for name, said in (("DDIM", "DDIM has"), (solver, "DPM-Solver++")):
         other = f"{name}{on_karras}", 50
         assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
         assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
-    assert f"reach {guided} on that grid, in 100 calls" in chapter
-    card = " ".join(CARD.read_text(encoding="utf-8").split())
+    by_ddim = distance[f"DDIM{on_karras}, guided", 50]
+    assert f"reach {by_ddim} by DDIM and {sooner} by DPM-Solver++ on that grid, still in 50 calls" in chapter
+    assert f"in 100 calls DPM-Solver++ has {guided}" in chapter
+    card = words(CARD)
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}; guided by" in card
     baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", card)[1])
     share = float(guided) / baseline
     assert f"{guided}, standard deviation {sd[f'{solver}{on_karras}, guided', 100]}, or {share:.3f} B" in card
-    page = " ".join((ROOT / "book" / "performance.md").read_text(encoding="utf-8").split())
+    page = words("book/performance.md")
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}, and {guided} where" in page
     assert f"a quarter of the baseline's {baseline}" in page
     assert 0.24 < share < 0.25
-    assert f"reach {guided} in 100 network calls" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"In 50 calls, 25 of each network, it is {sooner}, and by DDIM {by_ddim}." in page
+    assert f"reach {guided} in 100 network calls and {sooner} in 50" in words("README.md")
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
         assert sorted(order, key=lambda name: float(distance[name, calls])) == order
