@@ -68,7 +68,7 @@ def test_the_page_on_speed_says_what_was_measured():
     assert len(guided) == 3
     spread = f"{mean(guided):.2f} ± {stdev(guided):.2f}"
     assert f"reach {spread} (three seeds), {mean(guided) / baseline:.2f} of the baseline" in page
-    assert f"eight minutes reach {early:.2f}." in page
+    assert f"eight minutes reach {early:.2f} (one seed)." in page
     tried = {key: distances(20, name, 1000)[0] for key, name in by.items()}
     assert min(tried, key=tried.get) == (2, 2)
     assert (
