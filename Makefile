@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-all book bundle lab bench lock clean
+.PHONY: help run check test test-browser test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,12 @@ help: ## show this list
 run: .venv/installed ## execute every chapter (PRESET=cpu, gpu or smoke), then build the book from the executed chapters
 	$(BIN)/ddpm chapters --preset $(PRESET)
 	$(BIN)/python -m ddpm.companion.book _build/chapters/$(PRESET)
+
+check: .venv/installed ## the inner loop: ruff, mypy, the fast unit tests; under three minutes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not long" -n 2 -q tests
 
 test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
 	$(BIN)/ruff check .

@@ -24,11 +24,11 @@ from ddpm.companion.results import measured_with
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
-from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
-from ddpm.noise import Draws
-from ddpm.recipes import recipe
+from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.noise import StepRandomness
 from ddpm.training import train
+from ddpm.training.recipes import recipe
 from ddpm.unet import UNet, UNetConfig
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "ablations.json"
@@ -39,7 +39,7 @@ NETWORKS: dict[str, dict[str, Any]] = {  # name in the table: settings of the re
     "no attention, as many parameters": {
         "base_channels": 8, "channel_multipliers": (4, 8, 17), "attention_levels": (), "middle_attention": False,
     },
-    "not told the time": {**WHOLE, "time": "none"},
+    "not told the time": {**WHOLE, "time_conditioning": "none"},
     "no skips": {**WHOLE, "skips": False},
 }  # fmt: skip
 
@@ -59,9 +59,8 @@ def held_out_loss(denoise: NetworkDenoiser, model: DiffusionConfig, n: int) -> f
     task.parts["unet"] = denoise.network
     images = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n])
     losses = [
-        loss * len(batch)
+        task.loss("unet", batch, StepRandomness(0, step, len(batch))) * len(batch)
         for step, batch in enumerate(images.to(denoise.device).split(100))
-        for _, loss in task.losses(batch, Draws(0, step, len(batch)))
     ]
     return (torch.stack(losses).sum() / len(images)).item()
 

@@ -30,14 +30,14 @@ from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.companion.results import markdown_table, measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.features import FEATURES, FEATURES_SHA256
 from ddpm.files import write_atomically, write_json
 from ddpm.likelihood import bits_per_dimension, importance_bound, variational_bound
-from ddpm.noise import Draws, PerSample
-from ddpm.optimisers import optimiser_of
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
+from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.pretrained import MODELS
-from ddpm.recipes import recipe
 from ddpm.training import train
+from ddpm.training.optimisers import optimiser_of
+from ddpm.training.recipes import recipe
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "generative-models.json"
 BATCH, TOLERANCE = 64, 0.05
@@ -73,9 +73,10 @@ def cost(kind: str) -> tuple[int, int]:
     model, training = recipe(kind, **WIDTHS[kind])
     task = model.task()
     optimisers = {name: optimiser_of(training.optimiser, part.parameters()) for name, part in task.parts.items()}
+    images, randomness = torch.zeros(BATCH, 1, 32, 32), StepRandomness(0, 0, BATCH)
     with Flops() as flops:
-        for name, loss in task.losses(torch.zeros(BATCH, 1, 32, 32), Draws(0, 0, BATCH)):
-            loss.backward()
+        for name in task.parts:
+            task.loss(name, images, randomness).backward()
             optimisers[name].step()
     return sum(weight.numel() for part in task.parts.values() for weight in part.parameters()), flops.total
 
@@ -115,10 +116,10 @@ def bits(folder: Path, n: int) -> str:
     x = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n])
     if isinstance(model, NetworkDenoiser):
         x = x.to(model.device)
-        nats = variational_bound(model, x, levels=256, noise=PerSample(0), progress=True).total
+        nats = variational_bound(model, x, levels=256, randn_like=PerSampleNoise(0), progress=True).total
     elif isinstance(model, VariationalAutoencoder):
         x = x.to(model.device)
-        nats = importance_bound(model, x, 1, levels=256, noise=PerSample(0))
+        nats = importance_bound(model, x, 1, levels=256, randn_like=PerSampleNoise(0))
     else:
         return "none"
     return f"{bits_per_dimension(nats, x[0].numel()).mean().item():.2f}"
@@ -199,7 +200,13 @@ def main(
             drawn = ddpm.sample(model, n)
             own = {"bits a dimension": bits(here, 100), "ms an image": f"{milliseconds(model):.1f}"}
         keep("rows", start, model=name, seed=number, **measured(drawn, images), **own)
-    for kind in WIDTHS if ship else ():
+    if ship:
+        ship_models(folder, models, results)
+
+
+def ship_models(folder: Path, models: Path, results: dict[str, Any]) -> None:
+    """Copy the weights of seed 0 into the package, each with its card."""
+    for kind in WIDTHS:
         shipped = models / f"equal-{kind}"
         for name in ("model.safetensors", "config.json"):
             write_atomically(shipped / name, (folder / f"{kind}-0" / name).read_bytes())

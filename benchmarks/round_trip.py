@@ -17,12 +17,13 @@ import typer
 from tqdm import tqdm
 
 import ddpm
-from ddpm import fidelity, pretrained
+from ddpm import pretrained
 from ddpm.companion.results import measured_with
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_json
-from ddpm.noise import PerSample
+from ddpm.metrics import fidelity
+from ddpm.noise import PerSampleNoise
 from ddpm.round_trip import ends, round_trip
 from ddpm.sampling import SAMPLERS
 
@@ -52,7 +53,7 @@ def measured(denoise: NetworkDenoiser, originals: torch.Tensor, trip: Trip, seed
     chunks, trips = originals.split(16), []
     with denoise.many_calls(), tqdm(total=len(chunks) * trip.cycles * trip.steps, desc=str(trip), delay=1) as bar:
         for i, x0 in enumerate(chunks):
-            how: dict[str, Any] = {"sampler": SAMPLERS[trip.sampler], "noise": PerSample(seed, 16 * i)}
+            how: dict[str, Any] = {"sampler": SAMPLERS[trip.sampler], "randn_like": PerSampleNoise(seed, 16 * i)}
             first = ends(round_trip(denoise, x0, grid, **how))
             x = first.back
             for _ in range(trip.cycles - 1):

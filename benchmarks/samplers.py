@@ -22,8 +22,8 @@ import typer
 import ddpm
 from ddpm import metrics, pretrained
 from ddpm.denoiser import Denoiser, Guided
-from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
+from ddpm.metrics.features import FEATURES_SHA256
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
 GUIDE, WEIGHT = "equal-diffusion", 1.6

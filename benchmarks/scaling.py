@@ -25,8 +25,8 @@ import typer
 from ddpm.companion.results import markdown_table, measured_with
 from ddpm.data import load
 from ddpm.files import write_json
-from ddpm.recipes import recipe
 from ddpm.training import train
+from ddpm.training.recipes import recipe
 from ddpm.unet import feature_maps
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "scaling.json"

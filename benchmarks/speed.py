@@ -40,11 +40,11 @@ from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import has_fast_bfloat16, keep_freed_memory, prepared
-from ddpm.fidelity import psnr
 from ddpm.files import write_json
 from ddpm.interop import unet_to_diffusers
+from ddpm.metrics.fidelity import psnr
 from ddpm.training import train
-from ddpm.training_config import TrainingConfig
+from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
 
 ROOT = Path(__file__).parents[1]

@@ -29,11 +29,11 @@ from ddpm.companion.results import machine, markdown_table, measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.diffusion import DiffusionConfig
-from ddpm.features import FEATURES_SHA256
 from ddpm.files import write_json
-from ddpm.noise import PerSample
+from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.noise import PerSampleNoise
 from ddpm.training import train
-from ddpm.training_config import TrainingConfig
+from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "time-to-quality.json"
@@ -123,7 +123,7 @@ def last_loss(folder: Path) -> float:
 def mean_error_at_the_end(folder: Path, n: int = 256) -> float:
     """Mean of x0 said at T, where nothing of an image is left to see, minus the mean of the data."""
     denoise = ddpm.load(folder, "float32", "cpu")
-    noise = PerSample(0)(torch.empty(n, *denoise.image_shape))
+    noise = PerSampleNoise(0)(torch.empty(n, *denoise.image_shape))
     with torch.no_grad():
         said = torch.cat([denoise(x, denoise.schedule.T).x0 for x in noise.split(64)])
     return (said.mean() - normalise(load("fashion-mnist-embedded", "train", quiet=True).images).mean()).item()

@@ -6,9 +6,12 @@ model = ddpm.load("fashion-mnist")
 images = ddpm.sample(model, 64)
 """
 
-from ddpm.interop import from_diffusers
-from ddpm.pretrained import load
-from ddpm.sampling import sample
+import lazy_loader
 
-__all__ = ["from_diffusers", "load", "sample"]
+from ddpm import _moved
+
+# Names come from __init__.pyi when they are asked for: torch takes two seconds to import, and `ddpm --help` needs none.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0"
+
+_moved.install()

@@ -1,40 +1,22 @@
 """Autoencoders, plain and variational (Kingma & Welling 2014), built from the UNet's blocks without its skips."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from ddpm.data import check_range
-from ddpm.noise import Draws
+from ddpm.data.scaling import check_range
+from ddpm.model_settings import AutoencoderSettings, levels_without_skips
+from ddpm.noise import StepRandomness
 from ddpm.unet import UNetConfig
-from ddpm.unet.network import DownLevel, GroupNorm, Stem, UpLevel
+from ddpm.unet.network import DownLevel, Float32Conv2d, GroupNorm, UpLevel
 
-
-def check_sizes(image_shape: Sequence[int], latent_dim: int) -> None:
-    """Raise `ValueError` unless an image and a code can have these sizes."""
-    if (
-        not isinstance(image_shape, Sequence)
-        or len(image_shape) != 3
-        or not all(isinstance(size, int) and size > 0 for size in image_shape)
-    ):
-        raise ValueError(f"image_shape is {image_shape}; it must be (channels, height, width)")
-    if not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"latent_dim is {latent_dim}; it must be an integer from 1 up")
-
-
-def shape_of(image_shape: Sequence[int], base_channels: int, channel_multipliers: Sequence[int]) -> UNetConfig:
-    """The UNet's shape without time, skips and attention, and with every level resampled."""
-    shape = UNetConfig(
-        image_shape[0], base_channels, tuple(channel_multipliers), blocks_per_level=1, attention_levels=(),
-        middle_attention=False, time="none", resample_last=True, skips=False,
-    )  # fmt: skip
-    shape.check_image(*image_shape[1:])
-    return shape
+__all__ = [
+    "Autoencoder", "AutoencoderConfig", "Autoencoding", "Decoder", "Encoder", "VariationalAutoencoder", "divergence"
+]  # fmt: skip
 
 
 class Encoder(nn.Module):
@@ -43,7 +25,7 @@ class Encoder(nn.Module):
     def __init__(self, shape: UNetConfig, image_shape: Sequence[int], outputs: int) -> None:
         super().__init__()
         widths = shape.widths
-        self.conv_in = Stem(shape.channels, widths[0], 3, padding=1)
+        self.conv_in = Float32Conv2d(shape.channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             DownLevel(shape, width, [before], False, nn.Conv2d(width, width, 3, stride=2, padding=1))
             for before, width in zip(widths[:1] + widths[:-1], widths, strict=True)
@@ -55,7 +37,8 @@ class Encoder(nn.Module):
         h = self.conv_in(x)
         for level in self.down:
             h = level(h, None)[-1]
-        return self.linear_out(F.silu(self.norm_out(h)).flatten(1))
+        out: Tensor = self.linear_out(F.silu(self.norm_out(h)).flatten(1))
+        return out
 
 
 class Decoder(nn.Module):
@@ -77,38 +60,13 @@ class Decoder(nn.Module):
         h = self.linear_in(z).unflatten(1, self.smallest).contiguous(memory_format=torch.channels_last)
         for level in self.up:
             h = level(h, None, [])
-        return self.conv_out(F.silu(self.norm_out(h))).float()
+        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        return out.float()
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
-    """An autoencoder and its loss.
-
-    Attributes:
-        image_shape: (channels, height, width).
-        base_channels: width of the first level, a multiple of 4.
-        channel_multipliers: width of each level over `base_channels`; every level halves the image.
-        latent_dim: numbers in the code.
-        variational: whether the code is a draw from q(z | x), held near N(0, I) by its divergence from it.
-        loss: "mse", the squared error, or "bce", the binary cross-entropy of grey levels read as probabilities.
-    """
-
-    kind: ClassVar[str] = "autoencoder"
-
-    image_shape: tuple[int, int, int] = (1, 32, 32)
-    base_channels: int = 32
-    channel_multipliers: tuple[int, ...] = (1, 2, 4)
-    latent_dim: int = 32
-    variational: bool = False
-    loss: Literal["mse", "bce"] = "mse"
-
-    def __post_init__(self) -> None:
-        check_sizes(self.image_shape, self.latent_dim)
-        for name in ("image_shape", "channel_multipliers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
-        if self.loss not in ("mse", "bce"):
-            raise ValueError(f"loss is {self.loss!r}; legal are mse, bce")
-        shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
+class AutoencoderConfig(AutoencoderSettings):
+    """The settings of an autoencoder, and what is built from them."""
 
     def network(self) -> "Autoencoder":
         """With random weights, in the memory layout that convolutions are fastest in."""
@@ -121,7 +79,7 @@ class AutoencoderConfig:
 
 
 class Autoencoder(nn.Module):
-    """An encoder to a code, and a decoder from it. It has no density of codes, so it is no generator.
+    """An encoder to a code, and a decoder from it. Its codes have no density, so it does not generate.
 
     Images are `(batch, *image_shape)` in [-1, 1], codes (batch, latent_dim).
     """
@@ -133,7 +91,7 @@ class Autoencoder(nn.Module):
         if config.variational != isinstance(self, VariationalAutoencoder):
             raise ValueError(f"variational is {config.variational}; {type(self).__name__} is the other kind")
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
-        shape = shape_of(config.image_shape, config.base_channels, config.channel_multipliers)
+        shape = levels_without_skips(config.image_shape, config.base_channels, config.channel_multipliers)
         self.encoder = Encoder(shape, config.image_shape, self.outputs_a_number * config.latent_dim)
         self.decoder = Decoder(shape, config.image_shape, config.latent_dim)
 
@@ -144,30 +102,35 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of an image."""
-        return self.encoder(x)
+        code: Tensor = self.encoder(x)
+        return code
 
     def decode(self, z: Tensor) -> Tensor:
         """The image of a code."""
-        return 2 * self.decoder(z).sigmoid() - 1 if self.config.loss == "bce" else self.decoder(z)
+        output: Tensor = self.decoder(z)
+        return 2 * output.sigmoid() - 1 if self.config.loss == "bce" else output
 
     def errors(self, x: Tensor, z: Tensor) -> Tensor:
         """(batch,) squared errors of decoding z, or cross-entropies in nats, summed over the image."""
+        output: Tensor = self.decoder(z)
         if self.config.loss == "mse":
-            return (self.decoder(z) - x).square().flatten(1).sum(1)
-        return F.binary_cross_entropy_with_logits(self.decoder(z), (x + 1) / 2, reduction="none").flatten(1).sum(1)
+            return (output - x).square().flatten(1).sum(1)
+        return F.binary_cross_entropy_with_logits(output, (x + 1) / 2, reduction="none").flatten(1).sum(1)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """What training minimises, of each image (batch,): not the image, as gradients are shared between processes
-        only through `forward`. The noise (batch, latent_dim) is the variational kind's."""
+        """The loss of each image (batch,), which stands here because processes share gradients only through `forward`.
+
+        Only the variational kind uses the noise (batch, latent_dim).
+        """
         return self.errors(x, self.encode(x))
 
 
 class VariationalAutoencoder(Autoencoder):
     """An autoencoder whose decoder is a likelihood and whose code has a density: decoding z ~ N(0, I) generates.
 
-    With "mse" the decoder is N(decode(z), sigma^2), its one sigma the best there is: in training the batch's own root
-    mean squared error, afterwards the running one (Rybkin et al. 2021, section 3.2). With "bce" the cross-entropy
-    stands for a log likelihood, which on grey levels it is not (Loaiza-Ganem & Cunningham 2019).
+    With "mse" the decoder is N(decode(z), sigma^2) with the optimal sigma, one for all pixels: in training the batch's
+    root mean squared error, afterwards its running average (Rybkin et al. 2021, section 3.2). With "bce" the
+    cross-entropy takes the place of a log likelihood, which it is not for grey levels (Loaiza-Ganem & Cunningham 2019).
     """
 
     log_sigma: Tensor
@@ -188,7 +151,7 @@ class VariationalAutoencoder(Autoencoder):
         return self.posterior(x)[0]
 
     def reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
-        """-log p(x | z), (batch,) in nats; with "bce" what stands for it."""
+        """-log p(x | z), (batch,) in nats; with "bce" the cross-entropy in its place."""
         errors = self.errors(x, z)
         if self.config.loss == "bce":
             return errors
@@ -213,7 +176,7 @@ class VariationalAutoencoder(Autoencoder):
         return self.reconstruction(x, z), divergence(mean, log_variance)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """What training minimises, of each image (batch,): the bound, in nats."""
+        """The loss of each image (batch,): the bound, in nats."""
         reconstruction, kl = self.bound(x, noise)
         return reconstruction + kl
 
@@ -224,7 +187,7 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class Autoencoding:
-    """Training of an autoencoder: one pass through it a step."""
+    """The training task of an autoencoder, plain or variational."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
@@ -235,8 +198,12 @@ class Autoencoding:
         if tuple(shape) != self.config.image_shape:
             raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
 
-    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The loss of images `(batch, *image_shape)`, a pixel."""
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """The loss of images `(batch, *image_shape)` for each of their values, a scalar.
+
+        A squared error or a cross-entropy; of the variational kind the bound of Kingma & Welling (2014), eq. 10.
+        """
         check_range(images)
-        noise = draws.normal(self.config.latent_dim).to(images.device)
-        yield "autoencoder", self.parts["autoencoder"](images, noise).mean() / images[0].numel()
+        noise = randomness.normal(self.config.latent_dim).to(images.device)
+        losses: Tensor = self.parts[part](images, noise)  # (batch,)
+        return losses.mean() / images[0].numel()

@@ -1,24 +1,27 @@
-"""What every sampler here walks with: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
+"""The interface of every sampler here: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
 
-The algebra between the three things a network may be trained to say stands here and nowhere else::
+The algebra between the three prediction targets stands here and nowhere else::
 
     x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Literal, NamedTuple, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ddpm.fast import has_fast_bfloat16, prepared
 from ddpm.schedule import NoiseSchedule
+from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, one_of
 
-Target = Literal["eps", "x0", "v"]
-#: What a network may be trained to say.
-TARGETS = ("eps", "x0", "v")
+__all__ = [
+    "TARGETS", "Clipped", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper", "prediction_of",
+    "target_of",
+]  # fmt: skip
 
 
 class Prediction(NamedTuple):
@@ -28,18 +31,34 @@ class Prediction(NamedTuple):
     eps: Tensor
 
 
-class Denoiser(Protocol):
-    """Anything that denoises: a network, an exact posterior mean, a wrapper around either."""
+class Denoiser(ABC):
+    """Anything that denoises: a network, an exact posterior mean, a wrapper around either.
+
+    A subclass needs a `schedule` and `__call__`; the rest has defaults.
+
+    Attributes:
+        schedule: the noise schedule of the forward process that it undoes.
+        device: where it computes.
+        image_shape: shape of one sample, such as (channels, height, width); None where any shape will do.
+        precision: "float32", or "auto" for bfloat16 where the device computes it in hardware.
+    """
 
     schedule: NoiseSchedule
+    device: torch.device = torch.device("cpu")
+    image_shape: tuple[int, ...] | None = None
+    precision: Precision = "float32"
 
+    @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """x_t (batch, ...) at time t (a number, or a tensor (batch,)) -> x0 and eps of the same shape."""
-        ...
+
+    def many_calls(self) -> AbstractContextManager[None]:
+        """A context for a whole walk, in which many calls may share what each would otherwise do for itself."""
+        return nullcontext()
 
 
 def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-    """What a network with this training target should answer."""
+    """What a network with this prediction target should answer."""
     if target == "eps":
         return eps
     return x0 if target == "x0" else signal * eps - noise * x0
@@ -56,13 +75,13 @@ def prediction_of(
     return Prediction(signal * x - noise * output, noise * x + signal * output)
 
 
-class NetworkDenoiser:
+class NetworkDenoiser(Denoiser):
     """A trained network as a `Denoiser`.
 
     Args:
         network: called with images and times t - 1 (batch,), diffusers' index; answers the target.
         schedule: the schedule it was trained on.
-        target: what it was trained to say: "eps", "x0" or "v".
+        target: its prediction target: "eps", "x0" or "v".
         precision: "float32", or "auto" for bfloat16 where this device computes it in hardware.
         image_shape: (channels, height, width) it was trained on, for those who sample from it.
     """
@@ -72,13 +91,11 @@ class NetworkDenoiser:
         network: nn.Module,
         schedule: NoiseSchedule,
         target: Target = "eps",
-        precision: Literal["auto", "float32"] = "float32",
+        precision: Precision = "float32",
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        if target not in TARGETS:
-            raise ValueError(f"target is {target!r}; legal are {', '.join(TARGETS)}")
-        if precision not in ("auto", "float32"):
-            raise ValueError(f"precision is {precision!r}; legal are auto, float32")
+        one_of("target", target, TARGETS)
+        one_of("precision", precision, PRECISIONS)
         self.network = network.eval()
         self.schedule = schedule
         self.target = target
@@ -86,12 +103,12 @@ class NetworkDenoiser:
         self.image_shape = image_shape
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where the network's weights are."""
         return next(self.network.parameters()).device
 
     def many_calls(self) -> AbstractContextManager[None]:
-        """A context for a whole walk: what bfloat16 needs of the weights is made once, not in every call."""
+        """A context for a whole walk: weights become bfloat16 once, not in every call."""
         return prepared(self.network) if self._fast(self.device) else nullcontext()
 
     def _fast(self, device: torch.device) -> bool:
@@ -110,23 +127,40 @@ class NetworkDenoiser:
         return prediction_of(self.target, output, x, signal, noise)
 
 
-class Clipped:
-    """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it.
+class Wrapper(Denoiser):
+    """A denoiser around another one. It passes on what that one declares; a subclass says what it changes.
 
-    What else the denoiser has, such as `image_shape` and `device`, is passed on.
+    Args:
+        denoise: the denoiser inside.
     """
+
+    def __init__(self, denoise: Denoiser) -> None:
+        self.denoise = denoise
+        self.schedule = denoise.schedule
+        self.image_shape = denoise.image_shape
+        self.precision = denoise.precision
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """Where the denoiser inside computes."""
+        return self.denoise.device
+
+    def many_calls(self) -> AbstractContextManager[None]:
+        """A context for a whole walk, of the denoiser inside."""
+        return self.denoise.many_calls()
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
+        return self.denoise(x, t)
+
+
+class Clipped(Wrapper):
+    """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it."""
 
     def __init__(self, denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
         if not low < high:
             raise ValueError(f"low is {low} and high is {high}; low must be below high")
-        self.denoise = denoise
-        self.schedule = denoise.schedule
+        super().__init__(denoise)
         self.low, self.high = low, high
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "denoise":  # not there yet while it is copied
-            raise AttributeError(name)
-        return getattr(self.denoise, name)
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
@@ -134,11 +168,11 @@ class Clipped:
         return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
 
 
-class Guided:
-    """A denoiser pushed away from what a worse one sees: autoguidance, Karras et al. (2024).
+class Guided(Wrapper):
+    """A denoiser pushed away from the prediction of a worse one: autoguidance, Karras et al. (2024).
 
     Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the worse one's, as classifier-free
-    guidance does with a model that is told the class and one that is not. Both are called: two network calls.
+    guidance does with a model that is told the class and one that is not. A call makes two network calls.
 
     Args:
         denoise: the better denoiser.
@@ -147,24 +181,22 @@ class Guided:
     """
 
     def __init__(self, denoise: Denoiser, guide: Denoiser, weight: float) -> None:
+        super().__init__(denoise)
         if guide.schedule != denoise.schedule:
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
-        shapes = [getattr(each, "image_shape", None) for each in (denoise, guide)]
+        shapes = denoise.image_shape, guide.image_shape
         if None not in shapes and shapes[0] != shapes[1]:
             raise ValueError(f"guide draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
         if not 1 <= weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
-        self.denoise, self.guide, self.weight = denoise, guide, weight
-        self.schedule = denoise.schedule
-        self.image_shape = shapes[0]
-        self.device = getattr(denoise, "device", torch.device("cpu"))
+        self.guide, self.weight = guide, weight
+        if guide.precision == "auto":
+            self.precision = "auto"
 
     @contextmanager
     def many_calls(self) -> Iterator[None]:
-        """A context for a whole walk, of both."""
-        with ExitStack() as stack:
-            for each in (self.denoise, self.guide):
-                stack.enter_context(getattr(each, "many_calls", nullcontext)())
+        """A context for a whole walk, of both denoisers."""
+        with self.denoise.many_calls(), self.guide.many_calls():
             yield
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:

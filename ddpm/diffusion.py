@@ -1,65 +1,36 @@
-"""A diffusion model as the training loop sees it: its configuration, and what one step is."""
+"""A diffusion model as the training loop sees it: its configuration, and its loss.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+Training of Ho et al. (2020), algorithm 1: a time t, a noise eps and one network call for each image, with the loss ::
+
+    L_simple = E || target - network(signal(t) x0 + noise(t) eps, t) ||^2                           (eq. 14)
+
+of the network's prediction target: eps there, x0 or v (Salimans & Ho 2022, appendix D).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.denoiser import TARGETS, NetworkDenoiser, Target, target_of
-from ddpm.noise import Draws
+from ddpm.denoiser import NetworkDenoiser, target_of
+from ddpm.model_settings import DiffusionSettings
+from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
-from ddpm.unet import UNet, UNetConfig
+from ddpm.settings import Precision, Target
+from ddpm.unet import UNet
+
+__all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
-    """A UNet, the schedule it denoises, what it is trained to say, and which times count how much.
-
-    Attributes:
-        unet: the network's shape.
-        schedule: name of the noise schedule.
-        T: its length.
-        target: what the network is trained to say.
-        weighting: of the squared error: that of L_simple (Ho et al. 2020, eq. 14) or of the variational bound (eq. 12).
-        times: how training draws integers 1..T: "uniform", or "lognormal", so that log (noise / signal) is normal
-            (Karras et al. 2022, table 1) with mean `log_sigma_mean` and standard deviation `log_sigma_std`.
-        uniform_share: share of the times that "lognormal" draws uniformly all the same. Without it the noisiest, where
-            sampling begins, would hardly ever be drawn.
-    """
-
-    kind: ClassVar[str] = "diffusion"
-
-    unet: UNetConfig = field(default_factory=UNetConfig)
-    schedule: str = "linear"
-    T: int = 1000
-    target: Target = "eps"
-    weighting: Literal["simple", "bound"] = "simple"
-    times: Literal["uniform", "lognormal"] = "uniform"
-    log_sigma_mean: float = -0.9
-    log_sigma_std: float = 1.2
-    uniform_share: float = 0.0
+class DiffusionConfig(DiffusionSettings):
+    """The settings of a diffusion model, and what is built from them."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.unet, dict):
-            object.__setattr__(self, "unet", UNetConfig(**self.unet))  # JSON gives a dict
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; legal are {', '.join(SCHEDULES)}")
-        if self.target not in TARGETS:
-            raise ValueError(f"target is {self.target!r}; legal are {', '.join(TARGETS)}")
-        if self.weighting not in ("simple", "bound"):
-            raise ValueError(f"weighting is {self.weighting!r}; legal are simple, bound")
-        if self.times not in ("uniform", "lognormal"):
-            raise ValueError(f"times is {self.times!r}; legal are uniform, lognormal")
-        if self.weighting == "bound" and self.times != "uniform":
-            raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
-        if not self.log_sigma_std > 0:
-            raise ValueError(f"log_sigma_std is {self.log_sigma_std}; it must be above 0")
-        if not 0 <= self.uniform_share <= 1:
-            raise ValueError(f"uniform_share is {self.uniform_share}; it must be in [0, 1]")
-        self.noise_schedule()
+        super().__post_init__()
+        self.noise_schedule()  # some schedules need a T that is large enough
 
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of this name and length."""
@@ -69,7 +40,7 @@ class DiffusionConfig:
         """A UNet with random weights, in the memory layout that convolutions are fastest in."""
         return UNet(self.unet, image_size).to(memory_format=torch.channels_last)
 
-    def denoiser(self, precision: Literal["auto", "float32"], image_shape: tuple[int, int, int]) -> NetworkDenoiser:
+    def denoiser(self, precision: Precision, image_shape: tuple[int, int, int]) -> NetworkDenoiser:
         """An untrained denoiser of this configuration."""
         return NetworkDenoiser(
             self.network(image_shape[1:]), self.noise_schedule(), self.target, precision, image_shape
@@ -81,7 +52,7 @@ class DiffusionConfig:
 
 
 class Diffusion:
-    """Denoising diffusion, Ho et al. (2020), algorithm 1: one time, one noise and one network call an image."""
+    """The training task of a diffusion model."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = config.noise_schedule()
@@ -97,18 +68,20 @@ class Diffusion:
         if shape[0] != self.config.channels:
             raise ValueError(f"channels is {self.config.channels}; the images have {shape[0]}")
 
-    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The mean squared error of the target, weighted by time, of images (batch, channels, height, width)."""
-        t = 1 + torch.searchsorted(self.below, draws.stratified(), right=True)  # integers 1..T
-        eps = draws.normal(*images.shape[1:]).to(images.device)
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """The weighted mean squared error of the target, a scalar, of images (batch, channels, height, width)."""
+        t = 1 + torch.searchsorted(self.below, randomness.stratified(), right=True)  # (batch,), integers 1..T
+        eps = randomness.normal(*images.shape[1:]).to(images.device)
         signal, noise = (c.to(images.device) for c in (self.schedule.signal(t), self.schedule.noise(t)))
-        output = self.parts["unet"](signal * images + noise * eps, (t - 1).to(images.device))
-        wanted = target_of(self.target, images, eps, signal, noise)
+        x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
+        output = self.parts[part](x_t, (t - 1).to(images.device)).float()
+        target = target_of(self.target, images, eps, signal, noise)
         if self.weights is None:
-            yield "unet", F.mse_loss(output.float(), wanted)
-        else:
-            errors = (output.float() - wanted).square().flatten(1).mean(1)
-            yield "unet", (self.weights[t].to(errors) * errors).mean()
+            simple: Tensor = F.mse_loss(output, target)  # eq. 14
+            return simple
+        errors = (output - target).square().flatten(1).mean(1)
+        bound: Tensor = (self.weights[t].to(errors) * errors).mean()  # eq. 12
+        return bound
 
 
 def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:

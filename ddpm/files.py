@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, flushed to the disk, renamed into place."""
+"""Files that are complete or absent: written under another name, flushed to the disk, then renamed into place."""
 
 import hashlib
 import json
@@ -12,9 +12,11 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+__all__ = ["load_tensors", "save_tensors", "serialised", "write_atomically", "write_json"]
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when all of it is on the disk."""
+    """Write a file, which appears under its name only when all of it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -61,4 +63,4 @@ def load_tensors(path: Path, *sha256: str) -> dict[str, Tensor]:
     try:
         return tensors_from_bytes(content)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error})") from error
+        raise ValueError(f"{path} is an incomplete safetensors file ({error})") from error

@@ -1,60 +1,28 @@
-"""Generative adversarial networks (Goodfellow et al. 2014): a generator, a discriminator, and what each minimises."""
+"""Generative adversarial networks (Goodfellow et al. 2014): a generator, a discriminator, and the loss of each."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.autoencoder import Decoder, Encoder, check_sizes, shape_of
-from ddpm.data import check_range
-from ddpm.noise import Draws
+from ddpm.autoencoder import Decoder, Encoder
+from ddpm.data.scaling import check_range
+from ddpm.model_settings import Game, GANSettings, levels_without_skips
+from ddpm.noise import StepRandomness
 
-Game = Literal["non-saturating", "minimax"]
+__all__ = [
+    "GAN", "AdversarialTraining", "Discriminator", "GANConfig", "Game", "Generator", "discriminator_loss",
+    "generator_loss", "gradient_penalty",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class GANConfig:
-    """Two players and their game.
-
-    Attributes:
-        image_shape: (channels, height, width); points of the plane, for a loop of one's own, are (2, 1, 1).
-        architecture: "convolutional" (the UNet's blocks) or "mlp" (matrices alone, as in Goodfellow et al. 2014).
-        base_channels: width of the first level; with convolutions a multiple of 4.
-        channel_multipliers: width of each level, or of each hidden layer of an mlp, over `base_channels`.
-        latent_dim: numbers in the generator's noise.
-        game: "minimax" (eq. 1) or "non-saturating" (the last paragraph of section 3).
-        r1: weight of the squared gradient of the discriminator at real images (Mescheder et al. 2018, eq. 9).
-    """
-
-    kind: ClassVar[str] = "gan"
-
-    image_shape: tuple[int, int, int] = (1, 32, 32)
-    architecture: Literal["convolutional", "mlp"] = "convolutional"
-    base_channels: int = 32
-    channel_multipliers: tuple[int, ...] = (1, 2, 4)
-    latent_dim: int = 32
-    game: Game = "non-saturating"
-    r1: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_sizes(self.image_shape, self.latent_dim)
-        for name in ("image_shape", "channel_multipliers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON gives lists
-        if self.architecture not in ("convolutional", "mlp"):
-            raise ValueError(f"architecture is {self.architecture!r}; legal are convolutional, mlp")
-        if self.game not in ("non-saturating", "minimax"):
-            raise ValueError(f"game is {self.game!r}; legal are non-saturating, minimax")
-        if not self.r1 >= 0:
-            raise ValueError(f"r1 is {self.r1}; it must be at least 0")
-        if self.architecture == "mlp" and min(self.base_channels, *self.channel_multipliers) < 1:
-            raise ValueError(f"base_channels is {self.base_channels}; with its multipliers it must be at least 1")
-        if self.architecture == "convolutional":
-            shape_of(self.image_shape, self.base_channels, self.channel_multipliers)
+class GANConfig(GANSettings):
+    """The settings of a generator and a discriminator, and what is built from them."""
 
     def network(self) -> "GAN":
         """Both, with random weights, in the memory layout that convolutions are fastest in."""
@@ -81,11 +49,12 @@ class Generator(nn.Module):
             hidden = [config.base_channels * m for m in config.channel_multipliers]
             self.body: nn.Module = mlp([config.latent_dim, *hidden, math.prod(config.image_shape)])
         else:
-            shape = shape_of(config.image_shape, config.base_channels, config.channel_multipliers)
+            shape = levels_without_skips(config.image_shape, config.base_channels, config.channel_multipliers)
             self.body = Decoder(shape, config.image_shape, config.latent_dim)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.body(z).float().reshape(-1, *self.image_shape).tanh()
+        out: Tensor = self.body(z)
+        return out.float().reshape(-1, *self.image_shape).tanh()
 
 
 class Discriminator(nn.Module):
@@ -97,16 +66,19 @@ class Discriminator(nn.Module):
             hidden = [config.base_channels * m for m in reversed(config.channel_multipliers)]
             self.body: nn.Module = nn.Sequential(nn.Flatten(), mlp([math.prod(config.image_shape), *hidden, 1]))
         else:
-            shape = shape_of(config.image_shape, config.base_channels, config.channel_multipliers)
+            shape = levels_without_skips(config.image_shape, config.base_channels, config.channel_multipliers)
             self.body = Encoder(shape, config.image_shape, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x).float()[:, 0]
+        logits: Tensor = self.body(x)
+        return logits.float()[:, 0]
 
 
 class GAN(nn.Module):
-    """A generator, which is what `decode` and sampling use, and the discriminator it was trained against; once loaded,
-    both with averaged weights."""
+    """A generator, which `decode` and sampling use, and the discriminator that it was trained against.
+
+    Once loaded, both have averaged weights.
+    """
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
@@ -120,11 +92,12 @@ class GAN(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """The image `(batch, *image_shape)` of a noise (batch, latent_dim)."""
-        return self.generator(z)
+        image: Tensor = self.generator(z)
+        return image
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """-log D(x) - log(1 - D(G(z))) of logits (batch,): what the discriminator minimises (Goodfellow et al., eq. 1).
+    """The discriminator's loss -log D(x) - log(1 - D(G(z))) of logits (batch,) (Goodfellow et al., eq. 1).
 
     Two binary cross-entropies; 2 log 2 where it cannot tell.
     """
@@ -132,12 +105,12 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(fake: Tensor, game: Game) -> Tensor:
-    """log(1 - D(G(z))), whose gradient vanishes where D is sure, or -log D(G(z)), of logits (batch,)."""
+    """The generator's loss of logits (batch,): -log D(G(z)), or log(1 - D(G(z))), whose gradient may vanish."""
     return -F.softplus(fake).mean() if game == "minimax" else F.softplus(-fake).mean()
 
 
 class AdversarialTraining:
-    """A step of each player in turn."""
+    """The training task of a GAN: a step of the discriminator, then one of the generator."""
 
     def __init__(self, config: GANConfig) -> None:
         self.config = config
@@ -149,23 +122,31 @@ class AdversarialTraining:
         if tuple(shape) != self.config.image_shape:
             raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
 
-    def losses(self, images: Tensor, draws: Draws) -> Iterator[tuple[str, Tensor]]:
-        """The discriminator's loss of images `(batch, *image_shape)`; when it has been stepped, the generator's."""
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """The discriminator's loss of images `(batch, *image_shape)`, or the generator's, a scalar."""
+        if part == "discriminator":
+            return self._discriminator_loss(images, randomness)
+        return self._generator_loss(images, randomness)
+
+    def _discriminator_loss(self, images: Tensor, randomness: StepRandomness) -> Tensor:
         check_range(images)
         discriminate, generate = self.parts["discriminator"], self.parts["generator"]
         with torch.no_grad():
-            fakes = generate(draws.normal(self.config.latent_dim).to(images.device))
+            fakes = generate(randomness.normal(self.config.latent_dim).to(images.device))
         real = images.detach().requires_grad_()
         logits = discriminate(real)
-        loss = discriminator_loss(logits, discriminate(fakes))
+        loss = discriminator_loss(logits, discriminate(fakes))  # Goodfellow et al. 2014, eq. 1
         if self.config.r1 > 0:
-            loss = loss + self.config.r1 / 2 * gradient_penalty(logits, real)
-        yield "discriminator", loss
-        fakes = generate(draws.normal(self.config.latent_dim).to(images.device))
-        yield "generator", generator_loss(discriminate(fakes), self.config.game)
+            loss = loss + self.config.r1 / 2 * gradient_penalty(logits, real)  # Mescheder et al. 2018, eq. 9
+        return loss
+
+    def _generator_loss(self, images: Tensor, randomness: StepRandomness) -> Tensor:
+        discriminate, generate = self.parts["discriminator"], self.parts["generator"]
+        fakes = generate(randomness.normal(self.config.latent_dim).to(images.device))
+        return generator_loss(discriminate(fakes), self.config.game)  # Goodfellow et al. 2014, section 3
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """Mean squared norm of the gradient of logits (batch,) at the images they are of."""
+    """Mean squared norm of the gradient of the logits (batch,) with respect to their images."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().flatten(1).sum(1).mean()

@@ -2,9 +2,9 @@
 
     x <- x + delta / 2 score(x) + sqrt(delta) z,     z ~ N(0, I)                                                 (1)
 
-leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3). The
-samplers that walk a grid have the signature of those in `ddpm.samplers`; their `step_size` is delta over noise(t)^2,
-so that one number suits every level (Song & Ermon 2019, algorithm 1); from 4 on it diverges at T, where noise(t) is 1.
+leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3). The samplers that walk a
+grid have the signature of those in `ddpm.samplers`. Their `step_size` is delta over noise(t)^2, so that one number
+suits every level (Song & Ermon 2019, algorithm 1); from 4 up they diverge at T, where noise(t) is 1.
 """
 
 import math
@@ -15,11 +15,18 @@ import torch
 from torch import Tensor
 
 from ddpm.denoiser import Denoiser, Prediction
-from ddpm.noise import Noise
+from ddpm.noise import RandnLike
 from ddpm.samplers import Step, predict
-from ddpm.schedule import check_grid, positive_int
+from ddpm.schedule import check_grid
+from ddpm.settings import positive_int
 
-Score = Callable[[Tensor], Tensor]  # x -> gradient of log density at x, of x's shape
+__all__ = [
+    "Score", "annealed_langevin", "flow_and_langevin", "langevin", "metropolis_langevin", "predictor_corrector",
+    "score_at",
+]  # fmt: skip
+
+#: x -> gradient of the log density at x, of x's shape.
+Score = Callable[[Tensor], Tensor]
 
 
 def score_at(denoise: Denoiser, t: float) -> Score:
@@ -29,12 +36,12 @@ def score_at(denoise: Denoiser, t: float) -> Score:
 
 
 def langevin(
-    score: Score, x: Tensor, *, step_size: float, steps: int, noise: Noise = torch.randn_like
+    score: Score, x: Tensor, *, step_size: float, steps: int, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Tensor]:
     """Unadjusted Langevin dynamics, eq. 1 with delta = `step_size`; yields x after each of `steps` moves.
 
-    Its variance on N(m, s^2) becomes s^2 / (1 - delta / (4 s^2)), and it diverges from delta = 4 s^2 on: a chain that
-    leaves all bounds raises `FloatingPointError` that names the step size (on a GPU after the last move).
+    On N(m, s^2) its variance becomes s^2 / (1 - delta / (4 s^2)), and it diverges from delta = 4 s^2 up. A chain that
+    diverges raises `FloatingPointError`, which names the step size (on a GPU after the last move).
     """
     _check(step_size, steps)
     bound = 1e6 * max(1.0, x.abs().max().item()) if x.numel() else math.inf
@@ -42,7 +49,7 @@ def langevin(
         slope = _score(score, x)
         if x.device.type == "cpu" and not torch.isfinite(slope).all():
             raise FloatingPointError(f"the score is not finite at step {step}")
-        x = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)
+        x = x + step_size / 2 * slope + math.sqrt(step_size) * randn_like(x)
         if (x.device.type == "cpu" or step == steps) and not (x.abs() < bound).all():
             raise FloatingPointError(f"step_size is {step_size:g}; the chain diverged by step {step}; take a smaller")
         yield x
@@ -55,7 +62,7 @@ def metropolis_langevin(
     *,
     step_size: float,
     steps: int,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Metropolis-adjusted Langevin (Roberts & Tweedie 1996): eq. 1 proposes, and no bias is left at any step size.
 
@@ -73,12 +80,12 @@ def metropolis_langevin(
     if not (torch.isfinite(log_p).all() and torch.isfinite(slope).all()):
         raise FloatingPointError("the log density or the score is not finite where the chain begins")
     for step in range(1, steps + 1):
-        to = x + step_size / 2 * slope + math.sqrt(step_size) * noise(x)  # a wild one is rejected below
+        to = x + step_size / 2 * slope + math.sqrt(step_size) * randn_like(x)  # a wild one is rejected below
         log_p_to, slope_to = log_density(to), _score(score, to)
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
         if (log_ratio.isnan() & (log_p_to != -math.inf)).any():  # a proposal of density 0 is only rejected
             raise FloatingPointError(f"the log density or the score is NaN at step {step}")
-        first = noise(x).reshape(len(x), -1)[:, 0].double()  # of the same sample's noise
+        first = randn_like(x).reshape(len(x), -1)[:, 0].double()  # of the same sample's noise
         uniform = torch.special.log_ndtr(first)  # log of a uniform
         accepted = uniform < log_ratio
         pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
@@ -94,14 +101,14 @@ def annealed_langevin(
     *,
     step_size: float = 1.0,
     steps_per_level: int = 5,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
 
     In coordinates that keep the variance: from level to level x is rescaled by the ratio of the signals. The move to
-    time 0, which their algorithm does not make, is the posterior mean at the last level. Each Langevin step goes about
-    a share `step_size` / 2 of the way to a level's density; all together they must undo the growth of the signal, or
-    what comes out is noise. Calls the denoiser `steps_per_level` times a level and once more.
+    time 0, which their algorithm does not make, is the posterior mean at the last level. A Langevin step goes about
+    `step_size` / 2 of the way to a level's density; all steps together must undo the growth of the signal, or the
+    result is noise. Calls the denoiser `steps_per_level` times in each level, and once more.
     """
     _check(step_size, steps_per_level, "steps_per_level", 4)
     schedule = denoise.schedule
@@ -110,7 +117,7 @@ def annealed_langevin(
         delta = step_size * schedule.noise(t) ** 2
         for _ in range(steps_per_level):
             prediction = predict(denoise, x, t)
-            x = _move(prediction, x, delta, schedule.noise(t), noise)
+            x = _move(prediction, x, delta, schedule.noise(t), randn_like)
             yield Step(x, t, prediction)
         if s > 0:
             x = schedule.signal(s) / schedule.signal(t) * x
@@ -126,7 +133,7 @@ def predictor_corrector(
     *,
     step_size: float = 0.1,
     corrector_steps: int = 1,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Y. Song et al. (2021), algorithm 1: a move down the flow, then `corrector_steps` of eq. 1 where it ends.
 
@@ -141,7 +148,7 @@ def predictor_corrector(
         yield Step(x, s, prediction)
         for _ in range(corrector_steps if s > 0 else 0):
             prediction = predict(denoise, x, s)
-            x = _move(prediction, x, step_size * schedule.noise(s) ** 2, schedule.noise(s), noise)
+            x = _move(prediction, x, step_size * schedule.noise(s) ** 2, schedule.noise(s), randn_like)
             yield Step(x, s, prediction)
 
 
@@ -151,7 +158,7 @@ def flow_and_langevin(
     timesteps: Sequence[float],
     *,
     weight: float = 1.0,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """One move of the probability flow plus `weight` times one of eq. 1 with delta = beta (Karras et al. 2022, eq. 6).
 
@@ -169,7 +176,7 @@ def flow_and_langevin(
         prediction = predict(denoise, x, t)
         x = schedule.add_noise(prediction.x0, s, prediction.eps)
         if s > 0 and weight > 0:
-            x = _move(prediction, x, weight * schedule.beta(t, s), schedule.noise(t), noise)
+            x = _move(prediction, x, weight * schedule.beta(t, s), schedule.noise(t), randn_like)
         yield Step(x, s, prediction)
 
 
@@ -179,9 +186,9 @@ def _check(step_size: float, steps: int, name: str = "steps", limit: float = mat
     positive_int(name, steps)
 
 
-def _move(prediction: Prediction, x: Tensor, delta: float, std: float, noise: Noise) -> Tensor:
+def _move(prediction: Prediction, x: Tensor, delta: float, std: float, randn_like: RandnLike) -> Tensor:
     """Eq. 1 with the score -eps / std of a prediction."""
-    return x - delta / (2 * std) * prediction.eps + math.sqrt(delta) * noise(x)
+    return x - delta / (2 * std) * prediction.eps + math.sqrt(delta) * randn_like(x)
 
 
 def _score(score: Score, x: Tensor) -> Tensor:

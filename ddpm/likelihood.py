@@ -13,9 +13,12 @@ from tqdm import tqdm
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser
 from ddpm.fast import has_fast_bfloat16
-from ddpm.noise import Noise
+from ddpm.noise import RandnLike
 from ddpm.samplers import predict
 from ddpm.schedule import check_grid
+from ddpm.settings import one_of, positive_int
+
+__all__ = ["Bound", "bits_per_dimension", "flow_nll", "importance_bound", "variational_bound"]
 
 
 class Bound(NamedTuple):
@@ -38,7 +41,7 @@ def variational_bound(
     timesteps: Sequence[float] | None = None,
     *,
     levels: int | None = None,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
     progress: bool = False,
 ) -> Bound:
     """One Monte Carlo estimate of the bound of ancestral sampling with the small variance over a grid.
@@ -47,9 +50,9 @@ def variational_bound(
         denoise: called once a move, on x0 noised to that time.
         x0: (batch, ...).
         timesteps: the grid; every time from T to 0 where it is not given.
-        levels: of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1]; without it the decoder
-            is N(x0_hat, noise(t)^2), a density.
-        noise: gives the noise of each move.
+        levels: number of grey levels of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1];
+            without it the decoder is N(x0_hat, noise(t)^2), a density.
+        randn_like: draws the noise of each move.
         progress: show a bar.
     """
     schedule = denoise.schedule
@@ -61,7 +64,7 @@ def variational_bound(
     prior = (moved + (variance - 1 - math.log(variance))).flatten(1).sum(1) / 2
     steps = []
     for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
-        x0_hat = predict(denoise, schedule.add_noise(x0, t, noise(x0)), t).x0
+        x0_hat = predict(denoise, schedule.add_noise(x0, t, randn_like(x0)), t).x0
         if s > 0:
             gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
             steps.append(gain / 2 * (x0 - x0_hat).square().flatten(1).sum(1))
@@ -80,14 +83,14 @@ def _check_levels(levels: int | None) -> None:
 
 
 def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
-    """log p(x0 | x_1) of every pixel: a Gaussian, or what it puts on the pixel's level (Ho et al. 2020, eq. 13)."""
+    """log p(x0 | x_1) of every pixel: a Gaussian, or its mass on the pixel's grey level (Ho et al. 2020, eq. 13)."""
     if levels is None:
         return -((x0 - mean) / std).square() / 2 - math.log(std * math.sqrt(2 * math.pi))
     half = 1 / (levels - 1)
     above = torch.where(x0 > 1 - half, math.inf, (x0 + half - mean) / std)
     below = torch.where(x0 < -1 + half, -math.inf, (x0 - half - mean) / std)
     low, high = torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)  # the accurate tail
-    log_high = torch.special.log_ndtr(high)
+    log_high: Tensor = torch.special.log_ndtr(high)
     return log_high + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - log_high))
 
 
@@ -98,7 +101,7 @@ def importance_bound(
     draws: int,
     *,
     levels: int | None = None,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Tensor:
     """-log of the mean importance weight over `draws` codes, (batch,) in nats (Burda et al. 2016, eq. 8).
 
@@ -108,19 +111,18 @@ def importance_bound(
         model: trained with "mse", whose decoder is a density.
         x: (batch, ...) in [-1, 1].
         draws: codes from q(z | x) an image.
-        levels: of the discrete decoder, as in `variational_bound`.
-        noise: gives the noise of each draw.
+        levels: number of grey levels of the discrete decoder, as in `variational_bound`.
+        randn_like: draws the noise of each code.
     """
     if model.config.loss != "mse":
         raise ValueError(f"loss is {model.config.loss!r}; only with mse is the decoder a density")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+    positive_int("draws", draws)
     _check_levels(levels)
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
     log_weights = []
     for _ in range(draws):
-        e = noise(mean)
+        e = randn_like(mean)
         z = mean + torch.exp(log_variance / 2) * e
         log_ratio = (e.square() + log_variance - z.square()).sum(1) / 2  # log p(z) / q(z | x)
         log_weights.append(_decoder(x, model.decode(z), sigma, levels).flatten(1).sum(1) + log_ratio)
@@ -136,7 +138,7 @@ def flow_nll(
     t: float = 1.0,
     *,
     divergence: Literal["exact", "hutchinson"] = "hutchinson",
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
     tolerance: float = 1e-5,
     progress: bool = False,
 ) -> Tensor:
@@ -151,9 +153,9 @@ def flow_nll(
             every rounding of bfloat16.
         x: (batch, ...) at time t.
         t: above 0; at 1 data counts as noised by a single step.
-        divergence: "exact" (a backward pass a dimension) or "hutchinson" (one, unbiased, along one vector of `noise`).
-        noise: gives that vector.
-        tolerance: relative and absolute, of the adaptive solver (dopri5).
+        divergence: "exact" (a backward pass a dimension) or "hutchinson" (one, unbiased, along one vector).
+        randn_like: draws that vector.
+        tolerance: relative and absolute tolerance of the adaptive solver (dopri5).
         progress: show a bar.
     """
     schedule = denoise.schedule
@@ -163,17 +165,16 @@ def flow_nll(
         raise ValueError(f"tolerance is {tolerance}; it must be above 0 and below 1")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x is {x.dtype}; it must be float32 or float64")
-    if divergence not in ("exact", "hutchinson"):
-        raise ValueError(f"divergence is {divergence!r}; legal are exact, hutchinson")
-    if getattr(denoise, "precision", "float32") == "auto" and has_fast_bfloat16(x.device):
+    one_of("divergence", divergence, ("exact", "hutchinson"))
+    if denoise.precision == "auto" and has_fast_bfloat16(x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
     dimensions = math.prod(x.shape[1:])
-    probe = noise(x) if divergence == "hutchinson" else None
+    probe = randn_like(x) if divergence == "hutchinson" else None
     start, end = math.log(schedule.sigma(t)), math.log(schedule.sigma(schedule.T))
 
     def flow(log_sigma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         place = min(log_sigma.item(), end)  # the solver's first guess of a step can lie far beyond
-        time = float(schedule.time_of(math.exp(place)))
+        time = schedule.sigma_to_t(math.exp(place))
         bar.update(max(0.0, place - start - bar.n))
         scale = schedule.noise(time)
         with torch.enable_grad():
@@ -187,6 +188,8 @@ def flow_nll(
     times = torch.tensor([start, end], dtype=torch.float64, device=x.device)
     length = round(end - start, 2)
     with tqdm(total=length, unit="log sigma", desc="flow", disable=not progress, delay=1) as bar:
+        states: Tensor
+        gained: Tensor
         states, gained = odeint(flow, (x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5")
     log_prior = -(states[-1].square().flatten(1).sum(1) + dimensions * math.log(2 * math.pi)) / 2
     return -(log_prior + gained[-1])

@@ -1,6 +1,8 @@
-"""Seeds and noise that depend on a sample's number alone, not on batch, device or process.
+"""Random numbers that depend on a sample's number, or on a training step's, and on nothing else.
 
->>> torch.equal(PerSample(0)(torch.empty(8, 3))[5:], PerSample(0, 5)(torch.empty(3, 3)))
+Neither the batch size nor the device nor the number of processes changes them.
+
+>>> torch.equal(PerSampleNoise(0)(torch.empty(8, 3))[5:], PerSampleNoise(0, 5)(torch.empty(3, 3)))
 True
 """
 
@@ -11,18 +13,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Noise = Callable[[Tensor], Tensor]  # x -> standard normal like x
+from ddpm.settings import non_negative_int
+
+__all__ = ["Draws", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "fold_in", "mix"]
+
+#: What draws noise: x -> standard normal of x's shape, dtype and device.
+RandnLike = Callable[[Tensor], Tensor]
 
 
-def mix(*numbers: int) -> int:
-    """One 63-bit seed out of several numbers; two different sequences share it only by chance."""
-    whole = tuple(operator.index(number) for number in numbers)  # numpy's print differently
+def fold_in(*numbers: int) -> int:
+    """One 63-bit seed made of several numbers; two different sequences share it only by chance."""
+    whole = tuple(operator.index(number) for number in numbers)  # numpy's integers print differently
     return int.from_bytes(hashlib.sha256(repr(whole).encode()).digest()[:8], "little") >> 1
 
 
-class PerSample:
-    """Noise with a generator of its own for each sample: the image numbered `first_index + i` of a seed always gets
-    the same numbers, at any batch size, on any device, in any process.
+class PerSampleNoise:
+    """A `randn_like` with a generator of its own for each sample.
+
+    The image numbered `first_index + i` of a seed gets the same noise at any batch size, on any device, in any process.
 
     Args:
         seed: 0 or more.
@@ -30,10 +38,8 @@ class PerSample:
     """
 
     def __init__(self, seed: int, first_index: int = 0) -> None:
-        for name, value in (("seed", seed), ("first_index", first_index)):
-            if not hasattr(value, "__index__") or value < 0:
-                raise ValueError(f"{name} is {value!r}; it must be an integer from 0 up")
-        self.seed, self.first_index = seed, first_index
+        self.seed = non_negative_int("seed", seed)
+        self.first_index = non_negative_int("first_index", first_index)
         self._generators: list[torch.Generator] = []
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -41,21 +47,22 @@ class PerSample:
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}; it must be floating point")
         for i in range(len(self._generators), len(x)):
-            self._generators.append(torch.Generator().manual_seed(mix(self.seed, self.first_index + i)))
+            self._generators.append(torch.Generator().manual_seed(fold_in(self.seed, self.first_index + i)))
         rows = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators[: len(x)]]
         return torch.stack(rows).to(x)
 
 
-class Draws:
-    """Random numbers of one training step for rows `first` to `first + count` of a global batch of `total`.
+class StepRandomness:
+    """The random numbers of one training step, for rows `first` to `first + count` of a global batch of `total`.
 
-    They are a function of (seed, step, row): the number of processes that share the batch does not matter.
+    They are a function of (seed, step, row), so the number of processes that share the batch does not matter. Each call
+    draws the next numbers of the step.
     """
 
     def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
         self.total = total
         self.rows = slice(first, total if count is None else first + count)
-        self._generator = torch.Generator().manual_seed(mix(1, seed, step))
+        self._generator = torch.Generator().manual_seed(fold_in(1, seed, step))
 
     def stratified(self) -> Tensor:
         """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""
@@ -65,3 +72,6 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
         return torch.randn(self.total, *shape, generator=self._generator)[self.rows]
+
+
+mix, PerSample, Draws = fold_in, PerSampleNoise, StepRandomness  # their names in version 0.1.0

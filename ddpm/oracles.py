@@ -9,16 +9,35 @@ If x0 ~ N(m, s^2) then x_t ~ N(signal m, signal^2 s^2 + noise^2), and a mixture 
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from ddpm.denoiser import Prediction, prediction_of
+from ddpm.denoiser import Denoiser, Prediction, prediction_of
 from ddpm.schedule import NoiseSchedule
 
+__all__ = ["EmpiricalData", "Gaussian", "GaussianMixture", "Oracle"]
 
-class GaussianMixture:
+
+class Oracle(Denoiser):
+    """A denoiser that knows its distribution: it also gives the score, the density and clean samples, all exactly."""
+
+    @abstractmethod
+    def score(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """Gradient of log p_t at x (batch, ...), of x's shape."""
+
+    @abstractmethod
+    def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """log p_t(x) in nats, (batch,) for x (batch, ...)."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """`n` clean samples (n, ...), float64."""
+
+
+class GaussianMixture(Oracle):
     """A mixture of isotropic Gaussians as a `Denoiser`.
 
     Args:
@@ -57,6 +76,7 @@ class GaussianMixture:
         if not ((self.stds >= 0) & self.stds.isfinite()).all():
             raise ValueError(f"stds are {self.stds.tolist()}; all must be at least 0 and finite")
         self.schedule = schedule
+        self.image_shape = (self.means.shape[1],)
 
     def _components(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of x (batch, dimension): log of weight times density, and variance, each (batch or 1, components);
@@ -102,7 +122,7 @@ class GaussianMixture:
         return self.means[chosen] + self.stds[chosen, None] * normal
 
 
-class Gaussian:
+class Gaussian(Oracle):
     """N(mean, std^2 I) as a `Denoiser`, for points or images of any shape.
 
     Args:
@@ -119,6 +139,7 @@ class Gaussian:
             raise ValueError(f"mean is {self.mean.tolist()}; it must be finite")
         self.std = std
         self.schedule = schedule
+        self.image_shape = tuple(self.mean.shape) or None  # a number is the mean of any shape
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior mean of x0, and of eps, given x_t (batch, ...)."""
@@ -145,12 +166,13 @@ class Gaussian:
         variance = torch.as_tensor(signal**2 * self.std**2 + noise**2, dtype=x.dtype, device=x.device)
         return x - signal * self.mean.to(x), variance
 
-    def sample(self, shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """Clean samples of this shape, float64."""
+    def sample(self, n: int | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        """`n` clean samples of the mean's shape, or samples of a whole shape (batch, ...); float64."""
+        shape = (n, *self.mean.shape) if isinstance(n, int) else n
         return self.mean + self.std * torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
-class EmpiricalData:
+class EmpiricalData(Oracle):
     """The distribution that puts 1 / n on each of n images: the perfect denoiser of a training set, which memorises.
 
     Images and batches are taken in chunks, so that 10,000 against 10,000 images of 32 x 32 stay under 2 GiB.
@@ -165,12 +187,12 @@ class EmpiricalData:
     def __init__(self, images: Tensor, schedule: NoiseSchedule) -> None:
         if images.ndim < 2 or not len(images) or not images.is_floating_point():
             raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats (n, ...)")
-        self.image_shape = tuple(images.shape[1:])
+        self.image_shape: tuple[int, ...] = tuple(images.shape[1:])
         self.images = images.flatten(1).double()
         self.schedule = schedule
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where the images are."""
         return self.images.device
 

@@ -1,20 +1,25 @@
-"""Trained models: those that ship with the package, and a training run's folder."""
+"""Trained models: those that ship with the package, and those in a training run's folder."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ddpm.autoencoder import AutoencoderConfig
-from ddpm.checkpoint import load_checkpoint
+from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import load_tensors
-from ddpm.gan import GANConfig
+from ddpm.gan import GAN, GANConfig
+from ddpm.settings import PRECISIONS, Precision, one_of
+from ddpm.training.checkpoint import load_checkpoint
+from ddpm.training.record import upgraded
+
+__all__ = ["KINDS", "MODELS", "card", "load", "model_folder"]
 
 #: Folder of the models that ship.
 MODELS = ASSETS / "models"
@@ -22,59 +27,86 @@ MODELS = ASSETS / "models"
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
 
 
-def load(
-    name_or_path: str | Path,
-    precision: Literal["auto", "float32"] = "auto",
-    device: str | torch.device = "auto",
-) -> NetworkDenoiser | Any:  # Any, so that nobody has to rule out the rarer kinds
-    """A trained model: a diffusion model as a denoiser, an autoencoder, or the players of a GAN.
+def load(name_or_path: str | Path, precision: Precision = "auto", device: str | torch.device = "auto") -> Any:
+    """A trained model: a diffusion model as a `NetworkDenoiser`, an `Autoencoder`, or a `GAN`.
 
     Args:
         name_or_path: the name of a model that ships ("fashion-mnist"), the folder of a training run, or one of its
             checkpoints, such as the best: runs/first/checkpoints/step-00004500.
-        precision: "auto" computes in bfloat16 where the device does that in hardware, "float32" never; of a denoiser.
+        precision: of a denoiser: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
         device: "auto" is a GPU where there is one.
 
     Raises:
         ValueError: no such model, or files that are damaged.
         FileNotFoundError: the folder lacks its weights.
     """
-    folder, manifest = model_folder(name_or_path), _manifest(name_or_path)
-    saved = load_checkpoint(manifest) if manifest is not None else None
-    if precision not in ("auto", "float32"):
-        raise ValueError(f"precision is {precision!r}; legal are auto, float32")
-    try:
-        record = saved.config if saved else json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = record.get("kind", DiffusionConfig.kind)
-        if kind not in KINDS:
-            raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
-        config = KINDS[kind](**record["model"])
-        shape = tuple(record["data"]["image_shape"])
+    one_of("precision", precision, PRECISIONS)
+    folder = model_folder(name_or_path)
+    if (manifest := _manifest(name_or_path)) is not None:
+        checkpoint = load_checkpoint(manifest)
+        record, weights = checkpoint.config, checkpoint.average()
+    else:
+        record = _record(folder)
         hashes = [record[name] for name in ("sha256", "replaced") if name in record]
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
-    weights = saved.average() if saved else load_tensors(folder / "model.safetensors", *hashes)
-    model: Any = config.denoiser(precision, shape) if isinstance(config, DiffusionConfig) else config.network()
-    network: nn.Module = model.network if isinstance(config, DiffusionConfig) else model
-    only_part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(config.kind, "")
+        weights = load_tensors(folder / "model.safetensors", *hashes)
+    config = _config(folder, record)
+    model, network = _untrained(config, tuple(record["data"]["image_shape"]), precision)
     try:
-        network.load_state_dict({name.removeprefix(only_part): value for name, value in weights.items()})
+        network.load_state_dict(_without_part(weights, config.kind))
     except RuntimeError as error:
         raise ValueError(f"{folder}: config.json and model.safetensors do not fit each other") from error
     network.eval().to(chosen_device(device)).requires_grad_(False)
     return model
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    """What a run's config.json says."""
+    path = folder / "config.json"
+    try:
+        return upgraded(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from error
+
+
+def _config(folder: Path, record: Mapping[str, Any]) -> Any:
+    """The configuration of a record's model; of an old record without a kind, of a diffusion model."""
+    kind = record.get("kind", DiffusionConfig.kind)
+    if kind not in KINDS:
+        raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
+    try:
+        record["data"]["image_shape"]
+        return KINDS[kind](**record["model"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
+
+
+def _untrained(
+    config: Any, shape: tuple[int, int, int], precision: Precision
+) -> tuple[NetworkDenoiser | Autoencoder | GAN, nn.Module]:
+    """A model with random weights, and the network in it that is trained."""
+    if isinstance(config, DiffusionConfig):
+        denoiser = config.denoiser(precision, shape)
+        return denoiser, denoiser.network
+    network = config.network()
+    return network, network
+
+
+def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Weights by their names in the network; a training of one part puts the part's name in front of them."""
+    part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(kind, "")
+    return {name.removeprefix(part): value for name, value in weights.items()}
+
+
 def _manifest(name_or_path: str | Path) -> Path | None:
-    """Of a run's checkpoint."""
+    """The manifest of a run's checkpoint, if this names one."""
     path = Path(name_or_path).with_suffix(".json")
     return path if path.stem.startswith("step-") and path.is_file() else None
 
 
 def model_folder(name_or_path: str | Path) -> Path:
-    """Where a model's files lie."""
+    """The folder that holds a model's files."""
     if (manifest := _manifest(name_or_path)) is not None:
         return manifest.parent
     if (shipped := MODELS / str(name_or_path)) in MODELS.iterdir():

@@ -11,9 +11,15 @@ import torch
 from torch import Tensor
 
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
-from ddpm.noise import Noise
+from ddpm.noise import RandnLike
 from ddpm.samplers import Step, ancestral, ddim, heun, invert, predict
-from ddpm.schedule import NoiseSchedule, check_grid, positive_int
+from ddpm.schedule import NoiseSchedule, check_grid
+from ddpm.settings import positive_int
+
+__all__ = [
+    "Ends", "coupled_round_trip", "cycles", "edict", "ends", "invert_edict", "invert_heun", "inverted_round_trip",
+    "round_trip",
+]  # fmt: skip
 
 
 class Ends(NamedTuple):
@@ -25,7 +31,7 @@ class Ends(NamedTuple):
 
 
 def ends(steps: Iterator[Step]) -> Ends:
-    """Walk a trip, by whatever way it goes up, and keep its ends."""
+    """Walk a trip to its end, however it goes up, and keep its ends."""
     top, one_shot = next(steps), None
     step = top
     for step in steps:
@@ -44,20 +50,20 @@ def round_trip(
     timesteps: Sequence[float],
     *,
     sampler: Callable[..., Iterator[Step]] = ancestral,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
     **options: Any,
 ) -> Iterator[Step]:
     """Noise clean images to depth `timesteps[0]`, then walk the grid back to 0 (Meng et al. 2022, SDEdit).
 
     Yields the noised state first, with the true x0 and eps as its prediction, then every state of the sampler, which
-    gets `noise` and `options`.
+    gets `randn_like` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
     check_grid(timesteps, denoise.schedule)
-    eps = noise(x0)
+    eps = randn_like(x0)
     x = denoise.schedule.add_noise(x0, timesteps[0], eps)
     yield Step(x, timesteps[0], Prediction(x0, eps))
-    yield from sampler(denoise, x, timesteps, noise=noise, **options)
+    yield from sampler(denoise, x, timesteps, randn_like=randn_like, **options)
 
 
 def cycles(
@@ -67,16 +73,16 @@ def cycles(
     count: int,
     *,
     sampler: Callable[..., Iterator[Step]] = ancestral,
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
     **options: Any,
 ) -> Iterator[Step]:
-    """`count` round trips on end, each from the image that the one before returned; yields the end of each.
+    """`count` round trips in a row, each from the image that the one before returned; yields the end of each.
 
-    With an exact denoiser, ancestral sampling and small steps this is Gibbs sampling of a clean image and its noisy
-    version in turn: the data's distribution stays, the image does not.
+    With an exact denoiser, ancestral sampling and small steps this is Gibbs sampling, of a clean image and its noisy
+    version in turn: the distribution of the data stays, the image does not.
     """
     for _ in range(positive_int("count", count)):
-        for step in round_trip(denoise, x0, timesteps, sampler=sampler, noise=noise, **options):
+        for step in round_trip(denoise, x0, timesteps, sampler=sampler, randn_like=randn_like, **options):
             x0 = step.x
         yield step
 
@@ -99,8 +105,8 @@ def inverted_round_trip(
 def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
     """`invert` with the moves of `heun` (Karras et al. 2022, algorithm 1), walked upward.
 
-    The noise it finds is off by O(1/N^2), down to what the first move costs, which is `invert`'s own: on a grid whose
-    last time above 0 is small and stays put ("karras", "linspace") very little.
+    The error of the noise that it finds is O(1 / N^2), down to the error of its first move, which is `invert`'s. That
+    one is small on grids whose last time above 0 is small at every N ("karras", "linspace").
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -121,9 +127,9 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
     """EDICT of Wallace et al. (2023), section 4: two states that denoise each other, so that every move has an exact
     inverse.
 
-    The pair is (2, batch, ...), and its two take turns in moving first. `mixing` is p, above 0 and at most 1; a move
-    down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for about
-    100 moves; for more take a p nearer 1.
+    The pair is (2, batch, ...), and its two states take turns in moving first. `mixing` is p, above 0 and at most 1. A
+    move down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for
+    about 100 moves; more moves need a p nearer 1.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)

@@ -2,9 +2,9 @@
 
 The samplers share one signature; `invert` draws no noise. x (batch, ...) is the state at `timesteps[0]`, floating
 point; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps`
-makes such grids); `noise(x)` returns standard normal like x. A bad argument raises `ValueError` or `TypeError` when
-the first state is asked for, an answer that is not finite `FloatingPointError`. Gradients pass through a walk;
-`torch.no_grad` around it saves their memory.
+makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument raises `ValueError` or
+`TypeError` when the first state is asked for; a prediction that is not finite raises `FloatingPointError`. Gradients
+pass through a walk; `torch.no_grad` around it saves their memory.
 """
 
 import math
@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
-from ddpm.noise import Noise
+from ddpm.noise import RandnLike
 from ddpm.schedule import check_grid
+from ddpm.settings import one_of
+
+__all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "invert", "predict"]
 
 
 class Step(NamedTuple):
@@ -34,7 +37,7 @@ def ancestral(
     timesteps: Sequence[float],
     *,
     variance: Literal["small", "large"] = "small",
-    noise: Noise = torch.randn_like,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Ancestral sampling of Ho et al. (2020), algorithm 2, over any grid; the last move adds no noise.
 
@@ -42,8 +45,7 @@ def ancestral(
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
-    if variance not in ("small", "large"):
-        raise ValueError(f"variance is {variance!r}; legal are small, large")
+    one_of("variance", variance, ("small", "large"))
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         kept = schedule.signal(t) / schedule.signal(s)  # sqrt(alpha) of the move
@@ -52,12 +54,17 @@ def ancestral(
         x = mean / schedule.noise(t) ** 2  # eq. 7
         if s > 0:
             std = schedule.posterior_std(t, s) if variance == "small" else math.sqrt(beta)
-            x = x + std * noise(x)
+            x = x + std * randn_like(x)
         yield Step(x, s, prediction)
 
 
 def ddim(
-    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, eta: float = 0.0, noise: Noise = torch.randn_like
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    eta: float = 0.0,
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
     schedule = denoise.schedule
@@ -70,17 +77,17 @@ def ddim(
         direction = math.sqrt(schedule.noise(s) ** 2 - std**2) * prediction.eps
         x = schedule.signal(s) * prediction.x0 + direction  # eq. 12
         if std > 0:
-            x = x + std * noise(x)
+            x = x + std * randn_like(x)
         yield Step(x, s, prediction)
 
 
 def heun(
-    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, noise: Noise = torch.randn_like
+    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Step]:
     """Heun's second-order method on the probability flow, Karras et al. (2022), algorithm 1.
 
     Walks dy / d sigma = eps with y = x / signal and sigma = noise / signal, where a DDIM move is an Euler step. Calls
-    the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `noise` is never drawn.
+    the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `randn_like` is never called.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -96,11 +103,11 @@ def heun(
 
 
 def dpm_solver_pp(
-    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, noise: Noise = torch.randn_like
+    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Step]:
     """DPM-Solver++(2M), Lu et al. (2022), algorithm 2: second order at one call a move, from the move before.
 
-    The first move and the last are of first order. Deterministic: `noise` is never drawn.
+    The first move and the last are of first order. Deterministic: `randn_like` is never called.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -121,10 +128,10 @@ def dpm_solver_pp(
 
 
 def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
-    """DDIM walked upward: from a clean x0 to the noise that `ddim` takes back to it, up to the size of the steps.
+    """DDIM walked upward, from a clean x0 to the noise from which `ddim` returns to it in the limit of small steps.
 
-    Takes the same descending grid as `ddim`. Each move uses the noise seen at its lower end, at time 1 where that end
-    is below 1; nothing is clipped.
+    Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end, or at time 1 where
+    that end is below 1. Nothing is clipped.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -137,16 +144,16 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
-    """What the denoiser answers, unless that is NaN or infinite: then `FloatingPointError` with the time."""
+    """The denoiser's prediction; where it is NaN or infinite, `FloatingPointError` that names the time."""
     prediction = denoise(x, t)
-    known = x.device.type == "cpu"  # a GPU would have to wait at every step, so there `final` looks, once
-    if known and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():
+    on_cpu = x.device.type == "cpu"  # on a GPU, reading a value forces a synchronisation: `final` checks there, once
+    if on_cpu and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():
         raise FloatingPointError(f"the denoiser's answer at time {t:g} is not finite")
     return prediction
 
 
 def final(steps: Iterator[Step]) -> Tensor:
-    """Run a sampler to its end and return its last x; one that is not finite raises `FloatingPointError`."""
+    """Run a sampler to its end and return its last x; where that is not finite, raise `FloatingPointError`."""
     x = None
     for step in steps:
         x = step.x

@@ -1,9 +1,8 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from difflib import SequenceMatcher
-from typing import Any, Protocol, runtime_checkable
+from difflib import get_close_matches
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,12 +10,14 @@ from tqdm import tqdm
 
 from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import Spacing, positive_int
+from ddpm.settings import SamplerName, Spacing, positive_int
+
+__all__ = ["SAMPLERS", "LatentModel", "sample", "sampler_named", "watched"]
 
 #: The samplers by the names that `sample` takes.
-SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
+SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
     "ancestral": ancestral,
     "ddim": ddim,
     "heun": heun,
@@ -25,13 +26,15 @@ SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
     "predictor_corrector": predictor_corrector,
     "flow_and_langevin": flow_and_langevin,
 }
+#: Names that other libraries use.
+ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
 
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """An image in one call, from a code that is drawn from N(0, I): a variational autoencoder, a GAN.
+    """A model that draws an image in one call, from a code drawn from N(0, I): a variational autoencoder, a GAN.
 
-    A plain autoencoder is one by its form, but its codes have no such density.
+    A plain autoencoder has this form, too, but its codes have no such density.
     """
 
     latent_dim: int
@@ -42,20 +45,14 @@ class LatentModel(Protocol):
         ...
 
 
-ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
-
-
 def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
     """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
     if not isinstance(name, str):
         raise TypeError(f"sampler is {name!r}; it must be a name: {', '.join(SAMPLERS)}")
     if name not in SAMPLERS:
-
-        def likeness(known: str) -> float:
-            return SequenceMatcher(None, name.lower(), known).ratio()
-
-        near = max([*SAMPLERS, *ALSO_CALLED], key=likeness)  # of equally near ones a sampler's own name
-        hint = f"; did you mean {ALSO_CALLED.get(near, near)}?" if likeness(near) > 0.3 else ""
+        lower = name.lower()
+        near = [ALSO_CALLED[lower]] if lower in ALSO_CALLED else get_close_matches(lower, SAMPLERS, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
     return SAMPLERS[name]
 
@@ -76,22 +73,22 @@ def sample(
     distributed: bool = False,
     **options: Any,
 ) -> Tensor:
-    """Draw `n` samples in one call.
+    """Draw `n` samples.
 
     Args:
-        denoise: what to sample from; a `LatentModel` takes no sampler, grid, shape or `watch`.
-        n: how many.
-        sampler: a name of `SAMPLERS`.
-        steps: moves of the sampler, 1 to T.
+        denoise: a `Denoiser`; or a `LatentModel`, which takes no sampler, steps, spacing, shape, watch or options.
+        n: how many samples.
+        sampler: a name in `SAMPLERS`.
+        steps: moves of the sampler, 1 to the schedule's T.
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
-        spacing: of the grid, see `NoiseSchedule.timesteps`.
-        shape: of one sample; where it is not given, the image shape the denoiser was trained on.
-        chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, of a
-            `LatentModel` 500.
+        spacing: spacing of the grid, see `NoiseSchedule.timesteps`.
+        shape: shape of one sample; by default the denoiser's `image_shape`.
+        chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, and 500
+            for a `LatentModel`.
         progress: show a bar with an estimate of the time left.
         watch: called with every state of every chunk that this process draws.
-        distributed: share the chunks among the processes of accelerate's launcher, all of which must make this call and
-            get all samples; each is the one that a single process would have drawn.
+        distributed: share the chunks among the processes of accelerate's launcher. All of them must make this call, and
+            all get all samples: those that a single process would have drawn.
         options: the sampler's own, such as `eta` for ddim.
 
     Returns:
@@ -99,55 +96,77 @@ def sample(
     """
     if isinstance(denoise, LatentModel):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
-        defaults = {"sampler": "ddim", "steps": 50, "spacing": "trailing"}
-        for name, value in given.items():
-            if value != defaults.get(name):
-                raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")
-        chunk = positive_int("chunk", 500 if chunk is None else chunk)
-        firsts, joined, _ = _shares(positive_int("n", n), chunk, distributed)
-        codes = (PerSample(seed, first)(torch.empty(chunk, denoise.latent_dim)) for first in firsts)
-        return joined([denoise.decode(z.to(denoise.device)) for z in codes])
+        _refuse_walk(given)
+        return _decoded(denoise, n, seed, chunk, distributed)
+    if not isinstance(denoise, Denoiser):
+        raise TypeError(f"denoise is {type(denoise).__name__}; it must be a ddpm.denoiser.Denoiser")
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
-    chunk = positive_int("chunk", chunk) if chunk is not None else None
-    shape = shape or getattr(denoise, "image_shape", None)
+    chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
+    shape = shape or denoise.image_shape
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
     timesteps = denoise.schedule.timesteps(steps, spacing)
-    device = torch.device(getattr(denoise, "device", "cpu"))
-    chunk = chunk or (16 if device.type == "cpu" else 256)
     samples = []
-    firsts, joined, main = _shares(n, chunk, distributed)
+    share = _share(n, chunk, distributed)
     bar = tqdm(
-        total=len(firsts) * steps, unit="step", desc=f"{sampler}-{steps}", disable=not progress or not main, delay=1
-    )
-    with bar, getattr(denoise, "many_calls", nullcontext)():
-        for first in firsts:
-            noise = PerSample(seed, first)
-            x = noise(torch.empty(chunk, *shape, device=device))
-            states = walk(denoise, x, timesteps, noise=noise, **options)
+        total=len(share.firsts) * steps, unit="step", desc=f"{sampler}-{steps}",
+        disable=not (progress and share.is_main), delay=1,
+    )  # fmt: skip
+    with bar, denoise.many_calls():
+        for first in share.firsts:
+            randn_like = PerSampleNoise(seed, first)
+            x = randn_like(torch.empty(chunk, *shape, device=denoise.device))
+            states = walk(denoise, x, timesteps, randn_like=randn_like, **options)
             samples.append(final(watched(states, timesteps[0], bar, watch)))
-    return joined(samples)
+    return share.join(samples)
 
 
-def _shares(n: int, chunk: int, distributed: bool) -> tuple[Sequence[int], Callable[[list[Tensor]], Tensor], bool]:
-    """Where this process's chunks begin, what makes n samples of everyone's chunks, and whether it speaks for all."""
+def _refuse_walk(given: dict[str, Any]) -> None:
+    """Raise `ValueError` where something is given that only a walk has."""
+    defaults = {"sampler": "ddim", "steps": 50, "spacing": "trailing"}
+    for name, value in given.items():
+        if value != defaults.get(name):
+            raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")
+
+
+def _decoded(model: LatentModel, n: int, seed: int, chunk: int | None, distributed: bool) -> Tensor:
+    """Images (n, channels, height, width) of codes drawn from N(0, I)."""
+    chunk = positive_int("chunk", 500 if chunk is None else chunk)
+    share = _share(positive_int("n", n), chunk, distributed)
+    codes = (PerSampleNoise(seed, first)(torch.empty(chunk, model.latent_dim)) for first in share.firsts)
+    return share.join([model.decode(z.to(model.device)) for z in codes])
+
+
+class _Share(NamedTuple):
+    """What one of several processes draws."""
+
+    firsts: Sequence[int]  # number of the first sample of each of its chunks
+    join: Callable[[list[Tensor]], Tensor]  # its chunks -> the n samples of all processes
+    is_main: bool
+
+
+def _share(n: int, chunk: int, distributed: bool) -> _Share:
     if not distributed:
-        return range(0, n, chunk), lambda chunks: torch.cat(chunks)[:n], True
+        return _Share(range(0, n, chunk), lambda chunks: torch.cat(chunks)[:n], True)
     from accelerate import PartialState
     from accelerate.utils import gather
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     rank, processes = state.process_index, state.num_processes
-    each = -(-n // (chunk * processes))  # as many for all: what lies beyond n is cut off
+    each = -(-n // (chunk * processes))  # all processes draw as many chunks; what lies beyond n is cut off
 
-    def joined(chunks: list[Tensor]) -> Tensor:
-        return gather(torch.stack(chunks)).unflatten(0, (processes, each)).transpose(0, 1).flatten(0, 2)[:n]
+    def join(chunks: list[Tensor]) -> Tensor:
+        gathered: Tensor = gather(torch.stack(chunks))
+        in_order: Tensor = gathered.unflatten(0, (processes, each)).transpose(0, 1).flatten(0, 2)
+        return in_order[:n]
 
-    return [(i * processes + rank) * chunk for i in range(each)], joined, state.is_main_process
+    return _Share([(i * processes + rank) * chunk for i in range(each)], join, state.is_main_process)
 
 
-def watched(states: Iterator[Step], t: float, bar: tqdm, watch: Callable[[Step], None] | None = None) -> Iterator[Step]:
+def watched(
+    states: Iterator[Step], t: float, bar: "tqdm[Any]", watch: Callable[[Step], None] | None = None
+) -> Iterator[Step]:
     """The states of a walk that begins at time t, as they come; the bar moves on when the time does."""
     for state in states:
         bar.update(state.t != t)  # annealed Langevin stays at a time for several states

@@ -13,18 +13,20 @@
 """
 
 import math
-import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
-#: How a grid may lie in time.
-SPACINGS = ("trailing", "leading", "linspace", "quadratic", "karras")
+from ddpm.settings import SPACINGS, ScheduleName, Spacing, one_of, positive_int
+
+__all__ = [
+    "SCHEDULES", "SPACINGS", "NoiseSchedule", "Spacing", "check_grid", "cosine", "from_betas", "linear", "positive_int",
+    "sigmoid",
+]  # fmt: skip
 
 
 class NoiseSchedule:
@@ -45,7 +47,7 @@ class NoiseSchedule:
         self.alpha_bar = table
         self.T = len(table) - 1
         self._log_alpha_bar = table.log()
-        self._log_alpha_bar_list = self._log_alpha_bar.tolist()
+        self._log_alpha_bar_list: list[float] = self._log_alpha_bar.tolist()
 
     def __repr__(self) -> str:
         return f"NoiseSchedule(T={self.T}, alpha_bar_T={self.alpha_bar[-1].item():.4g})"
@@ -67,9 +69,8 @@ class NoiseSchedule:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
             table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
             return table[below] + (t - below) * (table[below + 1] - table[below])
-        if (
-            t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T)
-        ):  # a GPU would have to wait
+        # Skipped on a GPU, where reading a value forces a synchronisation.
+        if t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T):
             raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; legal times are 0 to {self.T}")
         logs = self._log_alpha_bar.to(t.device)
         index = t.long().clamp(0, self.T - 1)
@@ -82,7 +83,9 @@ class NoiseSchedule:
     def signal(self, t: float | Tensor) -> float | Tensor:
         """sqrt(alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
         log = self.log_alpha_bar(t)
-        return _per_image((log / 2).exp(), t) if isinstance(log, Tensor) else math.exp(log / 2)
+        if isinstance(log, Tensor):
+            return _per_image((log / 2).exp(), t)
+        return math.exp(log / 2)
 
     @overload
     def noise(self, t: float) -> float: ...
@@ -91,19 +94,19 @@ class NoiseSchedule:
     def noise(self, t: float | Tensor) -> float | Tensor:
         """sqrt(1 - alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
         log = self.log_alpha_bar(t)
-        return (
-            _per_image((0 - torch.expm1(log)).sqrt(), t) if isinstance(log, Tensor) else math.sqrt(0 - math.expm1(log))
-        )
+        if isinstance(log, Tensor):
+            return _per_image((0 - torch.expm1(log)).sqrt(), t)  # 0 - x, as -x is -0.0 at t = 0
+        return math.sqrt(0 - math.expm1(log))
 
     def sigma(self, t: float) -> float:
         """noise / signal at a real time: the standard deviation of the noise on an image of full contrast."""
         return self.noise(t) / self.signal(t)
 
-    def time_of(self, sigma: float | np.ndarray) -> np.ndarray:
+    def sigma_to_t(self, sigma: float) -> float:
         """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
         # np.interp wants rising abscissae: time as a function of -log alpha_bar = log(1 + sigma^2).
         logs = [-log for log in self._log_alpha_bar_list]
-        return np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1))
+        return float(np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1)))
 
     def beta(self, t: float, s: float) -> float:
         """1 - alpha_bar(t) / alpha_bar(s): the variance that going up from s to t adds, beta_t where s = t - 1."""
@@ -132,7 +135,7 @@ class NoiseSchedule:
     def check_time(self, t: float | Tensor) -> None:
         """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict, and no score."""
         if isinstance(t, Tensor) and (t.device.type != "cpu" or not t.numel()):
-            return  # a GPU would have to wait
+            return  # on a GPU, reading a value forces a synchronisation
         low, high = (t.min().item(), t.max().item()) if isinstance(t, Tensor) else (t, t)
         if not (low > 0 and high <= self.T):
             raise ValueError(f"t is {t}; legal are times above 0 and up to {self.T}")
@@ -152,11 +155,9 @@ class NoiseSchedule:
         if not 1 <= top <= self.T or top != int(top):
             raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
         if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
-            raise ValueError(
-                f"n is {n!r} steps; legal are integers from 1 to {'T' if start is None else 'start'} = {top}"
-            )
-        if spacing not in SPACINGS:
-            raise ValueError(f"spacing is {spacing!r}; legal are {', '.join(SPACINGS)}")
+            name = "T" if start is None else "start"
+            raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {name} = {top}")
+        one_of("spacing", spacing, SPACINGS)
         if spacing == "trailing":
             return [round(top * k / n) for k in range(n, -1, -1)]
         if spacing == "leading":
@@ -166,7 +167,7 @@ class NoiseSchedule:
         if spacing == "quadratic":
             return [top * (k / n) ** 2 for k in range(n, -1, -1)]
         sigma = np.linspace(self.sigma(top) ** (1 / 7), self.sigma(1) ** (1 / 7), n) ** 7
-        return [*self.time_of(sigma).tolist(), 0]
+        return [*map(self.sigma_to_t, sigma.tolist()), 0]
 
 
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
@@ -180,13 +181,6 @@ def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
     for t, s in pairwise(timesteps):
         if not t > s:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
-
-
-def positive_int(name: str, value: int) -> int:
-    """`value` as an int; `ValueError` that names it unless it is an integer from 1 up."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise ValueError(f"{name} is {value!r}; it must be an integer from 1 up")
-    return operator.index(value)
 
 
 def linear(T: int = 1000) -> NoiseSchedule:
@@ -208,13 +202,14 @@ def sigmoid(T: int = 1000) -> NoiseSchedule:
 
 
 #: The schedules by name.
-SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+SCHEDULES: dict[ScheduleName, Callable[[int], NoiseSchedule]] = {
+    "linear": linear, "cosine": cosine, "sigmoid": sigmoid
+}  # fmt: skip
 
 
-def _from_alpha_bar(alpha_bar, T: int) -> NoiseSchedule:
-    if T < 1:
-        raise ValueError(f"T is {T}; it must be at least 1")
-    values = alpha_bar(np.arange(T + 1) / T)
+def _from_alpha_bar(alpha_bar: Callable[[np.ndarray], np.ndarray], T: int) -> NoiseSchedule:
+    """The schedule of a function of u = t / T, every beta at most 0.999."""
+    values = alpha_bar(np.arange(positive_int("T", T) + 1) / T)
     return from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
 
 

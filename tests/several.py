@@ -10,11 +10,11 @@ import torch
 
 import ddpm
 from ddpm import data
+from ddpm.data.pictures import load_folder
 from ddpm.files import save_tensors
 from ddpm.gan import GANConfig
-from ddpm.pictures import load_folder
 from ddpm.training import train
-from ddpm.training_config import TrainingConfig
+from ddpm.training.config import TrainingConfig
 
 CONFIG = TrainingConfig(steps=50, batch_size=8, warmup=5, checkpoint_every=50, precision="float32")
 
@@ -29,9 +29,9 @@ class Small:
     def check_images(self, shape):
         pass
 
-    def losses(self, images, draws):
-        wanted = draws.normal(4).double()
-        yield "net", (self.parts["net"](images.double().flatten(1)) - wanted).square().mean()
+    def loss(self, part, images, randomness):
+        target = randomness.normal(4).double()
+        return (self.parts[part](images.double().flatten(1)) - target).square().mean()
 
 
 @dataclass

@@ -5,7 +5,7 @@ import torch
 
 from ddpm.autoencoder import AutoencoderConfig, divergence
 from ddpm.data import load, normalise
-from ddpm.noise import Draws
+from ddpm.noise import StepRandomness
 
 SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
 
@@ -82,7 +82,7 @@ def test_both_losses_of_a_grey_level_are_least_at_the_mean():
 
 def test_the_loss_of_a_step_is_a_function_of_seed_step_and_row():
     task = AutoencoderConfig(**SMALL, variational=True).task()
-    (_, first), (_, again), (_, other) = (next(task.losses(images(4), Draws(0, step, 4))) for step in (0, 0, 1))
+    first, again, other = (task.loss("autoencoder", images(4), StepRandomness(0, step, 4)) for step in (0, 0, 1))
     assert first == again != other
 
 
@@ -98,5 +98,6 @@ def test_illegal_settings_and_images_are_refused():
     task = AutoencoderConfig(**SMALL).task()
     with pytest.raises(ValueError, match=r"images are \(3, 16, 16\)"):
         task.check_images((3, 16, 16))
+    grey_levels = torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
-        next(task.losses(torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16), Draws(0, 0, 2)))
+        task.loss("autoencoder", grey_levels, StepRandomness(0, 0, 2))

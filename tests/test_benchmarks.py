@@ -15,9 +15,9 @@ from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import load_tensors
 from ddpm.metrics import frechet_distance
-from ddpm.recipes import recipe
 from ddpm.training import train
-from ddpm.training_config import TrainingConfig
+from ddpm.training.config import TrainingConfig
+from ddpm.training.recipes import recipe
 from ddpm.unet import UNetConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

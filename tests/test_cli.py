@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from ddpm import cli, pretrained
 from ddpm.data import denormalise
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from tests.forked import ended, fork
 
 TRAIN = ["train", "--data", "fashion-mnist-embedded", "--steps", "4", "--batch-size", "2", "--checkpoint-every", "2"]
@@ -44,7 +44,7 @@ def test_train_sample_evaluate(tmp_path):
         for i in range(4):
             film.seek(i)
             frames.append(film.convert("L"))
-        noise = denormalise(PerSample(7)(torch.empty(n, 1, 32, 32)))
+        noise = denormalise(PerSampleNoise(7)(torch.empty(n, 1, 32, 32)))
         first = to_pil_image(make_grid(noise, math.ceil(math.sqrt(n)))).convert("L")
         for frame, expected in ((frames[0], first), (frames[-1], Image.open(out).convert("L"))):
             distance = [ImageStat.Stat(ImageChops.difference(expected, f)).mean[0] for f in (frame, frames[1])]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from ddpm import data, pictures
+from ddpm import data
+from ddpm.data import pictures, sets
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_the_embedded_images_are_balanced_padded_and_whole(splits):
         assert not images[:, 0, border].any()
         assert images.float().mean() > 10
         digest = hashlib.sha256(images[:, 0, 2:-2, 2:-2].contiguous().numpy().tobytes()).hexdigest()
-        assert digest == data._SHA256["fashion-mnist-embedded", split]
+        assert digest == sets._SHA256["fashion-mnist-embedded", split]
 
 
 def write_idx(folder, images, labels, prefix="train", compress=True):
@@ -41,7 +42,7 @@ def test_a_folder_of_idx_files_is_read(tmp_path, monkeypatch, compress, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
     write_idx(tmp_path, pixels, np.arange(7), compress=compress)
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-    monkeypatch.setitem(data._SHA256, ("fashion-mnist", "train"), digest)
+    monkeypatch.setitem(sets._SHA256, ("fashion-mnist", "train"), digest)
     read = data.load("fashion-mnist", "train", tmp_path)
     assert np.array_equal(read.images[:, 0, 2:-2, 2:-2].numpy(), pixels)
     assert read.labels.tolist() == list(range(7))
@@ -154,15 +155,15 @@ def test_what_is_no_picture_gets_one_clear_line(tmp_path):
     whole = (tmp_path / "whole.png").read_bytes()
     for name, content in (("cut.png", whole[:200]), ("text.jpg", b"not a picture"), ("empty.png", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} is no picture that can be read"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
             pictures.read_image(tmp_path / name, (1, 32, 32))
     Image.new("F", (4, 4)).save(tmp_path / "real.tiff")
     Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(tmp_path / "deeper.tiff")
     for name in ("real.tiff", "deeper.tiff"):
-        with pytest.raises(ValueError, match=f"{name} is no picture .* no grey levels of 8 or 16 bits"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture .* not grey levels of 8 or 16 bits"):
             pictures.read_image(tmp_path / name, (1, 32, 32))
     Image.new("LAB", (40, 40)).save(tmp_path / "lab.tiff")
-    with pytest.raises(ValueError, match="lab.tiff is no picture that can be read"):
+    with pytest.raises(ValueError, match="lab.tiff cannot be read as a picture"):
         pictures.read_image(tmp_path / "lab.tiff", (1, 32, 32))
     with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
         pictures.read_image(tmp_path, (1, 32, 32))

@@ -6,7 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.denoiser import TARGETS, Clipped, Guided, NetworkDenoiser, Prediction, prediction_of, target_of
+from ddpm import likelihood
+from ddpm.denoiser import (
+    TARGETS,
+    Clipped,
+    Denoiser,
+    Guided,
+    NetworkDenoiser,
+    Prediction,
+    Wrapper,
+    prediction_of,
+    target_of,
+)
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ddim, final
 from ddpm.schedule import cosine, linear
@@ -126,3 +137,54 @@ def test_an_illegal_guide_is_refused():
     small, large = (NetworkDenoiser(Recorder(), linear(), image_shape=(1, size, size)) for size in (16, 32))
     with pytest.raises(ValueError, match=r"guide draws images of shape \(1, 16, 16\); .* denoiser's, \(1, 32, 32\)"):
         Guided(large, small, 2)
+
+
+class Halving(Denoiser):
+    """The least that a denoiser must say."""
+
+    schedule = linear()
+
+    def __call__(self, x, t):
+        return Prediction(x / 2, x)
+
+
+def test_a_denoiser_needs_a_schedule_and_a_call_and_has_defaults_for_the_rest():
+    denoise = Halving()
+    assert (denoise.device, denoise.image_shape, denoise.precision) == (torch.device("cpu"), None, "float32")
+    with denoise.many_calls():
+        assert torch.equal(denoise(torch.ones(2), 5).x0, torch.full((2,), 0.5))
+    with pytest.raises(TypeError, match="abstract"):
+        Denoiser()
+
+
+def network(precision):
+    unet = UNet(UNetConfig(base_channels=8, head_channels=8))
+    return NetworkDenoiser(unet, linear(), precision=precision, image_shape=(1, 8, 8))
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, Clipped, lambda inner: Guided(inner, network("float32"), 2)])
+def test_a_wrapper_passes_on_what_the_denoiser_inside_declares(wrap):
+    inner = network("auto")
+    wrapper = wrap(inner)
+    assert (wrapper.schedule, wrapper.image_shape, wrapper.precision) == (inner.schedule, (1, 8, 8), "auto")
+    inner.network.to("meta")
+    assert wrapper.device.type == "meta"
+
+
+def test_a_walk_with_a_wrapper_prepares_the_network_inside():
+    inner, entered = network("auto"), []
+    inner.many_calls = lambda: entered.append(inner) or contextlib.nullcontext()
+    with Wrapper(Clipped(inner)).many_calls():
+        assert entered == [inner]
+
+
+def test_a_guide_in_bfloat16_makes_the_whole_bfloat16():
+    assert Guided(network("float32"), network("float32"), 2).precision == "float32"
+    assert Guided(network("float32"), network("auto"), 2).precision == "auto"
+
+
+@pytest.mark.parametrize("wrap", [Clipped, lambda inner: Guided(network("float32"), inner, 2)])
+def test_a_density_is_not_integrated_in_bfloat16_however_the_network_is_wrapped(wrap, monkeypatch):
+    monkeypatch.setattr(likelihood, "has_fast_bfloat16", lambda device: True)
+    with pytest.raises(ValueError, match="precision is 'auto', bfloat16 on this device"):
+        likelihood.flow_nll(wrap(network("auto")), torch.zeros(1, 1, 8, 8))

@@ -13,7 +13,9 @@ MODULES = sorted(
     for path in (ROOT / "ddpm").rglob("*.py")
     if not path.stem.startswith("_") and path.parent.name not in ("cli", "assets", "companion")
 )
-EXAMPLES = ["ddpm.data", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.unet.sizes"]
+EXAMPLES = [
+    "ddpm.data.scaling", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.settings", "ddpm.unet.sizes",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -14,13 +14,13 @@ import ddpm
 from ddpm import data, fast
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
-from ddpm.fidelity import psnr
-from ddpm.noise import Draws
+from ddpm.metrics.fidelity import psnr
+from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
 from ddpm.unet import UNet, UNetConfig
-from ddpm.unet.network import GroupNorm, SelfAttention, Stem
+from ddpm.unet.network import Float32Conv2d, GroupNorm, SelfAttention
 
 CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 has_bfloat16 = fast.has_fast_bfloat16(torch.device("cpu"))
@@ -123,10 +123,10 @@ def test_training_takes_the_plain_attention_and_waits_for_nothing():
     network = task.parts["unet"]
     images = torch.randn(2, 1, 8, 8)
     with torch.autocast("cpu", torch.bfloat16), Watch() as watch:
-        ((_, loss),) = task.losses(images, Draws(0, 0, 2))
+        loss = task.loss("unet", images, StepRandomness(0, 0, 2))
     assert watch.calls["_softmax"] == count(network, SelfAttention)
     assert not any("scaled_dot_product" in name for name in watch.calls)
-    converted = 2 * (count(network, nn.Conv2d, nn.Linear) - count(network, Stem))  # weight and bias, once a step
+    converted = 2 * (count(network, nn.Conv2d, nn.Linear) - count(network, Float32Conv2d))  # weights and biases
     assert watch.calls["_to_copy"] <= converted + 3 * count(network, GroupNorm)
     assert watch.waits == 4  # the range of the times, which are drawn on the CPU; nothing of the images or the network
     with Watch() as watch:

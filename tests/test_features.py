@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ddpm import data
-from ddpm.features import classify, features
+from ddpm.metrics.features import classify, features
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm.data import load, normalise
-from ddpm.fidelity import fidelity, psnr, ssim, table
+from ddpm.metrics.fidelity import _others, fidelity, psnr, ssim, table
 
 GARMENTS = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[::40])
 
@@ -56,6 +56,21 @@ def test_the_floor_pairs_every_image_with_another():
     expected = 2 * GARMENTS.var(0).mean().item()  # of two unrelated images, n / (n - 1) included
     assert math.isclose(columns["random pair"]["squared error"], expected, rel_tol=0.15)
     assert list(table(GARMENTS[:1], GARMENTS[:1], GARMENTS[:1])) == ["back", "one-shot mean"]
+
+
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_random_pairs_are_a_circle_without_an_image_and_itself(n):
+    others = _others(n).tolist()
+    assert sorted(others) == list(range(n))
+    visited = [0]
+    while (following := others[visited[-1]]) != 0:
+        visited.append(following)
+    assert len(visited) == n
+    assert torch.equal(_others(n), _others(n))
+
+
+def test_random_pairs_stay_those_of_the_published_tables():
+    assert _others(8).tolist() == [4, 5, 3, 7, 6, 2, 1, 0]
 
 
 def test_the_class_is_asked_of_garments_alone():

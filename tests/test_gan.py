@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ddpm.data import load, normalise
 from ddpm.gan import GANConfig, discriminator_loss, generator_loss, gradient_penalty
-from ddpm.noise import Draws
+from ddpm.noise import StepRandomness
 
 SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
 
@@ -56,9 +56,9 @@ def test_a_step_of_each_player_is_to_its_own_advantage(game):
     def gap():
         return (discriminate(x).mean() - discriminate(generate(z)).mean()).item()
 
-    gaps = [gap()]
-    for name, loss in task.losses(x, Draws(0, 0, 16)):
-        weights = list(task.parts[name].parameters())
+    gaps, randomness = [gap()], StepRandomness(0, 0, 16)
+    for name, part in task.parts.items():
+        loss, weights = task.loss(name, x, randomness), list(part.parameters())
         with torch.no_grad():
             for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight -= 1e-2 * slope
@@ -70,11 +70,11 @@ def test_a_step_of_each_player_is_to_its_own_advantage(game):
 
 def test_the_generators_gradient_comes_through_the_discriminator_and_the_discriminators_stops_there():
     task = GANConfig(**SMALL).task()
-    for name, loss in task.losses(images(4), Draws(0, 0, 4)):
+    for name in task.parts:
         for part in task.parts.values():
             for weight in part.parameters():
                 weight.grad = None
-        loss.backward()
+        task.loss(name, images(4), StepRandomness(0, 0, 4)).backward()
         reached = {key: any(w.grad is not None for w in part.parameters()) for key, part in task.parts.items()}
         assert reached == {"discriminator": True, "generator": name == "generator"}
 
@@ -87,7 +87,8 @@ def test_illegal_settings_and_images_are_refused():
         ({"r1": -1.0}, "r1 is -1.0"),
         ({"latent_dim": 2.5}, "latent_dim is 2.5; it must be an integer from 1 up"),
         ({"image_shape": (1, 32)}, "must be \\(channels, height, width\\)"),
-        ({"architecture": "mlp", "channel_multipliers": (0,)}, "with its multipliers it must be at least 1"),
+        ({"architecture": "mlp", "channel_multipliers": (0,)}, r"channel_multipliers is \(0,\); it must be a list of"),
+        ({"architecture": "mlp", "channel_multipliers": ()}, r"channel_multipliers is \(\); it must hold at least one"),
         ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -95,5 +96,6 @@ def test_illegal_settings_and_images_are_refused():
     task = GANConfig(**SMALL).task()
     with pytest.raises(ValueError, match=r"images are \(3, 16, 16\)"):
         task.check_images((3, 16, 16))
+    grey_levels = torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
-        next(task.losses(torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16), Draws(0, 0, 2)))
+        task.loss("discriminator", grey_levels, StepRandomness(0, 0, 2))

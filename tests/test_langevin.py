@@ -12,7 +12,7 @@ from ddpm.langevin import (
     predictor_corrector,
     score_at,
 )
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
@@ -30,7 +30,7 @@ def langevin_variance(std, step_size, steps=2000):
     draws = iter(torch.eye(steps, dtype=torch.float64))
     chain = langevin(
         lambda x: -x / std**2, torch.zeros(1, steps, dtype=torch.float64), step_size=step_size, steps=steps,
-        noise=lambda x: next(draws)[None],
+        randn_like=lambda x: next(draws)[None],
     )  # fmt: skip
     *_, x = chain
     return x.square().sum().item()
@@ -56,7 +56,7 @@ def test_metropolis_leaves_no_bias():
     chain = metropolis_langevin(
         lambda x: gaussian.log_density(x, 0), lambda x: gaussian.score(x, 0),
         torch.full((20_000, 1), 0.3, dtype=torch.float64),
-        step_size=0.25, steps=60, noise=seeded(0),
+        step_size=0.25, steps=60, randn_like=seeded(0),
     )  # fmt: skip
     accepted = []
     for state in chain:
@@ -65,13 +65,13 @@ def test_metropolis_leaves_no_bias():
     assert x.mean().item() == pytest.approx(0.3, abs=4 * 0.5 / math.sqrt(20_000))
     assert x.var().item() == pytest.approx(0.25, rel=4 * math.sqrt(2 / 20_000))
     assert 0.5 < torch.stack(accepted).mean() < 0.99
-    *_, unadjusted = langevin(lambda x: gaussian.score(x, 0), x, step_size=0.25, steps=60, noise=seeded(1))
+    *_, unadjusted = langevin(lambda x: gaussian.score(x, 0), x, step_size=0.25, steps=60, randn_like=seeded(1))
     assert unadjusted.var().item() == pytest.approx(0.25 / (1 - 0.25), rel=4 * math.sqrt(2 / 20_000))
 
 
 def test_a_chain_that_is_far_out_has_not_diverged():
     x = torch.full((5, 1), 2e6, dtype=torch.float64)
-    *_, moved = langevin(lambda x: -(x - 2e6), x, step_size=0.01, steps=20, noise=seeded(0))
+    *_, moved = langevin(lambda x: -(x - 2e6), x, step_size=0.01, steps=20, randn_like=seeded(0))
     assert (moved - x).abs().max() < 5
 
 
@@ -79,7 +79,7 @@ def test_a_nan_is_not_taken_for_a_rejection_or_a_large_step():
     def spoilt(answer):
         return lambda x: torch.where(x.abs() > 0.5, math.nan, answer(x))
 
-    options = {"step_size": 0.3, "steps": 50, "noise": seeded(0)}
+    options = {"step_size": 0.3, "steps": 50, "randn_like": seeded(0)}
     x, density, score = torch.zeros(4, 1), lambda x: -x.square().sum(1) / 2, lambda x: -x
     with pytest.raises(FloatingPointError, match=r"the score is not finite at step \d+"):
         list(langevin(spoilt(score), x, **options))
@@ -106,12 +106,12 @@ def test_plain_langevin_misses_far_modes_and_annealing_finds_them():
     def large_mode(x):
         return (x.sum(1) > 0).double().mean().item()
 
-    *_, plain = langevin(score_at(mixture, 1), start, step_size=0.1, steps=1001, noise=seeded(1))
+    *_, plain = langevin(score_at(mixture, 1), start, step_size=0.1, steps=1001, randn_like=seeded(1))
     grid = SCHEDULE.timesteps(200, "karras")
     noise = seeded(2)
     shares = [
         large_mode(
-            final(annealed_langevin(mixture, noise(start), grid, step_size=size, steps_per_level=5, noise=noise))
+            final(annealed_langevin(mixture, noise(start), grid, step_size=size, steps_per_level=5, randn_like=noise))
         )
         for size in (0.01, 0.1)
     ]
@@ -128,13 +128,13 @@ def test_a_langevin_step_beside_the_flow_is_a_ddpm_step_to_first_order():
     for length in (8, 4, 2, 1):
         grid = [500, 500 - length, 0]
         moves = [
-            next(sampler(oracle, x, grid, noise=torch.zeros_like, **options)).x
+            next(sampler(oracle, x, grid, randn_like=torch.zeros_like, **options)).x
             for sampler, options in ((ancestral, {"variance": "large"}), (flow_and_langevin, {}))
         ]
         betas.append(1 - SCHEDULE.alpha_bar[500] / SCHEDULE.alpha_bar[500 - length])
         differences.append((moves[0] - moves[1]).abs().sum())
         spreads = [
-            next(sampler(oracle, x, grid, noise=torch.ones_like, **options)).x - move
+            next(sampler(oracle, x, grid, randn_like=torch.ones_like, **options)).x - move
             for (sampler, options), move in zip(
                 ((ancestral, {"variance": "large"}), (flow_and_langevin, {})), moves, strict=True
             )
@@ -182,7 +182,7 @@ def test_samplers_reach_the_mixture(sampler, options, moves, spacing, truths):
     mixture, (*sets,) = truths
     timesteps, noise = SCHEDULE.timesteps(moves, spacing), seeded(7)
     start = noise(torch.cat(sets[:10]))
-    ends = final(sampler(mixture, start, timesteps, noise=noise, **options)).split(2000)
+    ends = final(sampler(mixture, start, timesteps, randn_like=noise, **options)).split(2000)
     reached, floor = (
         sum(sliced_distance(a, b) for a, b in zip(ours, sets[10:], strict=True)) for ours in (ends, sets[:10])
     )
@@ -194,9 +194,9 @@ def test_noise_of_a_chain_is_its_own():
     score = score_at(gaussian, 100)
     for rows in (1, 4):
         x, options = torch.zeros(rows, 2), {"step_size": 0.1, "steps": 5}
-        *_, plain = langevin(score, x, noise=PerSample(3), **options)
+        *_, plain = langevin(score, x, randn_like=PerSampleNoise(3), **options)
         *_, (adjusted, _) = metropolis_langevin(
-            lambda x: gaussian.log_density(x, 100), score, x, noise=PerSample(3), **options
+            lambda x: gaussian.log_density(x, 100), score, x, randn_like=PerSampleNoise(3), **options
         )
         ends[rows] = torch.stack([plain[0], adjusted[0]])
     assert torch.equal(ends[1], ends[4])
@@ -223,7 +223,7 @@ def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
         variance *= (SCHEDULE.signal(s) / SCHEDULE.signal(t) if s else SCHEDULE.signal(t) * 0.25 / total) ** 2
     assert variance == pytest.approx(0.25, rel=0.2 if moves == 50 else 0.05)
     x = torch.zeros(40_000, 1, dtype=torch.float64)
-    end = final(annealed_langevin(Gaussian(0.0, 0.5, SCHEDULE), seeded(0)(x), grid, noise=seeded(1)))
+    end = final(annealed_langevin(Gaussian(0.0, 0.5, SCHEDULE), seeded(0)(x), grid, randn_like=seeded(1)))
     assert end.var().item() == pytest.approx(variance, rel=0.03)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.denoiser import NetworkDenoiser, Prediction
+from ddpm.denoiser import Denoiser, NetworkDenoiser, Prediction
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import has_fast_bfloat16
 from ddpm.likelihood import bits_per_dimension, flow_nll, importance_bound, variational_bound
-from ddpm.noise import Draws
+from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.schedule import cosine, linear
 from ddpm.unet import UNet, UNetConfig
@@ -52,7 +52,7 @@ def test_the_bound_of_a_gaussian_is_the_closed_one(s2, T, n):
     grid = schedule.timesteps(n)
     x0 = math.sqrt(s2) * torch.tensor([[1.0], [1], [-1], [-1]], dtype=torch.float64)
     signs = torch.tensor([[1.0], [-1], [1], [-1]], dtype=torch.float64)
-    bound = variational_bound(Gaussian(0.0, math.sqrt(s2), schedule), x0, grid, noise=lambda x: signs)
+    bound = variational_bound(Gaussian(0.0, math.sqrt(s2), schedule), x0, grid, randn_like=lambda x: signs)
     assert bound.steps.shape == (4, n - 1)
     gap = bound.total.mean().item() - math.log(2 * math.pi * math.e * s2) / 2
     assert gap == pytest.approx(expected_gap(s2, schedule, grid), abs=1e-9)
@@ -63,7 +63,7 @@ def test_the_bound_lies_above_the_exact_log_density_of_a_mixture():
     mixture = GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], SCHEDULE)
     x0, gaps = mixture.sample(8000, torch.Generator().manual_seed(0)), []
     for moves in (25, 100, 400):
-        bound = variational_bound(mixture, x0, SCHEDULE.timesteps(moves, "karras"), noise=seeded(moves))
+        bound = variational_bound(mixture, x0, SCHEDULE.timesteps(moves, "karras"), randn_like=seeded(moves))
         gap = bound.total + mixture.log_density(x0, 0)
         assert gap.mean() > 4 * gap.std() / math.sqrt(8000)
         gaps.append(gap.mean())
@@ -87,7 +87,7 @@ def test_the_gap_of_the_bound_closes_where_the_steps_near_zero_shrink(s2):
 
 @pytest.mark.parametrize("mean", [-1.1, -0.3, 0.0, 0.998, 1.3])
 def test_the_discrete_decoder_is_a_distribution(mean):
-    class Fixed:
+    class Fixed(Denoiser):
         schedule = SCHEDULE
 
         def __call__(self, x, t):
@@ -118,7 +118,7 @@ def test_hutchinson_is_unbiased():
     oracle = ORACLES[1]
     x = torch.tensor([[0.4, 0.2]], dtype=torch.float64)
     exact = flow_nll(oracle, x, 10, divergence="exact")
-    estimates = flow_nll(oracle, x.expand(4000, 2), 10, noise=seeded(3))
+    estimates = flow_nll(oracle, x.expand(4000, 2), 10, randn_like=seeded(3))
     assert estimates.mean().item() == pytest.approx(exact.item(), abs=4 * estimates.std().item() / math.sqrt(4000))
     assert estimates.std() > 1e-3
 
@@ -132,7 +132,7 @@ def test_the_flow_through_a_network_on_images():
     denoise = NetworkDenoiser(network, SCHEDULE)
     x = torch.randn(1, 1, 4, 4)
     exact = flow_nll(denoise, x, divergence="exact")
-    probes = flow_nll(denoise, x.expand(64, -1, -1, -1), noise=seeded(0))
+    probes = flow_nll(denoise, x.expand(64, -1, -1, -1), randn_like=seeded(0))
     assert probes.mean().item() == pytest.approx(exact.item(), abs=4 * probes.std().item() / 8)
     assert exact.item() == pytest.approx(flow_nll(denoise, x, divergence="exact", tolerance=1e-6).item(), abs=1e-2)
 
@@ -157,16 +157,16 @@ def test_training_weighted_by_the_bound_minimises_the_bound(target):
     task.parts["unet"].double()
     image = torch.rand(1, 1, 8, 8, dtype=torch.float64) * 2 - 1
 
-    class Double(Draws):
+    class Double(StepRandomness):
         def normal(self, *shape):
             return super().normal(*shape).double()
 
-    ((_, loss),) = task.losses(image.expand(T, -1, -1, -1), Double(0, 3, T))
+    loss = task.loss("unet", image.expand(T, -1, -1, -1), Double(0, 3, T))
     same = Double(0, 3, T)
     same.stratified()
     noises = iter(same.normal(1, 8, 8).flip(0)[:, None])  # the bound begins at T
     denoise = NetworkDenoiser(task.parts["unet"], task.schedule, target)
-    bound = variational_bound(denoise, image, noise=lambda x: next(noises))
+    bound = variational_bound(denoise, image, randn_like=lambda x: next(noises))
     constant = 64 * math.log(task.schedule.noise(1) * math.sqrt(2 * math.pi))
     assert loss.item() == pytest.approx((bound.steps.sum() + bound.reconstruction - constant).item() / 64, rel=1e-5)
 
@@ -197,7 +197,7 @@ def test_bad_arguments_are_named(call, message):
 
 
 def test_a_denoiser_that_answers_nan_is_named():
-    class Broken:
+    class Broken(Denoiser):
         schedule = SCHEDULE
 
         def __call__(self, x, t):

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from ddpm import data, metrics
-from ddpm.features import FEATURES_SHA256, features
+from ddpm.metrics import distances, precision_recall
+from ddpm.metrics.features import FEATURES_SHA256, features
 
 
 @pytest.fixture(scope="module")
@@ -14,18 +15,18 @@ def test_distance_is_the_closed_form_of_two_gaussians():
     """Against Dowson & Landau's formula computed another way, on features whose moments are given."""
     generator = torch.Generator().manual_seed(0)
     generated = torch.randn(500, 64, generator=generator, dtype=torch.float64) * 1.3 + 0.2
-    moments = metrics._moments()
+    moments = distances._moments()
     real_mean, real_covariance = moments["test.mean"], moments["test.covariance"]
     values, axes = torch.linalg.eigh(real_covariance)
     root = axes @ torch.diag(values.sqrt()) @ axes.T
     covariance = torch.cov(generated.T)
     cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
     expected = (generated.mean(0) - real_mean).square().sum() + covariance.trace() + real_covariance.trace() - 2 * cross
-    assert metrics._distance(generated) == pytest.approx(expected.item(), rel=1e-6)
+    assert distances._distance(generated) == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
-    distance = metrics._distance(features(data.normalise(test_split.images)))
+    distance = distances._distance(features(data.normalise(test_split.images)))
     assert distance < 1  # 2,000 of the 10,000 images themselves
 
 
@@ -75,8 +76,8 @@ def test_precision_and_recall_are_those_of_prdc():
     real = torch.randn(200, 64, generator=generator)
     fake = 0.8 * torch.randn(150, 64, generator=generator) + 0.1
     theirs = compute_prdc(real.numpy(), fake.numpy(), nearest_k=3)
-    assert metrics._share_inside(fake, real, 3) == pytest.approx(theirs["precision"], abs=1e-4)
-    assert metrics._share_inside(real, fake, 3) == pytest.approx(theirs["recall"], abs=1e-4)
+    assert precision_recall._share_inside(fake, real, 3) == pytest.approx(theirs["precision"], abs=1e-4)
+    assert precision_recall._share_inside(real, fake, 3) == pytest.approx(theirs["recall"], abs=1e-4)
     assert 0.05 < theirs["recall"] < theirs["precision"] < 0.999
 
 

@@ -6,13 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm import batches, pictures
-from ddpm.checkpoint import newest_checkpoint
-from ddpm.data import Dataset
+from ddpm.data import Dataset, pictures
+from ddpm.data.pictures import Pictures, load_folder, read_image
 from ddpm.diffusion import DiffusionConfig
-from ddpm.pictures import Pictures, load_folder, read_image
-from ddpm.training import train
-from ddpm.training_config import TrainingConfig
+from ddpm.training import batches, train
+from ddpm.training.checkpoint import newest_checkpoint
+from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
 from tests.several import launched, started
 
@@ -49,8 +48,8 @@ def test_a_folder_is_read_whole_and_names_what_it_cannot_read(folder, capsys):
     assert len(found) == 297
     assert all(str(folder / name) in said for name in CORRUPT)
     assert "297 pictures; 3 more cannot be read" in said
-    assert "1 files are no pictures, by their endings: 1 .txt" in said
-    assert "knows so few as 297 pictures by heart" in said
+    assert "1 files are not pictures, by their endings: 1 .txt" in said
+    assert "memorises as few as 297 pictures" in said
     paths = sorted(p for p in folder.rglob("*.*") if p.suffix != ".txt" and ".hidden" not in p.parts)
     good = [p for p in paths if p.relative_to(folder).as_posix() not in CORRUPT]
     for i in (0, 100, 296):

@@ -6,8 +6,8 @@ import torch
 
 import ddpm
 from ddpm import pretrained
-from ddpm.features import classify
 from ddpm.metrics import frechet_distance
+from ddpm.metrics.features import classify
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.round_trip import (
     coupled_round_trip,
@@ -39,7 +39,7 @@ def slopes(counts, error):
 def test_the_trip_goes_up_in_one_shot_and_down_the_whole_grid():
     x0 = torch.randn(3, 2, dtype=torch.float64)
     grid = SCHEDULE.timesteps(7, start=400)
-    steps = list(round_trip(DENOISE, x0, grid, noise=PerSample(0)))
+    steps = list(round_trip(DENOISE, x0, grid, randn_like=PerSampleNoise(0)))
     assert [step.t for step in steps] == grid
     assert torch.equal(steps[0].prediction.x0, x0)
     assert torch.allclose(steps[0].x, SCHEDULE.signal(400) * x0 + SCHEDULE.noise(400) * steps[0].prediction.eps)
@@ -54,7 +54,7 @@ def test_one_step_back_is_the_posterior_mean():
 def test_the_ends_of_a_trip_are_those_of_its_states():
     grid = SCHEDULE.timesteps(6, start=500)
     for trip, top in (
-        (lambda: round_trip(MIXTURE, POINTS[:5], grid, noise=seeded(0)), 0),
+        (lambda: round_trip(MIXTURE, POINTS[:5], grid, randn_like=seeded(0)), 0),
         (lambda: inverted_round_trip(MIXTURE, POINTS[:5], grid), 5),
     ):
         states, kept = list(trip()), ends(trip())
@@ -70,7 +70,9 @@ def test_options_reach_the_sampler():
     x0 = torch.zeros(2, 2, dtype=torch.float64)
     grid = SCHEDULE.timesteps(5)
     for trip in (round_trip, lambda *args, **options: cycles(*args, 2, **options)):
-        a, b = (final(trip(DENOISE, x0, grid, sampler=ddim, noise=PerSample(0), eta=eta)) for eta in (0.0, 1.0))
+        a, b = (
+            final(trip(DENOISE, x0, grid, sampler=ddim, randn_like=PerSampleNoise(0), eta=eta)) for eta in (0.0, 1.0)
+        )
         assert not torch.allclose(a, b)
 
 
@@ -80,7 +82,7 @@ def test_cycles_keep_the_distribution_and_lose_the_image_geometrically():
     rho = kept / (kept + SCHEDULE.noise(depth) ** 2)
     x0 = DENOISE.sample((n, 1), torch.Generator().manual_seed(0))
     grid = SCHEDULE.timesteps(150, start=depth)
-    ends = list(cycles(DENOISE, x0, grid, 4, sampler=ancestral, noise=seeded(1)))
+    ends = list(cycles(DENOISE, x0, grid, 4, sampler=ancestral, randn_like=seeded(1)))
     assert [end.t for end in ends] == [0] * 4
     for k, end in enumerate(ends, 1):
         correlation = torch.corrcoef(torch.stack([x0[:, 0], end.x[:, 0]]))[0, 1].item()
@@ -90,8 +92,8 @@ def test_cycles_keep_the_distribution_and_lose_the_image_geometrically():
 
 def test_a_cycle_draws_new_noise():
     x0 = torch.zeros(2, 2, dtype=torch.float64)
-    first, second = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, noise=PerSample(0)))
-    again, _ = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, noise=PerSample(0)))
+    first, second = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, randn_like=PerSampleNoise(0)))
+    again, _ = (step.x for step in cycles(DENOISE, x0, [300, 0], 2, randn_like=PerSampleNoise(0)))
     assert torch.equal(first, again)
     assert not torch.allclose(first, second)
 

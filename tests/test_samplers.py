@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
-from ddpm.denoiser import Prediction
+from ddpm.denoiser import Denoiser, Prediction
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.sampling import SAMPLERS, sample
@@ -31,7 +31,7 @@ def output_variance(sampler, n, spacing="trailing", **options):
         drawn.append(1)
         return torch.eye(n + 1, dtype=torch.float64)[len(drawn)][None]
 
-    return final(sampler(denoise, x, SCHEDULE.timesteps(n, spacing), noise=axis, **options)).square().sum().item()
+    return final(sampler(denoise, x, SCHEDULE.timesteps(n, spacing), randn_like=axis, **options)).square().sum().item()
 
 
 def recursion(n, variance_of_move):
@@ -96,8 +96,8 @@ def test_gaussian_variance_is_the_published_one(n, spacing, deterministic, small
 def test_ddim_at_eta_one_is_ancestral_sampling(spacing, n):
     denoise, grid = Gaussian(0.3, 0.5, SCHEDULE), SCHEDULE.timesteps(n, spacing)
     x = torch.randn(4, 3, dtype=torch.float64)
-    a = final(ddim(denoise, x, grid, eta=1.0, noise=PerSample(1)))
-    b = final(ancestral(denoise, x, grid, noise=PerSample(1)))
+    a = final(ddim(denoise, x, grid, eta=1.0, randn_like=PerSampleNoise(1)))
+    b = final(ancestral(denoise, x, grid, randn_like=PerSampleNoise(1)))
     assert torch.allclose(a, b, atol=1e-10)
 
 
@@ -109,7 +109,7 @@ def test_every_state_is_yielded_and_the_last_move_is_not_random():
         calls.append(1)
         return torch.zeros_like(x)
 
-    steps = list(ancestral(denoise, torch.randn(2, 3), grid, noise=counted))
+    steps = list(ancestral(denoise, torch.randn(2, 3), grid, randn_like=counted))
     assert [step.t for step in steps] == grid[1:]
     assert len(calls) == 4
     assert torch.allclose(steps[-1].x, steps[-1].prediction.x0, atol=1e-5)
@@ -121,7 +121,7 @@ def test_ddim_is_deterministic_and_asks_for_no_noise():
 
     denoise, x = Gaussian(0.0, 0.5, SCHEDULE), torch.randn(2, 3)
     grid = SCHEDULE.timesteps(20)
-    first, second = (final(ddim(denoise, x, grid, noise=never)) for _ in range(2))
+    first, second = (final(ddim(denoise, x, grid, randn_like=never)) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -146,20 +146,20 @@ def test_an_exhausted_sampler_is_refused():
 
 def test_noise_of_a_sample_depends_on_its_number_alone():
     x = torch.empty(6, 1, 4, 4)
-    whole = PerSample(3)
+    whole = PerSampleNoise(3)
     first, second = whole(x), whole(x)
-    part = PerSample(3, first_index=4)
+    part = PerSampleNoise(3, first_index=4)
     assert torch.equal(part(x[:2]), first[4:])
     assert torch.equal(part(x[:2]), second[4:])
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(PerSample(4)(x), first)
-    assert torch.equal(PerSample(np.int64(3))(x), first)
+    assert not torch.equal(PerSampleNoise(4)(x), first)
+    assert torch.equal(PerSampleNoise(np.int64(3))(x), first)
     for seed in (3.0, -1, None):
         with pytest.raises(ValueError, match=f"seed is {seed}; it must be an integer from 0 up"):
-            PerSample(seed)
+            PerSampleNoise(seed)
     with pytest.raises(TypeError, match="x is torch.int64"):
-        PerSample(3)(x.long())
+        PerSampleNoise(3)(x.long())
 
 
 def test_sample_is_the_same_whatever_n_is():
@@ -244,7 +244,7 @@ def test_euler_in_edms_coordinates_is_ddim():
 
 
 def test_calls_of_the_denoiser():
-    class Counted:
+    class Counted(Denoiser):
         schedule, calls = SCHEDULE, 0
 
         def __call__(self, x, t):
@@ -278,9 +278,9 @@ def test_every_sampler_on_every_grid(name, spacing, T, data, dtype, shape):
     oracle = Gaussian(0.1, 0.5, schedule)
 
     def run(rows):
-        noise = PerSample(5)
+        noise = PerSampleNoise(5)
         x = noise(torch.empty(rows, *shape, dtype=dtype))
-        return list(SAMPLERS[name](oracle, x, grid, noise=noise, **options))
+        return list(SAMPLERS[name](oracle, x, grid, randn_like=noise, **options))
 
     states = run(3)
     assert states[-1].t == 0
@@ -291,7 +291,7 @@ def test_every_sampler_on_every_grid(name, spacing, T, data, dtype, shape):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_denoiser_that_answers_nan_is_named(name):
-    class Broken:
+    class Broken(Denoiser):
         schedule = SCHEDULE
 
         def __call__(self, x, t):
@@ -324,8 +324,8 @@ def test_the_bar_ends_full(name, monkeypatch):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_on_a_gpu_agree_with_the_cpu(name, dtype):
     oracle, grid = Gaussian(0.1, 0.5, SCHEDULE), SCHEDULE.timesteps(10)
-    x = PerSample(0)(torch.empty(3, 1, 4, 4, dtype=dtype))
-    here, there = (final(SAMPLERS[name](oracle, x.to(d), grid, noise=PerSample(1))) for d in ("cpu", "cuda"))
+    x = PerSampleNoise(0)(torch.empty(3, 1, 4, 4, dtype=dtype))
+    here, there = (final(SAMPLERS[name](oracle, x.to(d), grid, randn_like=PerSampleNoise(1))) for d in ("cpu", "cuda"))
     assert there.device.type == "cuda"
     assert there.dtype == dtype
     assert torch.allclose(here, there.cpu(), atol=1e-4)

@@ -39,7 +39,7 @@ def cases(draw):
         channels=draw(st.integers(1, 3)), base_channels=base, channel_multipliers=multipliers,
         blocks_per_level=draw(st.integers(1, 2)), attention_levels=draw(st.sets(st.integers(0, len(multipliers) - 1))),
         head_channels=draw(st.sampled_from([d for d in range(1, base + 1) if base % d == 0])),
-        middle_attention=draw(st.booleans()), time=draw(st.sampled_from(["add", "scale_shift", "none"])),
+        middle_attention=draw(st.booleans()), time_conditioning=draw(st.sampled_from(["add", "scale_shift", "none"])),
         resample_last=draw(st.booleans()), up_width=draw(st.sampled_from(["mirror", "finer"])),
         skips=draw(st.booleans()),
     )  # fmt: skip
@@ -153,7 +153,7 @@ def test_an_illegal_image_size_is_refused_wherever_it_is_given(size):
         {"channel_multipliers": (1, 1.5)},
         {"base_channels": "32"},
         {"attention_levels": 2},
-        {"time": "film"},
+        {"time_conditioning": "film"},
         {"up_width": "coarser"},
         {"head_channels": 64, "attention_levels": (2,), "up_width": "finer", "base_channels": 16},
     ],

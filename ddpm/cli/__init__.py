@@ -1,4 +1,7 @@
-"""The command line: `ddpm train | sample | evaluate | round-trip | export | chapters`, one file a command."""
+"""The command line: `ddpm train | sample | evaluate | round-trip | export | chapters`, a file for each command.
+
+No command imports torch before it runs, so that `--help` and a wrong option are answered at once.
+"""
 
 import sys
 from typing import Any
@@ -22,7 +25,13 @@ app = typer.Typer(
 for command in (train, sample, evaluate, round_trip, export, chapters):
     app.command(command.__name__.replace("_", "-"))(command)
 
-UsageError: Any = typer.BadParameter.__base__  # typer carries a click of its own, whose names it does not export
+#: What a package that is not installed belongs to.
+EXTRAS = {
+    "accelerate": "train", "filelock": "train", "tensorboard": "train", "timm": "train",
+    "torchdiffeq": "evaluate", "torchmetrics": "evaluate",
+    "IPython": "book", "matplotlib": "book", "nbformat": "book", "papermill": "book", "yaml": "book",
+}  # fmt: skip
+UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, whose names it does not export
 
 
 def main() -> None:
@@ -37,6 +46,10 @@ def main() -> None:
         sys.exit(1)
     except (ValueError, TypeError, FileNotFoundError) as error:
         _stop(error, 2)
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            raise
+        _stop(ValueError(f"{error.name} is not installed; this command needs: pip install 'ddpm[{extra}]'"), 2)
     except (OSError, FloatingPointError) as error:
         _stop(error, 1)
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+__all__ = ["chapters"]
+
 OUT = Path("_build/chapters")
 
 

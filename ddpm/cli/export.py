@@ -7,6 +7,8 @@ import typer
 
 from ddpm.cli.options import ModelOption
 
+__all__ = ["export"]
+
 
 def export(
     directory: Annotated[Path, typer.Argument(help="The folder to make.")],

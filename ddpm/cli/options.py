@@ -1,67 +1,76 @@
-"""What several commands share: options, and what they say of a bad one."""
+"""What several commands share: options, the checks of them, and the other processes of a launcher."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+
+from ddpm.settings import SPACINGS, SamplerName
+
+__all__ = [
+    "EtaOption", "GuideOption", "ModelOption", "PrecisionOption", "SamplerOption", "SeedOption", "SpacingOption",
+    "StepsOption", "VarianceOption", "WeightOption", "check_out", "first", "how", "launched", "leave",
+    "sampler_options",
+]  # fmt: skip
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
 StepsOption = Annotated[
     int,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T: one network call each, in some more (two in heun and "
-        "predictor_corrector, five in annealed_langevin).",
+        help="Moves of the sampler, 1 to the schedule's T. A move is one network call, but two in heun and "
+        "predictor_corrector and five in annealed_langevin.",
     ),
 ]
 SamplerOption = Annotated[
-    str,
-    typer.Option(
-        help="ddim, ancestral (DDPM's own), heun, dpm_solver_pp, annealed_langevin, predictor_corrector, "
-        "flow_and_langevin; a wrong name is answered with all that there are."
-    ),
+    str, typer.Option(help=f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral.")
 ]
-EtaOption = Annotated[float, typer.Option(help="DDIM's randomness: 0 none, 1 that of ancestral sampling.")]
-VarianceOption = Annotated[str, typer.Option(help="Of ancestral sampling: small (the posterior's) or large (beta).")]
-SpacingOption = Annotated[str, typer.Option(help="Grid of times: trailing, leading, linspace, quadratic or karras.")]
+EtaOption = Annotated[float, typer.Option(help="Randomness of ddim: 0 has none, 1 is ancestral sampling.")]
+VarianceOption = Annotated[
+    str, typer.Option(help="Variance of ancestral sampling: small (the posterior's) or large (beta).")
+]
+SpacingOption = Annotated[str, typer.Option(help=f"Spacing of the grid of times: {', '.join(SPACINGS)}.")]
 GuideOption = Annotated[
     str | None,
     typer.Option(
-        help='A worse model to be pushed away from, at a second call a move: "equal-diffusion", or of your own run an '
-        "early checkpoint."
+        help="Push samples away from this worse model, which costs a second network call in every move: "
+        '"equal-diffusion", or an early checkpoint of your own run.'
     ),
 ]
-WeightOption = Annotated[float, typer.Option(help="With --guide: 1 is the model alone, more goes further off.")]
-SeedOption = Annotated[int, typer.Option(help="Sample i of a seed is the same whatever --n is.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto: bfloat16 where the hardware has it; or float32.")]
+WeightOption = Annotated[
+    float, typer.Option(help="Weight of the guidance with --guide: 1 is the model alone, more pushes further.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the noise. Sample i of a seed is the same at any --n.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto (bfloat16 where the hardware has it) or float32.")]
 
 
 def launched() -> tuple[bool, bool]:
-    """Whether accelerate's launcher, or torchrun, started several processes, and whether this one speaks."""
+    """(distributed, is_main): whether a launcher started several processes, and whether this is the main one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return False, True
     import torch
     from accelerate import PartialState
 
-    patience = timedelta(hours=6)  # for the one that reads a folder before the others do
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)  # each has its device now
+    patience = timedelta(hours=6)  # while one process reads a folder, the others wait
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)  # gives each its device
     return True, state.is_main_process
 
 
 def first() -> AbstractContextManager[None]:
-    """A context that one process of each machine goes through before the others do."""
+    """A context that one process of each machine enters and leaves before the others enter it."""
     if not launched()[0]:
         return nullcontext()
     from accelerate import PartialState
 
-    return PartialState().local_main_process_first()
+    context: AbstractContextManager[None] = PartialState().local_main_process_first()
+    return context
 
 
 def leave() -> None:
-    """Take leave of the other processes, if there are any."""
+    """End the group of processes, if there is one."""
     if launched()[0]:
         from accelerate import PartialState
 
@@ -78,7 +87,7 @@ def check_out(out: Path, *endings: str) -> None:
 
 
 def sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:
-    """Those that are not the default, once it is clear that the sampler exists and has them."""
+    """The options that differ from their defaults; `ValueError` unless the sampler exists and has them."""
     from ddpm.sampling import sampler_named
 
     sampler_named(sampler)

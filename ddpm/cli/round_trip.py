@@ -1,7 +1,9 @@
 """`ddpm round-trip`."""
 
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,19 +20,29 @@ from ddpm.cli.options import (
     sampler_options,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddpm.denoiser import NetworkDenoiser
+    from ddpm.schedule import NoiseSchedule
+
+__all__ = ["round_trip"]
+
+GARMENTS = (1, 32, 32)
+
 
 def round_trip(
     pictures: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="[IMAGE]...",
-            help="Of any size and colours; without one, a test image of each class.",
+            help="Pictures of any size and colours; without one, a test image of each class.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(help="A line of pictures (.png) for each: original, noised, one-shot mean, back, difference."),
+        typer.Option(help="File (.png) with a row for each: original, noised, one-shot mean, back, difference."),
     ] = Path("round-trip.png"),
     model: ModelOption = "fashion-mnist",
     depth: Annotated[int, typer.Option(help="Time up to which noise is added, 1 to the schedule's T.")] = 500,
@@ -47,86 +59,163 @@ def round_trip(
 ) -> None:
     """Noise pictures, denoise them again, and say what is left of them.
 
-    The shipped model knows garments, light on black; of other pictures it makes garments.
+    The shipped model knows garments, light on black; it makes garments of other pictures, too.
     """
-    import io
-
-    import torch
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
-    from tqdm import tqdm
-
-    import ddpm
-    from ddpm import fidelity
-    from ddpm.data import CLASSES, denormalise, load, normalise
-    from ddpm.denoiser import NetworkDenoiser
-    from ddpm.features import classify
     from ddpm.files import write_atomically
-    from ddpm.noise import PerSample
-    from ddpm.pictures import read_image
-    from ddpm.round_trip import Ends, ends, inverted_round_trip
-    from ddpm.round_trip import round_trip as there_and_back
-    from ddpm.sampling import sampler_named, watched
 
     check_out(out, ".png")
     pictures = pictures or []
     if out.resolve() in [path.resolve() for path in pictures]:
         raise ValueError(f"out is {str(out)!r}, which is one of the pictures; name another file")
     options = sampler_options(sampler, eta, variance)
+    _check_way(sampler, invert, eta, options, spacing)
+    denoise = _denoiser(model, precision)
+    grid = _grid(denoise.schedule, depth, steps, spacing)
+    names, words, images = _read(pictures, denoise.image_shape)
+    trip = _trip(denoise, images, grid, sampler, invert, seed, options)
+    write_atomically(out, _strip(trip))
+
+    for line in _lines_of_pictures(names, words, trip):
+        typer.echo(line)
+    way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
+    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, eta, variance, steps, spacing)}{drawn}\n")
+    for line in _table(trip):
+        typer.echo(line)
+    typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")
+
+
+class Trip(NamedTuple):
+    """Images (n, channels, height, width) on their way: in [-1, 1] where they are clean."""
+
+    originals: "Tensor"
+    noised: "Tensor"
+    one_shot: "Tensor"
+    back: "Tensor"
+
+
+def _check_way(sampler: str, invert: bool, eta: float, options: dict[str, Any], spacing: str) -> None:
+    """Raise `ValueError` where options do not go together."""
     if invert and sampler not in ("ddim", "heun"):
         raise ValueError(f"sampler is {sampler!r}; with --invert legal are ddim and heun")
     if invert and options:
         raise ValueError(f"eta is {eta}; with --invert it must be 0")
     if spacing == "leading":
         raise ValueError("spacing is 'leading', whose grids begin below the depth; legal are all others")
+
+
+def _denoiser(model: str, precision: str) -> "NetworkDenoiser":
+    import ddpm
+    from ddpm.denoiser import NetworkDenoiser
+
     denoise = ddpm.load(model, precision)  # type: ignore[arg-type]
     if not isinstance(denoise, NetworkDenoiser) or denoise.image_shape is None:
         raise ValueError(f"model is {model!r}; only a diffusion model denoises")
-    if not 1 <= depth <= denoise.schedule.T:
-        raise ValueError(f"depth is {depth}; legal are 1 to {denoise.schedule.T}")
+    return denoise
+
+
+def _grid(schedule: "NoiseSchedule", depth: int, steps: int, spacing: str) -> Sequence[float]:
+    """The times of the way back."""
+    if not 1 <= depth <= schedule.T:
+        raise ValueError(f"depth is {depth}; legal are 1 to {schedule.T}")
     if not 1 <= steps <= depth:
         raise ValueError(f"steps is {steps}; legal are 1 to the depth, {depth}")
-    grid = denoise.schedule.timesteps(steps, spacing, start=depth)  # type: ignore[arg-type]
-    if pictures:
-        read = [read_image(path, denoise.image_shape) for path in pictures]
-        images, words = torch.stack([image for image, _ in read]), [word for _, word in read]
-        names = [path.name for path in pictures]
-    elif denoise.image_shape != (1, 32, 32):
-        raise ValueError(f"IMAGE is not given; the test images are (1, 32, 32), this model's {denoise.image_shape}")
-    else:
-        test = load("fashion-mnist-embedded", "test", quiet=True)
-        names, words = list(CLASSES), ["a test image"] * len(CLASSES)
-        images = torch.stack([test.images[test.labels == label][0] for label in range(len(CLASSES))])
-    originals = normalise(images).to(denoise.device)
+    return schedule.timesteps(steps, spacing, start=depth)  # type: ignore[arg-type]
 
-    trips: list[Ends] = []
-    bar = tqdm(total=-(-len(names) // 16) * steps * (1 + invert), unit="step", desc=f"{sampler}-{steps}", delay=1)
+
+def _read(pictures: list[Path], shape: Any) -> "tuple[list[str], list[str], Tensor]":
+    """Names of the pictures, what was done to each, and all of them in [-1, 1]; by default a garment of each class."""
+    import torch
+
+    from ddpm.data import CLASSES, load, normalise
+    from ddpm.data.pictures import read_image
+
+    if pictures:
+        images, words = zip(*(read_image(path, shape) for path in pictures), strict=True)
+        return [path.name for path in pictures], list(words), normalise(torch.stack(images))
+    if shape != GARMENTS:
+        raise ValueError(f"IMAGE is not given; the test images are {GARMENTS}, this model's {shape}")
+    test = load("fashion-mnist-embedded", "test", quiet=True)
+    first_of_each = torch.stack([test.images[test.labels == label][0] for label in range(len(CLASSES))])
+    return list(CLASSES), ["a test image"] * len(CLASSES), normalise(first_of_each)
+
+
+def _trip(
+    denoise: "NetworkDenoiser",
+    images: "Tensor",
+    grid: Sequence[float],
+    sampler: str,
+    invert: bool,
+    seed: int,
+    options: dict[str, Any],
+) -> Trip:
+    """Walk all images up and back, sixteen at a time."""
+    import torch
+    from tqdm import tqdm
+
+    from ddpm.noise import PerSampleNoise
+    from ddpm.round_trip import ends, inverted_round_trip
+    from ddpm.round_trip import round_trip as there_and_back
+    from ddpm.sampling import sampler_named, watched
+
+    originals = images.to(denoise.device)
+    chunks, moves = originals.split(16), len(grid) - 1
+    parts = []
+    bar = tqdm(total=len(chunks) * moves * (1 + invert), unit="step", desc=f"{sampler}-{moves}", delay=1)
     with torch.no_grad(), bar, denoise.many_calls():
-        for first, x0 in zip(range(0, len(names), 16), originals.split(16), strict=True):
+        for i, x0 in enumerate(chunks):
             if invert:
                 walk = inverted_round_trip(denoise, x0, grid, order=1 if sampler == "ddim" else 2)
             else:
-                noise = PerSample(seed, first)
-                walk = there_and_back(denoise, x0, grid, sampler=sampler_named(sampler), noise=noise, **options)
-            trips.append(ends(watched(walk, 0 if invert else depth, bar)))
-    noised, one_shot, back = (torch.cat(part) for part in zip(*trips, strict=True))
+                walk = there_and_back(
+                    denoise,
+                    x0,
+                    grid,
+                    sampler=sampler_named(sampler),
+                    randn_like=PerSampleNoise(seed, 16 * i),
+                    **options,
+                )
+            parts.append(ends(watched(walk, 0 if invert else grid[0], bar)))
+    return Trip(originals, *(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    values = fidelity.fidelity(back, originals)
-    looks = [classify(x.clamp(-1, 1)) for x in (originals, back)] if values.same_class is not None else []
-    columns = fidelity.table(back, one_shot, originals)
 
-    line = torch.stack([originals, noised, one_shot, back, back - originals], dim=1).flatten(0, 1)
+def _strip(trip: Trip) -> bytes:
+    """A PNG file with a line for each image: original, noised, one-shot mean, back, difference."""
+    import torch
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
+
+    from ddpm.data import denormalise
+
+    line = torch.stack([*trip, trip.back - trip.originals], dim=1).flatten(0, 1)
     enlarged = denormalise(line).cpu().repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     buffer = io.BytesIO()
     to_pil_image(make_grid(enlarged, 5, padding=4)).save(buffer, "PNG")
-    write_atomically(out, buffer.getvalue())
+    return buffer.getvalue()
 
+
+def _lines_of_pictures(names: list[str], words: list[str], trip: Trip) -> Iterator[str]:
+    """A line for each picture: what was done to it, and what it kept."""
+    from ddpm.data import CLASSES
+    from ddpm.metrics.features import classify
+    from ddpm.metrics.fidelity import fidelity
+
+    kept = fidelity(trip.back, trip.originals)
+    classes = None
+    if kept.same_class is not None:
+        classes = zip(*(classify(x.clamp(-1, 1)).tolist() for x in (trip.originals, trip.back)), strict=True)
     for i, (name, word) in enumerate(zip(names, words, strict=True)):
-        seen = "; looked like {}, looks like {}".format(*(CLASSES[look[i]] for look in looks)) if looks else ""
-        typer.echo(f"{name} ({word}): PSNR {values.psnr[i]:.1f} dB, SSIM {values.ssim[i]:.2f}{seen}")
-    way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
-    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, eta, variance, steps, spacing)}{drawn}\n")
-    typer.echo(f"{'mean of ' + str(len(names)):26}" + "".join(f"{column:>15}" for column in columns))
+        line = f"{name} ({word}): PSNR {kept.psnr[i]:.1f} dB, SSIM {kept.ssim[i]:.2f}"
+        if classes is not None:
+            before, after = next(classes)
+            line += f"; looked like {CLASSES[before]}, looks like {CLASSES[after]}"
+        yield line
+
+
+def _table(trip: Trip) -> Iterator[str]:
+    """The lines of a table: a row a measure, a column for each pair of images that is compared."""
+    from ddpm.metrics.fidelity import table
+
+    columns = table(trip.back, trip.one_shot, trip.originals)
+    yield f"{'mean of ' + str(len(trip.originals)):26}" + "".join(f"{column:>15}" for column in columns)
     for measure in columns["back"]:
-        typer.echo(f"{measure:26}" + "".join(f"{column[measure]:15.3f}" for column in columns.values()))
-    typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")
+        yield f"{measure:26}" + "".join(f"{column[measure]:15.3f}" for column in columns.values())

@@ -1,7 +1,9 @@
 """`ddpm sample` and `ddpm evaluate`."""
 
+import io
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +23,12 @@ from ddpm.cli.options import (
     launched,
     sampler_options,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+__all__ = ["evaluate", "sample"]
 
 GARMENTS = (1, 32, 32)
 WEIGHT = 1.6
@@ -43,43 +51,55 @@ def sample(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Draw images and save them as one grid, or film their way from noise."""
-    import io
-    import math
+    from ddpm.data import denormalise
+    from ddpm.files import write_atomically
 
+    check_out(out, ".png", ".gif", ".webp")
+    is_film = out.suffix.lower() != ".png"
+    states: list[Tensor] = []
+    watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
+    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **watch)
+    _, is_main = launched()
+    if not is_main:
+        return
+    frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
+    write_atomically(out, _encoded([_grid(frame, n) for frame in frames], out.suffix[1:].upper()))
+    typer.echo(f"{n} images: {out}")
+
+
+def _frames(states: "list[Tensor]", n: int, seed: int) -> "list[Tensor]":
+    """Up to 101 moments of a walk, each of all n images: the noise where it begins, then states to the last.
+
+    The states come chunk by chunk, and all chunks have equally many.
+    """
     import torch
-    from torch import Tensor
+
+    from ddpm.data import denormalise
+    from ddpm.noise import PerSampleNoise
+
+    each = len(states) // math.ceil(n / len(states[0]))
+    shown = reversed(range(each - 1, -1, -math.ceil(each / 100)))
+    noise = PerSampleNoise(seed)(torch.empty(n, *states[0].shape[1:]))
+    return [denormalise(noise), *(torch.cat(states[i::each]) for i in shown)]
+
+
+def _grid(images: "Tensor", n: int) -> "Image.Image":
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    from ddpm.data import denormalise
-    from ddpm.files import write_atomically
-    from ddpm.noise import PerSample
+    picture: Image.Image = to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))
+    return picture
 
-    check_out(out, ".png", ".gif", ".webp")
 
-    def grid(images: Tensor) -> Any:
-        return to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))
-
-    _, speaks = launched()
-    states: list[Tensor] = []
-    film: dict[str, Any] = (
-        {} if out.suffix.lower() == ".png" else {"watch": lambda step: states.append(denormalise(step.x).cpu())}
-    )
-    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **film)
-    if not speaks:
-        return
-    if film:
-        each = len(states) // math.ceil(n / len(states[0]))  # states of one chunk of images
-        shown = range(each - 1, -1, -math.ceil(each / 100))[::-1]
-        noise = PerSample(seed)(torch.empty(n, *images.shape[1:]))  # where `ddpm.sample` begins
-        first, *rest = [grid(denormalise(noise)), *(grid(torch.cat(states[i::each])) for i in shown)]
-    else:
-        first, rest = grid(denormalise(images).cpu()), []
+def _encoded(frames: "list[Image.Image]", kind: str) -> bytes:
+    """A picture's file, or a film's, whose last frame stays for two seconds."""
+    first, *others = frames
     buffer = io.BytesIO()
-    motion = {"save_all": True, "append_images": rest, "duration": [80] * len(rest) + [2000], "loop": 0} if rest else {}
-    first.save(buffer, out.suffix[1:].upper(), **motion)
-    write_atomically(out, buffer.getvalue())
-    typer.echo(f"{n} images: {out}")
+    if others:
+        first.save(buffer, kind, save_all=True, append_images=others, duration=[80] * len(others) + [2000], loop=0)
+    else:
+        first.save(buffer, kind)
+    return buffer.getvalue()
 
 
 def evaluate(
@@ -97,16 +117,17 @@ def evaluate(
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Frechet distance of a model's images to Fashion-MNIST's test images, with its five facts."""
-    from ddpm.features import FEATURES
+    """Frechet distance of a model's images to Fashion-MNIST's test images, with the context needed to read it."""
     from ddpm.metrics import frechet_distance
+    from ddpm.metrics.features import FEATURES
 
     if n <= FEATURES:
         raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
     images, drawn = _draw(
         model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, only=GARMENTS
     )
-    if launched()[1]:
+    _, is_main = launched()
+    if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
@@ -114,12 +135,14 @@ def _draw(
     model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None,
     weight: float, seed: int, precision: str, only: tuple[int, int, int] | None = None, **more: Any,
 ) -> tuple[Any, str]:  # fmt: skip
+    """Images (n, channels, height, width), and in words how they were drawn."""
     import ddpm
     from ddpm.autoencoder import Autoencoder
     from ddpm.denoiser import Guided
     from ddpm.sampling import LatentModel
 
-    more |= sampler_options(sampler, eta, variance) | {"distributed": launched()[0] and "watch" not in more}
+    distributed, _ = launched()
+    more |= sampler_options(sampler, eta, variance) | {"distributed": distributed and "watch" not in more}
     if guide is None and weight != WEIGHT:
         raise ValueError(f"weight is {weight:g}; it needs a --guide")
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""What only the notebooks need: checked numbers, figures, claims, provenance and the chapter runner."""
+"""What only the notebooks need: checked numbers, figures, claims, provenance and the chapter runner.
+
+The claims and the results are read from `book/`, which lies beside the package in a checkout; a wheel does not hold it.
+"""
 
 import warnings
 
@@ -8,7 +11,7 @@ from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
 from ddpm.companion.provenance import Parameters, provenance
 from ddpm.companion.results import markdown_table, results, results_table
 
-warnings.filterwarnings("ignore", message="IProgress not found")  # of a bar in widgets, which no chapter shows
+warnings.filterwarnings("ignore", message="IProgress not found")  # a warning about bars as widgets; no chapter has one
 
 __all__ = [
     "Parameters", "check", "check_exact", "claims_table", "draw_chains", "draw_unet", "grade", "image_rows",

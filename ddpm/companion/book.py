@@ -1,4 +1,4 @@
-"""Build the book from chapters that were executed just now, or without the solutions of its exercises."""
+"""Build the book: from chapters that were executed just now, or without the solutions of its exercises."""
 
 import shutil
 import subprocess
@@ -10,39 +10,43 @@ from typing import Annotated
 import nbformat
 import typer
 
-from ddpm.companion.claims import ROOT
+from ddpm.companion.checkout import ROOT, beside_package
 
-PAGES = (
-    "_config.yml",
-    "_toc.yml",
-    "CHANGELOG.md",
-    "book",
-    "notebooks",
-    "tests",
-)  # the page of the evidence shows tests
+__all__ = ["PAGES", "build", "main", "staged"]
+
+#: The files and folders that the book is made of; its page of evidence shows tests.
+PAGES = ("_config.yml", "_toc.yml", "CHANGELOG.md", "book", "notebooks", "tests")
 
 
 def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
-    """Put the book's pages together in a folder, which is returned.
+    """Copy the book's pages into the folder `stage`, and return it.
 
     Args:
-        executed: folder of chapters that take the place of the committed ones, if any.
+        executed: a folder of executed chapters, which replace the committed ones of the same name; None for no such.
         stage: the folder; what it held is deleted.
-        solutions: whether the cells with the exercises' solutions are in it.
+        solutions: whether to keep the cells with the exercises' solutions.
+
+    Raises:
+        FileNotFoundError: the book's pages are not beside the package.
     """
+    pages = [beside_package(name) for name in PAGES]
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
-    for name in PAGES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, stage / name)
+    for page in pages:
+        copy = shutil.copytree if page.is_dir() else shutil.copy
+        copy(page, stage / page.name)
     for chapter in (stage / "notebooks").glob("*.ipynb"):
         if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
             shutil.copy(executed / chapter.name, chapter)
         if not solutions:
-            notebook = nbformat.read(chapter, as_version=4)
-            notebook["cells"] = [c for c in notebook["cells"] if "solution" not in c["metadata"].get("tags", [])]
-            nbformat.write(notebook, chapter)
+            _remove_solutions(chapter)
     return stage
+
+
+def _remove_solutions(chapter: Path) -> None:
+    notebook = nbformat.read(chapter, as_version=4)
+    notebook["cells"] = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
+    nbformat.write(notebook, chapter)
 
 
 def build(stage: Path) -> Path:
@@ -55,9 +59,9 @@ def build(stage: Path) -> Path:
 
 def main(
     executed: Annotated[Path | None, typer.Argument(help="Folder of executed chapters.")] = None,
-    solutions: Annotated[bool, typer.Option(help="With the solutions of the exercises, or without.")] = True,
+    solutions: Annotated[bool, typer.Option(help="Include the solutions of the exercises, or leave them out.")] = True,
 ) -> None:
-    """Build the book from executed chapters, or from the committed ones, and say where it is."""
+    """Build the book from executed chapters, or from the committed ones, and print where it is."""
     started = time.time()
     page = build(staged(executed, ROOT / "_build" / "stage", solutions))
     print(f"the book: {page.relative_to(ROOT)}, built in {time.time() - started:.0f} s")

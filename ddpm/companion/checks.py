@@ -1,7 +1,7 @@
-"""Numbers that a notebook claims, checked where they are measured.
+"""Checks of the numbers that a notebook claims, made where they are measured.
 
-A check prints a line that is the same on every machine, for nbval to compare, and raises where the measurement lies
-outside its tolerance. What was measured is kept beside it, for the verdicts and the chapter's last table.
+A check prints a line that is the same on every machine, so that nbval can compare it, and raises an error if the
+measurement lies outside its tolerance. It also keeps the measurement, for the verdicts and the chapter's last table.
 """
 
 import json
@@ -12,12 +12,18 @@ from typing import Any
 
 from IPython.display import display
 
-MIME = "application/vnd.ddpm.record+json"  # nbval skips it: measured values differ between machines
+__all__ = [
+    "MEASURED", "MIME", "Measurement", "check", "check_exact", "enforce", "enforced", "format_number", "grade",
+    "read_record", "record",
+]  # fmt: skip
+
+#: The type of a record among a cell's outputs. nbval does not compare it: measured values differ between machines.
+MIME = "application/vnd.ddpm.record+json"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One checked number: what was claimed of it and what was measured."""
+    """One checked number: its name, the value measured, the claim about it, and its unit."""
 
     name: str
     measured: float
@@ -28,18 +34,19 @@ class Measurement:
         return f"{format_number(self.measured)}{' ' + self.unit if self.unit else ''}"
 
 
+#: Everything that this process has measured, by name.
 MEASURED: dict[str, Measurement] = {}
 _enforced = True
 
 
 def enforce(on: bool) -> None:
-    """Whether a number outside its tolerance raises; the smoke tier, too small for any claim, turns it off."""
+    """Set whether a number outside its tolerance raises an error. The smoke tier is too small for any claim."""
     global _enforced
     _enforced = on
 
 
 def enforced() -> bool:
-    """Whether checks raise in this tier."""
+    """Whether checks raise errors in this tier."""
     return _enforced
 
 
@@ -55,7 +62,11 @@ def check(
 ) -> None:
     """Claim that a measured number is `reference` within `tolerance`, or lies between two bounds.
 
-    Prints one line that does not depend on the measurement. Raises `AssertionError` outside.
+    Prints one line that does not depend on the measurement.
+
+    Raises:
+        AssertionError: the measurement lies outside.
+        ValueError: there is neither a reference with a tolerance nor a bound.
     """
     measured = float(measured)
     suffix = f" {unit}" if unit else ""
@@ -76,7 +87,11 @@ def check(
 
 
 def check_exact(name: str, measured: Any, expected: Any) -> None:
-    """Claim that something is exactly `expected` (a shape, a count, a list of times), and print it."""
+    """Claim that something is exactly `expected` (a shape, a count, a list of times), and print it.
+
+    Raises:
+        AssertionError: it is something else.
+    """
     if measured != expected:
         raise AssertionError(f"{name}: measured {measured!r}, claimed exactly {expected!r}")
     if isinstance(measured, int | float) and not isinstance(measured, bool):
@@ -85,7 +100,14 @@ def check_exact(name: str, measured: Any, expected: Any) -> None:
 
 
 def grade(name: str, answer: float | None, right: float, hints: Mapping[float, str]) -> None:
-    """Tell a student at once whether an answer is right, and what a known wrong one has overlooked."""
+    """Tell a student at once whether an answer is right.
+
+    Args:
+        name: the exercise.
+        answer: the student's number; None if nothing is written yet.
+        right: the right answer.
+        hints: known wrong answers, and what each of them overlooks.
+    """
     if answer is None:
         print(f"exercise, {name}: not written yet")
         return
@@ -98,30 +120,27 @@ def grade(name: str, answer: float | None, right: float, hints: Mapping[float, s
 
 
 def record() -> None:
-    """Show all that was measured so far as a table, with the values for the claims' ledger beside it."""
+    """Show a table of everything measured so far; the output also holds the values, for the claims' ledger."""
     rows = [f"| {m.name} | {m} | {m.claim} |" for m in MEASURED.values()]
     table = "\n".join(["| what | measured here | claimed |", "| --- | --- | --- |", *rows])
     data = {MIME: [asdict(m) for m in MEASURED.values()], "text/markdown": table, "text/plain": table}
     display(data, raw=True)
 
 
-def read_record(notebook: dict[str, Any]) -> dict[str, Measurement]:
-    """The measurements that an executed notebook recorded."""
+def read_record(notebook: Mapping[str, Any]) -> dict[str, Measurement]:
+    """The measurements that an executed notebook recorded, by name; empty if it recorded none."""
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if MIME in output.get("data", {}):
                 entries = output["data"][MIME]
-                entries = (
-                    json.loads("".join(entries))
-                    if isinstance(entries, list) and entries and isinstance(entries[0], str)
-                    else entries
-                )
+                if entries and isinstance(entries[0], str):  # nbformat may keep JSON as a list of lines
+                    entries = json.loads("".join(entries))
                 return {entry["name"]: Measurement(**entry) for entry in entries}
     return {}
 
 
 def format_number(value: float) -> str:
-    """At most four digits, plainly where that is short."""
+    """A number to at most four digits, in scientific notation only where it is very large or very small."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     mantissa, exponent = f"{value:.2e}".split("e")

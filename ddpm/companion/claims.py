@@ -1,6 +1,6 @@
 """The book's claims, `book/claims.yml`, and their verdicts in the chapters.
 
-The figure in a verdict is read from what its evidence recorded when it ran: a claim whose evidence did not record has
+The numbers in a verdict are those that its evidence recorded when it ran. A claim whose evidence recorded nothing has
 no verdict.
 """
 
@@ -10,15 +10,30 @@ from pathlib import Path
 import yaml
 from IPython.display import Markdown
 
+from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import MEASURED, enforced
+from ddpm.settings import one_of
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["ROOT", "VERDICTS", "Claim", "claims_table", "load_claims", "verdict"]
+
+#: The verdicts that a claim may have.
 VERDICTS = ("holds", "holds when", "corrected")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of `book/claims.yml`."""
+    """An entry of `book/claims.yml`.
+
+    Attributes:
+        id: such as "C24".
+        chapter: number of the chapter that weighs the claim.
+        claim: what is claimed.
+        verdict: one of `VERDICTS`.
+        truth: what is true.
+        source: keys of the bibliography.
+        evidence: cells of chapters, NOTEBOOK#TAG, and tests, PATH::NAME.
+        measured: names of the checked numbers that the verdict rests on.
+    """
 
     id: str
     chapter: int
@@ -30,20 +45,29 @@ class Claim:
     measured: list[str]
 
     def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"verdict of {self.id} is {self.verdict!r}; legal are {', '.join(VERDICTS)}")
+        one_of(f"verdict of {self.id}", self.verdict, VERDICTS)
         if not self.evidence:
             raise ValueError(f"claim {self.id} has no evidence")
 
 
-def load_claims(path: Path = ROOT / "book" / "claims.yml") -> dict[str, Claim]:
-    """All claims by id, in the file's order."""
-    claims = [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+def load_claims(root: Path = ROOT) -> dict[str, Claim]:
+    """All claims by id, in the file's order.
+
+    Raises:
+        FileNotFoundError: there is no `book/claims.yml` in `root`.
+    """
+    text = beside_package("book/claims.yml", root).read_text(encoding="utf-8")
+    claims = [Claim(**entry) for entry in yaml.safe_load(text)]
     return {claim.id: claim for claim in claims}
 
 
 def verdict(claim_id: str) -> Markdown:
-    """A claim's verdict with what its evidence has measured in this notebook so far."""
+    """A claim's verdict, with the numbers that its evidence has measured in this notebook so far.
+
+    Raises:
+        AssertionError: one of these numbers was not measured.
+        FileNotFoundError: `book/claims.yml` is not beside the package.
+    """
     claim = load_claims()[claim_id]
     if missing := [name for name in claim.measured if name not in MEASURED]:
         raise AssertionError(f"{claim_id} has no verdict: {missing[0]!r} was not measured")
@@ -55,6 +79,10 @@ def verdict(claim_id: str) -> Markdown:
 
 
 def claims_table(chapter: int) -> Markdown:
-    """All claims of a chapter."""
+    """All claims of a chapter, as a table.
+
+    Raises:
+        FileNotFoundError: `book/claims.yml` is not beside the package.
+    """
     rows = [f"| {c.id} | {c.claim} | {c.verdict} | {c.truth} |" for c in load_claims().values() if c.chapter == chapter]
     return Markdown("\n".join(["| id | claim | verdict | what is true |", "| --- | --- | --- | --- |", *rows]))

@@ -1,7 +1,8 @@
-"""One plotting style, rows of images, a UNet drawn to its sizes, and chains of networks."""
+"""The book's plotting style, and its drawings: rows of images, a UNet with its sizes, and chains of networks."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import matplotlib.pyplot as plt
 import torch
@@ -12,12 +13,19 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ddpm.unet import UNet, UNetConfig, feature_maps
+from ddpm.unet.network import UpLevel
+from ddpm.unet.sizes import FeatureMap
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: colour-blind safe
+__all__ = ["COLOURS", "draw_chains", "draw_unet", "image_rows", "use_style"]
+
+#: The colours of lines and boxes, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito
+
+_LEFT, _RIGHT = 0.0, 1.2  # x of the boxes in `draw_unet`: of the way down, of the way up
 
 
 def use_style() -> None:
-    """Set matplotlib's style for every figure of the book: PNG on white, colour-blind safe, legible when small."""
+    """Set matplotlib's style for every figure of the book: white, safe for colour-blind readers, legible when small."""
     plt.rcParams.update(
         {
             "axes.prop_cycle": cycler(color=COLOURS),
@@ -37,7 +45,12 @@ def use_style() -> None:
 
 
 def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> Figure:
-    """Rows of grey images (n, 1, h, w) in [-1, 1], each with its label on the left and the titles above the first."""
+    """Draw rows of grey images.
+
+    Args:
+        rows: the label of each row, which stands on its left, and its images (n, 1, h, w) in [-1, 1].
+        titles: one for each column, above the first row.
+    """
     columns, lines = max(len(images) for images in rows.values()), len(rows)
     side = 3 * max(images.shape[-1] for images in rows.values())  # whole pixels: sharp, and a small file
     margin, gap, above = 9 * max(map(len, rows)), 5, 25 if titles else 0
@@ -56,45 +69,86 @@ def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> F
     return figure
 
 
-def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
-    """A box a level, the way down on the left and the way up on the right, with a size on every arrow.
+class _Box(NamedTuple):
+    """A box around its centre (x, y)."""
 
-    A box is the higher the more pixels a side its map has and the wider the more channels, both by their logarithms. In
-    it stands the map after the level's blocks, on the arrow away from it what is handed on, and on the arrows across
-    the channels of the maps that the blocks on the way up are joined with. All of it is read off the network.
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
+    """Draw a UNet: a box for each level, the way down on the left, the way up on the right, and sizes at the arrows.
+
+    A box is higher for more pixels a side and wider for more channels, both on a logarithmic scale. Inside a box is the
+    size of the map after the level's blocks. At the arrow out of a box is the size of what it hands on, and at the
+    arrows across are the channels of the maps that the blocks on the way up are joined with. Everything is read off the
+    network.
+
+    Raises:
+        ValueError: the image does not fit the network.
     """
-    maps, handed_on = feature_maps(config, image_size), feature_maps(config, image_size, "resampled")
     levels = len(config.widths)
-    left, right = 0.0, 1.2
-    places = [(left, float(-i)) for i in range(levels)] + [((left + right) / 2, float(-levels))]
-    places += [(right, float(-i)) for i in reversed(range(levels))]
-    widths = _spread([row.channels for row in maps], 0.46, 0.66)
-    heights = _spread([row.height for row in maps], 0.3, 0.6)
+    maps = feature_maps(config, image_size)
+    boxes = _boxes(maps, levels)
     figure, axes = plt.subplots(figsize=(5, 1.05 * (levels + 2)))
     _blank(axes)
-    axes.set(xlim=(left - 0.45, right + 0.45), ylim=(-levels - 0.4, 1.2))
-
-    for row, (x, y), width, height in zip(maps, places, widths, heights, strict=True):
-        colour = COLOURS[("down", "middle", "up").index(row.role)]
-        axes.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, color=colour, alpha=0.25, lw=0))
-        axes.text(x, y, _size(row.height, row.channels), ha="center", va="center")
+    axes.set(xlim=(_LEFT - 0.45, _RIGHT + 0.45), ylim=(-levels - 0.4, 1.2))
+    for row, box in zip(maps, boxes, strict=True):
+        _draw_box(axes, row, box)
     image = _size(image_size, config.channels)
-    for x, word in ((left, "in"), (right, "out")):
+    for x, word in ((_LEFT, "in"), (_RIGHT, "out")):
         axes.text(x, 1, f"image {word}\n{image}", ha="center", va="center")
-
-    stops = [(left, 1.0, 0.4), *((*place, h) for place, h in zip(places, heights, strict=True)), (right, 1.0, 0.4)]
-    texts = [image, *(_size(row.height, row.channels) for row in handed_on)]
-    for (x, y, height), (to_x, to_y, to_height), text in zip(stops[:-1], stops[1:], texts, strict=True):
-        up = math.copysign(1, to_y - y)
-        _arrow(axes, (x, y + up * height / 2), (to_x, to_y - up * to_height / 2), text, "right" if x > left else "left")
-    for i, channels in enumerate(_skips(config)):
-        y, here, there = places[i][1], widths[i], widths[-1 - i]
-        _arrow(axes, (left + here / 2, y), (right - there / 2, y), ", ".join(map(str, channels)), "above")
+    handed_on = [_size(row.height, row.channels) for row in feature_maps(config, image_size, "resampled")]
+    _draw_arrows_along(axes, boxes, [image, *handed_on])
+    _draw_arrows_across(axes, boxes, _skips(config))
     return figure
 
 
+def _boxes(maps: Sequence[FeatureMap], levels: int) -> list[_Box]:
+    """A box for each feature map: down the left side, the middle below, and up the right side."""
+    places = [(_LEFT, float(-level)) for level in range(levels)]
+    places += [((_LEFT + _RIGHT) / 2, float(-levels))]
+    places += [(_RIGHT, float(-level)) for level in reversed(range(levels))]
+    widths = _spread([row.channels for row in maps], 0.46, 0.66)
+    heights = _spread([row.height for row in maps], 0.3, 0.6)
+    return [_Box(*place, width, height) for place, width, height in zip(places, widths, heights, strict=True)]
+
+
+def _draw_box(axes: Axes, row: FeatureMap, box: _Box) -> None:
+    colour = COLOURS[("down", "middle", "up").index(row.role)]
+    corner = box.x - box.width / 2, box.y - box.height / 2
+    axes.add_patch(Rectangle(corner, box.width, box.height, color=colour, alpha=0.25, lw=0))
+    axes.text(box.x, box.y, _size(row.height, row.channels), ha="center", va="center")
+
+
+def _draw_arrows_along(axes: Axes, boxes: Sequence[_Box], texts: Sequence[str]) -> None:
+    """Arrows from the image through all boxes, in the order of computation, to the image."""
+    stops = [_Box(_LEFT, 1.0, 0.0, 0.4), *boxes, _Box(_RIGHT, 1.0, 0.0, 0.4)]
+    for here, there, text in zip(stops[:-1], stops[1:], texts, strict=True):
+        up = math.copysign(1, there.y - here.y)
+        start = here.x, here.y + up * here.height / 2
+        end = there.x, there.y - up * there.height / 2
+        _arrow(axes, start, end, text, "right" if here.x > _LEFT else "left")
+
+
+def _draw_arrows_across(axes: Axes, boxes: Sequence[_Box], skips: Sequence[Sequence[int]]) -> None:
+    """An arrow at each level from the way down to the way up, with the channels of its skip connections."""
+    for level, channels in enumerate(skips):
+        here, there = boxes[level], boxes[-1 - level]
+        start = here.x + here.width / 2, here.y
+        end = there.x - there.width / 2, there.y
+        _arrow(axes, start, end, ", ".join(map(str, channels)), "above")
+
+
 def draw_chains(chains: Mapping[str, Sequence[str | tuple[str, ...]]]) -> Figure:
-    """Columns of what is handed on, as text, and of the networks that turn it into the next, lines in a box."""
+    """Draw chains of networks, one in a column.
+
+    Args:
+        chains: the title of each chain, and its stops from top to bottom: a string is what is handed on, and is drawn
+            as text; a tuple is a network, and is drawn as a box with these lines.
+    """
     rows = max(len(chain) for chain in chains.values())
     figure, axes = plt.subplots(figsize=(1.3 * len(chains), 0.72 * rows + 0.4))
     _blank(axes)
@@ -113,10 +167,12 @@ def draw_chains(chains: Mapping[str, Sequence[str | tuple[str, ...]]]) -> Figure
 
 
 def _skips(config: UNetConfig) -> list[list[int]]:
-    """Of each level, finest first, the channels that its blocks on the way up get from the way down."""
+    """For each level, finest first: the channels that its blocks on the way up get from the way down."""
+    if not config.skips:
+        return []
     with torch.device("meta"):
         network = UNet(config)
-    return [level.skip_channels for level in reversed(network.up)] if config.skips else []  # type: ignore[misc]
+    return [cast(UpLevel, level).skip_channels for level in reversed(network.up)]
 
 
 def _size(side: int, channels: int) -> str:
@@ -124,15 +180,21 @@ def _size(side: int, channels: int) -> str:
 
 
 def _spread(values: Sequence[int], least: float, most: float) -> list[float]:
-    """Values between `least` and `most`, evenly by their logarithms."""
+    """Map the values to `least`..`most`, linearly in their logarithms."""
     low, high = math.log(min(values)), math.log(max(values))
     return [least + (most - least) * (math.log(v) - low) / (high - low or 1) for v in values]
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str, side: str) -> None:
+    """An arrow with a text on one side of its middle: "left", "right" or "above"."""
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3", "shrinkA": 1, "shrinkB": 1})
     ha, dx = {"left": ("right", -0.04), "right": ("left", 0.04), "above": ("center", 0.0)}[side]
-    va = "bottom" if side == "above" else "center" if start[0] == end[0] else "top"  # below one that slants
+    if side == "above":
+        va = "bottom"
+    elif start[0] == end[0]:
+        va = "center"
+    else:  # below an arrow that slants
+        va = "top"
     axes.text((start[0] + end[0]) / 2 + dx, (start[1] + end[1]) / 2, text, ha=ha, va=va, fontsize=9.5, color="0.3")
 
 

@@ -1,6 +1,6 @@
-"""The ledger page, every claim with its verdict and what its evidence measured, and the page of its tests.
+"""The generated pages of the book: the ledger of claims, the tests behind them, and the results.
 
-`python -m ddpm.companion.ledger` writes both, and the page of results.
+`python -m ddpm.companion.ledger` writes all three; with `--check` it only says whether they are up to date.
 """
 
 import ast
@@ -11,24 +11,35 @@ from typing import Any
 
 import nbformat
 
+from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
-from ddpm.companion.claims import ROOT, Claim, load_claims
+from ddpm.companion.claims import Claim, load_claims
 from ddpm.companion.results import results_page
+
+__all__ = ["evidence_problems", "evidence_tests", "ledger", "main"]
 
 
 def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
-    """What is wrong with a claim's evidence: no such cell or test, a cell that did not run, a number not recorded."""
-    problems, measured = [], _measured(claim, root)
+    """What is wrong with a claim's evidence, a line for each problem; none if nothing is.
+
+    A problem is a cell or test that is not there or does not run, and a number that was not recorded or not checked.
+    """
+    problems = []
     for evidence in claim.evidence:
         name, _, tag = evidence.partition("#")
         if tag:
-            cells = [c for c in _notebook(root / "notebooks" / name)["cells"] if tag in c["metadata"].get("tags", [])]
-            if not any(cell.get("execution_count") for cell in cells):
-                problems.append(f"{claim.id}: {evidence} is no cell that ran")
+            if not any(cell.get("execution_count") for cell in _tagged_cells(root, name, tag)):
+                problems.append(f"{claim.id}: {evidence} is not a cell that ran")
         else:
             path, _, test = evidence.partition("::")
             problems += [f"{claim.id}: {evidence} {problem}" for problem in _test_problems(root / path, test)]
-    checked = _checked(claim, root)
+    return problems + _number_problems(claim, root)
+
+
+def _number_problems(claim: Claim, root: Path) -> list[str]:
+    """What is wrong with the numbers that a claim's verdict rests on."""
+    measured, checked = _measured(claim, root), _checked(claim, root)
+    problems = []
     if checked and not claim.measured:
         problems.append(f"{claim.id}: its cells check numbers, and it names none of them")
     for name in claim.measured:
@@ -40,7 +51,7 @@ def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
 
 
 def ledger(root: Path = ROOT) -> str:
-    """The ledger page, Markdown: a row a claim, which `book/_static/ledger.js` filters."""
+    """The ledger page, Markdown: a table with a row for each claim, which `book/_static/ledger.js` filters."""
     lines = [
         "# The claims ledger",
         "",
@@ -55,7 +66,7 @@ def ledger(root: Path = ROOT) -> str:
         "",
         *_row(["Claim, and what is true", "Verdict", "Measured (claimed)", "Evidence and source"]),
     ]
-    for claim in load_claims(root / "book" / "claims.yml").values():
+    for claim in load_claims(root).values():
         measured = _measured(claim, root)
         numbers = [f"- {name}: **{measured[name]}** ({measured[name].claim})" for name in claim.measured]
         evidence = [f"- {_link(item)}" for item in claim.evidence]
@@ -73,7 +84,7 @@ def ledger(root: Path = ROOT) -> str:
 
 def evidence_tests(root: Path = ROOT) -> str:
     """The page of the tests that the ledger names, each with its code, Markdown."""
-    claims = load_claims(root / "book" / "claims.yml").values()
+    claims = load_claims(root).values()
     names = dict.fromkeys(item for claim in claims for item in claim.evidence if "::" in item)
     lines = [
         "# The tests behind the claims",
@@ -89,7 +100,7 @@ def evidence_tests(root: Path = ROOT) -> str:
 
 
 def _row(cells: list[str]) -> list[str]:
-    """A row of a list-table."""
+    """The lines of one row of a list-table."""
     lines = []
     for number, cell in enumerate(cells):
         first, *others = cell.split("\n")
@@ -98,71 +109,89 @@ def _row(cells: list[str]) -> list[str]:
 
 
 def _test_problems(path: Path, name: str) -> list[str]:
-    """Why `make test` does not run a test, if so."""
+    """Why `make test` does not run a test; none if it does."""
     body = ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []
     tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == name]
     if not tests:
-        return ["is no test"]
+        return ["is not a test"]
     marks = [ast.unparse(mark) for mark in tests[0].decorator_list]
     marks += [ast.unparse(node) for node in body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
-    return (
-        ["is a test that make test leaves out"]
-        if re.search(r"mark\.(slow|skip|browser|xfail)", " ".join(marks))
-        else []
-    )
+    left_out = re.search(r"mark\.(slow|skip|browser|xfail)", " ".join(marks))
+    return ["is a test that make test leaves out"] if left_out else []
 
 
 def _checked(claim: Claim, root: Path) -> list[re.Pattern[str]]:
-    """What the claim's cells check by name; a formatted name counts as a pattern."""
+    """The names of the numbers that a claim's cells check, as patterns, since a name may be an f-string."""
     patterns = []
-    for name, _, tag in (evidence.partition("#") for evidence in claim.evidence if "#" in evidence):
-        for cell in _notebook(root / "notebooks" / name)["cells"]:
-            if tag in cell["metadata"].get("tags", []):
-                calls = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Call)]
-                names = [call.args[0] for call in calls if ast.unparse(call.func) in ("check", "check_exact")]
-                patterns += [re.compile(_pattern(node)) for node in names]
+    for name, tag in _cells_named(claim):
+        for cell in _tagged_cells(root, name, tag):
+            calls = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Call)]
+            names = [call.args[0] for call in calls if ast.unparse(call.func) in ("check", "check_exact")]
+            patterns += [re.compile(_pattern(node)) for node in names]
     return patterns
 
 
 def _pattern(name: ast.expr) -> str:
+    """A regular expression for a string, in which anything may stand for an f-string's fields."""
     parts = name.values if isinstance(name, ast.JoinedStr) else [name]
     return "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in parts)
 
 
 def _link(evidence: str) -> str:
-    """To a cell of a chapter or to a test's code."""
+    """A link to a cell of a chapter or to a test's code."""
     name, cell, tag = evidence.partition("#")
     text = f"chapter {int(name[:2])}, {tag}" if cell else evidence.partition("::")[2].replace("_", " ")
     return f"{{ref}}`{text} <{_target(evidence)}>`"
 
 
 def _target(evidence: str) -> str:
+    """The label that a link to this evidence leads to."""
     name, cell, tag = evidence.partition("#")
     return (f"{Path(name).stem}-{tag}" if cell else evidence.partition("::")[2].replace("_", "-")).lower()
 
 
 def _measured(claim: Claim, root: Path) -> dict[str, Measurement]:
-    names = {evidence.partition("#")[0] for evidence in claim.evidence if "#" in evidence}
-    return {k: m for name in names for k, m in read_record(_notebook(root / "notebooks" / name)).items()}
+    """What the chapters that hold a claim's evidence recorded, by name."""
+    measured: dict[str, Measurement] = {}
+    for name in dict.fromkeys(name for name, _ in _cells_named(claim)):
+        measured |= read_record(_notebook(root, name))
+    return measured
 
 
-def _notebook(path: Path) -> dict[str, Any]:
-    return nbformat.read(path, as_version=4)
+def _cells_named(claim: Claim) -> list[tuple[str, str]]:
+    """The notebook and the tag of each cell that is evidence for a claim."""
+    parts = [evidence.partition("#") for evidence in claim.evidence]
+    return [(name, tag) for name, hash_sign, tag in parts if hash_sign]
+
+
+def _tagged_cells(root: Path, name: str, tag: str) -> list[dict[str, Any]]:
+    return [cell for cell in _notebook(root, name)["cells"] if tag in cell["metadata"].get("tags", [])]
+
+
+def _notebook(root: Path, name: str) -> dict[str, Any]:
+    notebook: dict[str, Any] = nbformat.read(beside_package("notebooks", root) / name, as_version=4)
+    return notebook
 
 
 def main() -> None:
-    """Write the three pages; with --check, only say whether they are up to date."""
+    """Write the three pages, or with --check say whether they are up to date; exit with the problems, if there are any.
+
+    Raises:
+        FileNotFoundError: the book is not beside the package.
+    """
     problems = [problem for claim in load_claims().values() for problem in evidence_problems(claim)]
-    pages = {"ledger.md": ledger, "evidence.md": evidence_tests, "results.md": results_page}
-    for name, page in pages.items() if not problems else ():
+    if problems:
+        sys.exit("\n".join(problems))
+    outdated = []
+    for name, page in (("ledger.md", ledger), ("evidence.md", evidence_tests), ("results.md", results_page)):
         text = page()
         path = ROOT / "book" / name
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8", newline="\n")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
-            problems.append(f"book/{name} is out of date: run python -m ddpm.companion.ledger")
-    if problems:
-        sys.exit("\n".join(problems))
+            outdated.append(f"book/{name} is out of date: run python -m ddpm.companion.ledger")
+    if outdated:
+        sys.exit("\n".join(outdated))
 
 
 if __name__ == "__main__":

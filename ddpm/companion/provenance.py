@@ -1,27 +1,35 @@
-"""What a chapter was run with: its parameters, and the machine, versions and time it took."""
+"""What a chapter was run with: its parameters, the machine, the versions, and the time that each tier takes."""
 
 import platform
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+import ddpm
 from ddpm.companion import checks
+from ddpm.settings import check, non_negative_int, one_of
 
+__all__ = ["PRESETS", "Parameters", "commit", "provenance"]
+
+#: The tiers in which a chapter runs.
 PRESETS = ("cpu", "gpu", "smoke")
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The three parameters every chapter has; checked when it begins.
+    """The three parameters that every chapter has, checked when it begins.
 
     Attributes:
         preset: "cpu" (a laptop, about a minute), "gpu" (full size) or "smoke" (seconds, no claim checked).
-        device: "auto" is a GPU where there is one.
+        device: a torch device; "auto" is a GPU if there is one, else the CPU.
         seed: 0 or more.
+
+    Raises:
+        ValueError: an illegal preset or seed.
+        RuntimeError: torch knows no such device.
     """
 
     preset: str
@@ -29,13 +37,11 @@ class Parameters:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset is {self.preset!r}; legal are {', '.join(PRESETS)}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed is {self.seed!r}; legal are integers from 0 up")
+        check(self, one_of, "preset", legal=PRESETS)
+        check(self, non_negative_int, "seed")
         if self.device == "auto":
             object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
-        torch.device(self.device)  # raises where it is none
+        torch.device(self.device)  # raises an error if torch does not know it
         checks.enforce(self.preset != "smoke")
 
     def pick(self, *, cpu: int, gpu: int, smoke: int) -> int:
@@ -48,7 +54,8 @@ def provenance(parameters: Parameters, estimates: dict[Literal["cpu", "gpu"], st
     cuda = torch.device(parameters.device).type == "cuda"
     print(f"preset {parameters.preset}, seed {parameters.seed}, device {parameters.device}")
     print(f"machine: {torch.cuda.get_device_name() if cuda else platform.machine()}, {torch.get_num_threads()} threads")
-    print(f"python {platform.python_version()}, torch {torch.__version__}, ddpm {version('ddpm')}, commit {commit()}")
+    python, package = platform.python_version(), ddpm.__version__
+    print(f"python {python}, torch {torch.__version__}, ddpm {package}, commit {commit()}")
     for tier, estimate in estimates.items():
         print(f"{tier} tier: {estimate}")
 

@@ -1,4 +1,4 @@
-"""Figures from long runs, kept in `book/results/` with the conditions they were measured under."""
+"""Numbers from long runs, kept in `book/results/` with the conditions under which they were measured."""
 
 import json
 import platform
@@ -11,9 +11,14 @@ import nbformat
 import torch
 from IPython.display import Markdown
 
+from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
-from ddpm.companion.claims import ROOT
 
+__all__ = [
+    "LONG_RUNS", "machine", "markdown_table", "measured_with", "results", "results_page", "results_table",
+]  # fmt: skip
+
+#: The files in `book/results/` that the page of results shows, and their headings.
 LONG_RUNS = {
     "fashion-mnist": "The model that ships",
     "generative-models": "Four models on equal terms",
@@ -26,19 +31,31 @@ LONG_RUNS = {
 
 
 def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Rows as a Markdown table, of some columns or of all."""
+    """Rows as a Markdown table.
+
+    Args:
+        rows: a dictionary for each row, by column; at least one.
+        columns: the columns to show, in this order; None for all.
+    """
     columns = columns or list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     return "\n".join([*lines, *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows)])
 
 
 def machine() -> str:
-    """What computes here: a GPU, or so many threads of a CPU."""
+    """What this process computes on: a GPU, or some number of a CPU's threads."""
     return "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU"
 
 
 def measured_with(command: str, seconds: float, seed: Any, device: str | None = None) -> dict[str, Any]:
-    """What every file of results says of its making."""
+    """The provenance that every file of results holds.
+
+    Args:
+        command: the command line that makes the file again.
+        seconds: how long it took.
+        seed: the seed, or the seeds.
+        device: what it ran on; None for this machine.
+    """
     return {
         "device": device or machine(),
         "date": date.today().isoformat(),
@@ -50,19 +67,36 @@ def measured_with(command: str, seconds: float, seed: Any, device: str | None = 
 
 
 def results(name: str, root: Path = ROOT) -> dict[str, Any]:
-    """What `book/results/NAME.json` holds: "rows", the "conditions" they were measured under, "provenance"."""
-    content: dict[str, Any] = json.loads((root / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    """The content of `book/results/NAME.json`: "rows", the "conditions" they were measured under, "provenance".
+
+    Raises:
+        FileNotFoundError: there is no such file, or no `book/results` in `root`.
+    """
+    path = beside_package("book/results", root) / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
 def results_table(name: str, columns: Sequence[str] | None = None) -> Markdown:
-    """The measurements in `book/results/NAME.json` as a table, of some columns or of all, its conditions below."""
+    """The measurements in `book/results/NAME.json` as a table, with their conditions below.
+
+    Args:
+        name: of the file.
+        columns: the columns to show, in this order; None for all.
+
+    Raises:
+        FileNotFoundError: there is no such file, or `book/results` is not beside the package.
+    """
     measured = results(name)
     return Markdown(f"{markdown_table(measured.get('table', measured['rows']), columns)}\n\n{measured['conditions']}")
 
 
 def results_page(root: Path = ROOT) -> str:
-    """All that was measured, both tiers of the chapters and the long runs, Markdown."""
+    """The page of results, Markdown: what both tiers of the chapters measured, and the long runs.
+
+    Raises:
+        FileNotFoundError: there is no `notebooks` or no `book/results` in `root`.
+    """
     lines = [
         "# Results",
         "",
@@ -71,28 +105,45 @@ def results_page(root: Path = ROOT) -> str:
         "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them once its records are kept: copy",
         "`_build/chapters/gpu/*.json` to `book/results/gpu/`.",
     ]
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        full = root / "book" / "results" / "gpu" / f"{path.stem}.json"
-        run = json.loads(full.read_text(encoding="utf-8")) if full.is_file() else {}
-        on_gpu = {entry["name"]: str(Measurement(**entry)) for entry in run.get("measured", [])}
-        title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
-        rows = [
-            {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get(m.name, "not run")}
-            for m in read_record(notebook).values()
-        ]
-        lines += ["", f"## {title}", ""]
-        if run:
-            lines += [f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']} seconds.", ""]
-        lines += _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
+    for path in sorted(beside_package("notebooks", root).glob("*.ipynb")):
+        lines += _of_chapter(path, root)
     for name, title in LONG_RUNS.items():
-        measured = results(name, root)
-        made = measured["provenance"]
-        lines += ["", f"## {title}", "", *_folded(measured.get("table", measured["rows"])), "", measured["conditions"]]
-        lines += ["", f"`{made['command']}`, {made['device']}, {made['date']}, torch {made['versions']['torch']}."]
+        lines += _of_long_run(title, results(name, root))
     return "\n".join([*lines, ""])
 
 
+def _of_chapter(path: Path, root: Path) -> list[str]:
+    """The lines of the page about one chapter."""
+    notebook = nbformat.read(path, as_version=4)
+    full = root / "book" / "results" / "gpu" / f"{path.stem}.json"
+    run = json.loads(full.read_text(encoding="utf-8")) if full.is_file() else {}
+    on_gpu = {entry["name"]: str(Measurement(**entry)) for entry in run.get("measured", [])}
+    rows = [
+        {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get(m.name, "not run")}
+        for m in read_record(notebook).values()
+    ]
+    title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
+    lines = ["", f"## {title}", ""]
+    if run:
+        lines += [f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']} seconds.", ""]
+    return lines + _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
+
+
+def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
+    """The lines of the page about one long run."""
+    made = measured["provenance"]
+    return [
+        "",
+        f"## {title}",
+        "",
+        *_folded(measured.get("table", measured["rows"])),
+        "",
+        measured["conditions"],
+        "",
+        f"`{made['command']}`, {made['device']}, {made['date']}, torch {made['versions']['torch']}.",
+    ]
+
+
 def _folded(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> list[str]:
-    """A table that opens when asked."""
+    """A table that is folded away until a reader opens it."""
     return [f"```{{dropdown}} {len(rows)} rows", markdown_table(rows, columns), "```"]

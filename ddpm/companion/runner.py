@@ -1,4 +1,4 @@
-"""Execute the chapters with papermill, one at a time, and say what happened."""
+"""Execute the chapters with papermill, one at a time, and report the result of each."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 import papermill
@@ -19,11 +19,25 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import ddpm
 from ddpm.companion.checks import read_record
 from ddpm.companion.provenance import PRESETS, commit
 from ddpm.files import write_json
+from ddpm.settings import one_of
 
+__all__ = ["PACKAGE", "check_parameters", "find_chapters", "parse_parameters", "run_chapters"]
+
+#: The folder of this package.
 PACKAGE = Path(__file__).parents[1]
+
+
+class _Outcome(NamedTuple):
+    """How a chapter ended: a line of the table that is printed last."""
+
+    chapter: str
+    state: str
+    seconds: float
+    succeeded: bool = True
 
 
 def run_chapters(
@@ -34,12 +48,12 @@ def run_chapters(
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> bool:
-    """Execute chapters into `out/preset/`, beside each a JSON file of its provenance and measurements.
+    """Execute chapters into `out/preset/`, each with a JSON file of its provenance and measurements beside it.
 
     A chapter that finished before with the same source, parameters, package and versions is skipped.
 
     Args:
-        notebooks: folder of the chapters, NN_name.ipynb; never written to.
+        notebooks: folder of the chapters, NN_name.ipynb; nothing is written to it.
         out: where the executed chapters go.
         preset: "cpu", "gpu" or "smoke".
         only: number of the one chapter to run.
@@ -47,15 +61,12 @@ def run_chapters(
         force: run finished chapters again.
 
     Returns:
-        Whether all succeeded; the traceback of a failing cell is printed.
+        Whether all succeeded. The traceback of a failing cell is printed, and the other chapters still run.
 
     Raises:
         ValueError: an unknown preset, chapter or parameter, or a notebook without one parameters cell. Nothing has run.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; legal are {', '.join(PRESETS)}")
-    if preset == "gpu" and not torch.cuda.is_available():
-        raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
+    _check_preset(preset)
     if "preset" in (parameters or {}):
         raise ValueError("parameter is 'preset'; give it with --preset")
     chapters = find_chapters(notebooks, only)
@@ -67,43 +78,59 @@ def run_chapters(
         raise ValueError(f"out is {str(out)!r}; the executed chapters may not replace their sources")
     folder.mkdir(parents=True, exist_ok=True)
 
-    rows = []
+    outcomes = []
     for number, chapter in enumerate(chapters, 1):
         fingerprint = _fingerprint(chapter, values)
-        finished, result = folder / chapter.name, folder / f"{chapter.stem}.json"
-        if not force and finished.is_file() and _recorded(result).get("fingerprint") == fingerprint:
-            rows.append((chapter.stem, "unchanged, skipped", _recorded(result)["seconds"]))
-            continue
-        print(f"chapter {number} of {len(chapters)}: {chapter.stem}, preset {preset}", flush=True)
-        started = time.time()
-        partial = folder / f"{chapter.stem}.partial.ipynb"
-        try:
-            executed = papermill.execute_notebook(
-                str(chapter), str(partial), parameters=values, kernel_name="python3", cwd=str(notebooks)
-            )
-        except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
-            print(f"{chapter.stem} failed{_where(error)}", file=sys.stderr)
-            rows.append((chapter.stem, f"FAILED, see {partial}", time.time() - started))
-            continue
-        seconds = time.time() - started
-        os.replace(partial, finished)
-        measured = [asdict(m) for m in read_record(executed).values()]
-        write_json(
-            result,
-            {
-                "fingerprint": fingerprint,
-                "seconds": round(seconds, 1),
-                **_provenance(_defaults(chapter) | values),
-                "measured": measured,
-            },
+        before = _recorded(folder / f"{chapter.stem}.json")
+        if not force and (folder / chapter.name).is_file() and before.get("fingerprint") == fingerprint:
+            outcomes.append(_Outcome(chapter.stem, "unchanged, skipped", before["seconds"]))
+        else:
+            print(f"chapter {number} of {len(chapters)}: {chapter.stem}, preset {preset}", flush=True)
+            outcomes.append(_execute(chapter, folder, values, fingerprint))
+    _print_table(outcomes)
+    return all(outcome.succeeded for outcome in outcomes)
+
+
+def _check_preset(preset: str) -> None:
+    one_of("preset", preset, PRESETS)
+    if preset == "gpu" and not torch.cuda.is_available():
+        raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
+
+
+def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint: str) -> _Outcome:
+    """Execute a chapter into a folder; only one that succeeded gets its name and its JSON file there."""
+    started = time.time()
+    partial = folder / f"{chapter.stem}.partial.ipynb"
+    try:
+        executed = papermill.execute_notebook(
+            str(chapter), str(partial), parameters=values, kernel_name="python3", cwd=str(chapter.parent)
         )
-        rows.append((chapter.stem, "done", seconds))
-    _print_table(rows)
-    return not any(state.startswith("FAILED") for _, state, _ in rows)
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+        print(f"{chapter.stem} failed{_where(error)}", file=sys.stderr)
+        return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, succeeded=False)
+    seconds = time.time() - started
+    os.replace(partial, folder / chapter.name)
+    record = {
+        "fingerprint": fingerprint,
+        "seconds": round(seconds, 1),
+        **_provenance({**_defaults(chapter), **values}),
+        "measured": [asdict(m) for m in read_record(executed).values()],
+    }
+    write_json(folder / f"{chapter.stem}.json", record)
+    return _Outcome(chapter.stem, "done", seconds)
 
 
 def find_chapters(notebooks: Path, only: int | None = None, name: str = "notebooks") -> list[Path]:
-    """The chapters in a folder, NN_name.ipynb, in order; `ValueError` where there is none, or not the one asked for."""
+    """The chapters in a folder, NN_name.ipynb, in order.
+
+    Args:
+        notebooks: the folder.
+        only: number of the one chapter to find.
+        name: what an error message calls the folder.
+
+    Raises:
+        ValueError: there is no folder, no chapter in it, or none with this number.
+    """
     if not notebooks.is_dir():
         raise ValueError(f"{name} is {str(notebooks)!r}; it must be a folder of chapters")
     chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
@@ -116,7 +143,11 @@ def find_chapters(notebooks: Path, only: int | None = None, name: str = "noteboo
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE, each value read as YAML, so that numbers are numbers."""
+    """Parse NAME=VALUE pairs; each value is read as YAML, so that numbers are numbers.
+
+    Raises:
+        ValueError: one of them is no such pair.
+    """
     values = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -127,9 +158,12 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless the notebook has one parameters cell and it names all `values`.
+    """Check that a notebook has exactly one parameters cell, and that the cell names all `values`.
 
-    papermill alone injects unknown parameters without a word, and puts them on top where the cell is missing.
+    papermill does not check this: it injects unknown parameters silently, at the top if there is no such cell.
+
+    Raises:
+        ValueError: it does not.
     """
     cells = nbformat.read(notebook, as_version=4)["cells"]
     tagged = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)
@@ -147,7 +181,7 @@ def _defaults(notebook: Path) -> dict[str, Any]:
 
 
 def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
-    """Hash of all that a chapter's result depends on."""
+    """Hash of everything that a chapter's result depends on."""
     digest = hashlib.sha256(json.dumps([values, _versions(), torch.cuda.is_available()], sort_keys=True).encode())
     for cell in nbformat.read(notebook, as_version=4)["cells"]:
         digest.update(json.dumps([cell["cell_type"], cell["source"], cell["metadata"]], sort_keys=True).encode())
@@ -159,7 +193,12 @@ def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "ddpm")}}
+    return {
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "ddpm": ddpm.__version__,
+    }
 
 
 def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,19 +213,22 @@ def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recorded(result: Path) -> dict[str, Any]:
+    """The JSON file of a chapter that ran before; empty if there is none, or if it is damaged."""
     try:
-        return json.loads(result.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
+    return record
 
 
 def _where(error: Exception) -> str:
+    """Where a chapter failed, and why."""
     if isinstance(error, PapermillExecutionError):
         return f" in cell {error.cell_index}:\n{error.source}\n" + "\n".join(error.traceback)
     return f": {error}"
 
 
-def _print_table(rows: list[tuple[str, str, float]]) -> None:
-    width = max(len(name) for name, _, _ in rows)
-    for name, state, seconds in rows:
-        print(f"{name:{width}}  {seconds:7.1f} s  {state}")
+def _print_table(outcomes: Sequence[_Outcome]) -> None:
+    width = max(len(outcome.chapter) for outcome in outcomes)
+    for outcome in outcomes:
+        print(f"{outcome.chapter:{width}}  {outcome.seconds:7.1f} s  {outcome.state}")

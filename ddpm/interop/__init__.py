@@ -1,4 +1,4 @@
-"""To and from diffusers, which is imported where it is used: the package runs without it."""
+"""Conversion to and from diffusers. It is imported only where it is used, since the package runs without it."""
 
 from ddpm.interop.pipelines import export_diffusers, from_diffusers
 from ddpm.interop.weights import (

@@ -1,7 +1,8 @@
-"""Weights and configurations of a UNet, to and from diffusers' `UNet2DModel`, name by name."""
+"""Weights and configurations of a UNet, converted to and from diffusers' `UNet2DModel`."""
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ddpm.unet import UNet, UNetConfig
@@ -9,7 +10,12 @@ from ddpm.unet import UNet, UNetConfig
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-_NAMES = (  # here, there
+__all__ = [
+    "diffusers_config", "diffusers_library", "diffusers_name", "unet_config", "unet_from_diffusers",
+    "unet_to_diffusers",
+]  # fmt: skip
+
+_NAMES = (  # a pattern in our name of a weight, and what replaces it in diffusers' name
     (r"\btime\.linear_", "time_embedding.linear_"),
     (r"\bdown\.(\d+)\.resample\b", r"down_blocks.\1.downsamplers.0.conv"),
     (r"\bup\.(\d+)\.resample\.1\b", r"up_blocks.\1.upsamplers.0.conv"),
@@ -30,7 +36,7 @@ _NAMES = (  # here, there
 
 
 def diffusers_name(name: str) -> str:
-    """What a weight of `UNet` is called in `UNet2DModel`."""
+    """The name in `UNet2DModel` of a weight of `UNet`."""
     for here, there in _NAMES:
         name = re.sub(here, there, name)
     return name
@@ -39,11 +45,15 @@ def diffusers_name(name: str) -> str:
 def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> dict[str, Any]:
     """The arguments of the `UNet2DModel` that computes the same function.
 
+    Args:
+        config: the UNet's configuration.
+        image_size: height and width of the images, or the one number that is both.
+
     Raises:
-        ValueError: there is none; the message names the option that it lacks.
+        ValueError: there is none; the message names the option that diffusers lacks.
     """
     for option, only in (
-        ("time", ("add", "scale_shift")),
+        ("time_conditioning", ("add", "scale_shift")),
         ("resample_last", (False,)),
         ("up_width", ("mirror",)),
         ("skips", (True,)),
@@ -53,7 +63,7 @@ def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> d
             raise ValueError(f"{option} is {getattr(config, option)!r}; UNet2DModel has nothing but {legal}")
     if (first := config.channel_multipliers[0]) != 1:
         raise ValueError(
-            f"channel_multipliers begins with {first}; in a UNet2DModel it is 1: the time's embedding takes that width"
+            f"channel_multipliers begins with {first}; UNet2DModel has nothing but 1: it embeds the time at that width"
         )
     levels = range(len(config.widths))
     down = tuple("AttnDownBlock2D" if level in config.attention_levels else "DownBlock2D" for level in levels)
@@ -68,10 +78,10 @@ def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> d
         "add_attention": config.middle_attention,
         "attention_head_dim": config.head_channels,
         "norm_num_groups": config.groups,
-        "attn_norm_num_groups": config.groups,  # left out, scale_shift would go without this norm in the middle
+        "attn_norm_num_groups": config.groups,  # else, with scale_shift, the middle has no such norm
         "dropout": config.dropout,
-        "resnet_time_scale_shift": "default" if config.time == "add" else config.time,
-        "flip_sin_to_cos": False,  # its default is [cos, sin]
+        "resnet_time_scale_shift": "default" if config.time_conditioning == "add" else config.time_conditioning,
+        "flip_sin_to_cos": False,  # the default is [cos, sin]
         "freq_shift": 0,
         "downsample_padding": 1,
     }
@@ -83,12 +93,11 @@ def unet_config(model: Any) -> UNetConfig:
     Raises:
         ValueError: there is none; the message names the option in the way.
     """
-    given: Any = {name: tuple(v) if isinstance(v, list) else v for name, v in model.config.items()}
-    base, *_ = widths = given["block_out_channels"]
+    given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in model.config.items()}
+    widths = given["block_out_channels"]
+    base = widths[0]
     if base % 4 or any(width % base for width in widths):
-        raise ValueError(
-            f"block_out_channels is {widths}; those of a UNet are multiples of the first, and that one of 4"
-        )
+        raise ValueError(f"block_out_channels is {widths}; a UNet's are multiples of the first, and that one of 4")
     if given["attention_head_dim"] is None:
         raise ValueError("attention_head_dim is None; a UNet's heads are equally wide on every level")
     config = UNetConfig(
@@ -100,27 +109,53 @@ def unet_config(model: Any) -> UNetConfig:
         middle_attention=given["add_attention"],
         head_channels=given["attention_head_dim"],
         dropout=given["dropout"],
-        time="scale_shift" if given["resnet_time_scale_shift"] == "scale_shift" else "add",
+        time_conditioning="scale_shift" if given["resnet_time_scale_shift"] == "scale_shift" else "add",
     )
-    options = inspect.signature(type(model).__init__).parameters
-    ours = {name: option.default for name, option in options.items() if name != "self"}
-    ours |= diffusers_config(config, given["sample_size"]) | {"num_train_timesteps": given["num_train_timesteps"]}
-    same = [("time_embedding_dim", 4 * base), ("act_fn", "swish")]  # other words for what stands in `ours`
-    if config.time == "add":
-        same.append(("attn_norm_num_groups", None))
-    for name, value in ours.items():
-        if given[name] != value and (name, given[name]) not in same:
-            raise ValueError(
-                f"{name} is {given[name]!r} in the UNet2DModel; a UNet with its other options has {value!r}"
-            )
+    _check_options(given, _all_options(model, given, config), config)
     return config
 
 
+def _all_options(model: Any, given: Mapping[str, Any], config: UNetConfig) -> dict[str, Any]:
+    """Every option, by its default if need be, of a `UNet2DModel` that computes what a UNet of this configuration does.
+
+    Two options are those given, since they change nothing that the network computes.
+    """
+    signature = inspect.signature(type(model).__init__).parameters
+    defaults = {name: option.default for name, option in signature.items() if name != "self"}
+    same = {"num_train_timesteps": given["num_train_timesteps"]}
+    return defaults | diffusers_config(config, given["sample_size"]) | same
+
+
+def _check_options(given: Mapping[str, Any], wanted: Mapping[str, Any], config: UNetConfig) -> None:
+    """Check that a model's options are the wanted ones, or mean the same.
+
+    Raises:
+        ValueError: one is not; the message names it.
+    """
+    synonyms = [("time_embedding_dim", 4 * config.base_channels), ("act_fn", "swish")]
+    if config.time_conditioning == "add":
+        synonyms.append(("attn_norm_num_groups", None))
+    for name, value in wanted.items():
+        if given[name] != value and (name, given[name]) not in synonyms:
+            raise ValueError(
+                f"{name} is {given[name]!r} in the UNet2DModel; a UNet with its other options has {value!r}"
+            )
+
+
 def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet2DModel":
-    """A `UNet2DModel` with this network's weights; it too is called with t - 1."""
+    """A `UNet2DModel` with this network's weights; it too is called with t - 1.
+
+    Args:
+        network: the UNet.
+        image_size: height and width of the images, or the one number that is both.
+
+    Raises:
+        ValueError: diffusers has no such network, or is not installed.
+    """
     model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size))
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
-    return model.eval()
+    converted: UNet2DModel = model.eval()
+    return converted
 
 
 def unet_from_diffusers(model: Any) -> UNet:
@@ -136,7 +171,11 @@ def unet_from_diffusers(model: Any) -> UNet:
 
 
 def diffusers_library() -> Any:
-    """The library, or an error that says how to install it."""
+    """The library diffusers.
+
+    Raises:
+        ValueError: it is not installed; the message says how to install it.
+    """
     try:
         import diffusers
     except ModuleNotFoundError as error:

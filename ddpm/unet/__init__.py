@@ -1,10 +1,8 @@
 """The UNet of the book: its configuration, the network, and the sizes of its feature maps.
 
-It imports nothing else of the package and knows nothing of noise schedules.
+It knows nothing of noise schedules.
 """
 
-from ddpm.unet.config import UNetConfig
-from ddpm.unet.network import UNet
-from ddpm.unet.sizes import CONVENTIONS, FeatureMap, feature_maps, shapes
+import lazy_loader
 
-__all__ = ["CONVENTIONS", "FeatureMap", "UNet", "UNetConfig", "feature_maps", "shapes"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,12 @@
 """The shape of a UNet, checked where it is written down."""
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
+
+from ddpm.settings import check, flag, integers, one_of, positive_int, real
+
+__all__ = ["UNetConfig"]
 
 
 @dataclass(frozen=True)
@@ -14,17 +17,17 @@ class UNetConfig:
         channels: channels of the image, in and out.
         base_channels: width of the first level, a multiple of 4; every other width is a multiple of it.
         channel_multipliers: width of each level over `base_channels`; each level but the last halves the image.
-        blocks_per_level: residual blocks a level on the way down; one more on the way up.
+        blocks_per_level: residual blocks in each level on the way down; the way up has one more.
         attention_levels: levels (0 is the finest) with self-attention after every residual block.
-        middle_attention: whether the middle has self-attention.
         head_channels: channels of one attention head.
-        dropout: probability of zeroing a feature in front of a block's second convolution.
-        time: how a block learns the time: its embedding is added ("add"), scales and shifts what the second norm gives
-            ("scale_shift", Dhariwal & Nichol 2021), or there is none ("none": the network is blind to the time).
-        resample_last: whether the last level halves the image, too. On the way up every level then begins with a
+        dropout: probability of zeroing a feature before a block's second convolution.
+        middle_attention: whether the middle has self-attention.
+        time_conditioning: how a block sees the time: "add" adds the time's embedding, "scale_shift" scales and shifts
+            the second norm's output by it (Nichol & Dhariwal 2021), and "none" leaves the network blind to the time.
+        resample_last: whether the last level halves the image, too. Every level on the way up then begins with a
             doubling; otherwise every level but the finest ends with one.
-        up_width: width of a level on the way up: its own ("mirror") or that of the next finer level ("finer").
-        skips: whether the blocks on the way up see the feature maps of the way down.
+        up_width: width of a level on the way up: its own ("mirror") or the next finer level's ("finer").
+        skips: whether the way up sees the feature maps of the way down.
     """
 
     channels: int = 1
@@ -35,37 +38,31 @@ class UNetConfig:
     head_channels: int = 32
     dropout: float = 0.0
     middle_attention: bool = True
-    time: Literal["add", "scale_shift", "none"] = "add"
+    time_conditioning: Literal["add", "scale_shift", "none"] = "add"
     resample_last: bool = False
     up_width: Literal["mirror", "finer"] = "mirror"
     skips: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("channel_multipliers", "attention_levels"):
-            value = getattr(self, name)
-            if not isinstance(value, Collection) or not all(isinstance(item, int) for item in value):
-                raise ValueError(f"{name} is {value!r}; it must hold integers")
-            object.__setattr__(self, name, tuple(value))  # JSON gives lists
-        levels = len(self.channel_multipliers)
-        for name in ("channels", "base_channels", "blocks_per_level", "head_channels"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be an integer from 1 up")
+        check(self, positive_int, "channels", "base_channels", "blocks_per_level", "head_channels")
+        check(self, integers, "channel_multipliers", at_least=1)
+        check(self, integers, "attention_levels", at_least=0, unordered=True)
+        check(self, flag, "middle_attention", "resample_last", "skips")
+        check(self, real, "dropout", at_least=0, below=1)
+        check(self, one_of, "time_conditioning", legal=("add", "scale_shift", "none"))
+        check(self, one_of, "up_width", legal=("mirror", "finer"))
         if self.base_channels % 4:
             raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
-        if not levels or min(self.channel_multipliers) < 1:
-            raise ValueError(f"channel_multipliers is {self.channel_multipliers}; it must hold integers from 1 up")
-        if not set(self.attention_levels) <= set(range(levels)):
-            raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels - 1}")
-        for name, legal in (("time", ("add", "scale_shift", "none")), ("up_width", ("mirror", "finer"))):
-            if getattr(self, name) not in legal:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; legal are {', '.join(legal)}")
-        for width in self._attended_widths():
+        if not self.channel_multipliers:
+            raise ValueError("channel_multipliers is (); it must hold at least one level")
+        levels = range(len(self.channel_multipliers))
+        if not set(self.attention_levels) <= set(levels):
+            raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels[-1]}")
+        for width in self._widths_with_attention():
             if width % self.head_channels:
                 raise ValueError(
                     f"head_channels is {self.head_channels}; it must divide {width}, a width with attention"
                 )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -85,7 +82,8 @@ class UNetConfig:
     @property
     def divisor(self) -> int:
         """Height and width of the image must be multiples of this."""
-        return 2 ** (len(self.channel_multipliers) - 1 + self.resample_last)
+        halvings = len(self.channel_multipliers) - 1 + self.resample_last
+        return 1 << halvings
 
     def height_and_width(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         """Both of an image of this size, checked; a single number is both."""
@@ -103,6 +101,6 @@ class UNetConfig:
                 nearest = f"{below} or {below + self.divisor}" if below > 0 else str(self.divisor)
                 raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
 
-    def _attended_widths(self) -> list[int]:
+    def _widths_with_attention(self) -> list[int]:
         widths = [w for level in self.attention_levels for w in (self.widths[level], self.up_widths[level])]
         return widths + [self.widths[-1]] * self.middle_attention

@@ -13,18 +13,26 @@ from torch import Tensor, nn
 
 from ddpm.unet.config import UNetConfig
 
+__all__ = [
+    "DownLevel", "Float32Conv2d", "GroupNorm", "Level", "ResidualBlock", "SelfAttention", "TimeEmbedding", "UNet",
+    "UpLevel", "sinusoids",
+]  # fmt: skip
 
-class Stem(nn.Conv2d):
-    """A convolution in float32 under autocast, for the first two.
+
+class Float32Conv2d(nn.Conv2d):
+    """A convolution that stays in float32 under autocast; the first two of a UNet are such.
 
     At t = 1 the noise is a hundredth of the image it lies on, and bfloat16 rounds numbers above 1 by up to 1/256.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.is_meta:  # a device that autocast does not know
+        if x.is_meta:  # autocast does not know this device
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x)
+
+
+Stem = Float32Conv2d  # its name in version 0.1.0
 
 
 class GroupNorm(nn.GroupNorm):
@@ -57,16 +65,25 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm-SiLU-convolution twice, told the time in between, plus a shortcut; keeps height and width."""
+    """GroupNorm-SiLU-convolution twice, conditioned on the time in between, plus a shortcut; keeps height and width.
 
-    def __init__(self, config: UNetConfig, channels_in: int, channels_out: int) -> None:
+    Args:
+        config: the UNet's shape.
+        channels_in: channels of the input.
+        channels_out: channels of the output.
+        convolution: class of the block's first convolution.
+    """
+
+    def __init__(
+        self, config: UNetConfig, channels_in: int, channels_out: int, convolution: type[nn.Conv2d] = nn.Conv2d
+    ) -> None:
         super().__init__()
         self.norm1 = GroupNorm(config.groups, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.scales = config.time == "scale_shift"
-        self.time = (
-            nn.Linear(4 * config.base_channels, (1 + self.scales) * channels_out) if config.time != "none" else None
-        )
+        self.conv1 = convolution(channels_in, channels_out, 3, padding=1)
+        self.scales = config.time_conditioning == "scale_shift"
+        self.time: nn.Linear | None = None
+        if config.time_conditioning != "none":
+            self.time = nn.Linear(4 * config.base_channels, (1 + self.scales) * channels_out)
         self.norm2 = GroupNorm(config.groups, channels_out)
         self.dropout = nn.Dropout(config.dropout)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
@@ -78,11 +95,12 @@ class ResidualBlock(nn.Module):
             h = self.norm2(h)
         elif self.scales:
             scale, shift = self.time(embedding)[:, :, None, None].chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = self.norm2(h) * (1 + scale) + shift  # Nichol & Dhariwal 2021, section 3.3
         else:
             h = self.norm2(h + self.time(embedding)[:, :, None, None])
         h = self.conv2(self.dropout(F.silu(h)))
-        return h + self.shortcut(x)
+        out: Tensor = h + self.shortcut(x)
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -103,18 +121,37 @@ class SelfAttention(nn.Module):
             attended = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
         else:
             attended = F.scaled_dot_product_attention(q, k, v)
-        joined = self.out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        joined: Tensor = self.out(rearrange(attended, "b heads n d -> b n (heads d)"))
         return x + rearrange(joined, "b (h w) c -> b c h w", h=x.shape[2])
 
 
 class Level(nn.Module):
-    """The blocks of one resolution on one side of the UNet, each followed by attention where the level has it."""
+    """The blocks of one resolution on one side of the UNet, each followed by attention where the level has it.
+
+    Args:
+        config: the UNet's shape.
+        width: channels of every block's output.
+        channels_in: channels of each block's input.
+        attends: whether the level has attention.
+        resample: the halving or doubling, if there is one.
+        first_convolution: class of the very first convolution.
+    """
 
     def __init__(
-        self, config: UNetConfig, width: int, channels_in: list[int], attends: bool, resample: nn.Module | None
+        self,
+        config: UNetConfig,
+        width: int,
+        channels_in: list[int],
+        attends: bool,
+        resample: nn.Module | None,
+        first_convolution: type[nn.Conv2d] = nn.Conv2d,
     ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(config, c, width) for c in channels_in)
+        convolutions = [first_convolution] + [nn.Conv2d] * (len(channels_in) - 1)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(config, channels, width, convolution)
+            for channels, convolution in zip(channels_in, convolutions, strict=True)
+        )
         self.attentions = nn.ModuleList(SelfAttention(config, width) if attends else nn.Identity() for _ in channels_in)
         self.resample = resample
 
@@ -174,15 +211,18 @@ class UNet(nn.Module):
             config.height_and_width(image_size)
         widths, blocks = config.widths, config.blocks_per_level
         last = len(widths) - 1
-        self.conv_in = Stem(config.channels, widths[0], 3, padding=1)
-        self.time = TimeEmbedding(config.base_channels) if config.time != "none" else None
+        self.conv_in = Float32Conv2d(config.channels, widths[0], 3, padding=1)
+        self.time = TimeEmbedding(config.base_channels) if config.time_conditioning != "none" else None
         skips = [widths[0]]  # channels of every feature map the way up will concatenate
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             channels_in = [skips[-1]] + [width] * (blocks - 1)
             halves = level < last or config.resample_last
             halve = nn.Conv2d(width, width, 3, stride=2, padding=1) if halves else None
-            self.down.append(DownLevel(config, width, channels_in, level in config.attention_levels, halve))
+            first_convolution = Float32Conv2d if level == 0 else nn.Conv2d
+            self.down.append(
+                DownLevel(config, width, channels_in, level in config.attention_levels, halve, first_convolution)
+            )
             skips += [width] * (blocks + (level < last))
 
         self.middle_in = ResidualBlock(config, widths[-1], widths[-1])
@@ -202,14 +242,12 @@ class UNet(nn.Module):
 
         self.norm_out = GroupNorm(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.channels, 3, padding=1)
-        for module in self.modules():  # each residual branch and the network begin silent, as in Ho et al.'s code
+        for module in self.modules():  # each residual branch and the network begin at zero, as in Ho et al.'s code
             if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.conv2.weight)
             elif isinstance(module, SelfAttention):
                 nn.init.zeros_(module.out.weight)
         nn.init.zeros_(self.conv_out.weight)
-        first = next(module for module in self.modules() if isinstance(module, ResidualBlock))
-        first.conv1.__class__ = Stem
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         self.config.check_image(*x.shape[2:])
@@ -222,4 +260,5 @@ class UNet(nn.Module):
         h = self.middle_out(self.middle_attention(h), embedding)
         for level in self.up:
             h = level(h, embedding, skips)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
+        return out

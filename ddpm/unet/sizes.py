@@ -15,13 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpm.unet.config import UNetConfig
 from ddpm.unet.network import Level, UNet
 
+__all__ = ["CONVENTIONS", "FeatureMap", "Report", "Role", "feature_maps", "receptive_field", "shapes"]
+
 Report = Literal["block", "resampled"]
 Role = Literal["down", "middle", "up"]
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What a level of a UNet, or its middle, hands on.
+    """The feature map that a level of a UNet, or its middle, hands on.
 
     Attributes:
         name: the module's in the network, such as "down.0".
@@ -29,9 +31,9 @@ class FeatureMap:
         height: of the map, in its own pixels.
         width: of the map, in its own pixels.
         channels: of the map.
-        parameters: of the whole level, its resampling included.
-        flops: of the convolutions and products of the whole level for one image; a multiplication and an addition are
-            two.
+        parameters: number of weights of the whole level, its resampling included.
+        flops: floating-point operations of the level's convolutions and matrix products for one image; a multiplication
+            and an addition count as two.
         receptive_field: side, in pixels of the image, of the square that one pixel of the map sees through convolutions
             (Dumoulin & Visin 2016). Attention and GroupNorm see the whole map and are left out.
     """

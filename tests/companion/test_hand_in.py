@@ -58,7 +58,7 @@ def test_a_blank_keeps_the_docstring_and_is_graded_as_not_written(capsys):
 def test_work_is_not_overwritten(chapters, tmp_path):
     (copy,) = write_copies(chapters, tmp_path / "mine")
     copy.write_text(copy.read_text().replace("write me", "written"))
-    with pytest.raises(ValueError, match=r"hand-in is .*; 01_small.ipynb lies there already"):
+    with pytest.raises(ValueError, match=r"hand-in is .*; 01_small.ipynb is there already"):
         write_copies(chapters, tmp_path / "mine")
     assert "written" in copy.read_text()
 

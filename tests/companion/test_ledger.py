@@ -9,7 +9,7 @@ from ddpm.companion import claims
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
 from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger
-from ddpm.companion.results import results_page
+from ddpm.companion.results import results, results_page
 
 NOTEBOOK = "03_round_trip.ipynb"
 
@@ -60,7 +60,7 @@ def edit(root, change):
 
 
 def test_removing_the_assertion_or_the_run_is_noticed(copy):
-    entries = load_claims(copy / "book" / "claims.yml")
+    entries = load_claims(copy)
 
     def drop_check(cell):
         if "C37-trace" in cell["metadata"].get("tags", []):
@@ -76,7 +76,7 @@ def test_removing_the_assertion_or_the_run_is_noticed(copy):
             cell["execution_count"] = None
 
     edit(copy, unrun)
-    assert f"C38: {NOTEBOOK}#C38-ratio is no cell that ran" in evidence_problems(entries["C38"], copy)
+    assert f"C38: {NOTEBOOK}#C38-ratio is not a cell that ran" in evidence_problems(entries["C38"], copy)
 
     def unrecorded(cell):
         cell["outputs"] = []
@@ -94,13 +94,28 @@ def test_evidence_that_does_not_exist_is_noticed():
     "mark", ["@pytest.mark.slow", "@pytest.mark.browser", "@pytest.mark.skipif(True, reason='no')"]
 )
 def test_evidence_that_make_test_leaves_out_is_noticed(copy, mark):
-    entry = load_claims(copy / "book" / "claims.yml")["C4"]
+    entry = load_claims(copy)["C4"]
     (name,) = [name for name in entry.evidence if "::" in name]
     path, _, test = name.partition("::")
     assert evidence_problems(entry, copy) == []
     source = (copy / path).read_text()
     (copy / path).write_text(source.replace(f"def {test}(", f"{mark}\ndef {test}("))
     assert evidence_problems(entry, copy) == [f"C4: {name} is a test that make test leaves out"]
+
+
+def test_without_the_book_beside_the_package_one_line_says_what_is_missing(tmp_path):
+    needs = "is not beside the package; the companion's claims and results need a checkout of the book$"
+    for name, ask in (
+        ("book/claims.yml", lambda: load_claims(tmp_path)),
+        ("book/claims.yml", lambda: ledger(tmp_path)),
+        ("book/results", lambda: results("samplers", tmp_path)),
+        ("notebooks", lambda: results_page(tmp_path)),
+        ("notebooks", lambda: evidence_problems(load_claims()["C38"], tmp_path)),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"^{name} {needs}"):
+            ask()
+    with pytest.raises(FileNotFoundError, match="no_such_run.json"):
+        results("no_such_run")
 
 
 def test_an_illegal_claim_is_refused():

@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from ddpm.denoiser import Prediction
-from ddpm.noise import PerSample
+from ddpm.noise import PerSampleNoise
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import NoiseSchedule
 
@@ -58,8 +58,8 @@ def grid_of(scheduler):
 
 
 def replay(seed):
-    """The noise that PerSample(seed) will draw, for a peer that takes a tensor, in the same order."""
-    noise = PerSample(seed)
+    """The noise that PerSampleNoise(seed) will draw, for a peer that takes a tensor, in the same order."""
+    noise = PerSampleNoise(seed)
     return lambda: noise(X)
 
 
@@ -80,7 +80,7 @@ def test_ddim(spacing, n, eta):
         x = theirs.step(eps_of(x, index), index, x, eta=eta, variance_noise=noise).prev_sample
     grid = schedule.timesteps(n, spacing)
     assert [t - 1 for t in grid[:-1]] == theirs.timesteps.tolist()
-    assert_close(final(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(3))), x)
+    assert_close(final(ddim(Peer(schedule), X, grid, eta=eta, randn_like=PerSampleNoise(3))), x)
 
 
 @pytest.mark.parametrize(("spacing", "n"), CHAINS + OTHER)
@@ -96,7 +96,10 @@ def test_ddpm(n, spacing, variance, monkeypatch):
     for index in theirs.timesteps:
         x = theirs.step(eps_of(x, index), index, x).prev_sample
         expected.append(x)
-    ours = [step.x for step in ancestral(Peer(schedule), X, grid_of(theirs), variance=variance, noise=PerSample(4))]
+    ours = [
+        step.x
+        for step in ancestral(Peer(schedule), X, grid_of(theirs), variance=variance, randn_like=PerSampleNoise(4))
+    ]
     if (
         spacing == "trailing" and variance == "large" and theirs.timesteps[-1] > 0
     ):  # diffusers adds noise to the last move, too, unless it is from 1
@@ -162,7 +165,7 @@ def test_single_steps_where_diffusers_chains_slip(spacing, n, eta):
         to = max(index - 1000 // n, -1)
         expected = theirs.step(eps_of(X, index), index, X, eta=eta, variance_noise=noise).prev_sample
         grid = [index + 1, to + 1, 0] if to >= 0 else [index + 1, 0]
-        assert_close(next(ddim(Peer(schedule), X, grid, eta=eta, noise=PerSample(5))).x, expected)
+        assert_close(next(ddim(Peer(schedule), X, grid, eta=eta, randn_like=PerSampleNoise(5))).x, expected)
 
 
 @pytest.mark.parametrize("n", [7, 999])

@@ -22,7 +22,7 @@ CONFIGS = [
     UNetConfig(blocks_per_level=1, middle_attention=False),
     UNetConfig(
         channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8,
-        time="scale_shift",
+        time_conditioning="scale_shift",
     ),
 ]  # fmt: skip
 SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
@@ -76,7 +76,7 @@ def test_eps_of_the_shipped_weights_agrees():
 @pytest.mark.parametrize(
     "option",
     [
-        {"time": "none"},
+        {"time_conditioning": "none"},
         {"resample_last": True},
         {"up_width": "finer"},
         {"skips": False},

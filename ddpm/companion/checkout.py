@@ -1,0 +1,22 @@
+"""Where the book's files are: beside the package, in a checkout or a bundle. An installed wheel has none of them."""
+
+from pathlib import Path
+
+__all__ = ["ROOT", "beside_package"]
+
+#: The folder that holds the package: the root of a checkout.
+ROOT = Path(__file__).parents[2]
+
+
+def beside_package(name: str, root: Path = ROOT) -> Path:
+    """The path of one of the book's files or folders, such as "book/claims.yml".
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    path = root / name
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{name} is not beside the package; the companion's claims and results need a checkout of the book"
+        )
+    return path

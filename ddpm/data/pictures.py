@@ -1,0 +1,310 @@
+"""Pictures as people have them: files of any size and colours, one by one or a whole folder."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ddpm.data.sets import Dataset, cache_folder
+from ddpm.files import write_json
+
+__all__ = ["Pictures", "Shape", "load_folder", "read_image"]
+
+#: (channels, height, width) of an image.
+Shape = tuple[int, int, int]
+
+_MEMORY = 2 * 2**30  # bytes up to which pictures are held in memory
+_UNREADABLE = 0.05  # the largest legal share of files that cannot be read
+_FEW = 1000  # pictures, below which a warning is printed
+_NOT_DECODED = {"MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow recognises and cannot read
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B")  # Pillow's modes of pictures without colours
+
+
+class Pictures(torch.utils.data.Dataset[Tensor]):
+    """Files as images uint8 (channels, height, width), each read only when it is asked for.
+
+    Args:
+        name: of the data set.
+        paths: the files.
+        shape: (channels, height, width) that every picture is brought to.
+    """
+
+    def __init__(self, name: str, paths: Sequence[Path], shape: Shape) -> None:
+        self.name, self.paths, self.shape = name, paths, shape
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return read_image(self.paths[i], self.shape)[0]
+
+
+def load_folder(
+    folder: str | Path,
+    shape: Shape,
+    *,
+    workers: int = 0,
+    memory: int = _MEMORY,
+    unreadable: float = _UNREADABLE,
+    quiet: bool = False,
+) -> Dataset | Pictures:
+    """Load all pictures in a folder and its subfolders, each brought to one shape as `read_image` does it.
+
+    Every file is read once at the start, so that files which cannot be read are known before anything is trained. They
+    are counted, named and left out. The user's cache remembers their names: the next time that pictures are not held
+    in memory, only these files are tried again.
+
+    Args:
+        folder: the folder. Files and subfolders whose names begin with a dot are left out.
+        shape: (channels, height, width) that every picture is brought to.
+        workers: processes that read them.
+        memory: bytes up to which they are held in memory, as a `Dataset`; beyond that they are `Pictures`.
+        unreadable: the largest legal share of files that cannot be read.
+        quiet: do not print what was found.
+
+    Raises:
+        ValueError: there is no such folder, no picture in it, or too many files cannot be read.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"data is 'folder:{folder}'; there is no such folder")
+    if shape[0] not in (1, 3):
+        raise ValueError(f"channels is {shape[0]}; pictures have 1 or 3")
+    paths, others = _find_pictures(folder)
+    if not paths:
+        raise ValueError(f"data is 'folder:{folder}'; there is no picture in it, by the endings of the files' names")
+    name = _data_set_name(folder, paths)
+    fits = len(paths) * int(np.prod(shape)) <= memory
+    cache = _cache_of_problems(folder, paths, name)
+
+    images: list[Tensor] = []
+    if not fits and cache.is_file():
+        suspects = [folder / path for path in json.loads(cache.read_text(encoding="utf-8"))]
+        problems = _try_again(suspects, shape)
+    else:
+        images, problems = _read_each(folder, Pictures(name, paths, shape), workers, keep=fits, quiet=quiet)
+        with suppress(OSError):
+            write_json(cache, {path.relative_to(folder).as_posix(): problem for path, problem in problems.items()})
+
+    if not quiet:
+        tqdm.write(_report(folder, len(paths), list(problems.values()), others, cache))
+    _check_readable(folder, len(paths), list(problems.values()), unreadable)
+    if fits:
+        return Dataset(name, "train", torch.stack(images), torch.zeros(len(images), dtype=torch.int64), str(folder))
+    return Pictures(name, [path for path in paths if path not in problems], shape)
+
+
+def _find_pictures(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The pictures in a folder, sorted, and the number of its other files by the endings of their names."""
+    endings = _picture_endings()
+    pictures: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not path.is_file():
+            continue
+        ending = path.suffix.lower()
+        if ending in endings:
+            pictures.append(path)
+        else:
+            others[ending or path.name] += 1
+    return sorted(pictures), others
+
+
+def _picture_endings() -> set[str]:
+    """The endings of file names, such as ".png", that Pillow can read."""
+    formats = Image.registered_extensions()  # also fills Image.OPEN
+    return {ending for ending, name in formats.items() if name in Image.OPEN and name not in _NOT_DECODED}
+
+
+def _data_set_name(folder: Path, paths: Sequence[Path]) -> str:
+    """The folder's name with a digest of the names and sizes of its pictures: another content is another data set."""
+    sizes = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths]
+    return f"folder:{folder.name}@{_digest(sizes)}"
+
+
+def _cache_of_problems(folder: Path, paths: Sequence[Path], name: str) -> Path:
+    """The file that remembers which of these pictures, as they are now, cannot be read."""
+    times = [path.stat().st_mtime_ns for path in paths]
+    return cache_folder() / f"{_digest([str(folder.resolve()), name, *times])}-unreadable.json"
+
+
+def _digest(listing: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()[:12]
+
+
+def _read_each(
+    folder: Path, pictures: Pictures, workers: int, *, keep: bool, quiet: bool
+) -> tuple[list[Tensor], dict[Path, str]]:
+    """Read every picture once: the images, if they are to be kept, and why each of the others cannot be read."""
+    loader: DataLoader[Tensor | str] = DataLoader(_Attempts(pictures), batch_size=None, num_workers=workers)
+    bar = tqdm(loader, f"reading {folder}", total=len(pictures), unit="picture", delay=1, disable=quiet)
+    images: list[Tensor] = []
+    problems: dict[Path, str] = {}
+    for path, image in zip(pictures.paths, bar, strict=True):
+        if isinstance(image, str):
+            problems[path] = image
+        elif keep:
+            images.append(image.clone())  # frees the memory that a worker shares
+    return images, problems
+
+
+def _try_again(paths: Sequence[Path], shape: Shape) -> dict[Path, str]:
+    """Those of the files that still cannot be read, and why."""
+    attempts = ((path, _image_or_problem(path, shape)) for path in paths)
+    return {path: problem for path, problem in attempts if isinstance(problem, str)}
+
+
+class _Attempts(torch.utils.data.Dataset[Tensor | str]):
+    """The images of some pictures; for one that cannot be read, the reason."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> Tensor | str:
+        return _image_or_problem(self.pictures.paths[i], self.pictures.shape)
+
+
+def _image_or_problem(path: Path, shape: Shape) -> Tensor | str:
+    try:
+        return read_image(path, shape)[0]
+    except (ValueError, FileNotFoundError) as error:
+        return str(error)
+
+
+def _report(folder: Path, total: int, problems: Sequence[str], others: Counter[str], cache: Path) -> str:
+    """What was found in a folder, in a few lines."""
+    readable = total - len(problems)
+    lines = list(problems[:20])
+    if len(problems) > len(lines):
+        lines.append(f"... and {len(problems) - len(lines)} more, named in {cache}")
+    lines.append(f"{folder}: {readable:,} pictures; {len(problems)} more cannot be read")
+    if others:
+        kinds = ", ".join(f"{n} {ending}" for ending, n in others.most_common(5))
+        lines.append(f"{others.total()} files are not pictures, by their endings: {kinds}")
+    if readable < _FEW:
+        lines.append(f"a model soon memorises as few as {readable} pictures")
+    return "\n".join(lines)
+
+
+def _check_readable(folder: Path, total: int, problems: Sequence[str], legal_share: float) -> None:
+    """Raise `ValueError` if too many of a folder's pictures cannot be read."""
+    if len(problems) > legal_share * total:
+        found = f"{len(problems)} of {total} pictures in {folder} cannot be read"
+        raise ValueError(f"{found}, more than the legal {legal_share:.0%}; the first: {problems[0]}")
+
+
+def read_image(path: str | Path, shape: Shape) -> tuple[Tensor, str]:
+    """Read a picture of any size and colours as an image of a given shape.
+
+    It is turned upright as its camera noted, laid on black where it is transparent, cut to the middle and shrunk. A
+    smaller one is framed in black, as `load` does with garments.
+
+    Args:
+        path: a file that Pillow opens, of 8 or 16 bits.
+        shape: (channels, height, width) of the image; 1 channel is grey, 3 are red, green and blue.
+
+    Returns:
+        The image, uint8 (channels, height, width), and in words what was done to the picture.
+
+    Raises:
+        ValueError: `path` is a folder or cannot be read as a picture, or `shape` has another number of channels.
+        FileNotFoundError: there is no such file.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise ValueError(f"shape is {shape}; pictures have 1 or 3 channels")
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder; name the pictures in it")
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        image, found = _open(path)
+        recoloured = _recolouring(image.mode, mode)
+        image, reduced = _to_8_bits(image)
+        image, flattened = _without_transparency(image)
+        image = image.convert(mode)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no picture {path}") from error
+    except Exception as error:  # a decoder may raise anything at a damaged file
+        raise ValueError(f"{path} cannot be read as a picture ({error})") from error
+    image, shrunk = _cut_and_shrink(image, width, height)
+    image, framed = _framed(image, width, height)
+    pixels = torch.from_numpy(np.array(image).reshape(height, width, channels)).permute(2, 0, 1)
+    return pixels, "; ".join([*found, *recoloured, *reduced, *flattened, *shrunk, *framed])
+
+
+# The steps of `read_image`. Each returns the new picture, and in words what it did; no words if it did nothing.
+
+
+def _open(path: str | Path) -> tuple[Image.Image, list[str]]:
+    """The first frame of a file, upright."""
+    with Image.open(path) as file:
+        frames = getattr(file, "n_frames", 1)
+        image = ImageOps.exif_transpose(file)
+    words = [f"{image.width} x {image.height}, {image.mode}"]
+    if frames > 1:
+        words.append(f"the first of {frames} frames")
+    return image, words
+
+
+def _recolouring(mode: str, wanted: str) -> list[str]:
+    """In words, what a conversion to the wanted mode, "L" or "RGB", does to the colours."""
+    if mode == wanted or mode in _GREY_MODES:
+        return []
+    return ["made grey" if wanted == "L" else "made RGB"]
+
+
+def _to_8_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Grey levels of 16 bits as 8."""
+    if not image.mode.startswith(("I", "F")):
+        return image, []
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("its values are not grey levels of 8 or 16 bits")
+    return Image.fromarray((values / 257).round().astype(np.uint8)), ["16 bits made 8"]
+
+
+def _without_transparency(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The picture on black."""
+    if not image.has_transparency_data:
+        return image, []
+    image = image.convert("RGBA")
+    black = Image.new("RGBA", image.size, "black")
+    return Image.alpha_composite(black, image), ["laid on black"]
+
+
+def _cut_and_shrink(image: Image.Image, width: int, height: int) -> tuple[Image.Image, list[str]]:
+    """The middle of the picture in the proportions of width x height, where it is larger; shrunk to them."""
+    words = []
+    scale = max(1, min(image.width / width, image.height / height))
+    cut_width, cut_height = min(image.width, round(scale * width)), min(image.height, round(scale * height))
+    if (cut_width, cut_height) != image.size:
+        left, top = (image.width - cut_width) // 2, (image.height - cut_height) // 2
+        image = image.crop((left, top, left + cut_width, top + cut_height))
+        words.append(f"cut to {cut_width} x {cut_height}")
+    if scale > 1:
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+        words.append(f"shrunk to {width} x {height}")
+    return image, words
+
+
+def _framed(image: Image.Image, width: int, height: int) -> tuple[Image.Image, list[str]]:
+    """The picture in the middle of a black one of width x height."""
+    if image.size == (width, height):
+        return image, []
+    frame = Image.new(image.mode, (width, height))
+    frame.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return frame, [f"framed to {width} x {height}"]

@@ -1,0 +1,156 @@
+"""The data sets that have names: where their images come from, and how they are read.
+
+Images are uint8 (n, channels, height, width); `ddpm.data.scaling` brings them to [-1, 1].
+"""
+
+import gzip
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ddpm.settings import one_of
+
+__all__ = ["ASSETS", "CLASSES", "DEBIAN_FOLDER", "NAMES", "Dataset", "Split", "cache_folder", "load"]
+
+#: Folder of the files that ship with the package.
+ASSETS = Path(__file__).parents[1] / "assets"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
+
+Split = Literal["train", "test"]
+TORCHVISION = {"mnist": "MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # its classes
+#: The data sets that `load` knows by name.
+NAMES = ("fashion-mnist", "fashion-mnist-embedded", *TORCHVISION)
+#: The ten classes of Fashion-MNIST, by label.
+CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
+)  # fmt: skip
+
+_IDX_PREFIX = {"train": "train", "test": "t10k"}
+_SHA256 = {  # of the 28 x 28 pixels, uncompressed
+    ("fashion-mnist", "train"): "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+    ("fashion-mnist", "test"): "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+    ("fashion-mnist-embedded", "train"): "e1427044c614fabc29feeff0f27e6b68f88a9ee2f2cfe7d783b9157159864883",
+    ("fashion-mnist-embedded", "test"): "96315b1732ab731e68b8def3c284f34b605f7deb7a61e683c7d786265c827c83",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of one split of a data set.
+
+    Attributes:
+        name: of the data set.
+        split: "train" or "test".
+        images: uint8 (n, channels, height, width).
+        labels: int64 (n,).
+        source: where the images were read from, for people.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+
+def load(name: str, split: Split = "train", folder: str | Path | None = None, *, quiet: bool = False) -> Dataset:
+    """Load a data set of 32 x 32 images; images of 28 x 28 are padded with black.
+
+    Args:
+        name: "fashion-mnist" (60,000 train and 10,000 test images); "fashion-mnist-embedded" (10,000 and 2,000 of
+            them, the first 1,000 and 200 of every class, which ship with the package); or torchvision's "mnist",
+            "kmnist", "cifar10" and "cifar100".
+        split: "train" or "test".
+        folder: the folder with the files: Fashion-MNIST's four IDX files (gzipped or not), or what torchvision keeps in
+            its `root`. If it is None, Fashion-MNIST is read from Debian's package dataset-fashion-mnist if that is
+            installed; everything else is read from the user's cache, to which torchvision downloads it once.
+        quiet: do not print where the images came from.
+
+    Raises:
+        ValueError: an unknown name or split, or files that are not Fashion-MNIST's.
+        FileNotFoundError: the folder holds no such files, or they could not be downloaded.
+    """
+    one_of("data set", name, NAMES)
+    one_of("split", split, list(_IDX_PREFIX))
+    if name in TORCHVISION:
+        return _torchvision_set(name, split, folder, quiet)
+    if name == "fashion-mnist-embedded":
+        source = "embedded in the package"
+        with np.load(ASSETS / "fashion-mnist-embedded.npz") as file:
+            pixels, labels = file[f"{split}_images"], file[f"{split}_labels"]
+    else:
+        place = Path(folder) if folder is not None else _fashion_mnist_folder()
+        source = str(place)
+        pixels = _read_idx(place, f"{_IDX_PREFIX[split]}-images-idx3-ubyte")
+        labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")
+    if hashlib.sha256(pixels.tobytes()).hexdigest() != _SHA256[name, split]:
+        raise ValueError(f"the {split} images in {source} are not those of {name}: their SHA-256 differs")
+    if not quiet:
+        tqdm.write(f"{name} {split}: {len(labels):,} images, {source}")
+    padded = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
+    return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
+
+
+def cache_folder() -> Path:
+    """Where this package keeps what it can fetch or compute again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ddpm"
+
+
+def _fashion_mnist_folder() -> Path:
+    """The folder with Fashion-MNIST's IDX files; they are downloaded if need be."""
+    if DEBIAN_FOLDER.is_dir():
+        return DEBIAN_FOLDER
+    instead = "name a folder with its IDX files, install Debian's dataset-fashion-mnist"
+    _torchvision("FashionMNIST", "train", None, f'{instead}, or use "fashion-mnist-embedded"')
+    return cache_folder() / "FashionMNIST" / "raw"
+
+
+def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: bool) -> Dataset:
+    found = _torchvision(TORCHVISION[name], split, folder, "name the folder that holds torchvision's copy")
+    images = torch.as_tensor(found.data)
+    images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else F.pad(images[:, None], (2, 2, 2, 2))
+    if not quiet:
+        tqdm.write(f"{name} {split}: {len(images):,} images, {found.root}")
+    return Dataset(name, split, images, torch.as_tensor(found.targets), str(found.root))
+
+
+def _torchvision(what: str, split: Split, folder: str | Path | None, instead: str) -> Any:
+    """One of torchvision's data sets; an error says what to do `instead`."""
+    from torchvision import datasets
+
+    root = cache_folder() if folder is None else Path(folder)
+    try:
+        return getattr(datasets, what)(str(root), train=split == "train", download=folder is None)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"{what} is not in {root}, or could not be downloaded ({reason}); {instead}") from error
+
+
+def _read_idx(folder: Path, name: str) -> np.ndarray:
+    """The values of an IDX file, after its header of 4 bytes and 4 more for each dimension; gzipped or not."""
+    for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
+        if path.is_file():
+            try:
+                with opener(path, "rb") as file:
+                    content = file.read()
+                return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
+            except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+    raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")

@@ -1,0 +1,177 @@
+"""Distances of generated images to real ones in the frozen features (Frechet and kernel distance).
+
+Every value is reported with the context needed to read it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
+
+from ddpm import data
+from ddpm.files import load_tensors
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256, features
+
+__all__ = ["Distance", "frechet_distance", "kernel_distance"]
+
+# The moments are frozen with the features.
+MOMENTS_SHA256 = "4716e6ce9641023913c96d34286552149e6072fd0b0ea127b2343b04c4cba420"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A comparison of generated images with real ones, with the context needed to read it.
+
+    Attributes:
+        value: the distance, or the precision or recall.
+        spread: its standard deviation over other draws of the generated images.
+        generated: number of generated images.
+        real: number of real images.
+        split: of the real images.
+        weights: which weights made the generated images.
+        floor: the value for as many real training images, which is that of a perfect model.
+        name: what is measured.
+    """
+
+    value: float
+    spread: float
+    generated: int
+    real: int
+    split: str
+    weights: str
+    floor: float
+    name: str = "Frechet distance"
+
+    def __str__(self) -> str:
+        perfect = "floor" if "distance" in self.name else "ceiling"
+        return (
+            f"{self.name} {self.value:.2f} (bootstrap sd {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
+            f"(frozen classifier, 64, whitened); {self.generated:,} generated against {self.real:,} real {self.split} "
+            f"images; {self.weights} weights; {perfect}, {self.generated:,} real train images against the same: "
+            f"{self.floor:.2f}"
+        )
+
+
+def frechet_distance(images: Tensor, *, weights: str) -> Distance:
+    """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST in the frozen features.
+
+    torchmetrics computes it.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 60,000. They are clipped to [-1, 1], as saved images would
+            be, and compared with all 10,000 test images, through the frozen moments of these.
+        weights: which weights made the images ("EMA", "last", "none"), for the record.
+
+    Raises:
+        ValueError: too few or too many images, or images of another shape or dtype.
+    """
+    n = len(images)
+    if not FEATURES < n <= 60_000:
+        raise ValueError(
+            f"images are {n}; legal are {FEATURES + 1} to 60,000: more than features, no more than real ones"
+        )
+    generated = features(images.clamp(-1, 1))
+    return Distance(
+        value=_distance(generated),
+        spread=bootstrap_sd(generated, _distance),
+        generated=n,
+        real=int(_moments()["test.n"]),
+        split="test",
+        weights=weights,
+        floor=_distance(real_train_features(n)),
+    )
+
+
+def bootstrap_sd(generated: Tensor, measure: Callable[[Tensor], float]) -> float:
+    """Standard deviation of a measure over 20 resamples, with replacement, of the generated images' values (n, ...)."""
+    n, generator = len(generated), torch.Generator().manual_seed(0)
+    draws = [measure(generated[torch.randint(n, (n,), generator=generator)]) for _ in range(20)]
+    return torch.tensor(draws).std().item()
+
+
+@lru_cache(maxsize=4)
+def real_train_features(n: int) -> Tensor:
+    """Features (n, 64) of n real training images; up to 10,000 are taken from the embedded ones."""
+    train = data.load("fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist", "train", quiet=True).images
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    return features(data.normalise(train[chosen]))
+
+
+@cache
+def real_test_features() -> Tensor:
+    """Features (2,000, 64) of the embedded test images."""
+    return features(data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images))
+
+
+def legal_count(images: Tensor) -> int:
+    """The number of images; `ValueError` if there are too few or too many to compare with the embedded test images."""
+    n, most = len(images), len(real_test_features())
+    if not FEATURES < n <= most:
+        raise ValueError(f"images are {n}; legal are {FEATURES + 1} to {most:,}: no more than the embedded test images")
+    return n
+
+
+def kernel_distance(images: Tensor, *, weights: str) -> Distance:
+    """Squared kernel distance (Binkowski et al. 2018, eq. 4), times 1,000, of images to Fashion-MNIST.
+
+    The estimate is unbiased: values for different n can be compared, and a value may be below 0 by chance. The kernel
+    is cubic, (x y / 64 + 1)^3. torchmetrics computes it.
+
+    Args:
+        images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 2,000. They are clipped to [-1, 1] and compared with the
+            first n of the 2,000 embedded test images.
+        weights: which weights made the images, for the record.
+
+    Raises:
+        ValueError: too few or too many images, or images of another shape or dtype.
+    """
+    n = legal_count(images)
+    real = real_test_features()[:n].double()
+    generated = features(images.clamp(-1, 1)).double()
+
+    def measure(generated: Tensor) -> float:
+        distance: float = 1000 * poly_mmd(real, generated).item()
+        return distance
+
+    return Distance(
+        value=measure(generated),
+        spread=bootstrap_sd(generated, measure),
+        generated=n,
+        real=n,
+        split="test",
+        weights=weights,
+        floor=measure(real_train_features(n).double()),
+        name="kernel distance x 1,000",
+    )
+
+
+@cache
+def _moments() -> dict[str, Tensor]:
+    return load_tensors(data.ASSETS / "moments.safetensors", MOMENTS_SHA256)
+
+
+def _distance(generated: Tensor) -> float:
+    """Frechet distance of features (n, 64) to those of all test images."""
+    alone: dict[str, Any] = {"sync_on_compute": False}  # other processes have the same images, not more of them
+    metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False, **alone).set_dtype(torch.float64)
+    n, mean, covariance = (_moments()[f"test.{name}"] for name in ("n", "mean", "covariance"))
+    metric.real_features_num_samples = n
+    metric.real_features_sum = n * mean
+    metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)
+    metric.update(generated.double(), real=False)
+    distance: float = metric.compute().item()
+    return distance
+
+
+class _Identity(nn.Module):
+    """A feature extractor for torchmetrics that returns its input, which is features already."""
+
+    num_features = FEATURES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -1,0 +1,167 @@
+"""The settings of every kind of model, checked where they are written down.
+
+They import no torch, so that the command line can list them at once. `ddpm.diffusion`, `ddpm.autoencoder` and
+`ddpm.gan` derive from them the configurations that build networks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, get_args
+
+from ddpm.settings import (
+    TARGETS,
+    ScheduleName,
+    Target,
+    check,
+    flag,
+    integers,
+    one_of,
+    positive_int,
+    real,
+)
+from ddpm.unet.config import UNetConfig
+
+__all__ = ["AutoencoderSettings", "DiffusionSettings", "GANSettings", "Game", "levels_without_skips"]
+
+Game = Literal["non-saturating", "minimax"]
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """A UNet, the noise schedule it denoises, its prediction target, and how its loss weighs the times.
+
+    Attributes:
+        unet: the network's shape.
+        schedule: name of the noise schedule: linear, cosine or sigmoid.
+        T: number of noise levels.
+        target: what the network predicts: eps (the noise), x0 (the clean image) or v (Salimans & Ho 2022).
+        weighting: weight of the squared error: simple (L_simple, Ho et al. 2020, eq. 14) or bound (eq. 12, the
+            likelihood's; needs uniform times).
+        times: how training draws integer times 1..T: uniform, or lognormal, which makes log (noise / signal) normal
+            (Karras et al. 2022, table 1).
+        log_sigma_mean: mean of log (noise / signal) under lognormal times.
+        log_sigma_std: standard deviation of log (noise / signal) under lognormal times.
+        uniform_share: share of lognormal times that is drawn uniformly all the same. Without it training would hardly
+            ever see the noisiest times, where sampling begins.
+    """
+
+    kind: ClassVar[str] = "diffusion"
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    schedule: ScheduleName = "linear"
+    T: int = 1000
+    target: Target = "eps"
+    weighting: Literal["simple", "bound"] = "simple"
+    times: Literal["uniform", "lognormal"] = "uniform"
+    log_sigma_mean: float = -0.9
+    log_sigma_std: float = 1.2
+    uniform_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.unet, dict):  # as JSON gives it
+            object.__setattr__(self, "unet", UNetConfig(**self.unet))
+        check(self, one_of, "schedule", legal=get_args(ScheduleName))
+        check(self, positive_int, "T")
+        check(self, one_of, "target", legal=TARGETS)
+        check(self, one_of, "weighting", legal=("simple", "bound"))
+        check(self, one_of, "times", legal=("uniform", "lognormal"))
+        check(self, real, "log_sigma_mean")
+        check(self, real, "log_sigma_std", above=0)
+        check(self, real, "uniform_share", at_least=0, at_most=1)
+        if self.weighting == "bound" and self.times != "uniform":
+            raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """An autoencoder and its loss.
+
+    Attributes:
+        image_shape: (channels, height, width) of the images.
+        base_channels: width of the first level, a multiple of 4.
+        channel_multipliers: width of each level over `base_channels`; every level halves the image.
+        latent_dim: dimension of the latent code.
+        variational: whether the code is drawn from q(z | x), which a divergence holds near N(0, I).
+        loss: reconstruction loss: mse (squared error) or bce (binary cross-entropy of grey levels as probabilities).
+    """
+
+    kind: ClassVar[str] = "autoencoder"
+
+    image_shape: tuple[int, int, int] = (1, 32, 32)
+    base_channels: int = 32
+    channel_multipliers: tuple[int, ...] = (1, 2, 4)
+    latent_dim: int = 32
+    variational: bool = False
+    loss: Literal["mse", "bce"] = "mse"
+
+    def __post_init__(self) -> None:
+        check(self, _image_shape, "image_shape")
+        check(self, positive_int, "base_channels", "latent_dim")
+        check(self, integers, "channel_multipliers", at_least=1)
+        check(self, flag, "variational")
+        check(self, one_of, "loss", legal=("mse", "bce"))
+        levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
+
+
+@dataclass(frozen=True)
+class GANSettings:
+    """A generator, a discriminator and the game they play.
+
+    Attributes:
+        image_shape: (channels, height, width) of the images; points of the plane are (2, 1, 1).
+        architecture: convolutional (the UNet's blocks) or mlp (linear layers alone, as in Goodfellow et al. 2014).
+        base_channels: width of the first level; with convolutions a multiple of 4.
+        channel_multipliers: width of each level, or of each hidden layer of an mlp, over `base_channels`.
+        latent_dim: dimension of the latent code, which is the generator's noise.
+        game: what the generator minimises: minimax (Goodfellow et al. 2014, eq. 1) or non-saturating (its section 3,
+            last paragraph).
+        r1: weight of the gradient penalty at real images (Mescheder et al. 2018, eq. 9).
+    """
+
+    kind: ClassVar[str] = "gan"
+
+    image_shape: tuple[int, int, int] = (1, 32, 32)
+    architecture: Literal["convolutional", "mlp"] = "convolutional"
+    base_channels: int = 32
+    channel_multipliers: tuple[int, ...] = (1, 2, 4)
+    latent_dim: int = 32
+    game: Game = "non-saturating"
+    r1: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self, _image_shape, "image_shape")
+        check(self, positive_int, "base_channels", "latent_dim")
+        check(self, integers, "channel_multipliers", at_least=1)
+        check(self, one_of, "architecture", legal=("convolutional", "mlp"))
+        check(self, one_of, "game", legal=get_args(Game))
+        check(self, real, "r1", at_least=0)
+        if not self.channel_multipliers:
+            raise ValueError("channel_multipliers is (); it must hold at least one level")
+        if self.architecture == "convolutional":
+            levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
+
+
+def _image_shape(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as a tuple; it must be three sizes from 1 up."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError(f"{name} is {value!r}; it must be (channels, height, width)")
+    try:
+        return integers(name, value, at_least=1)
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}; it must be (channels, height, width), integers from 1 up") from error
+
+
+def levels_without_skips(
+    image_shape: Sequence[int], base_channels: int, channel_multipliers: Sequence[int]
+) -> UNetConfig:
+    """The UNet's levels without time, skips and attention; every level halves the image.
+
+    Raises:
+        ValueError: the image cannot be halved that often, or a width is not legal.
+    """
+    config = UNetConfig(
+        image_shape[0], base_channels, tuple(channel_multipliers), blocks_per_level=1, attention_levels=(),
+        middle_attention=False, time_conditioning="none", resample_last=True, skips=False,
+    )  # fmt: skip
+    config.check_image(*image_shape[1:])
+    return config

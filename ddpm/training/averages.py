@@ -1,0 +1,63 @@
+"""Exponential moving averages of weights, several at once."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["Averages", "average_decay", "average_in", "copy_weights"]
+
+
+def average_decay(ema: float, step: int) -> float:
+    """Decay of averaged weights at step 0, 1, ...: small at first, so that they forget the random start."""
+    return min(ema, (1 + step) / (10 + step))
+
+
+def average_in(state: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """The average of this decay among the tensors of `Averages.state`."""
+    prefix = _prefix(decay)
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _prefix(decay: float) -> str:
+    return f"average-{decay}."
+
+
+class Averages:
+    """An average of the same weights for each decay, in `of[decay]`.
+
+    Args:
+        weights: weights by name, which every average begins with.
+        decays: decay of each average.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], decays: Sequence[float]) -> None:
+        self.of = {decay: {name: value.clone() for name, value in weights.items()} for decay in decays}
+        self._floating = [name for name, value in weights.items() if value.is_floating_point()]
+
+    def update(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Move every average towards the weights after step 0, 1, ..."""
+        new = [weights[name] for name in self._floating]
+        for decay, average in self.of.items():
+            torch._foreach_lerp_([average[name] for name in self._floating], new, 1 - average_decay(decay, step))
+
+    def state(self) -> dict[str, Tensor]:
+        """All averages as average-DECAY.NAME."""
+        return {_prefix(decay) + name: value for decay, average in self.of.items() for name, value in average.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        for decay, average in self.of.items():
+            copy_weights(state, average, _prefix(decay))
+
+
+def copy_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Copy tensors onto those of the same name, which have a prefix in the source.
+
+    Raises:
+        ValueError: one is missing or has another shape.
+    """
+    for name, value in target.items():
+        if prefix + name not in source or source[prefix + name].shape != value.shape:
+            raise ValueError(f"these weights do not fit this model: {name} should have shape {tuple(value.shape)}")
+        value.copy_(source[prefix + name])

@@ -1,0 +1,97 @@
+"""How a model is trained: the settings, and the learning rate of every step."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ddpm.settings import (
+    OPTIMISERS,
+    PRECISIONS,
+    Optimiser,
+    Precision,
+    check,
+    non_negative_int,
+    one_of,
+    positive_int,
+    real,
+)
+
+__all__ = ["TrainingConfig"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        steps: number of optimiser steps.
+        batch_size: images in a step, over all processes.
+        learning_rate: peak learning rate, reached after the warm-up.
+        warmup: number of warm-up steps, over which the learning rate rises.
+        decay: decay of the learning rate after the warm-up: cosine or linear (to 0 at the last step), or constant.
+        optimiser: name of the optimiser: muon, adamw, adam, sgd or rmsprop (see ddpm.training.optimisers).
+        momentum: decay of the gradient's average: beta 1 of adamw and adam, the momentum of sgd.
+        weight_decay: decoupled weight decay of adamw and muon.
+        clip: largest norm of the gradient; a longer one is scaled down to it.
+        ema: decay of the averaged weights, which are the ones that are used. It warms up as (1 + step) / (10 + step).
+            Several decays make several averages, of which the first is the run's own model.
+        seed: seed of the initial weights, the order of the images, the times and the noise.
+        checkpoint_every: steps between checkpoints; a killed run loses no more than these.
+        keep: number of newest checkpoints that are kept, besides the one with the smallest loss.
+        precision: arithmetic: auto (bfloat16 where the device computes it in hardware) or float32.
+    """
+
+    steps: int = 5000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    optimiser: Optimiser = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float | tuple[float, ...] = 0.999
+    seed: int = 0
+    checkpoint_every: int = 500
+    keep: int = 2
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check(self, positive_int, "steps", "batch_size", "checkpoint_every", "keep")
+        check(self, non_negative_int, "warmup", "seed")
+        check(self, real, "learning_rate", "clip", above=0)
+        check(self, real, "momentum", at_least=0, below=1)
+        check(self, real, "weight_decay", at_least=0)
+        check(self, one_of, "decay", legal=("cosine", "linear", "constant"))
+        check(self, one_of, "optimiser", legal=OPTIMISERS)
+        check(self, one_of, "precision", legal=PRECISIONS)
+        check(self, _decays, "ema")
+
+    @property
+    def emas(self) -> tuple[float, ...]:
+        """The decay of every average."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, ..."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        left = {"cosine": (1 + math.cos(math.pi * share)) / 2, "linear": 1 - share, "constant": 1}
+        return self.learning_rate * left[self.decay]
+
+
+def _decays(name: str, value: Any) -> float | tuple[float, ...]:
+    """`value` as a decay, or as a tuple of several different ones."""
+    several = isinstance(value, list | tuple)
+    try:
+        decays = tuple(real(name, item, at_least=0, below=1) for item in (value if several else [value]))
+    except ValueError as error:
+        raise _illegal_ema(value) from error
+    if not decays or len(set(decays)) < len(decays):
+        raise _illegal_ema(value)
+    return decays if several else decays[0]
+
+
+def _illegal_ema(value: Any) -> ValueError:
+    return ValueError(f"ema is {value!r}; it must be at least 0 and below 1, or several such decays, all different")

@@ -1,0 +1,255 @@
+"""The training loop of every model, on accelerate. A model's `Task` says what its losses are.
+
+Every random number but dropout's is a function of (seed, step, row of the global batch). A run that was resumed, or
+spread over processes, therefore sees the same numbers.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ddpm import files
+from ddpm.data import Dataset, normalise
+from ddpm.data.pictures import Pictures
+from ddpm.fast import has_fast_bfloat16, keep_freed_memory
+from ddpm.noise import StepRandomness, fold_in
+from ddpm.training.batches import batches
+from ddpm.training.config import TrainingConfig
+from ddpm.training.record import default_record, record_of
+from ddpm.training.run import Run
+from ddpm.training.signals import Stopped, StopSignals
+from ddpm.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["StepResult", "Task", "train", "train_step"]
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+class Task(Protocol):
+    """A model in training."""
+
+    parts: dict[str, nn.Module]  # stepped in this order, each by an optimiser of its own
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the model takes images of this shape."""
+        ...
+
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+        """The loss that a part minimises, a scalar, of a batch in [-1, 1]; earlier parts have made their step."""
+        ...
+
+
+class StepResult(NamedTuple):
+    """What a training step measured: its line of the log, and whether any process was asked to stop."""
+
+    line: dict[str, Any]
+    stop_requested: bool
+
+
+def train_step(
+    task: Task,
+    state: TrainingState,
+    images: Tensor,
+    step: int,
+    config: TrainingConfig,
+    accelerator: "Accelerator",
+    signals: StopSignals,
+) -> StepResult:
+    """One step of every part on this process's images, uint8 (batch, channels, height, width)."""
+    rank, local = accelerator.process_index, len(images)
+    device, learning_rate = accelerator.device, config.rate(step)
+    torch.manual_seed(fold_in(3, config.seed, step, rank))  # dropout's
+    randomness = StepRandomness(config.seed, step, config.batch_size, rank * local, local)
+    images = normalise(images)
+    line: dict[str, Any] = {"step": step + 1, "rate": learning_rate}
+    stop_requested = False
+    for name, part in task.parts.items():
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bfloat16(config, device)):
+            loss = task.loss(name, images, randomness)
+        state.zero_grad()
+        accelerator.backward(loss)
+        grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
+        # The one place where a step waits for its device, and where all processes come to one verdict.
+        here = torch.stack([loss.detach(), grad_norm.detach(), loss.new_tensor(signals.name is not None)])
+        mean_loss, mean_norm, share_stopping = accelerator.reduce(here, "mean").tolist()
+        if not (math.isfinite(mean_loss) and math.isfinite(mean_norm)):
+            raise FloatingPointError(
+                f"{name} has loss {mean_loss} and gradient norm {mean_norm} at step {step + 1}; "
+                "its weights are not touched, the last checkpoint stands"
+            )
+        line |= {f"loss_{name}": mean_loss, f"gradient_{name}": mean_norm}
+        stop_requested = share_stopping > 0
+        state.step(name, learning_rate)
+    state.averages.update(state.weights, step)
+    return StepResult(line, stop_requested)
+
+
+def train(
+    model: Any,
+    dataset: Dataset | Pictures,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    init: str | Path | None = None,
+    progress: bool = True,
+    workers: int = 0,
+    trackers: Sequence[str] = (),
+    picture: Callable[[Path], Image.Image] | None = None,
+    on_step: Callable[[Mapping[str, Any]], None] | None = None,
+) -> None:
+    """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
+
+    SIGTERM or Ctrl-C is heard at the end of a step: the run saves itself and raises `Stopped`.
+
+    Args:
+        model: what to train: a `DiffusionConfig`, `AutoencoderConfig` or `GANConfig`, or another dataclass that has a
+            `kind` and whose `task()` makes a `Task` with random weights.
+        dataset: the images to train on.
+        config: how to train.
+        out: the run's folder, see `ddpm.training.run`.
+        init: a file like model.safetensors with the weights to start from, instead of random ones.
+        progress: show a bar with an estimate of the time left.
+        workers: processes that read `Pictures` while the device computes.
+        trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
+        picture: called with `out` after every checkpoint; the picture it draws goes to out/samples and the trackers.
+        on_step: called after every step, with the step's line of the log.
+
+    Raises:
+        ValueError: `out` holds another run, or another process trains in it; the images or `init` do not fit the model.
+            Nothing is written.
+        FloatingPointError: the loss is no longer finite; the last checkpoint stands.
+        OSError: a checkpoint or the log cannot be written; the last checkpoint stands.
+        Stopped: a signal came; the same call goes on from there.
+    """
+    check_trackers(trackers)
+    out = Path(out)
+    torch.manual_seed(config.seed)
+    task = model.task()
+    task.check_images(dataset.shape)
+    weights = files.load_tensors(Path(init)) if init is not None else None
+    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
+    run = Run(out, record_of(model, config, data, init), default_record(model), config.keep)
+    accelerator = make_accelerator(out, trackers)
+    is_main, device = accelerator.is_main_process, accelerator.device
+    rows = rows_of_this_process(config.batch_size, accelerator)
+    start = first_step(run, accelerator)
+    state = TrainingState(task.parts, config, accelerator, weights)
+    if run.found is not None:
+        state.restore(run.found.tensors)
+        run.found = None  # free the memory
+
+    recent: deque[dict[str, Any]] = deque(maxlen=config.checkpoint_every)  # lines of the log
+    steps = range(start, config.steps)
+    feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
+    bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main))
+    lock = run.locked() if is_main else nullcontext()
+    with lock, StopSignals() as signals, run.tracked(accelerator, trackers, start), bar, closing(feed):
+        if is_main:
+            if progress:
+                tqdm.write(describe(config, accelerator))
+            recent.extend(run.resume(start, config.steps, state.averages.of))
+        for step, images in zip(bar, feed, strict=True):
+            line, stop_requested = train_step(task, state, images, step, config, accelerator, signals)
+            is_last = step + 1 == config.steps
+            is_due = is_last or (step + 1) % config.checkpoint_every == 0
+            if is_main:
+                run.log(line)
+                recent.append(line)
+                show(line, bar, config.batch_size)
+                if is_due or stop_requested:
+                    loss = mean_loss(recent, task) if is_due else None
+                    run.save(step + 1, state.tensors(), state.averages.of, loss)
+                if is_due and picture is not None:
+                    run.show(picture(out), step + 1, accelerator.trackers)
+            accelerator.log({key: value for key, value in line.items() if key != "step"}, step + 1)
+            if on_step is not None:
+                on_step(line)
+            if stop_requested or (is_last and signals.name is not None):
+                signal = signals.name or "a signal to another process"
+                raise Stopped(f"stopped by {signal} after step {step + 1} of {config.steps}, and saved in {out}")
+    accelerator.wait_for_everyone()  # and not `end_training`, after which these processes could not train again
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raise `ValueError` unless all are known and installed."""
+    for tracker in trackers:
+        if tracker not in TRACKERS:
+            raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
+        if find_spec(tracker) is None:
+            raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
+
+
+def make_accelerator(out: Path, trackers: Sequence[str]) -> "Accelerator":
+    """accelerate's view of the devices and processes; on a CPU it also makes memory ready for training."""
+    from accelerate import Accelerator  # imported here, because it is slow to import
+    from accelerate.utils import ProjectConfiguration
+
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else several processes on CPUs would not find each other
+        mixed_precision="no",  # `train_step` has its own autocast, the one that `NetworkDenoiser` has
+        log_with=list(trackers) or None,
+        project_config=ProjectConfiguration(str(out), str(out / "tensorboard")),
+    )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    return accelerator
+
+
+def computes_in_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
+    """Whether convolutions and matrix products are computed in bfloat16."""
+    return config.precision == "auto" and has_fast_bfloat16(device)
+
+
+def rows_of_this_process(batch_size: int, accelerator: "Accelerator") -> slice:
+    """The rows of a global batch that this process takes; `ValueError` unless all processes take equally many."""
+    processes, rank = accelerator.num_processes, accelerator.process_index
+    if batch_size % processes:
+        raise ValueError(f"batch_size is {batch_size}; it must be a multiple of the {processes} processes")
+    local = batch_size // processes
+    return slice(rank * local, (rank + 1) * local)
+
+
+def first_step(run: Run, accelerator: "Accelerator") -> int:
+    """The step to go on from; `ValueError` unless all processes found the same one."""
+    start = run.found.step if run.found else 0
+    starts = accelerator.gather(torch.tensor([start], device=accelerator.device)).tolist()
+    if len(set(starts)) > 1:
+        raise ValueError(
+            f"out is {str(run.folder)!r}; the processes find steps {starts} there: all must see one folder"
+        )
+    return start
+
+
+def describe(config: TrainingConfig, accelerator: "Accelerator") -> str:
+    """Where and how a training computes, in one line."""
+    processes = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
+    number = "bfloat16" if computes_in_bfloat16(config, accelerator.device) else "float32"
+    return f"training on {accelerator.device.type} in {number}, {processes}"
+
+
+def show(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:
+    """Put a step's losses and the images a second on the bar."""
+    losses = {key: f"{value:.4f}" for key, value in line.items() if key.startswith("loss")}
+    images_a_second = (bar.format_dict["rate"] or 0) * batch_size
+    bar.set_postfix(losses | {"images/s": f"{images_a_second:.0f}"}, refresh=False)
+
+
+def mean_loss(lines: Sequence[Mapping[str, Any]], task: Task) -> float | None:
+    """The mean loss of these lines, which tells the best checkpoint; None for two players, whose losses tell little."""
+    if len(task.parts) > 1:
+        return None
+    (name,) = task.parts
+    return fmean(line[f"loss_{name}"] for line in lines)

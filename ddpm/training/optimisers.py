@@ -1,0 +1,68 @@
+"""The optimisers by name, and their state as named tensors."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.settings import OPTIMISERS, Optimiser, one_of
+
+__all__ = ["OPTIMISERS", "flatten_optimiser", "optimiser_of", "restore_optimiser"]
+
+
+def optimiser_of(
+    name: Optimiser, parameters: Iterable[nn.Parameter], momentum: float = 0.9, weight_decay: float = 0.01
+) -> torch.optim.Optimizer:
+    """An optimiser of these parameters; the training loop sets its learning rate before each step.
+
+    Args:
+        name: one of `OPTIMISERS`. "muon" (Jordan et al. 2024) makes the step of a matrix orthogonal, and of a
+            convolution flattened to one, and scales it to the size of AdamW's (Liu et al. 2025); other weights take
+            NAdamW's step.
+        parameters: the weights to optimise.
+        momentum: beta 1 of adamw and adam, whose step is a mean of gradients; the momentum of sgd, whose step is a sum
+            of them and so 1 / (1 - momentum) times as long. rmsprop has none, and muon has its own.
+        weight_decay: decoupled weight decay of adamw and muon, multiplied by the learning rate; the others have none.
+
+    Raises:
+        ValueError: another name.
+    """
+    one_of("optimiser", name, OPTIMISERS)
+    betas = (float(momentum), 0.999)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, betas=betas, weight_decay=weight_decay, fused=True)
+    if name == "adam":
+        return torch.optim.Adam(parameters, betas=betas, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, momentum=momentum, fused=True)
+    if name == "rmsprop":
+        return torch.optim.RMSprop(parameters)
+    from timm.optim.muon import Muon  # slow to import
+
+    return Muon(parameters, weight_decay=weight_decay, nesterov=True)
+
+
+def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as named tensors: `name.index.key`."""
+    return {
+        f"{name}.{index}.{key}": value
+        for index, parameter in enumerate(_parameters(optimiser))
+        for key, value in optimiser.state[parameter].items()
+        if isinstance(value, Tensor)  # the rest of a state follows from the parameters
+    }
+
+
+def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser back what `flatten_optimiser` made of it."""
+    for index, parameter in enumerate(_parameters(optimiser)):
+        prefix = f"{name}.{index}."
+        for label in (label for label in tensors if label.startswith(prefix)):
+            value = tensors[label].to(parameter.device)
+            if value.shape == parameter.shape:
+                # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
+                value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            optimiser.state[parameter][label.removeprefix(prefix)] = value
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -1,0 +1,67 @@
+"""A run's record: everything that decides what is trained, as JSON. Its config.json and every checkpoint carry it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ddpm.training.config import TrainingConfig
+
+__all__ = ["default_record", "difference", "filled", "record_of", "upgraded"]
+
+
+def record_of(
+    model: Any, config: TrainingConfig, data: Mapping[str, Any], init: str | Path | None = None
+) -> dict[str, Any]:
+    """The record of a training.
+
+    Args:
+        model: the model's configuration.
+        config: how it is trained.
+        data: name, number and shape of the images.
+        init: the file of weights that it starts from, if any; the record holds its SHA-256.
+    """
+    training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
+    record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
+    if init is not None:
+        record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
+    return _as_read_back(record)
+
+
+def default_record(model: Any) -> dict[str, Any]:
+    """The record of a training of this kind of model with every setting at its default."""
+    return _as_read_back({"kind": "diffusion", "model": asdict(type(model)()), "training": asdict(TrainingConfig())})
+
+
+def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with today's names of its settings, for those that an earlier version wrote."""
+    new = dict(record)
+    model = new.get("model")
+    if isinstance(model, dict) and isinstance(model.get("unet"), dict):
+        unet = {"time_conditioning" if name == "time" else name: value for name, value in model["unet"].items()}
+        new["model"] = {**model, "unet": unet}
+    return new
+
+
+def filled(old: Any, defaults: Any) -> Any:
+    """A record with the defaults of those settings that it is too old to have."""
+    if not isinstance(defaults, dict):
+        return old
+    return old | {name: filled(old.get(name, value), value) for name, value in defaults.items()}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first setting in which two records differ, in words."""
+    for key, value in new.items():
+        if old.get(key) != value:
+            nested = isinstance(value, dict) and isinstance(old.get(key), dict)
+            return difference(old[key], value) if nested else f"{key} is {old.get(key)} there and {value} here"
+    return "it has settings that are gone"
+
+
+def _as_read_back(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as JSON gives it back: tuples become lists."""
+    read: dict[str, Any] = json.loads(json.dumps(record))
+    return read

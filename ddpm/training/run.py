@@ -1,0 +1,164 @@
+"""A training run's folder.
+
+It holds model.safetensors (the averaged weights) and config.json, which `ddpm.load` reads; ema-0.9999/ with the same
+two files for every further average; log.jsonl with a line for each step; checkpoints/, from which the run goes on;
+samples/ and tensorboard/, to watch it.
+"""
+
+import io
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ddpm import files
+from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
+from ddpm.training.record import difference, filled
+
+__all__ = ["Run"]
+
+HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
+PATIENCE = 15  # seconds that a killed process and its workers may take to be gone
+Averages = Mapping[float, Mapping[str, Tensor]]
+
+
+class Run:
+    """What one run has written to its folder so far, and the way to write more.
+
+    Args:
+        folder: the run's.
+        record: the run's record, see `ddpm.training.record`; the folder must not hold a run of another one.
+        defaults: the record of a run with every setting at its default, for records older than a setting.
+        keep: how many of the newest checkpoints stay.
+
+    Attributes:
+        found: the checkpoint to go on from, if there is one.
+
+    Raises:
+        ValueError: the folder holds another run, or a model without a checkpoint to go on from.
+    """
+
+    def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
+        self.folder, self.keep, self.record = folder, keep, record
+        self._seen = sorted(folder.glob("checkpoints/*.json"))
+        self.found = newest_checkpoint(folder / "checkpoints")
+        if self.found is not None:
+            old = filled(self.found.config, defaults)
+            if old != record:
+                raise ValueError(
+                    f"{folder} holds another run ({difference(old, record)}); name a new folder or its options"
+                )
+        elif (folder / "model.safetensors").exists():
+            raise ValueError(f"{folder} holds a trained model and no checkpoint to go on from; name a new folder")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process writes into the folder; it first deletes half-written files of a kill."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=PATIENCE):
+                if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
+                    raise ValueError(f"{self.folder}: another process has just trained in it; start again to go on")
+                for path in [*self.folder.glob("*.part"), *self.folder.glob("*/*.part")]:
+                    if HALF_WRITTEN.fullmatch(path.name):
+                        path.unlink()
+                yield
+        except Timeout as error:
+            raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error
+
+    def resume(self, step: int, steps: int, averages: Averages) -> list[dict[str, Any]]:
+        """Bring the folder to the state after `step` of `steps`; returns the lines of the log up to it."""
+        lines = self.shorten_log(step)
+        if step > 0:
+            tqdm.write(f"resumed from step {step} of {steps} in {self.folder}")
+            self.publish(step, averages)  # a kill may have come between the checkpoint and this
+        return lines
+
+    def shorten_log(self, step: int) -> list[dict[str, Any]]:
+        """Cut off what a killed run logged beyond a step, or wrote in part; returns the lines that stay."""
+        path, kept = self.folder / "log.jsonl", []
+        for line in path.read_bytes().splitlines() if path.exists() else []:
+            try:
+                kept.append(json.loads(line))
+            except ValueError:
+                break
+        kept = [line for line in kept if line["step"] <= step]
+        files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        return kept
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Add a step's line."""
+        with _named(f"the log of step {line['step']}"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def save(self, step: int, state: Mapping[str, Tensor], averages: Averages, loss: float | None) -> None:
+        """Write a checkpoint (see `save_checkpoint`), then publish the averages."""
+        with _named(f"the checkpoint of step {step}"):
+            with open(self.folder / "log.jsonl", "rb+") as file:
+                os.fsync(file.fileno())
+            save_checkpoint(self.folder / "checkpoints", step, state, self.record, loss)
+        with _named(f"the averaged weights of step {step}"):
+            self.publish(step, averages)
+
+    def publish(self, step: int, averages: Averages) -> None:
+        """Delete old checkpoints, and write the averages where `ddpm.load` finds them; the first is the run's own."""
+        prune(self.folder / "checkpoints", step, self.keep)
+        best = best_checkpoint(self.folder / "checkpoints")
+        facts = {"step": step} | ({"best": best.stem} if best else {})
+        for i, (decay, average) in enumerate(averages.items()):
+            folder = self.folder / f"ema-{decay}" if i else self.folder
+            content, sha256 = files.serialised(average)
+            config = {**self.record, **facts} | {"average": decay, "sha256": sha256}
+            with suppress(OSError, ValueError, KeyError, TypeError):  # there may be none yet, or something else
+                replaced = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
+                files.write_json(folder / "config.json", config | {"replaced": replaced})  # until both are written
+            files.write_atomically(folder / "model.safetensors", content)
+            files.write_json(folder / "config.json", config)
+
+    def show(self, image: Image.Image, step: int, trackers: Sequence[Any]) -> None:
+        """Write a picture of what the model draws after a step, and give it to the trackers."""
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        with _named(f"the samples of step {step}"):
+            files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
+        for tracker in trackers:
+            way = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"samples": np.asarray(image.convert("RGB"))[None]}, step, **way)
+
+    @contextmanager
+    def tracked(self, accelerator: Any, names: Sequence[str], step: int) -> Iterator[None]:
+        """A context in which accelerate's trackers of these names record the steps from `step` on."""
+        ways: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
+        if "wandb" in names and accelerator.is_main_process:
+            path = self.folder / "wandb-id"  # a run that goes on is the same one there, too
+            if step == 0 or not path.exists():
+                files.write_atomically(path, secrets.token_hex(6).encode())
+            ways["wandb"] = {
+                "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
+                "config": self.record,
+            }  # fmt: skip
+        if names:
+            accelerator.init_trackers("ddpm", None, {name: ways.get(name, {}) for name in names})
+        try:
+            yield
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what} could not be written ({error}); the last checkpoint stands") from error

@@ -1,0 +1,87 @@
+"""Hashes of short trainings and of samples, computed by the plainest kernels: python -m tests.bits prints them as JSON.
+
+Written when the training loop was rewritten, from the code before: the rewriting changed no bit. A change that means to
+change what training or sampling computes writes them again, `python -m tests.bits > tests/bits.json`, and says so.
+"""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import ddpm
+from ddpm import data
+from ddpm.sampling import SAMPLERS
+from ddpm.training import recipe, train
+
+#: What every machine with AVX2 computes alike: one thread, and no wider instructions.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2",
+    "CUDA_VISIBLE_DEVICES": "",
+}  # fmt: skip
+TRAININGS = {
+    "diffusion": {"head_channels": 8, "dropout": 0.1},
+    "autoencoder": {},
+    "vae": {},
+    "gan": {},
+}
+MODELS = ("fashion-mnist", "equal-diffusion")
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def kernels():
+    """Torch's own kernels on numbers of their own: where these differ, so does everything else."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 8, 32, 32, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(16, 8, 3, 3, generator=generator).requires_grad_()
+    h = F.group_norm(F.conv2d(x, weight, padding=1), 2)
+    q = F.silu(h).flatten(2).transpose(1, 2)
+    attended = torch.softmax(q @ q.transpose(1, 2) / 4, dim=-1) @ q
+    loss = attended.square().mean() + torch.sin(attended).exp().mean()
+    loss.backward()
+    return digest(b"".join(t.detach().contiguous().numpy().tobytes() for t in (loss, x.grad, weight.grad)))
+
+
+def training(kind, settings):
+    """The files that five steps leave behind."""
+    full = data.load("fashion-mnist-embedded", "train", quiet=True)
+    images = replace(full, images=full.images[:50], labels=full.labels[:50])
+    small = {"base_channels": 8, "steps": 5, "batch_size": 4, "checkpoint_every": 2, "precision": "float32"}
+    model, config = recipe(kind, **settings, **small)
+    with tempfile.TemporaryDirectory() as folder:
+        train(model, images, config, folder, progress=False)
+        run = Path(folder)
+        record = (run / "config.json").read_text().replace('"time_conditioning"', '"time"')  # its name in version 0.1.0
+        files = {"config.json": digest(record.encode())}
+        for name in ("model.safetensors", "log.jsonl", "checkpoints/step-00000005.safetensors"):
+            files[name] = digest((run / name).read_bytes())
+    return files
+
+
+def samples(name):
+    """Three images by every sampler."""
+    model = ddpm.load(name, "float32", "cpu")
+    drawn = {walk: ddpm.sample(model, 3, walk, 5, 3, chunk=4, progress=False) for walk in SAMPLERS}
+    return {walk: digest(images.numpy().tobytes()) for walk, images in drawn.items()}
+
+
+def main():
+    torch.set_num_threads(1)
+    bits = {
+        "torch": torch.__version__,
+        "kernels": kernels(),
+        "trainings": {kind: training(kind, settings) for kind, settings in TRAININGS.items()},
+        "samples": {name: samples(name) for name in MODELS},
+    }
+    print(json.dumps(bits, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+from PIL import Image, ImageChops, ImageSequence, ImageStat
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from ddpm import pretrained
+from ddpm.data import denormalise
+from ddpm.noise import PerSampleNoise
+from tests.cli.commands import TRAIN, done, refusal, run
+
+TWO_ROWS_OF_THREE = (3 * 34 + 2, 2 * 34 + 2)  # images of 32 pixels, with two between them
+
+
+def test_a_grid_of_the_images(trained, tmp_path):
+    said = done("sample", "--model", trained, "--n", 5, "--steps", 2, "--out", tmp_path / "grid.png").stdout
+    assert said == f"5 images: {tmp_path / 'grid.png'}\n"
+    assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
+
+
+@pytest.fixture(scope="module", params=[("film.gif", 4), ("film.webp", 17)], ids=["gif", "webp"])  # 17 are two chunks
+def film(request, trained, tmp_path_factory):
+    """How many images a film shows, its frames, and the grid of the same images."""
+    (name, n), folder = request.param, tmp_path_factory.mktemp("film")
+    command = ["sample", "--model", trained, "--n", n, "--steps", 3, "--sampler", "heun", "--seed", 7]
+    for path in (folder / name, folder / "grid.png"):
+        done(*command, "--out", path)
+    frames = [frame.convert("L") for frame in ImageSequence.Iterator(Image.open(folder / name))]
+    return n, frames, Image.open(folder / "grid.png").convert("L")
+
+
+def apart(one, other):
+    """The mean difference of two pictures, in grey levels."""
+    return ImageStat.Stat(ImageChops.difference(one, other)).mean[0]
+
+
+def test_a_film_shows_the_noise_and_every_move(film):
+    n, frames, _ = film
+    assert len(frames) == 1 + 3
+    assert frames[0].size[0] == 34 * math.ceil(math.sqrt(n)) + 2
+
+
+def test_a_film_begins_with_the_noise(film):
+    n, frames, _ = film
+    noise = denormalise(PerSampleNoise(7)(torch.empty(n, 1, 32, 32)))
+    expected = to_pil_image(make_grid(noise, math.ceil(math.sqrt(n)))).convert("L")
+    assert apart(frames[0], expected) < min(10, apart(frames[1], expected))  # not 0: a film is compressed
+
+
+def test_a_film_ends_with_the_images(film):
+    _, frames, grid = film
+    assert apart(frames[-1], grid) < min(10, apart(frames[1], grid))
+
+
+def test_a_vae_draws_its_images_in_one_call(vae, tmp_path):
+    process = done("sample", "--model", vae, "--n", 5, "--out", tmp_path / "grid.png")
+    assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
+    assert "no density of codes" not in process.stderr
+
+
+def test_a_plain_autoencoder_draws_and_says_that_it_has_no_density(tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "grid.png"
+    done(*TRAIN, "--model", "autoencoder", "--base-channels", 8, "--latent-dim", 4, "--out", folder)
+    process = done("sample", "--model", folder, "--n", 5, "--out", out)
+    assert Image.open(out).size == TWO_ROWS_OF_THREE
+    assert "no density of codes" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "RUN.gif"], "it draws an image in one call, so --out must end in .png"),
+        (["--out", "RUN.png", "--steps", 20], "steps is 20; this model draws an image in one call"),
+        (["--out", "RUN.png", "--eta", 0.5], "eta is 0.5; this model draws an image in one call"),
+    ],
+)
+def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae, tmp_path):
+    assert message in refusal(["sample", "--model", vae, *arguments], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["--n", 0], "n is 0; it must be an integer from 1 up"),
+        (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
+        (["--sampler", "dim"], "did you mean ddim?"),
+        (["--sampler", "ddmi", "--eta", 0.5], "did you mean ddim?"),
+        (["--sampler", "ddpm"], "did you mean ancestral?"),
+        (["--sampler", "ancestral", "--eta", 1], "eta is 1.0; only ddim has it"),
+        (["--eta", 1.5], "eta is 1.5; it must be in [0, 1]"),
+        (["--sampler", "ancestral", "--variance", "huge"], "variance is 'huge'; legal are small, large"),
+        (["--variance", "large"], "variance is large; only ancestral has it"),
+        (["--spacing", "even"], "spacing is 'even'; legal are trailing, leading, linspace, quadratic, karras"),
+        (["--model", "nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
+        (["--weight", 2], "weight is 2; it needs a --guide"),
+        (["--guide", "equal-gan"], "only diffusion models guide and are guided"),
+        (["--guide", "equal-diffusion", "--weight", 0.5], "weight is 0.5; it must be finite and at least 1"),
+        (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
+        (["--colour", 3], "--colour"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in refusal(["sample", *arguments, "--out", "RUN.png"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("RUN.jpg", "its name must end in .png, .gif or .webp"), ("/dev/null/x.png", "no file on the way to it")],
+)
+def test_a_place_that_no_picture_can_go_to_is_refused(out, message, tmp_path):
+    assert message in refusal(["sample", "--out", out], tmp_path)
+
+
+def test_a_run_without_its_weights_is_refused(trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_bytes((trained / "config.json").read_bytes())
+    said = refusal(["sample", "--model", tmp_path / "run", "--out", "RUN.png"], tmp_path)
+    assert "there is no weights file" in said
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    config = pretrained.MODELS / "fashion-mnist" / "config.json"
+    (tmp_path / "run" / "config.json").write_bytes(config.read_bytes())
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"nonsense")
+    process = run("sample", "--model", tmp_path / "run", "--out", tmp_path / "x.png")
+    assert process.returncode == 2
+    assert "damaged" in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert not (tmp_path / "x.png").exists()

@@ -1,0 +1,176 @@
+"""What GitHub, pre-commit and a dev container are told names only what the repository has."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
+
+
+def text(*parts):
+    return ROOT.joinpath(*parts).read_text(encoding="utf-8")
+
+
+MAKEFILE = text("Makefile")
+TARGETS = {
+    target
+    for line in re.findall(r"^([\w./-]+(?: [\w./-]+)*):(?!=)", MAKEFILE, re.MULTILINE)
+    for target in line.split()
+    if target != ".PHONY"
+}
+CONTAINER = json.loads(text(".devcontainer", "devcontainer.json"))
+HOOKS = {repo["repo"].rsplit("/", 1)[-1]: repo for repo in yaml.safe_load(text(".pre-commit-config.yaml"))["repos"]}
+
+
+def workflow(path):
+    """A workflow's jobs by their names, and the events that start it; YAML 1.1 reads its key `on` as true."""
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded["jobs"], loaded[True]
+
+
+TESTS, _ = workflow(ROOT / ".github" / "workflows" / "test.yml")
+
+
+def commands(job):
+    return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def made(script):
+    """The targets of every `make` in a shell script."""
+    found = []
+    for command in re.split(r"&&|\|\||[;|&\n]", script):
+        words = shlex.split(command, comments=True)
+        if "make" in words:
+            found += [word for word in words[words.index("make") + 1 :] if "=" not in word and word[0] != "-"]
+    return found
+
+
+def scripts():
+    for path in WORKFLOWS:
+        for name, job in workflow(path)[0].items():
+            for command in commands(job):
+                yield pytest.param(command, id=f"{path.name}: {name}")
+    for name, command in CONTAINER["postCreateCommand"].items():
+        yield pytest.param(command, id=f"dev container: {name}")
+    for path in (ROOT / ".github").rglob("*"):
+        if path.suffix == ".md" or path in FORMS:
+            for command in re.findall(r"`(make .+?)`", path.read_text(encoding="utf-8")):
+                yield pytest.param(command, id=path.name)
+
+
+def pythons():
+    """The Pythons that the package says it is tested on."""
+    classifiers = tomllib.loads(text("pyproject.toml"))["project"].get("classifiers", [])
+    named = {found[1] for line in classifiers if (found := re.fullmatch(r".+ :: Python :: (3\.\d+)", line))}
+    return named or {"3.11", "3.12", "3.13"}
+
+
+def test_make_is_found_in_a_script():
+    script = "sudo apt-get update; make -k run PRESET=smoke && make test # make lab\nmake lock book"
+    assert made(script) == ["run", "test", "lock", "book"]
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_every_target_is_the_makefiles(script):
+    assert set(made(script)) <= TARGETS
+
+
+def test_the_tests_are_what_the_readme_says():
+    (printed,) = re.findall(r"^## Two commands\n.+?```sh\n(.+?)```", text("README.md"), re.DOTALL | re.MULTILINE)
+    assert commands(TESTS["test"])[0] in [line.split("#")[0].strip() for line in printed.splitlines()]
+    assert commands(TESTS["test"]) == ["make test", "make test-browser"]
+    assert commands(TESTS["check"]) == ["make check"]
+    assert TESTS["test"]["needs"] == "check"
+
+
+def test_every_python_that_the_package_admits_is_tested():
+    matrix = TESTS["test"]["strategy"]["matrix"]["python"]
+    assert sorted(matrix) == sorted(pythons())
+    for path in WORKFLOWS:
+        named = re.findall(r"python(?:-version:| ==) ['\"](.+?)['\"]", path.read_text(encoding="utf-8"))
+        assert named
+        assert set(named) <= set(matrix), path.name
+    assert CONTAINER["image"].rsplit(":", 1)[1] in matrix
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_has_an_end_and_few_rights(path):
+    jobs, _ = workflow(path)
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert loaded["permissions"] == {"contents": "read"}
+    assert "group" in loaded["concurrency"]
+    assert all(job["timeout-minutes"] <= 90 for job in jobs.values())
+    writers = {name for name, job in jobs.items() if "write" in job.get("permissions", {}).values()}
+    assert writers == ({"publish"} if path.stem == "book" else set())
+    assert not any(commands(jobs[name]) for name in writers)
+
+
+def test_the_book_that_is_built_is_the_one_published():
+    jobs, events = workflow(ROOT / ".github" / "workflows" / "book.yml")
+    assert events == {"push": {"branches": ["main"]}, "workflow_dispatch": None}
+    (folder,) = [step["with"]["path"] for step in jobs["build"]["steps"] if "upload-pages" in step.get("uses", "")]
+    assert commands(jobs["build"]) == ["make book"]
+    assert f"the book: {folder}/index.html" in MAKEFILE
+
+
+def test_ruff_is_the_locked_one():
+    assert f"\nruff=={HOOKS['ruff-pre-commit']['rev'].removeprefix('v')}\n" in text("requirements.txt")
+
+
+def test_hooks_leave_alone_what_a_program_wrote():
+    (ending,) = [hook for hook in HOOKS["pre-commit-hooks"]["hooks"] if hook["id"] == "end-of-file-fixer"]
+    folders = [path for glob in ("notebooks/*.ipynb", "book/results/*", "ddpm/assets/**/*") for path in ROOT.glob(glob)]
+    written = [path.relative_to(ROOT).as_posix() for path in folders if path.is_file()]
+    for name in [*written, "book/ledger.md", "book/evidence.md", "book/results.md", "requirements.txt"]:
+        assert re.search(ending["exclude"], name), name
+    assert not re.search(ending["exclude"], "book/training.md")
+
+
+def test_no_hook_writes_to_a_notebook():
+    """Ruff's formatter, given one, writes the numbers of its outputs again and changes last digits."""
+    for hook in HOOKS["ruff-pre-commit"]["hooks"]:
+        formats = hook["id"] == "ruff-format" and "--check" not in hook.get("args", [])
+        fixes = "--fix" in hook.get("args", [])
+        assert not (formats or fixes) or hook["types_or"] == ["python", "pyi"], hook
+    ours = {hook["id"] for hook in HOOKS["pre-commit-hooks"]["hooks"]}
+    assert {hook for hook in ours if not hook.startswith("check-")} == {"end-of-file-fixer"}
+
+
+def test_what_ships_is_small_enough_to_commit():
+    (hook,) = [hook for hook in HOOKS["pre-commit-hooks"]["hooks"] if hook["id"] == "check-added-large-files"]
+    (limit,) = [int(argument.removeprefix("--maxkb=")) for argument in hook["args"]]
+    largest = max(path.stat().st_size for path in (ROOT / "ddpm" / "assets").rglob("*") if path.is_file())
+    assert largest / 1024 <= limit
+
+
+def test_a_dev_container_names_what_the_makefile_makes():
+    (folder,) = re.findall(r"^BIN := (\S+)$", MAKEFILE, re.MULTILINE)
+    assert ".venv/installed" in made(CONTAINER["postCreateCommand"]["environment"])
+    paths = re.findall(r"\$\{containerWorkspaceFolder\}/([^\"]+)", json.dumps(CONTAINER))
+    assert f"{folder}/python" in paths
+    for path in paths:
+        assert path.startswith(f"{folder}/")
+        assert f"$(BIN)/{path.removeprefix(f'{folder}/')} " in MAKEFILE
+    assert CONTAINER["forwardPorts"] == [8888]
+    assert any(argument.startswith("--shm-size=") for argument in CONTAINER["runArgs"])
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
+def test_a_form_can_be_filled_in(path):
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    asked = [field for field in form["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in asked}) == len(asked) > 0
+    assert all(field["attributes"]["label"] for field in asked)
+
+
+def test_the_claim_in_the_form_is_in_the_ledger():
+    known = {claim["id"] for claim in yaml.safe_load(text("book", "claims.yml"))}
+    assert set(re.findall(r"\bC\d+\b", text(".github", "ISSUE_TEMPLATE", "wrong_claim.yml"))) <= known

@@ -1,0 +1,433 @@
+"""Trainings that are killed, stopped, starved of disk space and lied to, against ones that nothing happened to."""
+
+import io
+import json
+import os
+import pickle
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import ddpm
+from ddpm import data, files
+from ddpm.diffusion import DiffusionConfig
+from ddpm.training import checkpoint, loop, run, train
+from ddpm.training.checkpoint import newest_checkpoint, save_checkpoint, sealed
+from ddpm.training.config import TrainingConfig
+from ddpm.training.recipes import recipe
+from ddpm.training.signals import Stopped
+from ddpm.unet import UNetConfig
+from tests.forked import ended, fork
+
+UNET = UNetConfig(
+    base_channels=8, head_channels=8, blocks_per_level=1, channel_multipliers=(1, 2), attention_levels=(1,)
+)
+MODEL = DiffusionConfig(UNET)
+CONFIG = TrainingConfig(steps=60, batch_size=2, warmup=2, checkpoint_every=3, ema=(0.99, 0.9), optimiser="muon")
+LAST = ("model.safetensors", "config.json", "ema-0.9/model.safetensors", "log.jsonl")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As many as a fork has: their number decides the last bits."""
+    if torch.cuda.is_available():
+        pytest.skip("a fork cannot use a GPU; all of this is about files and signals, and is shown on a CPU")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images():
+    full = data.load("fashion-mnist-embedded", "train", quiet=True)
+    return replace(full, images=full.images[:50], labels=full.labels[:50])
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, folder, progress=False))) == 0
+    return folder
+
+
+def assert_same_bits(folder, whole, *names):
+    newest = max(whole.glob("checkpoints/*.safetensors")).name
+    for name in (*LAST, f"checkpoints/{newest}", f"checkpoints/{newest.replace('.safetensors', '.json')}", *names):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def kill_at_random(images, whole, folder, kills, seed=0):
+    """Kill a run at so many seeded moments, resuming it after each, then let it end.
+
+    Where the run would end before all kills are done, it begins anew after it has been compared.
+    """
+    chance, done, runs = random.Random(seed), 0, 0
+    while done < kills:
+        here = folder / str(runs)
+        child = fork(lambda here=here: train(MODEL, images, CONFIG, here, progress=False))
+        time.sleep(chance.uniform(0, 1.2))
+        os.kill(child, signal.SIGKILL)
+        if ended(child) == -signal.SIGKILL:
+            done += 1
+        else:  # it had ended
+            assert_same_bits(here, whole)
+            runs += 1
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, here, progress=False))) == 0
+    assert_same_bits(here, whole)
+
+
+def test_ten_kills_at_random_moments_change_no_bit(images, whole, tmp_path):
+    kill_at_random(images, whole, tmp_path, 10)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_at_random_moments_change_no_bit(images, whole, tmp_path):
+    kill_at_random(images, whole, tmp_path, 200, seed=1)
+
+
+@contextmanager
+def killed_at_operation(number):
+    """Kill this process just before, or in the midst of, the `number`th time it touches the disk."""
+    honest = {name: getattr(os, name) for name in ("fsync", "replace", "unlink")}
+    count = 0
+
+    def counted(name):
+        def operation(*arguments, **options):
+            nonlocal count
+            count += 1
+            if count == number:
+                if name == "fsync" and os.readlink(f"/proc/self/fd/{arguments[0]}").endswith(".part"):  # half a file
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return honest[name](*arguments, **options)
+
+        return operation
+
+    for name in honest:
+        setattr(os, name, counted(name))
+    try:
+        yield
+    finally:
+        for name, operation in honest.items():
+            setattr(os, name, operation)
+
+
+def test_a_kill_at_any_moment_of_a_write_changes_no_bit(images, tmp_path):
+    """Exhaustively: at every flush, renaming and deletion of three checkpoints, and in the midst of a file."""
+    config = replace(CONFIG, steps=3, checkpoint_every=1, keep=1)
+    calm = tmp_path / "calm"
+    assert ended(fork(lambda: train(MODEL, images, config, calm, progress=False))) == 0
+    number = 0
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+
+        def dies(folder=folder, number=number):
+            with killed_at_operation(number):
+                train(MODEL, images, config, folder, progress=False)
+
+        if ended(fork(dies)) == 0:
+            break
+        (folder / "a download.part").touch()  # somebody else's
+        if (folder / "config.json").exists():
+            ddpm.load(folder, device="cpu")  # whole at every moment
+        assert ended(fork(lambda f=folder: train(MODEL, images, config, f, progress=False))) == 0
+        assert_same_bits(folder, calm)
+        (folder / "a download.part").unlink()
+        there = [{path.relative_to(where) for path in where.rglob("*")} for where in (folder, calm)]
+        assert there[0] == there[1], "a kill left files behind"
+        shutil.rmtree(folder)
+    assert number > 36  # six files a checkpoint, each flushed and renamed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
+    options = "--data fashion-mnist-embedded --batch-size 2 --base-channels 8 --no-samples --track none"
+    command = [sys.executable, "-m", "ddpm", "train", *options.split(), "--steps", "400", "--checkpoint-every", "390"]
+    command.append("--out")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    subprocess.run([*command, str(whole)], check=True, capture_output=True, env=environment)
+    process = subprocess.Popen(
+        [*command, str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background are deaf to Ctrl-C
+    )  # fmt: skip
+    log = stopped / "log.jsonl"
+    while not (log.exists() and log.read_bytes()) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} after step" in output
+    assert "the same command goes on from there" in output
+    steps = len(log.read_bytes().splitlines())
+    assert 0 < steps < 390
+    assert [path.stem for path in stopped.glob("checkpoints/*.json")] == [f"step-{steps:08d}"]
+    resumed = subprocess.run([*command, str(stopped)], check=True, capture_output=True, text=True, env=environment)
+    assert f"resumed from step {steps}" in resumed.stdout + resumed.stderr
+    for name in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000400.safetensors"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def train_up_to(step, images, folder, config=CONFIG):
+    """Train and have SIGTERM come at the end of the step before this one."""
+
+    def stop(line):
+        if line["step"] + 1 == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    train(MODEL, images, config, folder, progress=False, on_step=stop)
+
+
+def test_a_program_that_trains_hears_of_a_signal_and_may_go_on(images, whole, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 5 of 60, and saved in"):
+        train_up_to(5, images, tmp_path)
+    assert newest_checkpoint(tmp_path / "checkpoints").step == 5
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, tmp_path, progress=False))) == 0
+    assert_same_bits(tmp_path, whole)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_whole(images, whole, tmp_path):
+    """Files may grow as large as the averaged weights are, but not as a checkpoint is."""
+    with pytest.raises(Stopped):
+        train_up_to(6, images, tmp_path)
+    before = contents(tmp_path / "checkpoints")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = 2 * (tmp_path / "model.safetensors").stat().st_size
+    assert limit < (tmp_path / "checkpoints" / "step-00000006.safetensors").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match=r"the checkpoint of step 9 could not be written .*; the last checkpoint sta"):
+            train(MODEL, images, CONFIG, tmp_path, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(tmp_path / "checkpoints") == before
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, tmp_path, progress=False))) == 0
+    assert_same_bits(tmp_path, whole)
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """A folder with two checkpoints, and what a test may swap in: a third, of another run."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(0)
+    for step, where, kind in ((3, folder, "a"), (6, folder, "a"), (6, folder / "other", "b")):
+        tensors = {"weights.w": torch.randn(40), "average-0.9.w": torch.randn(40)}
+        save_checkpoint(where, step, tensors, {"kind": kind})
+    return folder
+
+
+def truncated(content, chance):
+    return content[: chance.randrange(len(content))]
+
+
+def flipped(content, chance):
+    changed = bytearray(content)
+    changed[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def pickled(content, chance):
+    return pickle.dumps({"weights.w": [chance.random()] * 40})
+
+
+BYTES = {"truncated": truncated, "flipped": flipped, "pickled": pickled}
+
+
+def do_harm(harm, path, two_checkpoints, chance):
+    """Damage one file of a checkpoint, or swap it for another one's."""
+    manifest = path.with_suffix(".json")
+    if harm in BYTES:
+        path.write_bytes(BYTES[harm](path.read_bytes(), chance))
+    elif harm == "swapped":  # with the other step's, or another run's
+        step = int(path.stem.removeprefix("step-"))
+        others = two_checkpoints / "other" / path.name, two_checkpoints / f"step-{9 - step:08d}{path.suffix}"
+        path.write_bytes(chance.choice(others if step == 6 else others[1:]).read_bytes())
+    elif harm == "other config":
+        manifest.write_text(manifest.read_text().replace('"kind": "a"', '"kind": "b"'))
+    elif harm == "other version":
+        rest = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "seal"}
+        manifest.write_text(json.dumps(sealed(rest | {"version": chance.choice([1, 3, None])})))
+    else:
+        path.unlink()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    harm=st.sampled_from(["truncated", "flipped", "swapped", "pickled", "other config", "other version", "gone"]),
+    which=st.sampled_from([".safetensors", ".json"]),
+    both=st.booleans(),
+    chance=st.randoms(use_true_random=False),
+)
+def test_no_corrupted_checkpoint_loads(two_checkpoints, harm, which, both, chance):
+    """The newest, or both, come to harm: then the other one is loaded, or none, and a line says why."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path in two_checkpoints.glob("step-*"):
+            shutil.copy(path, folder)
+        for step in (6, 3) if both else (6,):
+            do_harm(harm, folder / f"step-{step:08d}{which}", two_checkpoints, chance)
+        said = io.StringIO()
+        found, problem = None, ""
+        with redirect_stdout(said):
+            try:
+                found = newest_checkpoint(folder)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            assert both
+            assert re.search("no checkpoint in .* can be read", problem)
+            assert "\n" not in problem
+            return
+        if both:
+            assert harm == "gone"
+            assert which == ".json"
+            assert found is None
+            return
+        assert found.step == 3
+        original = files.load_tensors(two_checkpoints / "step-00000003.safetensors")
+        assert all(torch.equal(found.tensors[name], value) for name, value in original.items())
+        if not (harm == "gone" and which == ".json"):
+            assert "checkpoint step-00000006 is passed over" in said.getvalue()
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(images, tmp_path):
+    train(MODEL, images, replace(CONFIG, steps=3), tmp_path / "a", progress=False)
+    train(MODEL, images, replace(CONFIG, steps=3, seed=1), tmp_path / "b", progress=False)
+    for path in (tmp_path / "b" / "checkpoints").iterdir():
+        shutil.copy(path, tmp_path / "a" / "checkpoints")
+    with pytest.raises(ValueError, match=r"holds another run \(seed is 1 there and 0 here\)"):
+        train(MODEL, images, replace(CONFIG, steps=3), tmp_path / "a", progress=False)
+
+
+def test_a_damaged_checkpoint_does_not_outlive_a_new_one(images, tmp_path):
+    """The newest is damaged; the run goes on from the one before and is stopped before it comes as far again."""
+    config = replace(CONFIG, keep=1, checkpoint_every=5)
+    with pytest.raises(Stopped):
+        train_up_to(9, images, tmp_path, config)
+    path = tmp_path / "checkpoints" / "step-00000009.safetensors"
+    path.write_bytes(truncated(path.read_bytes(), random.Random(0)))
+    with pytest.raises(Stopped, match="after step 7"):
+        train_up_to(7, images, tmp_path, config)
+    assert newest_checkpoint(tmp_path / "checkpoints").step == 7
+
+
+def test_a_torn_log_is_mended(images, whole, tmp_path):
+    with pytest.raises(Stopped):
+        train_up_to(5, images, tmp_path)
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b'{"step": 6, "rate": 0.00\n\0\0\0')
+    assert ended(fork(lambda: train(MODEL, images, CONFIG, tmp_path, progress=False))) == 0
+    assert_same_bits(tmp_path, whole)
+
+
+def test_two_trainings_do_not_share_a_folder(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "PATIENCE", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="is being trained in by another process"):
+        train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_training_that_waited_does_not_undo_what_another_did_meanwhile(images, tmp_path, monkeypatch):
+    honest = FileLock.acquire
+
+    def acquire(self, *arguments, **options):
+        save_checkpoint(tmp_path / "checkpoints", 7, {"w": torch.zeros(1)}, {})
+        return honest(self, *arguments, **options)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(ValueError, match="another process has just trained in it; start again"):
+        train(MODEL, images, CONFIG, tmp_path, progress=False)
+    assert newest_checkpoint(tmp_path / "checkpoints").step == 7
+
+
+def test_the_newest_and_the_best_checkpoints_are_kept_and_load_as_models(images, tmp_path):
+    config = replace(CONFIG, steps=30, keep=3, learning_rate=1e-3, decay="constant", momentum=0.95)
+    train(MODEL, images, config, tmp_path, progress=False)
+    lines = [json.loads(line)["loss_unet"] for line in (tmp_path / "log.jsonl").open()]
+    means = {step: sum(lines[step - 3 : step]) / 3 for step in range(3, 31, 3)}
+    best = min(means, key=means.get)
+    kept = {int(path.stem[5:]) for path in tmp_path.glob("checkpoints/*.json")}
+    assert kept == {24, 27, 30, best}
+    record = json.loads((tmp_path / "config.json").read_text())
+    assert record["best"] == f"step-{best:08d}"
+    found = checkpoint.load_checkpoint(tmp_path / "checkpoints" / f"{record['best']}.json")
+    model = ddpm.load(tmp_path / "checkpoints" / record["best"], device="cpu")
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, found.tensors[f"average-0.99.unet.{name}"])
+
+
+def test_every_average_is_a_model_and_the_longer_one_lags(images, tmp_path):
+    """An average of decay d weighs step k of n by (1 - d) d^(n - k), once the warm-up is over."""
+    config = replace(CONFIG, steps=8, checkpoint_every=1, keep=8, ema=(0.5, 0.05), optimiser="sgd")
+    train(MODEL, images, config, tmp_path, progress=False)
+    steps = [files.load_tensors(tmp_path / "checkpoints" / f"step-{k:08d}.safetensors") for k in range(1, 9)]
+    name = "unet.conv_in.weight"
+    for decay, folder in ((0.5, tmp_path), (0.05, tmp_path / "ema-0.05")):
+        expected = steps[0][f"average-{decay:g}.{name}"]
+        for k, step in enumerate(steps[1:], start=1):
+            d = min(decay, (1 + k) / (10 + k))
+            expected = d * expected + (1 - d) * step[f"weights.{name}"]
+        average = ddpm.load(folder, device="cpu").network.state_dict()[name.removeprefix("unet.")]
+        assert torch.allclose(average, expected, atol=1e-6)
+
+
+def test_what_happens_is_watched_and_a_resumed_run_overwrites_what_it_repeats(images, tmp_path, monkeypatch):
+    """TensorBoard's own reader finds every step once, and the pictures."""
+    seen = []
+
+    def picture(folder):
+        seen.append(json.loads((folder / "config.json").read_text())["step"])
+        return Image.new("L", (7, 5), 40 * len(seen))
+
+    watching = {"trackers": ["tensorboard"], "picture": picture, "progress": False}
+    config = replace(CONFIG, steps=6)
+    train(MODEL, images, config, tmp_path, **watching)
+    for path in tmp_path.glob("checkpoints/step-00000006*"):
+        path.unlink()  # as if it had been killed after step 5
+    train(MODEL, images, config, tmp_path, **watching)
+    assert seen == [3, 6, 6]
+    assert Image.open(tmp_path / "samples" / "step-00000006.png").getpixel((0, 0)) == 120
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "ddpm")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
+    for name in ("loss_unet", "gradient_unet", "rate"):
+        shown = {event.step: event.value for event in events.Scalars(name)}
+        assert shown == pytest.approx({line["step"]: line[name] for line in lines})
+        assert len(events.Scalars(name)) == 6
+    assert {event.step for event in events.Images("samples")} == {3, 6}
+    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
+        train(MODEL, images, config, tmp_path / "other", trackers=["wandb"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_best_of_two_players_is_not_told_by_their_losses(images, tmp_path):
+    model, config = recipe("gan", base_channels=8, latent_dim=4, steps=4, batch_size=2, checkpoint_every=1)
+    train(model, images, config, tmp_path, progress=False)
+    assert {path.stem for path in tmp_path.glob("checkpoints/*.json")} == {"step-00000003", "step-00000004"}
+    assert "best" not in json.loads((tmp_path / "config.json").read_text())
