@@ -1,10 +1,11 @@
-"""What a part of the UNet is worth: the same training without it, several seeds, paired by seed.
+"""What each part of the UNet is worth: the same training with and without it, with several seeds, paired by seed.
 
     python benchmarks/ablations.py
 
-Without attention the lowest level is made wider, so that the parameters are about as many. Every run is trained by
-`ddpm.training.train`; runs of one seed see the same images, times and noise. Writes `book/results/ablations.json` after
-every run; started again on the same machine it goes on where it stopped, within a run at its last checkpoint.
+The network without attention has a wider lowest level, so that it has about as many parameters. Every run is trained by
+`ddpm.training.train`; runs of one seed see the same images, times and noise. The script writes
+`book/results/ablations.json` after every run. Started again on the same machine, it resumes where it stopped, within a
+run at its last checkpoint.
 """
 
 import itertools
@@ -45,7 +46,7 @@ NETWORKS: dict[str, dict[str, Any]] = {  # name in the table: settings of the re
 
 
 def cost(config: UNetConfig) -> tuple[int, int]:
-    """(parameters, FLOPs of one image of 32 x 32)."""
+    """(number of parameters, FLOPs of a forward pass of one image of 32 x 32)."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = UNet(config)
         network(torch.empty(1, 1, 32, 32), torch.empty(1))
@@ -66,7 +67,7 @@ def held_out_loss(denoise: NetworkDenoiser, model: DiffusionConfig, n: int) -> f
 
 
 def measured(folder: Path, model: DiffusionConfig, n: int) -> dict[str, Any]:
-    """Of a finished run: its held-out loss in float32, and the distance of what two samplers draw with it."""
+    """A finished run's held-out loss in float32, and the distances of the images that two samplers draw with it."""
     drawn = {
         sampler: metrics.frechet_distance(ddpm.sample(ddpm.load(folder), n, sampler, 20), weights="EMA")
         for sampler in ("ddim", "ancestral")
@@ -80,23 +81,23 @@ def measured(folder: Path, model: DiffusionConfig, n: int) -> dict[str, Any]:
 
 def main(
     network: Annotated[
-        list[str] | None, typer.Option(help="Of the table's names; all of them if none is given.")
+        list[str] | None, typer.Option(help="Network of the table. Repeat for several; all of them if none is given.")
     ] = None,
-    seed: Annotated[list[int], typer.Option(help="Of training, several times.")] = [0, 1, 2],  # noqa: B006
-    steps: Annotated[int, typer.Option(help="Of a training.")] = 600,
-    n: Annotated[int, typer.Option("--n", help="Images a distance, and of the held-out loss.")] = 1000,
-    data: Annotated[str, typer.Option(help="fashion-mnist or fashion-mnist-embedded.")] = "fashion-mnist",
-    folder: Annotated[Path, typer.Option("--runs", help="Folder of the runs.")] = Path("runs/ablations"),
-    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    seed: Annotated[list[int], typer.Option(help="Seed of the training. Repeat for several.")] = [0, 1, 2],  # noqa: B006
+    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 600,
+    n: Annotated[int, typer.Option("--n", help="Images for each distance and for the held-out loss.")] = 1000,
+    data: Annotated[str, typer.Option(help="Data set: fashion-mnist or fashion-mnist-embedded.")] = "fashion-mnist",
+    folder: Annotated[Path, typer.Option("--runs", help="Folder for the runs.")] = Path("runs/ablations"),
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Train the UNet whole and without its parts; about seven minutes a run on two CPU cores."""
+    """Train the UNet whole and without each of its parts; a run takes about seven minutes on two CPU cores."""
     names = network or list(NETWORKS)
     for name in names:
         if name not in NETWORKS:
-            raise typer.BadParameter(f"{name!r}; legal are {'; '.join(NETWORKS)}")
+            raise typer.BadParameter(f"network is {name!r}; legal are {'; '.join(NETWORKS)}")
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
     dataset = load(data, "train")
-    for number, name in itertools.product(seed, names):  # what is there after a seed can be compared
+    for number, name in itertools.product(seed, names):  # after each seed the rows can be compared
         what = {"network": name, "seed": number, "steps": steps, "n": n, "data": data}
         if any(what.items() <= row.items() for row in rows):
             continue
@@ -115,7 +116,7 @@ def main(
 
 
 def conditions(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the rows mean nothing without."""
+    """The context that a reader of the rows needs."""
     return {
         "conditions": (
             "Widths 32, 64 and 128 (136 without attention) as multiples of 8, so that norms have two groups and the "

@@ -2,13 +2,15 @@
 
     python benchmarks/generative_models.py
 
-The protocol, whose costs `check_terms` asserts before anything is trained: all learn from the 10,000 embedded training
-images in batches of 64; a diffusion model, a GAN (both players counted), a variational autoencoder and a plain one have
-as many parameters within 5 %, the most over the least; each is trained for as many FLOPs within 5 %, counted as they
-are dispatched, the optimiser's among them. Of each the same number of settings is tried at a third of the budget; the
-one with the least Frechet distance is trained in full with every seed. As a control one more diffusion model is trained
-in full on 100 images alone. Writes `book/results/generative-models.json` after every run; started again on the same
-machine it goes on where it stopped. `--ship` copies the weights of seed 0 into the package, each with its card.
+All models learn from the 10,000 embedded training images in batches of 64. A diffusion model, a GAN (both players
+counted), a variational autoencoder and a plain one have equally many parameters, and each is trained for equally many
+FLOPs. Both are equal within 5 %, the most over the least; FLOPs are counted as they are dispatched, including the
+optimiser's. `check_terms` asserts this before anything is trained. For each kind the same number of settings is tried
+at a third of the budget, and the setting with the least Frechet distance is trained in full with every seed. As a
+control, one more diffusion model is trained in full on only 100 images.
+
+The script writes `book/results/generative-models.json` after every run. Started again on the same machine, it resumes
+where it stopped. `--ship` copies the weights of seed 0 into the package, each with its card.
 """
 
 import itertools
@@ -57,7 +59,7 @@ CONTROL, DATA = "diffusion, 100 images", "the training images themselves"
 
 
 class Flops(TorchDispatchMode):
-    """Counts the FLOPs of products and convolutions, of gradients and of gradients within gradients, too."""
+    """Counts the FLOPs of products and convolutions, including those of gradients and of gradients of gradients."""
 
     total = 0
 
@@ -69,7 +71,7 @@ class Flops(TorchDispatchMode):
 
 
 def cost(kind: str) -> tuple[int, int]:
-    """(parameters, FLOPs of a training step of every part) of a kind of model."""
+    """(number of parameters, FLOPs of a training step of all parts) of a kind of model."""
     model, training = recipe(kind, **WIDTHS[kind])
     task = model.task()
     optimisers = {name: optimiser_of(training.optimiser, part.parameters()) for name, part in task.parts.items()}
@@ -82,10 +84,10 @@ def cost(kind: str) -> tuple[int, int]:
 
 
 def check_terms(steps: int) -> dict[str, dict[str, int]]:
-    """Of each kind its parameters, steps and training FLOPs, where diffusion is trained for `steps` steps.
+    """Each kind's parameters, steps and training FLOPs, if the diffusion model is trained for `steps` steps.
 
     Raises:
-        ValueError: they are not equal within 5 %, or not as many settings of each are tried.
+        ValueError: parameters or FLOPs are not equal within 5 %, or some kinds have more settings to try than others.
     """
     costs = {kind: cost(kind) for kind in WIDTHS}
     budget = steps * costs["diffusion"][1]
@@ -98,12 +100,12 @@ def check_terms(steps: int) -> dict[str, dict[str, int]]:
         if max(values.values()) > (1 + TOLERANCE) * min(values.values()):
             raise ValueError(f"{what} are {values}; legal is within {TOLERANCE:.0%}, the most over the least")
     if len({len(settings) for settings in TRIALS.values()}) > 1:
-        raise ValueError(f"settings tried are {TRIALS}; legal is as many of each kind")
+        raise ValueError(f"settings tried are {TRIALS}; legal is the same number for each kind")
     return terms
 
 
 def trained(kind: str, settings: dict[str, Any], steps: int, seed: int, dataset: Dataset, folder: Path) -> Any:
-    """Train one model, or go on with it, and load it. A thirtieth of its steps is warm-up."""
+    """Train one model, or resume its training, and load it. A thirtieth of its steps is warm-up."""
     chosen = WIDTHS[kind] | settings | {"steps": steps, "warmup": max(1, steps // 30), "seed": seed}
     model, training = recipe(kind, **chosen, batch_size=BATCH)
     train(model, dataset, training, folder)
@@ -111,7 +113,7 @@ def trained(kind: str, settings: dict[str, Any], steps: int, seed: int, dataset:
 
 
 def bits(folder: Path, n: int) -> str:
-    """Bits a dimension of n test images of 8 bits: an upper bound in float32, where the model has one."""
+    """Bits per dimension of n test images of 8 bits: an upper bound in float32, or "none" if it has no such bound."""
     model = ddpm.load(folder, "float32")
     x = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n])
     if isinstance(model, NetworkDenoiser):
@@ -126,18 +128,18 @@ def bits(folder: Path, n: int) -> str:
 
 
 def milliseconds(model: Any) -> float:
-    """Time an image of drawing 64, the median of three after one to warm up; one call draws the 64 where one can."""
+    """Milliseconds per image of drawing 64, the median of three after a warm-up; in one call if the model can."""
     chunk = None if isinstance(model, NetworkDenoiser) else 64
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        ddpm.sample(model, 64, chunk=chunk).cpu()  # which waits for a GPU
+        ddpm.sample(model, 64, chunk=chunk).cpu()  # .cpu() waits for a GPU
         times.append(time.perf_counter() - start)
     return median(times[1:]) / 64 * 1000
 
 
 def measured(images: torch.Tensor, dataset: Dataset) -> dict[str, str]:
-    """The figures of images, drawn by a model that was trained on a data set."""
+    """The metrics of images drawn by a model that was trained on this data set."""
     precision, recall = metrics.precision_and_recall(images, weights="EMA")
     return {
         "Frechet distance": f"{metrics.frechet_distance(images, weights='EMA').value:.2f}",
@@ -149,13 +151,17 @@ def measured(images: torch.Tensor, dataset: Dataset) -> dict[str, str]:
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Of the diffusion model; the others' follow from it.")] = 1500,
-    seed: Annotated[list[int], typer.Option(help="Of the full trainings, several times.")] = [0, 1, 2],  # noqa: B006
-    n: Annotated[int, typer.Option("--n", help="Images a figure, 130 to 2,000; half of them choose settings.")] = 2000,
-    folder: Annotated[Path, typer.Option("--runs", help="Folder of the runs.")] = Path("runs/generative-models"),
-    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    steps: Annotated[
+        int, typer.Option(help="Steps of the diffusion model; the other models' numbers follow from it.")
+    ] = 1500,
+    seed: Annotated[list[int], typer.Option(help="Seed of the full trainings. Repeat for several.")] = [0, 1, 2],  # noqa: B006
+    n: Annotated[
+        int, typer.Option("--n", help="Images for each metric, 130 to 2,000; half as many to choose settings.")
+    ] = 2000,
+    folder: Annotated[Path, typer.Option("--runs", help="Folder for the runs.")] = Path("runs/generative-models"),
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
     ship: Annotated[bool, typer.Option("--ship", help="Copy the weights of seed 0 into the package.")] = False,
-    models: Annotated[Path, typer.Option(help="Where shipped models lie.")] = MODELS,
+    models: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = MODELS,
 ) -> None:
     """Try settings, train each kind in full with every seed, and measure; two and a half hours on two CPU cores."""
     if not n // 2 > FEATURES or n > 2000:
@@ -215,7 +221,7 @@ def ship_models(folder: Path, models: Path, results: dict[str, Any]) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Of each model the mean of its figures over the seeds, and their standard deviation where there are several."""
+    """Each model's metrics: the mean over the seeds, and the standard deviation where there are several."""
     lines = []
     for name in dict.fromkeys(row["model"] for row in rows):
         runs = [row for row in rows if row["model"] == name]
@@ -233,7 +239,7 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def card(kind: str, results: dict[str, Any]) -> str:
-    """What a shipped model is and is worth, as Markdown."""
+    """The card of a shipped model: what it is and how good it is, as Markdown."""
     terms, provenance = results["terms"]["models"][kind], results["provenance"]
     tried = [trial for trial in results["trials"] if trial["model"] == kind]
     best = min(tried, key=lambda trial: trial["Frechet distance"])
@@ -268,7 +274,7 @@ python benchmarks/generative_models.py --ship
 
 
 def conditions(results: dict[str, Any], n: int) -> dict[str, Any]:
-    """What the rows mean nothing without."""
+    """The context that a reader of the rows needs."""
     return {
         "table": table(results["rows"]),
         "conditions": (

@@ -1,8 +1,9 @@
-"""What survives a round trip of the shipped model: its steps, its depth and its repetitions swept apart.
+"""What survives a round trip through the shipped model, as its steps, its depth or its repetitions change.
 
     python benchmarks/round_trip.py
 
-Writes `book/results/round-trip.json` after every trip; started again for the same weights it goes on where it stopped.
+The script writes `book/results/round-trip.json` after every trip. Started again for the same weights, it resumes where
+it stopped.
 """
 
 import itertools
@@ -48,7 +49,7 @@ CYCLES = [Trip("cycles", "ancestral", 300, 10, k) for k in (1, 2, 4, 8)]
 
 @torch.no_grad()
 def measured(denoise: NetworkDenoiser, originals: torch.Tensor, trip: Trip, seed: int) -> dict[str, dict[str, float]]:
-    """Means over images (n, ...), each with noise of its own, in chunks of 16."""
+    """Means of `fidelity.table` over images (n, ...), each with its own noise; the network gets 16 at a time."""
     grid = denoise.schedule.timesteps(trip.steps, start=trip.depth)
     chunks, trips = originals.split(16), []
     with denoise.many_calls(), tqdm(total=len(chunks) * trip.cycles * trip.steps, desc=str(trip), delay=1) as bar:
@@ -67,11 +68,11 @@ def measured(denoise: NetworkDenoiser, originals: torch.Tensor, trip: Trip, seed
 
 def main(
     model: Annotated[str, typer.Option(help="A model that ships, or a run's folder.")] = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="Test images a trip, 2 to 2,000.")] = 500,
-    seed: Annotated[list[int], typer.Option(help="Of the noise, several times.")] = [0, 1, 2],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    n: Annotated[int, typer.Option("--n", help="Test images for each trip, 2 to 2,000.")] = 500,
+    seed: Annotated[list[int], typer.Option(help="Seed of the noise. Repeat for several.")] = [0, 1, 2],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Noise test images and denoise them again; under an hour on two CPU cores for the shipped model."""
+    """Add noise to test images and denoise them again; the shipped model takes under an hour on two CPU cores."""
     test = normalise(load("fashion-mnist-embedded", "test", quiet=True).images)
     if not 2 <= n <= len(test):
         raise typer.BadParameter(f"n is {n}; legal are 2 to {len(test):,}")
@@ -94,7 +95,7 @@ def main(
 
 
 def conditions(rows: list[dict[str, Any]], weights: str) -> dict[str, Any]:
-    """What the rows mean nothing without."""
+    """The context that a reader of the rows needs."""
     return {
         "conditions": (
             f"Weights {weights[:8]}, trailing grids, bfloat16 where the hardware has it; n of the 2,000 embedded test "

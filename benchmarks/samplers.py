@@ -1,10 +1,10 @@
-"""Quality against network calls: Frechet distance of the shipped model's images under each sampler, at equal calls.
+"""Quality against network calls: the Frechet distance of each sampler's images at equal numbers of calls.
 
     python benchmarks/samplers.py
 
-In a row that is *guided* the model is pushed away from what a worse one sees (`ddpm.denoiser.Guided`), and both are
-called. Writes `book/results/samplers.json` after every row; started again for the same weights on the same machine, it
-goes on where it stopped.
+All samplers draw from the shipped model. In a *guided* row its prediction is pushed away from that of a worse model
+(`ddpm.denoiser.Guided`), and calls of both count. The script writes `book/results/samplers.json` after every row.
+Started again for the same weights on the same machine, it resumes where it stopped.
 """
 
 import json
@@ -33,7 +33,7 @@ class Sampler(NamedTuple):
     """How a row's images are drawn."""
 
     walk: str
-    options: dict[str, Any] = {}  # noqa: RUF012 (of a tuple, never changed)
+    options: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
     guided: bool = False
 
     @property
@@ -57,15 +57,15 @@ SAMPLERS = {
 
 def main(
     model: Annotated[str, typer.Option(help="A model that ships, or a run's folder.")] = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="Images a row.")] = 2000,
+    n: Annotated[int, typer.Option("--n", help="Images for each row.")] = 2000,
     sampler: Annotated[
-        list[str] | None, typer.Option(help="Of the table's names; all of them if none is given.")
+        list[str] | None, typer.Option(help="Sampler of the table. Repeat for several; all of them if none is given.")
     ] = None,
-    calls: Annotated[list[int], typer.Option(help="Network calls an image, several times.")] = [50, 10, 20],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Of the starting noise and of all that is drawn on the way.")] = 0,
-    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    calls: Annotated[list[int], typer.Option(help="Network calls for each image. Repeat for several.")] = [50, 10, 20],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Seed of the starting noise and of all noise on the way.")] = 0,
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every sampler at every number of calls; an hour and a half on two CPU cores for the shipped model."""
+    """Measure every sampler at every number of calls; the shipped model takes an hour and a half on two CPU cores."""
     names = sampler or list(SAMPLERS)
     for name in names:
         if name not in SAMPLERS:
@@ -87,7 +87,7 @@ def main(
         for name in names:
             how = SAMPLERS[name]
             steps = max(1, budget // how.calls_a_step)
-            asked = how.calls_a_step * steps - (how.walk == "heun")  # whose last move asks once
+            asked = how.calls_a_step * steps - (how.walk == "heun")  # the last move of Heun takes one call
             if (name, asked) in rows:
                 continue
             start = time.perf_counter()

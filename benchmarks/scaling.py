@@ -1,11 +1,12 @@
-"""One process against two, and the arithmetic for many GPUs.
+"""Training by one process against two, and the arithmetic for many GPUs.
 
     python benchmarks/scaling.py
 
-Measured: the time of a training step of the same global batch by one process of one thread, one of two, and two of one,
-in turns; and of averaging the gradient between the two. Reckoned, from the network's own FLOPs and parameters: what 8
-to 64 GPUs exchange a step, and up to which batch a GPU the exchange takes longer than the computation. Writes
-`book/results/scaling.json` and `.md`; about five minutes on two CPU cores.
+The script measures the time of a training step, with the same global batch, by one process of one thread, one process
+of two threads and two processes of one thread each, in turns; and the time that two processes take to average the
+gradient. From the network's own FLOPs and parameters it then computes what 8 to 64 GPUs exchange in a step, and up to
+which batch per GPU the exchange takes longer than the computation. It writes `book/results/scaling.json` and `.md`, in
+about five minutes on two CPU cores.
 """
 
 import json
@@ -32,12 +33,12 @@ from ddpm.unet import feature_maps
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "scaling.json"
 WAYS = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes, 1 thread each": (2, 1)}
 RATE = 0.25 * 989e12  # FLOP/s: a quarter of an H100's dense bfloat16 rate
-NVLINK, NETWORK = 300e9, 12.5e9  # bytes/s a GPU to the others of its machine of 8, and between machines (100 Gb/s)
-IMAGES = 800_000 * 128  # that Ho et al. (2020) train on for CIFAR-10, at C = 128
+NVLINK, NETWORK = 300e9, 12.5e9  # bytes/s of a GPU: within its machine of 8, and between machines (100 Gb/s)
+IMAGES = 800_000 * 128  # images that Ho et al. (2020) train on for CIFAR-10, at C = 128
 
 
 def here(base_channels: int, steps: int, folder: Path) -> None:
-    """In a process of the launcher: the seconds of a step, and of averaging a gradient of as many numbers."""
+    """In a launcher's process, measure the seconds of a step and of averaging a gradient of the network's size."""
     model, training = recipe("diffusion", base_channels=base_channels, warmup=1)
     dataset = load("fashion-mnist-embedded", "train", quiet=True)
     seconds = {}
@@ -59,7 +60,7 @@ def here(base_channels: int, steps: int, folder: Path) -> None:
 
 
 def measured(processes: int, threads: int, base_channels: int, steps: int) -> dict[str, float]:
-    """What `here` finds in so many processes of so many threads."""
+    """What `here` finds when this many processes of this many threads run it."""
     with tempfile.TemporaryDirectory() as folder:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [__file__, "--here", folder, "--base-channels", str(base_channels), "--steps", str(steps)]
@@ -73,10 +74,10 @@ def measured(processes: int, threads: int, base_channels: int, steps: int) -> di
 
 
 def forecast(gpus: int, base_channels: int) -> dict[str, Any]:
-    """What so many GPUs exchange and compute in a step of `ddpm train`, by arithmetic.
+    """What this many GPUs exchange and compute in a step of `ddpm train`, by arithmetic.
 
-    A ring all-reduce sends 2 (p - 1) / p of the gradient's bytes through every link (Patarasuk & Yuan 2009), the
-    slowest of which counts; a training step is three forward passes of 2 FLOPs a multiplication.
+    A ring all-reduce sends 2 (p - 1) / p of the gradient's bytes through every link (Patarasuk & Yuan 2009), and
+    the slowest link sets the pace. A training step costs three forward passes, at 2 FLOPs for each multiplication.
     """
     model, _ = recipe("diffusion", base_channels=base_channels)
     maps = feature_maps(model.unet, 32)
@@ -103,12 +104,12 @@ def report(results: dict[str, Any]) -> str:
 
 def main(
     base_channels: Annotated[int, typer.Option(help="Width of the network.")] = 32,
-    steps: Annotated[int, typer.Option(help="Steps a timing.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Timings of every way, in turns.")] = 3,
-    out: Annotated[Path, typer.Option(help="The table, as JSON, and as .md beside it.")] = RESULTS,
+    steps: Annotated[int, typer.Option(help="Steps in each timing.")] = 16,
+    rounds: Annotated[int, typer.Option(help="Timings of every way; the ways take turns.")] = 3,
+    out: Annotated[Path, typer.Option(help="File of the table (.json); a .md file is written beside it.")] = RESULTS,
     here_in: Annotated[Path | None, typer.Option("--here", hidden=True)] = None,
 ) -> None:
-    """Measure one process against two, and reckon with many GPUs."""
+    """Measure one process against two, and compute what many GPUs would take."""
     if here_in is not None:
         here(base_channels, steps, here_in)
         return

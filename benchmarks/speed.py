@@ -3,9 +3,9 @@
     python benchmarks/speed.py            everything, about half an hour on two CPU cores
     python benchmarks/speed.py --quick    under three minutes; prints, and writes nothing
 
-Contestants take turns, so that what else the machine does falls on all of them; what counts are the ratios within a
-round. The peers' best settings come from a search over all of theirs, kept with its results in
-`book/results/speed.json`; a quick run reads them there. diffusers runs with this package's weights.
+Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
+counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
+`book/results/speed.json`, where a quick run reads them. diffusers runs with this package's weights.
 """
 
 import gc
@@ -56,13 +56,13 @@ WIDTHS = (64, 128) if DEVICE.type == "cuda" else (32, 64)
 
 @dataclass(frozen=True)
 class Settings:
-    """A library and how it is run. As shipped, all but the library are False."""
+    """A library and how it is run; as shipped, every option is False."""
 
     library: str
     channels_last: bool = False
     bfloat16: bool = False
-    other_attention: bool = False  # diffusers: the plain formula for the fused kernel; the other peer: the reverse
-    float32_norm: bool = False  # GroupNorm outside bfloat16
+    other_attention: bool = False  # diffusers: the plain formula, not the fused kernel; other peer: the reverse
+    float32_norm: bool = False  # GroupNorm in float32
     compiled: bool = False
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ PEERS = ("diffusers", "denoising-diffusion-pytorch")
 
 
 def choices(library: str) -> list[Settings]:
-    """Every way to run a peer; compiled ones on a GPU only, where a graph is made in seconds and pays."""
+    """Every way to run a peer; compiled only on a GPU, where compiling takes seconds and pays off."""
     names = ["channels_last", "bfloat16", "other_attention", "float32_norm"]
     names = names[: 4 if library == "diffusers" else 3] + (["compiled"] if DEVICE.type == "cuda" else [])
     space = itertools.product((False, True), repeat=len(names))
@@ -91,7 +91,7 @@ class Float32Norm(nn.GroupNorm):
 
 
 def tuned(network: nn.Module, settings: Settings) -> nn.Module:
-    """A network on the device, in the memory layout and with the attention and norms that are asked for."""
+    """Put a network on the device, with the memory layout, attention and norms of its settings."""
     from diffusers.models.attention_processor import Attention, AttnProcessor
 
     for module in network.modules():
@@ -127,7 +127,7 @@ def network_of(settings: Settings, unet: UNetConfig, image_size: int = 32) -> nn
 
 
 def wait() -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done its work."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
@@ -172,7 +172,7 @@ def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: i
 
 
 def seconds(work: Callable[[], None], at_least: float = 0.2) -> float:
-    """Of one call, repeated until the clock's grain and a single interruption matter little."""
+    """Seconds of one call, which is repeated until the clock's resolution and an interruption matter little."""
     start, calls = time.perf_counter(), 0
     while True:
         work()
@@ -182,7 +182,7 @@ def seconds(work: Callable[[], None], at_least: float = 0.2) -> float:
 
 
 def interleave(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds a call of each, round after round, each round beginning with another contestant."""
+    """Seconds per call of each contestant in every round; each round begins with another contestant."""
     names, times = list(works), {name: [] for name in works}
     for work in works.values():
         work()
@@ -193,7 +193,7 @@ def interleave(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, l
 
 
 def ceiling(dtype: torch.dtype) -> float:
-    """FLOP/s of the faster of a square matrix product and a 3 x 3 convolution, the best of five."""
+    """The most FLOP/s that a square matrix product or a 3 x 3 convolution reaches, each timed five times."""
     a = torch.randn(2048, 2048, device=DEVICE, dtype=dtype)
     x = torch.randn(64, 64, 32, 32, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
@@ -212,7 +212,7 @@ def ceiling(dtype: torch.dtype) -> float:
 
 
 def flops(settings: Settings, unet: UNetConfig, size: int = 32) -> float:
-    """Of one image's forward pass, counted by torch (convolutions and products)."""
+    """FLOPs of one image's forward pass, as torch counts them (convolutions and products)."""
     x, t = torch.randn(1, unet.channels, size, size, device=DEVICE), torch.zeros(1, device=DEVICE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network_of(settings, unet, size)(x, t)
@@ -225,7 +225,7 @@ def unet_of(base_channels: int, blocks_per_level: int = 2) -> UNetConfig:
 
 
 def search(batch: int, rounds: int) -> list[dict[str, Any]]:
-    """Time every setting of every peer, training and sampling, at each width."""
+    """Time every setting of every peer, in training and in sampling, at each width."""
     rows = []
     for mode, width, library in itertools.product(("training", "forward"), WIDTHS, PEERS):
         works = {str(s): work_of(s, mode, unet_of(width), batch) for s in choices(library)}
@@ -244,7 +244,7 @@ def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int)
 
 
 def contestants(found: Sequence[dict[str, Any]], mode: str, width: int) -> dict[str, Settings]:
-    """This package, in float32 too, and each peer as shipped and at its best."""
+    """This package, as it is and in float32, and each peer as shipped and at its best settings."""
     field = {"ddpm": OURS, "ddpm, float32": replace(OURS, bfloat16=False)}
     for library in PEERS:
         field[f"{library}, as shipped"] = Settings(library)
@@ -280,7 +280,7 @@ def compare(
 
 
 def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[dict[str, Any]]:
-    """`n` images by DDIM in 50 steps from the shipped weights, chunk by chunk in turn."""
+    """Time `n` images by DDIM in 50 steps from the shipped weights; contestants take turns after each chunk."""
     from diffusers import DDIMPipeline, DDIMScheduler
 
     denoise = ddpm.load("fashion-mnist")
@@ -327,7 +327,7 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[
 
 
 def alone(found: Sequence[dict[str, Any]], width: int, batch: int) -> list[dict[str, Any]]:
-    """Peak memory and the cost of the first call, each contestant in a process of its own."""
+    """Peak memory and the cost of the first call, with each contestant in a process of its own."""
     rows = []
     for mode in ("training", "forward"):
         for name, settings in contestants(found, mode, width).items():
@@ -369,7 +369,7 @@ def _megabytes() -> int:
 
 
 def growth(rounds: int) -> list[dict[str, Any]]:
-    """What this package's step and forward cost as image, width or batch grow."""
+    """What a training step and a forward pass of this package cost as image, width or batch grows."""
     rows = []
     sizes = [(32, size, 4) for size in (32, 64, 128)]
     widths = [(width, 32, 16) for width in (32, 64, 128)]
@@ -387,7 +387,7 @@ def growth(rounds: int) -> list[dict[str, Any]]:
 
 
 def compiled(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
-    """What torch.compile costs at its first call and what it gains, at the smaller width and batch 64."""
+    """What torch.compile costs in its first call and gains afterwards, at the smaller width and batch 64."""
     rows, width = [], WIDTHS[0]
     for mode in ("training", "forward"):
         for library, settings in (("ddpm", OURS), ("diffusers", best_of(found, "diffusers", mode, width))):
@@ -407,13 +407,13 @@ def compiled(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any
 
 
 class Stopwatch:
-    """Sums the time spent inside functions, and knows when the first was entered and the last left."""
+    """Sums the time spent inside watched functions, and keeps the times of the first entry and the last exit."""
 
     def __init__(self) -> None:
         self.inside, self.first, self.last = 0.0, math.inf, 0.0
 
     def on(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, watched."""
+        """Wrap a function so that its time is counted."""
 
         def watched(*inputs: Any, **named: Any) -> Any:
             start = time.perf_counter()
@@ -449,7 +449,7 @@ def loop_share(steps: int = 40) -> dict[str, float]:
 
 
 def fidelity() -> dict[str, Any]:
-    """What bfloat16 changes: images on the same noise, and eps at a few times, from the shipped weights."""
+    """What bfloat16 changes with the shipped weights: in images from the same noise, and in eps at a few times."""
     fast, exact = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist", "float32")
     images = [ddpm.sample(denoise, 64, chunk=64, progress=False).cpu() for denoise in (fast, exact)]
     decibels = psnr(*images)
@@ -468,7 +468,7 @@ def fidelity() -> dict[str, Any]:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Bars: how many times longer each contestant takes than this package."""
+    """Draw bars of how many times longer than this package each contestant takes."""
     import matplotlib.pyplot as plt
 
     names = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != "ddpm"]
@@ -497,7 +497,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def ratios(times: Sequence[float], over: Sequence[float], name: str) -> dict[str, float]:
-    """Smallest, median and largest ratio of two contestants within a round."""
+    """Smallest, median and largest ratio of two contestants' times within a round."""
     found = [one / other for one, other in zip(times, over, strict=True)]
     kinds = {f"{name} min": min(found), name: statistics.median(found), f"{name} max": max(found)}
     return {kind: round(value, 2) for kind, value in kinds.items()}
@@ -556,10 +556,14 @@ def _median(values: Sequence[float]) -> float:
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="The smaller width, small batches; prints, writes nothing.")] = False,
-    rounds: Annotated[int, typer.Option(help="Of every comparison.")] = 5,
-    images: Annotated[int, typer.Option(help="Of the whole job.")] = 1000,
-    only: Annotated[list[str] | None, typer.Option(help="Measure this part again, keep the others' results.")] = None,
+    quick: Annotated[
+        bool, typer.Option(help="Use the smaller width and small batches; print, and write nothing.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(help="Rounds of every comparison.")] = 5,
+    images: Annotated[int, typer.Option(help="Images of the whole job.")] = 1000,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Part to measure again; the others keep their results. Repeat for several.")
+    ] = None,
     alone_: Annotated[str | None, typer.Option("--alone", hidden=True)] = None,
 ) -> None:
     """Compare this package with its peers; ratios above 1 mean that the peer takes longer."""
@@ -568,7 +572,7 @@ def main(
     start = time.perf_counter()
     old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     if (quick or only) and not old:
-        raise typer.BadParameter("there are no results yet to take the peers' best settings from: run it whole first")
+        raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
     found = old["search"] if quick or only else search(16, 3)
     race = (WIDTHS[:1], (1, 16), 2) if quick else (WIDTHS, (1, 16, 64), rounds)
     parts: dict[str, Callable[[], Any]] = {

@@ -1,14 +1,14 @@
-"""Time to quality: the Frechet distance that a recipe reaches in so many minutes, from random weights.
+"""Time to quality: the Frechet distance that a recipe reaches in a number of minutes, from random weights.
 
     python benchmarks/time_to_quality.py --minutes 5 --recipe baseline --recipe v
     python benchmarks/time_to_quality.py --minutes 20 --recipe v --seed 0 --seed 1 --seed 2 --n 2000
 
-A recipe's steps are the minutes over its own time for a step, measured once with nothing running beside it and then
-kept, so that a run disturbed later does the same work. Every run is trained by `ddpm.training.train`, its learning rate
-falling to 0 at its own end. In a row that is *guided* the network is pushed away from what its own average saw early in
-the same run (`ddpm.denoiser.Guided`), which costs no training and twice the network calls. Writes
-`book/results/time-to-quality.json` after every run; started again on the same machine it goes on where it stopped,
-within a run at its last checkpoint.
+A recipe trains for as many steps as fit into the minutes, by its own time for a step. That time is measured once, with
+nothing running beside it, and then kept, so that a run that is disturbed later does the same work. Every run is
+trained by `ddpm.training.train`, and its learning rate falls to 0 at its own end. In a *guided* row the network's
+prediction is pushed away from that of its own average early in the same run (`ddpm.denoiser.Guided`); this costs no
+training, but twice the network calls. The script writes `book/results/time-to-quality.json` after every run. Started
+again on the same machine, it resumes where it stopped, within a run at its last checkpoint.
 """
 
 import itertools
@@ -66,7 +66,7 @@ RECIPES: dict[str, Recipe] = {
     "v, log-normal and 0.1 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.1}),
     "v, log-normal and 0.2 uniform times, Muon 2e-3": changed(MUON, model={"uniform_share": 0.2}),
 }
-CHECKPOINTS = 10  # a run, evenly; the averages in them are what may guide
+CHECKPOINTS = 10  # of each run, evenly spaced; the averages in them may guide
 
 
 class Sampler(NamedTuple):
@@ -75,7 +75,7 @@ class Sampler(NamedTuple):
     walk: str
     steps: int
     spacing: str = "karras"
-    guide: int = 0  # number of the checkpoint that guides, from 1; 0 is none
+    guide: int = 0  # number of the checkpoint that guides, counted from 1; 0 for none
     weight: float = 1.0
 
 
@@ -92,7 +92,7 @@ SAMPLERS = {
 
 
 def work_of(recipe: Recipe) -> str:
-    """What the time of a step depends on."""
+    """The settings that the time of a step depends on."""
     unet = recipe[0].unet
     training = recipe[1]
     return (
@@ -102,7 +102,7 @@ def work_of(recipe: Recipe) -> str:
 
 
 def seconds_a_step(recipe: Recipe, dataset: Dataset) -> float:
-    """The difference between a run of 24 steps and one of 8, so that what a run costs once is left out."""
+    """Seconds for a step: a run of 24 steps minus one of 8, over 16, which leaves out what a run costs only once."""
     model, training = recipe
     seconds = {}
     for steps in (8, 24, 8):
@@ -114,14 +114,14 @@ def seconds_a_step(recipe: Recipe, dataset: Dataset) -> float:
 
 
 def last_loss(folder: Path) -> float:
-    """Mean loss of a run's last tenth."""
+    """Mean loss over the last tenth of a run's steps."""
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [json.loads(line)["loss_unet"] for line in lines[-max(1, len(lines) // 10) :]]
     return sum(losses) / len(losses)
 
 
 def mean_error_at_the_end(folder: Path, n: int = 256) -> float:
-    """Mean of x0 said at T, where nothing of an image is left to see, minus the mean of the data."""
+    """Mean of the x0 predicted at T, where nothing of an image is left to see, minus the mean of the data."""
     denoise = ddpm.load(folder, "float32", "cpu")
     noise = PerSampleNoise(0)(torch.empty(n, *denoise.image_shape))
     with torch.no_grad():
@@ -130,15 +130,19 @@ def mean_error_at_the_end(folder: Path, n: int = 256) -> float:
 
 
 def main(
-    minutes: Annotated[list[float], typer.Option(help="Budget of a run, several times.")] = [5],  # noqa: B006
-    recipe: Annotated[list[str] | None, typer.Option(help="Names of recipes; all of them if none is given.")] = None,
-    seed: Annotated[list[int], typer.Option(help="Of training, several times.")] = [0],  # noqa: B006
-    sampler: Annotated[list[str], typer.Option(help=f"Of {', '.join(SAMPLERS)}.")] = ["DPM-Solver++ 20"],  # noqa: B006
-    n: Annotated[int, typer.Option("--n", help="Images a distance.")] = 1000,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/time-to-quality"),
-    out: Annotated[Path, typer.Option(help="The table, as JSON.")] = RESULTS,
+    minutes: Annotated[list[float], typer.Option(help="Minutes of training. Repeat for several.")] = [5],  # noqa: B006
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Recipe to train. Repeat for several; all of them if none is given.")
+    ] = None,
+    seed: Annotated[list[int], typer.Option(help="Seed of the training. Repeat for several.")] = [0],  # noqa: B006
+    sampler: Annotated[
+        list[str], typer.Option(help=f"How images are drawn. Repeat for several: {'; '.join(SAMPLERS)}.")
+    ] = ["DPM-Solver++ 20"],  # noqa: B006
+    n: Annotated[int, typer.Option("--n", help="Images for each distance.")] = 1000,
+    runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/time-to-quality"),
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Train recipes for a number of minutes each and measure what they draw."""
+    """Train each recipe for a number of minutes, and measure the images that it draws."""
     names = recipe or list(RECIPES)
     for given, legal in ((names, RECIPES), (sampler, SAMPLERS)):
         for name in given:
@@ -188,7 +192,7 @@ def report(results: dict[str, Any]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows in order, and what they mean nothing without."""
+    """The rows in order, and the context that a reader of them needs."""
     order = sorted(rows, key=lambda row: (row["n"], row["minutes"], list(RECIPES).index(row["recipe"]), row["seed"]))
     runs = {(row["recipe"], row["minutes"], row["seed"]) for row in rows}
     return {

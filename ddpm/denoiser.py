@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ddpm.fast import has_fast_bfloat16, prepared
+from ddpm.fast import computes_in_bfloat16, prepared
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, one_of
 
@@ -109,10 +109,8 @@ class NetworkDenoiser(Denoiser):
 
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk: weights become bfloat16 once, not in every call."""
-        return prepared(self.network) if self._fast(self.device) else nullcontext()
-
-    def _fast(self, device: torch.device) -> bool:
-        return self.precision == "auto" and has_fast_bfloat16(device)
+        in_bfloat16 = computes_in_bfloat16(self.precision, self.device)
+        return prepared(self.network) if in_bfloat16 else nullcontext()
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         self.schedule.check_time(t)
@@ -121,7 +119,8 @@ class NetworkDenoiser(Denoiser):
             times = t.to(x.device, torch.float32).expand(len(x))
         else:
             times = torch.full((len(x),), float(t), device=x.device)
-        with torch.autocast(x.device.type, torch.bfloat16) if self._fast(x.device) else nullcontext():
+        in_bfloat16 = computes_in_bfloat16(self.precision, x.device)
+        with torch.autocast(x.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
             output = self.network(x.to(weight.dtype), (times - 1).clamp(min=0)).to(x.dtype)
         signal, noise = self.schedule.coefficients(t, x)
         return prediction_of(self.target, output, x, signal, noise)

@@ -57,31 +57,36 @@ class Diffusion:
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = config.noise_schedule()
         self.target = config.target
-        self.weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
-        self.below = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
-        self.config = config.unet
+        self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
+        self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
+        self.unet_config = config.unet
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        self.config.check_image(*shape[1:])
-        if shape[0] != self.config.channels:
-            raise ValueError(f"channels is {self.config.channels}; the images have {shape[0]}")
+        self.unet_config.check_image(*shape[1:])
+        if shape[0] != self.unet_config.channels:
+            raise ValueError(f"channels is {self.unet_config.channels}; the images have {shape[0]}")
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
-        """The weighted mean squared error of the target, a scalar, of images (batch, channels, height, width)."""
-        t = 1 + torch.searchsorted(self.below, randomness.stratified(), right=True)  # (batch,), integers 1..T
+        """Mean squared error between the network's output and its target, weighted by time, a scalar.
+
+        Images are (batch, channels, height, width) in [-1, 1].
+        """
+        t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
-        signal, noise = (c.to(images.device) for c in (self.schedule.signal(t), self.schedule.noise(t)))
+        signal = self.schedule.signal(t).to(images.device)  # (batch, 1, 1, 1)
+        noise = self.schedule.noise(t).to(images.device)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
-        output = self.parts[part](x_t, (t - 1).to(images.device)).float()
+        output = self.parts[part](x_t, (t - 1).to(images.device)).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
-        if self.weights is None:
-            simple: Tensor = F.mse_loss(output, target)  # eq. 14
-            return simple
-        errors = (output - target).square().flatten(1).mean(1)
-        bound: Tensor = (self.weights[t].to(errors) * errors).mean()  # eq. 12
-        return bound
+        loss: Tensor
+        if self.loss_weights is None:
+            loss = F.mse_loss(output, target)  # eq. 14
+        else:
+            errors = (output - target).square().flatten(1).mean(1)
+            loss = (self.loss_weights[t].to(errors) * errors).mean()  # eq. 12
+        return loss
 
 
 def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
@@ -106,4 +111,5 @@ def time_probabilities(config: DiffusionConfig) -> Tensor:
     log_sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)], dtype=torch.float64).log()
     middles = (log_sigma[1:] + log_sigma[:-1]) / 2  # a time has the mass from halfway to its neighbours
     below = torch.special.ndtr((middles - config.log_sigma_mean) / config.log_sigma_std)
-    return torch.lerp(torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff(), uniform, config.uniform_share)
+    lognormal = torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff()
+    return torch.lerp(lognormal, uniform, config.uniform_share)

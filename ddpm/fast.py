@@ -24,7 +24,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["chosen_device", "has_fast_bfloat16", "keep_freed_memory", "prepared"]
+__all__ = ["chosen_device", "computes_in_bfloat16", "has_fast_bfloat16", "keep_freed_memory", "prepared"]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -35,6 +35,11 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False
+
+
+def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether convolutions and matrix products of this precision, "auto" or "float32", are bfloat16 on this device."""
+    return precision == "auto" and has_fast_bfloat16(device)
 
 
 def chosen_device(device: str | torch.device) -> torch.device:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser
-from ddpm.fast import has_fast_bfloat16
+from ddpm.fast import computes_in_bfloat16
 from ddpm.noise import RandnLike
 from ddpm.samplers import predict
 from ddpm.schedule import check_grid
@@ -166,7 +166,7 @@ def flow_nll(
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x is {x.dtype}; it must be float32 or float64")
     one_of("divergence", divergence, ("exact", "hutchinson"))
-    if denoise.precision == "auto" and has_fast_bfloat16(x.device):
+    if computes_in_bfloat16(denoise.precision, x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
     dimensions = math.prod(x.shape[1:])
     probe = randn_like(x) if divergence == "hutchinson" else None

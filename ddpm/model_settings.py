@@ -1,21 +1,20 @@
 """The settings of every kind of model, checked where they are written down.
 
-They import no torch, so that the command line can list them at once. `ddpm.diffusion`, `ddpm.autoencoder` and
-`ddpm.gan` derive from them the configurations that build networks.
+These classes hold the settings and import no torch, so that the command line can list them at once. The classes that
+`ddpm.diffusion`, `ddpm.autoencoder` and `ddpm.gan` derive from them build the networks.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from ddpm.settings import (
-    TARGETS,
     ScheduleName,
     Target,
     check,
+    check_choices,
     flag,
     integers,
-    one_of,
     positive_int,
     real,
 )
@@ -60,11 +59,8 @@ class DiffusionSettings:
     def __post_init__(self) -> None:
         if isinstance(self.unet, dict):  # as JSON gives it
             object.__setattr__(self, "unet", UNetConfig(**self.unet))
-        check(self, one_of, "schedule", legal=get_args(ScheduleName))
+        check_choices(self)
         check(self, positive_int, "T")
-        check(self, one_of, "target", legal=TARGETS)
-        check(self, one_of, "weighting", legal=("simple", "bound"))
-        check(self, one_of, "times", legal=("uniform", "lognormal"))
         check(self, real, "log_sigma_mean")
         check(self, real, "log_sigma_std", above=0)
         check(self, real, "uniform_share", at_least=0, at_most=1)
@@ -79,7 +75,7 @@ class AutoencoderSettings:
     Attributes:
         image_shape: (channels, height, width) of the images.
         base_channels: width of the first level, a multiple of 4.
-        channel_multipliers: width of each level over `base_channels`; every level halves the image.
+        channel_multipliers: width of each level in multiples of `base_channels`; every level halves the image.
         latent_dim: dimension of the latent code.
         variational: whether the code is drawn from q(z | x), which a divergence holds near N(0, I).
         loss: reconstruction loss: mse (squared error) or bce (binary cross-entropy of grey levels as probabilities).
@@ -99,7 +95,7 @@ class AutoencoderSettings:
         check(self, positive_int, "base_channels", "latent_dim")
         check(self, integers, "channel_multipliers", at_least=1)
         check(self, flag, "variational")
-        check(self, one_of, "loss", legal=("mse", "bce"))
+        check_choices(self)
         levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
 
 
@@ -111,7 +107,7 @@ class GANSettings:
         image_shape: (channels, height, width) of the images; points of the plane are (2, 1, 1).
         architecture: convolutional (the UNet's blocks) or mlp (linear layers alone, as in Goodfellow et al. 2014).
         base_channels: width of the first level; with convolutions a multiple of 4.
-        channel_multipliers: width of each level, or of each hidden layer of an mlp, over `base_channels`.
+        channel_multipliers: width of each level, or of each hidden layer of an mlp, in multiples of `base_channels`.
         latent_dim: dimension of the latent code, which is the generator's noise.
         game: what the generator minimises: minimax (Goodfellow et al. 2014, eq. 1) or non-saturating (its section 3,
             last paragraph).
@@ -132,8 +128,7 @@ class GANSettings:
         check(self, _image_shape, "image_shape")
         check(self, positive_int, "base_channels", "latent_dim")
         check(self, integers, "channel_multipliers", at_least=1)
-        check(self, one_of, "architecture", legal=("convolutional", "mlp"))
-        check(self, one_of, "game", legal=get_args(Game))
+        check_choices(self)
         check(self, real, "r1", at_least=0)
         if not self.channel_multipliers:
             raise ValueError("channel_multipliers is (); it must hold at least one level")

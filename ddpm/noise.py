@@ -19,6 +19,8 @@ __all__ = ["Draws", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness"
 
 #: What draws noise: x -> standard normal of x's shape, dtype and device.
 RandnLike = Callable[[Tensor], Tensor]
+#: What a training's seed is folded with, so that the streams of its random numbers differ.
+STEP, ORDER, DROPOUT = 1, 2, 3
 
 
 def fold_in(*numbers: int) -> int:
@@ -62,7 +64,7 @@ class StepRandomness:
     def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
         self.total = total
         self.rows = slice(first, total if count is None else first + count)
-        self._generator = torch.Generator().manual_seed(fold_in(1, seed, step))
+        self._generator = torch.Generator().manual_seed(fold_in(STEP, seed, step))
 
     def stratified(self) -> Tensor:
         """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""

@@ -4,7 +4,7 @@ If x0 ~ N(m, s^2) then x_t ~ N(signal m, signal^2 s^2 + noise^2), and a mixture 
 
 >>> from ddpm.schedule import linear
 >>> mixture = GaussianMixture([1, 1], [[-1.0], [1.0]], 0.1, linear())
->>> float(mixture(torch.zeros(1, 1), 500).x0)  # half way between two equal bumps
+>>> float(mixture(torch.zeros(1, 1), 500).x0)  # halfway between two equal bumps
 0.0
 """
 
@@ -26,7 +26,7 @@ class Oracle(Denoiser):
 
     @abstractmethod
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """Gradient of log p_t at x (batch, ...), of x's shape."""
+        """The score, the gradient of log p_t at x (batch, ...), in x's shape."""
 
     @abstractmethod
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
@@ -41,10 +41,13 @@ class GaussianMixture(Oracle):
     """A mixture of isotropic Gaussians as a `Denoiser`.
 
     Args:
-        weights: (components,), positive; normalised to sum to 1.
+        weights: (components,), positive; they are normalised to sum to 1.
         means: (components, dimension).
-        stds: one for all, or (components,); 0 or more.
+        stds: standard deviations, 0 or more: one for all components, or (components,).
         schedule: the schedule of the forward process.
+
+    Raises:
+        ValueError: an argument has another shape or an illegal value.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class GaussianMixture(Oracle):
         self.stds = torch.as_tensor(stds, dtype=torch.float64)
         if self.stds.shape not in ((), (1,), self.weights.shape):
             raise ValueError(
-                f"stds have shape {tuple(self.stds.shape)}; legal is one, or one for each of "
-                f"{len(self.weights)} components"
+                f"stds have shape {tuple(self.stds.shape)}; they must be one number, or one for each of "
+                f"the {len(self.weights)} components"
             )
         self.stds = self.stds.expand(len(self.weights))
         if not ((self.stds >= 0) & self.stds.isfinite()).all():
@@ -79,8 +82,14 @@ class GaussianMixture(Oracle):
         self.image_shape = (self.means.shape[1],)
 
     def _components(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of x (batch, dimension): log of weight times density, and variance, each (batch or 1, components);
-        x minus the component's mean, (batch, components, dimension); signal, (batch or 1, 1)."""
+        """What each component of p_t contributes at x (batch, dimension).
+
+        Returns:
+            log_joint: log of the component's weight times its density at x, (batch, components).
+            variance: the component's variance at t, (batch or 1, components).
+            residual: x minus the component's mean at t, (batch, components, dimension).
+            signal: signal(t), (batch or 1, 1).
+        """
         if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.means.shape[1]})")
         if not x.is_floating_point():
@@ -97,7 +106,7 @@ class GaussianMixture(Oracle):
         return weights.log() + exponent, variance, residual, signal
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        """The exact posterior mean of x0, and of eps, given x_t (batch, dimension)."""
+        """The exact posterior means of x0 and eps, given x_t (batch, dimension)."""
         self.schedule.check_time(t)
         noise = self.schedule.coefficients(t, x)[1]
         log_joint, variance, residual, signal = self._components(x, t)
@@ -107,7 +116,7 @@ class GaussianMixture(Oracle):
         return Prediction(x0, noise * (share * residual / variance[:, :, None]).sum(1))
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """Gradient of log p_t at x (batch, dimension), same shape."""
+        """The score, the gradient of log p_t at x (batch, dimension), in x's shape."""
         log_joint, variance, residual, _ = self._components(x, t)
         return -(log_joint.softmax(1)[:, :, None] * residual / variance[:, :, None]).sum(1)
 
@@ -127,8 +136,11 @@ class Gaussian(Oracle):
 
     Args:
         mean: a number, or a tensor of one sample's shape.
-        std: above 0.
+        std: standard deviation of every coordinate, above 0.
         schedule: the schedule of the forward process.
+
+    Raises:
+        ValueError: the mean is not finite, or `std` is not above 0 and finite.
     """
 
     def __init__(self, mean: float | Tensor, std: float, schedule: NoiseSchedule) -> None:
@@ -139,17 +151,17 @@ class Gaussian(Oracle):
             raise ValueError(f"mean is {self.mean.tolist()}; it must be finite")
         self.std = std
         self.schedule = schedule
-        self.image_shape = tuple(self.mean.shape) or None  # a number is the mean of any shape
+        self.image_shape = tuple(self.mean.shape) or None  # a number is a mean for samples of any shape
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        """The exact posterior mean of x0, and of eps, given x_t (batch, ...)."""
+        """The exact posterior means of x0 and eps, given x_t (batch, ...)."""
         self.schedule.check_time(t)
         signal, noise = self.schedule.coefficients(t, x)
         score = self.score(x, t)
         return Prediction(self.mean.to(x) - signal * self.std**2 * score, -noise * score)
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """Gradient of log p_t at x, of x's shape."""
+        """The score, the gradient of log p_t at x (batch, ...), in x's shape."""
         residual, variance = self._residual(x, t)
         return -residual / variance
 
@@ -159,7 +171,7 @@ class Gaussian(Oracle):
         return -(residual**2 / variance + torch.log(2 * math.pi * variance)).flatten(1).sum(1) / 2
 
     def _residual(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
-        """x minus its mean at t, and its variance there."""
+        """x minus the mean of x_t, and the variance of x_t."""
         if self.mean.ndim and x.shape[1:] != self.mean.shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; the mean's is {tuple(self.mean.shape)}")
         signal, noise = self.schedule.coefficients(t, x)
@@ -167,22 +179,26 @@ class Gaussian(Oracle):
         return x - signal * self.mean.to(x), variance
 
     def sample(self, n: int | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        """`n` clean samples of the mean's shape, or samples of a whole shape (batch, ...); float64."""
+        """`n` clean samples, each of the mean's shape, float64; `n` may also be the whole shape (batch, ...)."""
         shape = (n, *self.mean.shape) if isinstance(n, int) else n
         return self.mean + self.std * torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 class EmpiricalData(Oracle):
-    """The distribution that puts 1 / n on each of n images: the perfect denoiser of a training set, which memorises.
+    """The distribution that gives each of n images the probability 1 / n.
 
-    Images and batches are taken in chunks, so that 10,000 against 10,000 images of 32 x 32 stay under 2 GiB.
+    It is the ideal denoiser of a training set, and it memorises that set. A batch is compared with the images in blocks
+    of rows, so that 10,000 against 10,000 images of 32 x 32 stay under 2 GiB.
 
     Args:
-        images: (n, ...), in [-1, 1]; held on their device, in float64.
+        images: (n, ...), floating point, in [-1, 1]; they are kept in float64 on their own device.
         schedule: the schedule of the forward process.
+
+    Raises:
+        ValueError: the images are not floating point, or not of shape (n, ...) with n of at least 1.
     """
 
-    ENTRIES = 2**24  # of a block of squared distances
+    ENTRIES = 2**24  # squared distances in one block
 
     def __init__(self, images: Tensor, schedule: NoiseSchedule) -> None:
         if images.ndim < 2 or not len(images) or not images.is_floating_point():
@@ -193,11 +209,11 @@ class EmpiricalData(Oracle):
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """Where the images are."""
+        """The device of the images."""
         return self.images.device
 
     def _logits(self, x: Tensor, t: float | Tensor) -> Iterator[Tensor]:
-        """log N(x; signal x_i, noise^2 I) of every x against every image i, in blocks (rows, n), float64."""
+        """Yields log N(x; signal x_i, noise^2 I) for every x and every image x_i, in float64 blocks (rows, n)."""
         if tuple(x.shape[1:]) != self.image_shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, ...) of images {self.image_shape}")
         self.schedule.check_time(t)
@@ -212,13 +228,13 @@ class EmpiricalData(Oracle):
             yield -(distance / noise**2 + constant) / 2
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        """The exact posterior mean of x0, and of eps, given x_t (batch, ...): images weighted by how near they are."""
+        """The exact posterior means of x0 and eps, given x_t (batch, ...): near images weigh more in x0."""
         x0 = torch.cat([logits.softmax(1) @ self.images for logits in self._logits(x, t)]).reshape(x.shape)
         prediction = prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
         return Prediction(x0.to(x.dtype), prediction.eps.to(x.dtype))
 
     def score(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """Gradient of log p_t at x, of x's shape."""
+        """The score, the gradient of log p_t at x (batch, ...), in x's shape."""
         return -self(x, t).eps / self.schedule.coefficients(t, x)[1]
 
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
@@ -227,6 +243,6 @@ class EmpiricalData(Oracle):
         return torch.cat(sums) - math.log(len(self.images))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` of the images, drawn with replacement."""
+        """`n` of the images (n, ...), float64, drawn with replacement."""
         chosen = torch.randint(len(self.images), (n,), generator=generator)
         return self.images[chosen.to(self.device)].reshape(n, *self.image_shape)

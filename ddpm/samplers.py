@@ -1,10 +1,10 @@
 """Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
 
-The samplers share one signature; `invert` draws no noise. x (batch, ...) is the state at `timesteps[0]`, floating
-point; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0 (`NoiseSchedule.timesteps`
-makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument raises `ValueError` or
-`TypeError` when the first state is asked for; a prediction that is not finite raises `FloatingPointError`. Gradients
-pass through a walk; `torch.no_grad` around it saves their memory.
+The samplers share one signature, but `invert` takes no `randn_like`. x (batch, ...) is the state at `timesteps[0]`,
+floating point; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
+(`NoiseSchedule.timesteps` makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument
+raises `ValueError` or `TypeError` when the first state is asked for; a prediction that is not finite raises
+`FloatingPointError`. Gradients pass through a walk; `torch.no_grad` around it saves their memory.
 """
 
 import math
@@ -50,8 +50,9 @@ def ancestral(
         prediction = predict(denoise, x, t)
         kept = schedule.signal(t) / schedule.signal(s)  # sqrt(alpha) of the move
         beta = schedule.beta(t, s)
-        mean = schedule.signal(s) * beta * prediction.x0 + kept * schedule.noise(s) ** 2 * x
-        x = mean / schedule.noise(t) ** 2  # eq. 7
+        x0_term = schedule.signal(s) * beta * prediction.x0
+        x_term = kept * schedule.noise(s) ** 2 * x
+        x = (x0_term + x_term) / schedule.noise(t) ** 2  # the posterior's mean, eq. 7
         if s > 0:
             std = schedule.posterior_std(t, s) if variance == "small" else math.sqrt(beta)
             x = x + std * randn_like(x)
@@ -96,7 +97,8 @@ def heun(
         euler = schedule.add_noise(prediction.x0, s, prediction.eps)  # the move of deterministic DDIM
         if s > 0:
             slope = (prediction.eps + predict(denoise, euler, s).eps) / 2
-            x = schedule.signal(s) * (x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope)
+            y = x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope
+            x = schedule.signal(s) * y
         else:
             x = euler
         yield Step(x, s, prediction)
@@ -111,17 +113,18 @@ def dpm_solver_pp(
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
-    before: tuple[Tensor, float] | None = None  # x0 of the move before, and its length in lambda = -log sigma
+    last_x0: Tensor | None = None  # of the move before: its x0, and its length in lambda = -log sigma
+    last_h = 0.0
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         x0 = prediction.x0
         if s > 0:
             h = math.log(schedule.sigma(t) / schedule.sigma(s))
-            if before is not None:
-                r = before[1] / h
-                x0 = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * before[0]
+            if last_x0 is not None:
+                r = last_h / h
+                x0 = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * last_x0  # extrapolated to the middle of this move
             x = schedule.noise(s) / schedule.noise(t) * x - schedule.signal(s) * math.expm1(-h) * x0
-            before = prediction.x0, h
+            last_x0, last_h = prediction.x0, h
         else:
             x = x0
         yield Step(x, s, prediction)

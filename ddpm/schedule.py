@@ -33,7 +33,10 @@ class NoiseSchedule:
     """A noise schedule given by its table of alpha_bar.
 
     Args:
-        alpha_bar: T + 1 values, float64: alpha_bar[0] = 1, then strictly decreasing and positive.
+        alpha_bar: T + 1 values, kept in float64; alpha_bar[0] is 1, the others decrease strictly and stay above 0.
+
+    Raises:
+        ValueError: the table breaks one of these rules.
     """
 
     def __init__(self, alpha_bar: Tensor | Sequence[float] | np.ndarray) -> None:
@@ -63,7 +66,11 @@ class NoiseSchedule:
     @overload
     def log_alpha_bar(self, t: Tensor) -> Tensor: ...
     def log_alpha_bar(self, t: float | Tensor) -> float | Tensor:
-        """Log of alpha_bar at real times: a float gives a float, times (batch,) a float64 tensor (batch,)."""
+        """Log of alpha_bar at real times: a float for a float, a float64 tensor (batch,) for times (batch,).
+
+        Raises:
+            ValueError: a time is outside [0, T]. Times on a GPU are not checked.
+        """
         if not isinstance(t, Tensor):
             if not 0 <= t <= self.T:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
@@ -99,17 +106,21 @@ class NoiseSchedule:
         return math.sqrt(0 - math.expm1(log))
 
     def sigma(self, t: float) -> float:
-        """noise / signal at a real time: the standard deviation of the noise on an image of full contrast."""
+        """noise / signal at a real time: the standard deviation of the noise after x_t is scaled to full contrast."""
         return self.noise(t) / self.signal(t)
 
     def sigma_to_t(self, sigma: float) -> float:
         """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
-        # np.interp wants rising abscissae: time as a function of -log alpha_bar = log(1 + sigma^2).
+        # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
         logs = [-log for log in self._log_alpha_bar_list]
         return float(np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1)))
 
     def beta(self, t: float, s: float) -> float:
-        """1 - alpha_bar(t) / alpha_bar(s): the variance that going up from s to t adds, beta_t where s = t - 1."""
+        """1 - alpha_bar(t) / alpha_bar(s): the variance that the step from s up to t adds; beta_t where s = t - 1.
+
+        Raises:
+            ValueError: s is not below t.
+        """
         if not s < t:
             raise ValueError(f"s is {s} and t is {t}; noise is added upward in time, s < t")
         return -math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s))
@@ -124,7 +135,13 @@ class NoiseSchedule:
         return signal * x0 + noise * eps
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
-        """(signal(t), noise(t)); for times (batch,) in x's dtype, with the axes to multiply x (batch, ...)."""
+        """(signal(t), noise(t)): floats for a float; for times (batch,), tensors that multiply x (batch, ...).
+
+        The tensors have x's dtype and as many axes as x.
+
+        Raises:
+            TypeError: x is not floating point.
+        """
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}; it must be floating point")
         if not isinstance(t, Tensor):
@@ -133,7 +150,7 @@ class NoiseSchedule:
         return (log / 2).exp().to(x.dtype), (0 - torch.expm1(log)).sqrt().to(x.dtype)
 
     def check_time(self, t: float | Tensor) -> None:
-        """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict, and no score."""
+        """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict and no score."""
         if isinstance(t, Tensor) and (t.device.type != "cpu" or not t.numel()):
             return  # on a GPU, reading a value forces a synchronisation
         low, high = (t.min().item(), t.max().item()) if isinstance(t, Tensor) else (t, t)
@@ -141,15 +158,19 @@ class NoiseSchedule:
             raise ValueError(f"t is {t}; legal are times above 0 and up to {self.T}")
 
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
-        """A strictly decreasing grid of n + 1 times for n moves, ending in 0.
+        """A strictly decreasing grid of n + 1 times for n moves; the last time is 0.
 
         Args:
             n: number of moves, 1 to `start`.
-            spacing: "trailing" round(start k / n) for k = n..0; "leading" multiples of start // n plus 1, then 0
-                (begins below start); "linspace" n integers evenly from start to 1, then 0; "quadratic" start (k / n)^2;
-                "karras" sigma = noise / signal by Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to
-                sigma(1), then 0. The last two are real.
-            start: the time the walk begins at, 1 to T; T where it is not given.
+            spacing: how the times are chosen. "trailing" takes round(start k / n) for k = n, ..., 0. "leading" takes
+                the multiples of start // n, plus 1, then 0; it may begin below start. "linspace" takes n integers
+                spaced evenly from start to 1, then 0. "quadratic" takes the real times start (k / n)^2. "karras" takes
+                the real times whose sigma is that of Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to
+                sigma(1), then 0.
+            start: the time at which the walk begins, 1 to T; T if none is given.
+
+        Raises:
+            ValueError: an argument is not legal.
         """
         top = self.T if start is None else start
         if not 1 <= top <= self.T or top != int(top):
@@ -171,7 +192,12 @@ class NoiseSchedule:
 
 
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
-    """Raise `ValueError` unless the grid decreases strictly from at most T to exactly 0, `TypeError` if it is none."""
+    """Check that a grid decreases strictly from at most T to exactly 0.
+
+    Raises:
+        TypeError: `timesteps` is not a list of numbers.
+        ValueError: the times do not decrease strictly, or do not run from at most T to 0.
+    """
     if not isinstance(timesteps, Sequence | np.ndarray) or any(isinstance(t, Tensor) for t in timesteps):
         raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
     if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
@@ -184,7 +210,13 @@ def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
 
 
 def linear(T: int = 1000) -> NoiseSchedule:
-    """Ho et al. (2020): beta from 1e-4 to 0.02 at T = 1000, scaled by 1000 / T so that the end stays noise."""
+    """Ho et al. (2020): beta rises from 1e-4 to 0.02 at T = 1000; for another T both are scaled by 1000 / T.
+
+    The scaling keeps x_T almost pure noise.
+
+    Raises:
+        ValueError: T is below 21, so that the last beta would reach 1.
+    """
     last = 0.02 * 1000 / T if T > 0 else math.inf
     if last >= 1:
         raise ValueError(f"T is {T}; the linear schedule needs T of at least 21 (its last beta would be {last:.3g})")
@@ -192,12 +224,12 @@ def linear(T: int = 1000) -> NoiseSchedule:
 
 
 def cosine(T: int = 1000) -> NoiseSchedule:
-    """Nichol & Dhariwal (2021), eq. 17, offset 0.008, every beta at most 0.999."""
+    """Nichol & Dhariwal (2021), eq. 17, with offset 0.008 and every beta at most 0.999."""
     return _from_alpha_bar(lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2, T)
 
 
 def sigmoid(T: int = 1000) -> NoiseSchedule:
-    """Jabri et al. (2022), start -3, end 3, temperature 1, every beta at most 0.999."""
+    """Jabri et al. (2022), with start -3, end 3, temperature 1 and every beta at most 0.999."""
     return _from_alpha_bar(lambda u: 1 / (1 + np.exp(6 * u - 3)) - 1 / (1 + np.exp(3)), T)
 
 
@@ -208,13 +240,13 @@ SCHEDULES: dict[ScheduleName, Callable[[int], NoiseSchedule]] = {
 
 
 def _from_alpha_bar(alpha_bar: Callable[[np.ndarray], np.ndarray], T: int) -> NoiseSchedule:
-    """The schedule of a function of u = t / T, every beta at most 0.999."""
+    """The schedule whose alpha_bar is this function of u = t / T, up to scale, with every beta at most 0.999."""
     values = alpha_bar(np.arange(positive_int("T", T) + 1) / T)
     return from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
 
 
 def from_betas(betas: np.ndarray) -> NoiseSchedule:
-    """The schedule whose T steps add these variances, beta_1 to beta_T (Ho et al. 2020, eq. 2)."""
+    """The schedule whose T steps add the variances `betas` (T,), from beta_1 to beta_T (Ho et al. 2020, eq. 2)."""
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 

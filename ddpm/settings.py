@@ -12,12 +12,14 @@ ValueError: target is 'noise'; legal are eps, x0, v
 import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 __all__ = [
     "OPTIMISERS", "PRECISIONS", "SPACINGS", "TARGETS", "Optimiser", "Precision", "SamplerName", "ScheduleName",
-    "Spacing", "Target", "check", "flag", "integers", "non_negative_int", "one_of", "positive_int", "real",
+    "Spacing", "Target", "check", "check_choices", "flag", "integers", "non_negative_int", "one_of", "positive_int",
+    "real",
 ]  # fmt: skip
 
 Precision = Literal["auto", "float32"]
@@ -55,6 +57,17 @@ def check(config: Any, rule: Callable[..., Any], *names: str, **limits: Any) -> 
     """
     for name in names:
         object.__setattr__(config, name, rule(name, getattr(config, name), **limits))
+
+
+def check_choices(config: Any) -> None:
+    """Check every attribute that is annotated as a `Literal`: only its values are legal.
+
+    Raises:
+        ValueError: an attribute has another value.
+    """
+    for field in fields(config):
+        if get_origin(field.type) is Literal:
+            one_of(field.name, getattr(config, field.name), get_args(field.type))
 
 
 def one_of(name: str, value: Any, legal: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import likelihood
+from ddpm import fast, likelihood
 from ddpm.denoiser import (
     TARGETS,
     Clipped,
@@ -185,6 +185,6 @@ def test_a_guide_in_bfloat16_makes_the_whole_bfloat16():
 
 @pytest.mark.parametrize("wrap", [Clipped, lambda inner: Guided(network("float32"), inner, 2)])
 def test_a_density_is_not_integrated_in_bfloat16_however_the_network_is_wrapped(wrap, monkeypatch):
-    monkeypatch.setattr(likelihood, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
     with pytest.raises(ValueError, match="precision is 'auto', bfloat16 on this device"):
         likelihood.flow_nll(wrap(network("auto")), torch.zeros(1, 1, 8, 8))

@@ -1,12 +1,12 @@
-"""Mend what jupyter-book and docutils put on a page.
+"""Mends what jupyter-book and docutils put on a page.
 
-Thebe is loaded even where it is switched off, twice, and names a server. References are a list without items to those
-who have the page read to them.
+Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
+list but no list items, which confuses a screen reader.
 """
 
 
 def mend(app, pagename, templatename, context, doctree):
-    """Take thebe's scripts off a page, and the role of a list off its references."""
+    """Remove thebe's scripts from a page, and the role of a list from its references."""
     context["script_files"] = [
         script
         for script in context["script_files"]
@@ -16,6 +16,6 @@ def mend(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
-    """Register with Sphinx, after those who add scripts."""
+    """Register `mend` with Sphinx, to run after the extensions that add scripts."""
     app.connect("html-page-context", mend, priority=1000)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,7 +25,7 @@ app = typer.Typer(
 for command in (train, sample, evaluate, round_trip, export, chapters):
     app.command(command.__name__.replace("_", "-"))(command)
 
-#: What a package that is not installed belongs to.
+#: The extra that installs each optional package.
 EXTRAS = {
     "accelerate": "train", "filelock": "train", "tensorboard": "train", "timm": "train",
     "torchdiffeq": "evaluate", "torchmetrics": "evaluate",

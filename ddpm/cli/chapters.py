@@ -11,22 +11,28 @@ OUT = Path("_build/chapters")
 
 
 def chapters(
-    preset: Annotated[str, typer.Option(help="cpu (a minute a chapter), gpu (full size) or smoke (seconds).")] = "cpu",
-    only: Annotated[int | None, typer.Option(help="Number of the one chapter to run.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Size of the experiments: cpu (a minute a chapter), gpu (full size) or smoke (seconds).")
+    ] = "cpu",
+    only: Annotated[int | None, typer.Option(help="Take only the chapter with this number.")] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebook.")
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE: set a parameter of the notebook. Repeat for several."),
     ] = None,
-    notebooks: Annotated[Path, typer.Option(help="Folder of the chapters.")] = Path("notebooks"),
-    out: Annotated[Path, typer.Option(help="Where the executed chapters go.")] = OUT,
-    force: Annotated[bool, typer.Option(help="Run chapters that are finished and unchanged, too.")] = False,
+    notebooks: Annotated[Path, typer.Option(help="Folder that holds the chapters.")] = Path("notebooks"),
+    out: Annotated[Path, typer.Option(help="Folder for the executed chapters.")] = OUT,
+    force: Annotated[bool, typer.Option(help="Also run chapters that are finished and unchanged.")] = False,
     hand_in: Annotated[
-        Path | None, typer.Option("--hand-in", help="Run nothing: copy the chapters here, with blanks for solutions.")
+        Path | None,
+        typer.Option(
+            "--hand-in", help="Run nothing; copy the chapters to this folder, with blanks in place of the solutions."
+        ),
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(help="Run the copies in this folder, and put them in a zip with their provenance.")
+        Path | None, typer.Option(help="Run the copies in this folder, then zip them with their provenance.")
     ] = None,
 ) -> None:
-    """Execute the book's chapters, one at a time; finished, unchanged ones are skipped."""
+    """Execute the book's chapters, one at a time, and skip those that are finished and unchanged."""
     from ddpm.companion import hand_in as copies
     from ddpm.companion import runner
 

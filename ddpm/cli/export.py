@@ -11,11 +11,11 @@ __all__ = ["export"]
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(help="The folder to make.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to write, which must not exist yet.")],
     model: ModelOption = "fashion-mnist",
-    to: Annotated[str, typer.Option(help="Whose format: diffusers.")] = "diffusers",
+    to: Annotated[str, typer.Option(help="Library whose format is written: diffusers.")] = "diffusers",
 ) -> None:
-    """Write a trained model as a folder that another library opens, with a model card.
+    """Write a trained model and its card as a folder that another library opens.
 
     diffusers opens it offline: DDIMPipeline.from_pretrained("DIRECTORY")
     """

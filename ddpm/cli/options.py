@@ -11,8 +11,21 @@ import typer
 from ddpm.settings import SPACINGS, SamplerName
 
 __all__ = [
-    "EtaOption", "GuideOption", "ModelOption", "PrecisionOption", "SamplerOption", "SeedOption", "SpacingOption",
-    "StepsOption", "VarianceOption", "WeightOption", "check_out", "first", "how", "launched", "leave",
+    "EtaOption",
+    "GuideOption",
+    "ModelOption",
+    "PrecisionOption",
+    "SamplerOption",
+    "SeedOption",
+    "SpacingOption",
+    "StepsOption",
+    "VarianceOption",
+    "WeightOption",
+    "check_out",
+    "how",
+    "launched",
+    "leave",
+    "one_process_first",
     "sampler_options",
 ]  # fmt: skip
 
@@ -59,7 +72,7 @@ def launched() -> tuple[bool, bool]:
     return True, state.is_main_process
 
 
-def first() -> AbstractContextManager[None]:
+def one_process_first() -> AbstractContextManager[None]:
     """A context that one process of each machine enters and leaves before the others enter it."""
     if not launched()[0]:
         return nullcontext()

@@ -1,4 +1,4 @@
-"""Options of the command line that are made from the fields of a configuration, so that each is said once."""
+"""Command-line options made from the fields of configurations, so that each setting is described once."""
 
 import inspect
 from collections import Counter
@@ -36,8 +36,8 @@ def with_settings(config: type[Any], names: Sequence[str]) -> Callable[[Command]
         config: a dataclass, all of whose fields become options.
         names: further settings, of the models' and the training's configurations.
     """
-    options = [(field.name, _option(config, field, _text(field.default))) for field in fields(config)]
-    options += [(name, _option_of_recipes(name)) for name in names]
+    options = [(field.name, _option(config, field, _default_text(field.default))) for field in fields(config)]
+    options += [(name, _option_with_recipe_defaults(name)) for name in names]
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
@@ -53,7 +53,7 @@ def with_settings(config: type[Any], names: Sequence[str]) -> Callable[[Command]
     return decorate
 
 
-def _option_of_recipes(name: str) -> Any:
+def _option_with_recipe_defaults(name: str) -> Any:
     """The option of a setting, whose default depends on the kind of model."""
     owners = {
         kind: (config, field)
@@ -62,7 +62,7 @@ def _option_of_recipes(name: str) -> Any:
         for field in fields(config)
         if field.name == name
     }
-    defaults = {kind: _text(RECIPES[kind].get(name, field.default)) for kind, (_, field) in owners.items()}
+    defaults = {kind: _default_text(RECIPES[kind].get(name, field.default)) for kind, (_, field) in owners.items()}
     ((usual, _),) = Counter(defaults.values()).most_common(1)
     others = [f"{default} for {kind}" for kind, default in defaults.items() if default != usual]
     first_config, first_field = next(iter(owners.values()))
@@ -71,7 +71,7 @@ def _option_of_recipes(name: str) -> Any:
 
 def _option(config: type[Any], field: "Field[Any]", default: str) -> Any:
     """The annotation that makes a field an option: its help from the docstring, its type from the field."""
-    help_text = _help(inspect.getdoc(config) or "")[field.name]
+    help_text = _help(inspect.getdoc(config) or "").get(field.name)  # `python -OO` has no docstrings
     option = typer.Option(help=help_text, show_default=default or False)
     return Annotated[_type(get_type_hints(config)[field.name]) | None, option]
 
@@ -85,7 +85,7 @@ def _help(docstring: str) -> dict[str, str]:
 
 
 def _type(annotation: Any) -> Any:
-    """The type of an option's value: of a choice str, of several values list."""
+    """The type of an option's value: str for a choice, list for several values."""
     if get_origin(annotation) is Literal:
         return str
     if get_origin(annotation) is tuple:
@@ -97,10 +97,10 @@ def _type(annotation: Any) -> Any:
     return _type(several[0] if several else parts[0])
 
 
-def _text(default: Any) -> str:
+def _default_text(default: Any) -> str:
     """A default as help shows it; nothing where there is none."""
     if default is None or default is MISSING:
         return ""
     if isinstance(default, tuple | list):
-        return ", ".join(map(_text, default))
+        return ", ".join(map(_default_text, default))
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import first, launched
+from ddpm.cli.options import launched, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import non_negative_int, positive_int
 
@@ -76,7 +76,7 @@ def train(
             "these options and any other setting of the model. Options on the command line override it."
         ),
     ] = None,
-    **settings: Any,
+    **settings: Any,  # the options that `with_settings` makes; None where one is not given
 ) -> None:
     """Train a model, or go on where the run in --out stopped.
 
@@ -87,31 +87,33 @@ def train(
     machines: accelerate launch -m ddpm train ...
     """
     from ddpm import pretrained
-    from ddpm.training.loop import train as run
+    from ddpm.training import loop
     from ddpm.training.recipes import recipe
     from ddpm.training.signals import Stopped
 
     _, is_main = launched()
     given = {name: value for name, value in settings.items() if value is not None}
-    job, chosen = job_of((settings_of(config, given) if config else {}) | given)
-    recipe(job.model, **chosen)  # says what is wrong with them before a long reading
+    in_file = settings_of(config, given) if config is not None else {}
+    job, chosen = job_of(in_file | given)
+    recipe(job.model, **chosen)  # refuses wrong settings before the images are read
     weights = pretrained.model_folder(job.init) / "model.safetensors" if job.init is not None else None
 
     def configs_for(shape: Shape) -> tuple[Any, Any]:
         fitted = {"channels": shape[0]} if job.model == "diffusion" else {"image_shape": shape}
-        model, training = recipe(job.model, **chosen | fitted)
-        model.task().check_images(shape)
-        return model, training
+        return recipe(job.model, **chosen | fitted)
 
-    with first():
-        dataset = load_data(job, quiet=not is_main, check=configs_for)
+    def check(shape: Shape) -> None:
+        configs_for(shape)[0].task().check_images(shape)
+
+    with one_process_first():
+        dataset = load_data(job, quiet=not is_main, check=check)
     model, training = configs_for(dataset.shape)
 
     def picture(folder: Path) -> "Image.Image":
         return draw_progress(folder, dataset)
 
     try:
-        run(
+        loop.train(
             model, dataset, training, out,
             init=weights, workers=job.workers, trackers=job.trackers, picture=picture if job.samples else None,
         )  # fmt: skip
@@ -189,7 +191,7 @@ def load_data(job: JobSettings, quiet: bool, check: Callable[[Shape], object]) -
 
 
 def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
-    """Sixteen images that a run's model draws; of a plain autoencoder, which draws none, eight with their copies."""
+    """Sixteen images drawn by a run's model; for a plain autoencoder, which draws none, eight reconstructions."""
     import torch
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
@@ -200,7 +202,7 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     from ddpm.data.pictures import Pictures
     from ddpm.denoiser import NetworkDenoiser
 
-    model = ddpm.load(folder.resolve())  # which is no shipped model's name
+    model = ddpm.load(folder.resolve())  # an absolute path, which no shipped model is called
     if type(model) is Autoencoder:
         some = range(min(8, len(dataset)))
         originals = torch.stack([dataset[i] if isinstance(dataset, Pictures) else dataset.images[i] for i in some])

@@ -68,4 +68,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except FileNotFoundError as error:  # no checkout
+        sys.exit(str(error))

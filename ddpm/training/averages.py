@@ -9,12 +9,12 @@ __all__ = ["Averages", "average_decay", "average_in", "copy_weights"]
 
 
 def average_decay(ema: float, step: int) -> float:
-    """Decay of averaged weights at step 0, 1, ...: small at first, so that they forget the random start."""
+    """Decay at `step` 0, 1, ...: at most `ema`, and smaller at first, so that the average forgets the random start."""
     return min(ema, (1 + step) / (10 + step))
 
 
 def average_in(state: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
-    """The average of this decay among the tensors of `Averages.state`."""
+    """Pick the average with this decay, as weights by name, out of what `Averages.state` returned."""
     prefix = _prefix(decay)
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
@@ -24,10 +24,10 @@ def _prefix(decay: float) -> str:
 
 
 class Averages:
-    """An average of the same weights for each decay, in `of[decay]`.
+    """Averages of the same weights, one for each decay: `of[decay]` holds an average's tensors by name.
 
     Args:
-        weights: weights by name, which every average begins with.
+        weights: weights by name; every average begins as a copy of them.
         decays: decay of each average.
     """
 
@@ -36,26 +36,30 @@ class Averages:
         self._floating = [name for name, value in weights.items() if value.is_floating_point()]
 
     def update(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Move every average towards the weights after step 0, 1, ..."""
+        """Move every average towards `weights`, as they are after `step` 0, 1, ..."""
         new = [weights[name] for name in self._floating]
         for decay, average in self.of.items():
             torch._foreach_lerp_([average[name] for name in self._floating], new, 1 - average_decay(decay, step))
 
     def state(self) -> dict[str, Tensor]:
-        """All averages as average-DECAY.NAME."""
+        """The tensors of all averages, each named average-DECAY.NAME."""
         return {_prefix(decay) + name: value for decay, average in self.of.items() for name, value in average.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Load what `state` returned.
+
+        Raises:
+            ValueError: a tensor is missing or has another shape.
+        """
         for decay, average in self.of.items():
             copy_weights(state, average, _prefix(decay))
 
 
 def copy_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Copy tensors onto those of the same name, which have a prefix in the source.
+    """Copy values into every tensor of `target` from the tensor called prefix + name in `source`.
 
     Raises:
-        ValueError: one is missing or has another shape.
+        ValueError: a tensor is missing in `source` or has another shape there.
     """
     for name, value in target.items():
         if prefix + name not in source or source[prefix + name].shape != value.shape:

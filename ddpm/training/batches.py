@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.noise import fold_in
+from ddpm.noise import ORDER, fold_in
 
 __all__ = ["batches", "image_rows"]
 
@@ -22,7 +22,7 @@ def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(fold_in(2, seed, epoch)))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(fold_in(ORDER, seed, epoch)))
 
 
 def batches(
@@ -30,7 +30,7 @@ def batches(
     seed: int,
     steps: range,
     batch_size: int,
-    part: slice,
+    rows: slice,
     device: torch.device,
     workers: int,
 ) -> Generator[Tensor]:
@@ -43,19 +43,19 @@ def batches(
         seed: seed of the images' order.
         steps: numbers of the steps.
         batch_size: images in a step, over all processes.
-        part: rows of the batch that this process takes.
+        rows: rows of the batch that this process takes.
         device: device that the images go to.
         workers: processes that read pictures; 0 reads them between steps.
     """
-    rows = (image_rows(seed, step, batch_size, len(dataset))[part] for step in steps)
+    indices = (image_rows(seed, step, batch_size, len(dataset))[rows] for step in steps)
     if isinstance(dataset, Dataset):
         images = dataset.images.to(device)
-        for chosen in rows:
+        for chosen in indices:
             yield images[chosen.to(device)]
         return
     loader: DataLoader[Tensor] = DataLoader(
         dataset,
-        batch_sampler=(chosen.tolist() for chosen in rows),
+        batch_sampler=(chosen.tolist() for chosen in indices),
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=ignore_signals,

@@ -4,17 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ddpm.settings import (
-    OPTIMISERS,
-    PRECISIONS,
-    Optimiser,
-    Precision,
-    check,
-    non_negative_int,
-    one_of,
-    positive_int,
-    real,
-)
+from ddpm.settings import Optimiser, Precision, check, check_choices, non_negative_int, positive_int, real
 
 __all__ = ["TrainingConfig"]
 
@@ -33,10 +23,10 @@ class TrainingConfig:
         momentum: decay of the gradient's average: beta 1 of adamw and adam, the momentum of sgd.
         weight_decay: decoupled weight decay of adamw and muon.
         clip: largest norm of the gradient; a longer one is scaled down to it.
-        ema: decay of the averaged weights, which are the ones that are used. It warms up as (1 + step) / (10 + step).
+        ema: decay of the averaged weights, which the finished model uses. It warms up as (1 + step) / (10 + step).
             Several decays make several averages, of which the first is the run's own model.
         seed: seed of the initial weights, the order of the images, the times and the noise.
-        checkpoint_every: steps between checkpoints; a killed run loses no more than these.
+        checkpoint_every: steps between checkpoints; a killed run loses at most this many.
         keep: number of newest checkpoints that are kept, besides the one with the smallest loss.
         precision: arithmetic: auto (bfloat16 where the device computes it in hardware) or float32.
     """
@@ -62,9 +52,7 @@ class TrainingConfig:
         check(self, real, "learning_rate", "clip", above=0)
         check(self, real, "momentum", at_least=0, below=1)
         check(self, real, "weight_decay", at_least=0)
-        check(self, one_of, "decay", legal=("cosine", "linear", "constant"))
-        check(self, one_of, "optimiser", legal=OPTIMISERS)
-        check(self, one_of, "precision", legal=PRECISIONS)
+        check_choices(self)
         check(self, _decays, "ema")
 
     @property
@@ -74,11 +62,11 @@ class TrainingConfig:
 
     def rate(self, step: int) -> float:
         """Learning rate of step 0, 1, ..."""
-        if step < self.warmup:
+        if step < self.warmup:  # linear warm-up
             return self.learning_rate * (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        left = {"cosine": (1 + math.cos(math.pi * share)) / 2, "linear": 1 - share, "constant": 1}
-        return self.learning_rate * left[self.decay]
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)  # of the decay that is over
+        factor = {"cosine": (1 + math.cos(math.pi * share)) / 2, "linear": 1 - share, "constant": 1}
+        return self.learning_rate * factor[self.decay]
 
 
 def _decays(name: str, value: Any) -> float | tuple[float, ...]:
@@ -86,12 +74,10 @@ def _decays(name: str, value: Any) -> float | tuple[float, ...]:
     several = isinstance(value, list | tuple)
     try:
         decays = tuple(real(name, item, at_least=0, below=1) for item in (value if several else [value]))
+        if not decays or len(set(decays)) < len(decays):
+            raise ValueError("none, or one twice")
     except ValueError as error:
-        raise _illegal_ema(value) from error
-    if not decays or len(set(decays)) < len(decays):
-        raise _illegal_ema(value)
+        raise ValueError(
+            f"{name} is {value!r}; it must be at least 0 and below 1, or several such decays, all different"
+        ) from error
     return decays if several else decays[0]
-
-
-def _illegal_ema(value: Any) -> ValueError:
-    return ValueError(f"ema is {value!r}; it must be at least 0 and below 1, or several such decays, all different")

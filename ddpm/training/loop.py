@@ -21,8 +21,8 @@ from tqdm import tqdm
 from ddpm import files
 from ddpm.data import Dataset, normalise
 from ddpm.data.pictures import Pictures
-from ddpm.fast import has_fast_bfloat16, keep_freed_memory
-from ddpm.noise import StepRandomness, fold_in
+from ddpm.fast import computes_in_bfloat16, keep_freed_memory
+from ddpm.noise import DROPOUT, StepRandomness, fold_in
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
 from ddpm.training.record import default_record, record_of
@@ -41,14 +41,14 @@ TRACKERS = ("tensorboard", "wandb")
 class Task(Protocol):
     """A model in training."""
 
-    parts: dict[str, nn.Module]  # stepped in this order, each by an optimiser of its own
+    parts: dict[str, nn.Module]  # one network, or two of a GAN; stepped in this order, each by its own optimiser
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the model takes images of this shape."""
         ...
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
-        """The loss that a part minimises, a scalar, of a batch in [-1, 1]; earlier parts have made their step."""
+        """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step."""
         ...
 
 
@@ -69,32 +69,47 @@ def train_step(
     signals: StopSignals,
 ) -> StepResult:
     """One step of every part on this process's images, uint8 (batch, channels, height, width)."""
-    rank, local = accelerator.process_index, len(images)
-    device, learning_rate = accelerator.device, config.rate(step)
-    torch.manual_seed(fold_in(3, config.seed, step, rank))  # dropout's
-    randomness = StepRandomness(config.seed, step, config.batch_size, rank * local, local)
+    device = accelerator.device
+    in_bfloat16 = computes_in_bfloat16(config.precision, device)
+    rows = rows_of_this_process(config.batch_size, accelerator)
+    randomness = StepRandomness(config.seed, step, config.batch_size, rows.start, len(images))
+    torch.manual_seed(fold_in(DROPOUT, config.seed, step, accelerator.process_index))
     images = normalise(images)
-    line: dict[str, Any] = {"step": step + 1, "rate": learning_rate}
+    line: dict[str, Any] = {"step": step + 1, "rate": config.rate(step)}
     stop_requested = False
     for name, part in task.parts.items():
-        with torch.autocast(device.type, torch.bfloat16, enabled=computes_in_bfloat16(config, device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
             loss = task.loss(name, images, randomness)
         state.zero_grad()
         accelerator.backward(loss)
         grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
-        # The one place where a step waits for its device, and where all processes come to one verdict.
-        here = torch.stack([loss.detach(), grad_norm.detach(), loss.new_tensor(signals.name is not None)])
-        mean_loss, mean_norm, share_stopping = accelerator.reduce(here, "mean").tolist()
-        if not (math.isfinite(mean_loss) and math.isfinite(mean_norm)):
-            raise FloatingPointError(
-                f"{name} has loss {mean_loss} and gradient norm {mean_norm} at step {step + 1}; "
-                "its weights are not touched, the last checkpoint stands"
-            )
+        mean_loss, mean_norm, stop_requested = over_processes(loss, grad_norm, signals.name is not None, accelerator)
+        check_finite(name, step, mean_loss, mean_norm)
+        state.step(name, config.rate(step))
         line |= {f"loss_{name}": mean_loss, f"gradient_{name}": mean_norm}
-        stop_requested = share_stopping > 0
-        state.step(name, learning_rate)
     state.averages.update(state.weights, step)
     return StepResult(line, stop_requested)
+
+
+def over_processes(
+    loss: Tensor, grad_norm: Tensor, stop: bool, accelerator: "Accelerator"
+) -> tuple[float, float, bool]:
+    """Mean loss, mean gradient norm, and whether any process was asked to stop.
+
+    A step waits for its device only here.
+    """
+    here = torch.stack([loss.detach(), grad_norm.detach(), loss.new_tensor(stop)])
+    mean_loss, mean_norm, share_stopping = accelerator.reduce(here, "mean").tolist()
+    return mean_loss, mean_norm, share_stopping > 0
+
+
+def check_finite(part: str, step: int, loss: float, grad_norm: float) -> None:
+    """Raise `FloatingPointError` unless both are finite, before the part's weights are touched."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise FloatingPointError(
+            f"{part} has loss {loss} and gradient norm {grad_norm} at step {step + 1}; "
+            "its weights are not touched, the last checkpoint stands"
+        )
 
 
 def train(
@@ -136,7 +151,7 @@ def train(
     """
     check_trackers(trackers)
     out = Path(out)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # the initial weights
     task = model.task()
     task.check_images(dataset.shape)
     weights = files.load_tensors(Path(init)) if init is not None else None
@@ -168,9 +183,9 @@ def train(
             if is_main:
                 run.log(line)
                 recent.append(line)
-                show(line, bar, config.batch_size)
+                show_on_bar(line, bar, config.batch_size)
                 if is_due or stop_requested:
-                    loss = mean_loss(recent, task) if is_due else None
+                    loss = loss_since_checkpoint(recent, task) if is_due else None
                     run.save(step + 1, state.tensors(), state.averages.of, loss)
                 if is_due and picture is not None:
                     run.show(picture(out), step + 1, accelerator.trackers)
@@ -208,11 +223,6 @@ def make_accelerator(out: Path, trackers: Sequence[str]) -> "Accelerator":
     return accelerator
 
 
-def computes_in_bfloat16(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether convolutions and matrix products are computed in bfloat16."""
-    return config.precision == "auto" and has_fast_bfloat16(device)
-
-
 def rows_of_this_process(batch_size: int, accelerator: "Accelerator") -> slice:
     """The rows of a global batch that this process takes; `ValueError` unless all processes take equally many."""
     processes, rank = accelerator.num_processes, accelerator.process_index
@@ -236,18 +246,18 @@ def first_step(run: Run, accelerator: "Accelerator") -> int:
 def describe(config: TrainingConfig, accelerator: "Accelerator") -> str:
     """Where and how a training computes, in one line."""
     processes = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
-    number = "bfloat16" if computes_in_bfloat16(config, accelerator.device) else "float32"
+    number = "bfloat16" if computes_in_bfloat16(config.precision, accelerator.device) else "float32"
     return f"training on {accelerator.device.type} in {number}, {processes}"
 
 
-def show(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:
+def show_on_bar(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:
     """Put a step's losses and the images a second on the bar."""
     losses = {key: f"{value:.4f}" for key, value in line.items() if key.startswith("loss")}
     images_a_second = (bar.format_dict["rate"] or 0) * batch_size
     bar.set_postfix(losses | {"images/s": f"{images_a_second:.0f}"}, refresh=False)
 
 
-def mean_loss(lines: Sequence[Mapping[str, Any]], task: Task) -> float | None:
+def loss_since_checkpoint(lines: Sequence[Mapping[str, Any]], task: Task) -> float | None:
     """The mean loss of these lines, which tells the best checkpoint; None for two players, whose losses tell little."""
     if len(task.parts) > 1:
         return None

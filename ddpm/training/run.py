@@ -1,8 +1,12 @@
 """A training run's folder.
 
-It holds model.safetensors (the averaged weights) and config.json, which `ddpm.load` reads; ema-0.9999/ with the same
-two files for every further average; log.jsonl with a line for each step; checkpoints/, from which the run goes on;
-samples/ and tensorboard/, to watch it.
+It holds
+
+- model.safetensors, the averaged weights, and config.json, which `ddpm.load` reads;
+- a folder such as ema-0.9999/ with the same two files for every further average;
+- log.jsonl with a line for each step;
+- checkpoints/, from which the run resumes;
+- samples/ and tensorboard/, to watch the run.
 """
 
 import io
@@ -28,24 +32,26 @@ from ddpm.training.record import difference, filled
 __all__ = ["Run"]
 
 HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
-PATIENCE = 15  # seconds that a killed process and its workers may take to be gone
+PATIENCE = 15  # seconds to wait for the lock: a killed process and its workers take a while to exit
 Averages = Mapping[float, Mapping[str, Tensor]]
 
 
 class Run:
-    """What one run has written to its folder so far, and the way to write more.
+    """Reads what a run has written to its folder so far, and writes more.
+
+    A write that fails raises `OSError`, and the message says what could not be written.
 
     Args:
-        folder: the run's.
-        record: the run's record, see `ddpm.training.record`; the folder must not hold a run of another one.
-        defaults: the record of a run with every setting at its default, for records older than a setting.
-        keep: how many of the newest checkpoints stay.
+        folder: the run's folder.
+        record: the run's record (see `ddpm.training.record`); a folder that holds a run with another record is refused.
+        defaults: the record of a run with every setting at its default; it completes records older than a setting.
+        keep: how many of the newest checkpoints to keep.
 
     Attributes:
-        found: the checkpoint to go on from, if there is one.
+        found: the checkpoint to resume from, if there is one.
 
     Raises:
-        ValueError: the folder holds another run, or a model without a checkpoint to go on from.
+        ValueError: the folder holds another run, or a model without a checkpoint to resume from.
     """
 
     def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
@@ -56,14 +62,19 @@ class Run:
             old = filled(self.found.config, defaults)
             if old != record:
                 raise ValueError(
-                    f"{folder} holds another run ({difference(old, record)}); name a new folder or its options"
+                    f"{folder} holds another run ({difference(old, record)}); "
+                    "name a new folder, or use that run's options"
                 )
         elif (folder / "model.safetensors").exists():
-            raise ValueError(f"{folder} holds a trained model and no checkpoint to go on from; name a new folder")
+            raise ValueError(f"{folder} holds a trained model and no checkpoint to resume from; name a new folder")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """A context in which no other process writes into the folder; it first deletes half-written files of a kill."""
+        """A context in which no other process writes into the folder; it first deletes half-written files.
+
+        Raises:
+            ValueError: another process trains in the folder, or has done so since this object was made.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=PATIENCE):
@@ -77,15 +88,15 @@ class Run:
             raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error
 
     def resume(self, step: int, steps: int, averages: Averages) -> list[dict[str, Any]]:
-        """Bring the folder to the state after `step` of `steps`; returns the lines of the log up to it."""
+        """Bring the folder to its state after `step` of `steps`, and return the lines of the log up to that step."""
         lines = self.shorten_log(step)
         if step > 0:
             tqdm.write(f"resumed from step {step} of {steps} in {self.folder}")
-            self.publish(step, averages)  # a kill may have come between the checkpoint and this
+            self.publish(step, averages)  # a kill may have come right after the checkpoint
         return lines
 
     def shorten_log(self, step: int) -> list[dict[str, Any]]:
-        """Cut off what a killed run logged beyond a step, or wrote in part; returns the lines that stay."""
+        """Cut off the lines that a killed run logged after `step` or left incomplete, and return those that stay."""
         path, kept = self.folder / "log.jsonl", []
         for line in path.read_bytes().splitlines() if path.exists() else []:
             try:
@@ -97,7 +108,7 @@ class Run:
         return kept
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Add a step's line."""
+        """Append a step's line to log.jsonl."""
         with _named(f"the log of step {line['step']}"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -111,7 +122,7 @@ class Run:
             self.publish(step, averages)
 
     def publish(self, step: int, averages: Averages) -> None:
-        """Delete old checkpoints, and write the averages where `ddpm.load` finds them; the first is the run's own."""
+        """Delete old checkpoints, and write the averages where `ddpm.load` finds them; the first is the run's model."""
         prune(self.folder / "checkpoints", step, self.keep)
         best = best_checkpoint(self.folder / "checkpoints")
         facts = {"step": step} | ({"best": best.stem} if best else {})
@@ -119,14 +130,14 @@ class Run:
             folder = self.folder / f"ema-{decay}" if i else self.folder
             content, sha256 = files.serialised(average)
             config = {**self.record, **facts} | {"average": decay, "sha256": sha256}
-            with suppress(OSError, ValueError, KeyError, TypeError):  # there may be none yet, or something else
+            with suppress(OSError, ValueError, KeyError, TypeError):  # no config.json yet, or an unreadable one
                 replaced = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
                 files.write_json(folder / "config.json", config | {"replaced": replaced})  # until both are written
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
 
     def show(self, image: Image.Image, step: int, trackers: Sequence[Any]) -> None:
-        """Write a picture of what the model draws after a step, and give it to the trackers."""
+        """Write a picture of what the model draws after `step` to samples/, and send it to the trackers."""
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         with _named(f"the samples of step {step}"):
@@ -140,7 +151,7 @@ class Run:
         """A context in which accelerate's trackers of these names record the steps from `step` on."""
         ways: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
         if "wandb" in names and accelerator.is_main_process:
-            path = self.folder / "wandb-id"  # a run that goes on is the same one there, too
+            path = self.folder / "wandb-id"  # a resumed run continues the same run at wandb
             if step == 0 or not path.exists():
                 files.write_atomically(path, secrets.token_hex(6).encode())
             ways["wandb"] = {

@@ -36,7 +36,7 @@ class TrainingState:
         for name, part in parts.items():
             optimiser = optimiser_of(config.optimiser, part.parameters(), config.momentum, config.weight_decay)
             parts[name], self.optimisers[name] = accelerator.prepare(part, optimiser)
-        self.weights = {
+        self.weights = {  # the networks' own tensors: a copy into them changes the networks
             f"{name}.{key.removeprefix('module.')}": value  # without the name of accelerate's wrapper
             for name, part in parts.items()
             for key, value in part.state_dict().items()
@@ -46,7 +46,7 @@ class TrainingState:
         self.averages = Averages(self.weights, config.emas)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of every part."""
+        """Forget the gradients of every part: the loss of one part may reach the weights of another."""
         for optimiser in self.optimisers.values():
             optimiser.zero_grad()
 
@@ -60,7 +60,7 @@ class TrainingState:
         """All of it as named tensors: weights.PART.NAME, average-DECAY.PART.NAME, optimiser-PART.INDEX.KEY."""
         tensors = {f"weights.{name}": value for name, value in self.weights.items()} | self.averages.state()
         for name, optimiser in self.optimisers.items():
-            tensors |= flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)
+            tensors |= flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)  # inside accelerate's wrapper
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

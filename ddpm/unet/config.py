@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ddpm.settings import check, flag, integers, one_of, positive_int, real
+from ddpm.settings import check, check_choices, flag, integers, positive_int, real
 
 __all__ = ["UNetConfig"]
 
@@ -16,7 +16,8 @@ class UNetConfig:
     Attributes:
         channels: channels of the image, in and out.
         base_channels: width of the first level, a multiple of 4; every other width is a multiple of it.
-        channel_multipliers: width of each level over `base_channels`; each level but the last halves the image.
+        channel_multipliers: width of each level in multiples of `base_channels`; each level but the last halves the
+            image.
         blocks_per_level: residual blocks in each level on the way down; the way up has one more.
         attention_levels: levels (0 is the finest) with self-attention after every residual block.
         head_channels: channels of one attention head.
@@ -49,8 +50,7 @@ class UNetConfig:
         check(self, integers, "attention_levels", at_least=0, unordered=True)
         check(self, flag, "middle_attention", "resample_last", "skips")
         check(self, real, "dropout", at_least=0, below=1)
-        check(self, one_of, "time_conditioning", legal=("add", "scale_shift", "none"))
-        check(self, one_of, "up_width", legal=("mirror", "finer"))
+        check_choices(self)
         if self.base_channels % 4:
             raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
         if not self.channel_multipliers:
@@ -86,7 +86,7 @@ class UNetConfig:
         return 1 << halvings
 
     def height_and_width(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
-        """Both of an image of this size, checked; a single number is both."""
+        """(height, width) of this image size, checked; a single number means a square."""
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if not isinstance(size, tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
             raise ValueError(f"image_size is {image_size!r}; it must be an integer or a pair of them")
@@ -103,4 +103,6 @@ class UNetConfig:
 
     def _widths_with_attention(self) -> list[int]:
         widths = [w for level in self.attention_levels for w in (self.widths[level], self.up_widths[level])]
-        return widths + [self.widths[-1]] * self.middle_attention
+        if self.middle_attention:
+            widths.append(self.widths[-1])
+        return widths

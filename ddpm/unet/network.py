@@ -1,7 +1,7 @@
-"""Residual blocks, time embedding, attention at the lowest level and in the middle, joined to a UNet.
+"""The UNet: residual blocks, a time embedding, and attention at the lowest level and in the middle.
 
-The network of Ho et al. (2020), appendix B, in the layout of diffusers' `UNet2DModel`; for the options that both have
-its weights map one to one onto that model's (`ddpm.interop`).
+It is the network of Ho et al. (2020), appendix B, in the layout of diffusers' `UNet2DModel`. For the options that both
+have, its weights map one to one onto that model's (`ddpm.interop`).
 """
 
 import math
@@ -20,9 +20,10 @@ __all__ = [
 
 
 class Float32Conv2d(nn.Conv2d):
-    """A convolution that stays in float32 under autocast; the first two of a UNet are such.
+    """A convolution that stays in float32 under autocast; a UNet uses it for its first two convolutions.
 
-    At t = 1 the noise is a hundredth of the image it lies on, and bfloat16 rounds numbers above 1 by up to 1/256.
+    At t = 1 the noise is a hundredth of the image that it is added to, and bfloat16 rounds numbers above 1 by up to
+    1/256.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ Stem = Float32Conv2d  # its name in version 0.1.0
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm computed in float32: in bfloat16 its backward is four times slower on a CPU, and less exact."""
+    """GroupNorm computed in float32: in bfloat16 its backward pass is four times slower on a CPU, and less exact."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float() if x.dtype == torch.bfloat16 else x)
@@ -51,7 +52,7 @@ def sinusoids(t: Tensor, width: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, a two-layer perceptron, and the blocks' SiLU."""
+    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, a two-layer perceptron, a SiLU for all blocks."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over all pixels of a feature map, added to it."""
+    """Multi-head self-attention over all pixels of a feature map; the result is added to the map."""
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
@@ -117,7 +118,7 @@ class SelfAttention(nn.Module):
         projected = (project(tokens) for project in (self.query, self.key, self.value))
         q, k, v = (rearrange(p, "b n (heads d) -> b heads n d", heads=self.heads) for p in projected)
         if q.requires_grad and x.device.type == "cpu":
-            # The backward of the fused kernel is ten times slower than the plain formula's in bfloat16 on a CPU.
+            # In bfloat16 on a CPU, the fused kernel's backward pass is ten times slower than the plain formula's.
             attended = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
         else:
             attended = F.scaled_dot_product_attention(q, k, v)
@@ -133,8 +134,8 @@ class Level(nn.Module):
         width: channels of every block's output.
         channels_in: channels of each block's input.
         attends: whether the level has attention.
-        resample: the halving or doubling, if there is one.
-        first_convolution: class of the very first convolution.
+        resample: the halving or doubling of height and width, if there is one.
+        first_convolution: class of the first block's first convolution.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class Level(nn.Module):
 
 
 class DownLevel(Level):
-    """Blocks, then a halving; every feature map on the way is kept for the way up."""
+    """A level of the way down: blocks, then a halving. It returns every feature map, for the way up to use."""
 
     def forward(self, h: Tensor, embedding: Tensor | None) -> list[Tensor]:
         maps = []
@@ -168,7 +169,7 @@ class DownLevel(Level):
 
 
 class UpLevel(Level):
-    """Blocks, each on its input joined with the latest feature map left over from the way down; and a doubling."""
+    """A level of the way up: blocks, and a doubling. Each block also gets the latest unused map of the way down."""
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class UpLevel(Level):
         skip_channels: list[int],
     ) -> None:
         super().__init__(config, width, channels_in, attends, resample)
-        self.skip_channels = skip_channels  # of the map that each block's input is joined with; 0 for none
+        self.skip_channels = skip_channels  # of the map that is joined to each block's input; 0 for none
         self.doubles_first = config.resample_last
 
     def forward(self, h: Tensor, embedding: Tensor | None, skips: list[Tensor]) -> Tensor:
@@ -195,13 +196,16 @@ class UpLevel(Level):
 class UNet(nn.Module):
     """Image (batch, channels, height, width) and real time (batch,) -> an image of the same shape.
 
-    Height and width must be multiples of `config.divisor`. The time is what training fed it: `NetworkDenoiser` calls it
-    with t - 1, diffusers' index.
+    Height and width must be multiples of `config.divisor`. The network takes the time as training fed it:
+    `NetworkDenoiser` passes t - 1, diffusers' index.
 
     Args:
-        config: its shape.
-        image_size: height and width of the images, or the one number that is both, where they are known: an illegal
-            size is then refused here.
+        config: the network's shape; `UNetConfig()` if none is given.
+        image_size: height and width of the images, or the one number that is both. If it is given, an illegal size is
+            refused at once and not in the first call.
+
+    Raises:
+        ValueError: images of `image_size` do not fit the network.
     """
 
     def __init__(self, config: UNetConfig | None = None, image_size: int | tuple[int, int] | None = None) -> None:
@@ -213,7 +217,7 @@ class UNet(nn.Module):
         last = len(widths) - 1
         self.conv_in = Float32Conv2d(config.channels, widths[0], 3, padding=1)
         self.time = TimeEmbedding(config.base_channels) if config.time_conditioning != "none" else None
-        skips = [widths[0]]  # channels of every feature map the way up will concatenate
+        skips = [widths[0]]  # channels of every feature map that the way up will concatenate
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             channels_in = [skips[-1]] + [width] * (blocks - 1)
@@ -242,7 +246,8 @@ class UNet(nn.Module):
 
         self.norm_out = GroupNorm(config.groups, widths[0])
         self.conv_out = nn.Conv2d(widths[0], config.channels, 3, padding=1)
-        for module in self.modules():  # each residual branch and the network begin at zero, as in Ho et al.'s code
+        # The last weights of each residual branch and of the network begin at zero, as in Ho et al.'s code.
+        for module in self.modules():
             if isinstance(module, ResidualBlock):
                 nn.init.zeros_(module.conv2.weight)
             elif isinstance(module, SelfAttention):

@@ -1,4 +1,4 @@
-"""Which feature map of a UNet has which size: traced from the live network, and by algebra; four conventions.
+"""The sizes of a UNet's feature maps, traced from the live network and by algebra, in four conventions.
 
 >>> [(row.role, row.width, row.channels) for row in feature_maps(UNetConfig(base_channels=32), 32)][:4]
 [('down', 32, 32), ('down', 16, 64), ('down', 8, 128), ('middle', 8, 128)]
@@ -23,15 +23,15 @@ Role = Literal["down", "middle", "up"]
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The feature map that a level of a UNet, or its middle, hands on.
+    """The feature map that a level of a UNet, or its middle, passes on.
 
     Attributes:
-        name: the module's in the network, such as "down.0".
+        name: name of the module in the network, such as "down.0".
         role: "down", "middle" or "up".
-        height: of the map, in its own pixels.
-        width: of the map, in its own pixels.
-        channels: of the map.
-        parameters: number of weights of the whole level, its resampling included.
+        height: height of the map, in its own pixels.
+        width: width of the map, in its own pixels.
+        channels: channels of the map.
+        parameters: number of weights in the whole level, including its resampling.
         flops: floating-point operations of the level's convolutions and matrix products for one image; a multiplication
             and an addition count as two.
         receptive_field: side, in pixels of the image, of the square that one pixel of the map sees through convolutions
@@ -51,19 +51,20 @@ class FeatureMap:
 def feature_maps(
     config: UNetConfig | None = None, image_size: int | tuple[int, int] = 32, report: Report = "block"
 ) -> list[FeatureMap]:
-    """The feature maps of a UNet, in the order in which they are computed: one a level, and one of the middle.
+    """The feature maps of a UNet, in the order in which they are computed: one for each level and one for the middle.
 
-    They are read off a forward pass on torch's meta device, which computes shapes and no values: any size takes
+    They are read off a forward pass on torch's meta device, which computes shapes but no values, so that any size takes
     milliseconds and no memory.
 
     Args:
         config: the network's shape.
         image_size: height and width of the image, or the one number that is both.
-        report: where a level is read: after its last "block", or "resampled", after its halving or doubling where that
-            comes last.
+        report: where a level is read. "block" reads it after its last block; "resampled" after its halving or doubling,
+            where that comes last.
 
     Raises:
-        ValueError: the image does not fit the network; the message names the nearest sizes that do.
+        ValueError: `report` is not legal, or the image does not fit the network; the message names the nearest sizes
+            that do.
     """
     config = config or UNetConfig()
     size = _checked(config, image_size, report)
@@ -71,7 +72,7 @@ def feature_maps(
         network = UNet(config)
         x, t = torch.empty(1, config.channels, *size), torch.empty(1)
     seen: dict[str, tuple[torch.Size, int]] = {}
-    path: list[nn.Module] = []  # convolutions and doublings up to here, along the longest way
+    path: list[nn.Module] = []  # convolutions and doublings so far, along the longest path
 
     def follow(module: nn.Module, _: Any, output: Tensor) -> None:
         if isinstance(module, nn.Conv2d | nn.Upsample):
@@ -111,7 +112,7 @@ def feature_maps(
 def shapes(
     config: UNetConfig, image_size: int | tuple[int, int] = 32, report: Report = "block"
 ) -> list[tuple[Role, int, int, int]]:
-    """(role, height, width, channels) of the same rows by algebra: level n lies n halvings below the image."""
+    """The rows of `feature_maps` by algebra, as (role, height, width, channels): level n lies n halvings deep."""
     last, (height, width) = len(config.widths) - 1, _checked(config, image_size, report)
     down = [n + (report == "resampled" and (n < last or config.resample_last)) for n in range(last + 1)]
     up = [n - (report == "resampled" and n > 0 and not config.resample_last) for n in range(last + 1)]
@@ -122,9 +123,12 @@ def shapes(
 
 
 def receptive_field(path: Sequence[nn.Module]) -> int:
-    """Side of the square of the first map on which a pixel of the last depends, through convolutions and doublings.
+    """Side, in pixels of the first map, of the square on which one pixel of the last map depends.
 
-    Behind a doubling it differs from pixel to pixel; this is the largest.
+    Behind a doubling the side differs from pixel to pixel; this is the largest.
+
+    Args:
+        path: the convolutions and doublings between the two maps, in order.
     """
     sides = []
     for pixel in range(2 ** sum(isinstance(module, nn.Upsample) for module in path)):
@@ -140,7 +144,7 @@ def receptive_field(path: Sequence[nn.Module]) -> int:
 
 
 def _checked(config: UNetConfig, image_size: int | tuple[int, int], report: Report) -> tuple[int, int]:
-    """Height and width."""
+    """Height and width of the image, once size and report are found legal."""
     if report not in ("block", "resampled"):
         raise ValueError(f"report is {report!r}; legal are block, resampled")
     return config.height_and_width(image_size)
@@ -149,10 +153,10 @@ def _checked(config: UNetConfig, image_size: int | tuple[int, int], report: Repo
 _THREE_LEVELS = UNetConfig(channels=3, base_channels=128)
 
 #: The four conventions of chapter 2, as arguments of `feature_maps`.
-CONVENTIONS: dict[str, dict[str, Any]] = {  # arguments of `feature_maps`
-    # Ho et al. (2020): read before resampling, the last level not resampled
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    # Ho et al. (2020): each level is read before it resamples; the last level does not resample
     "A": {"config": _THREE_LEVELS, "image_size": 256, "report": "block"},
-    # every level resamples, on the way up to the next finer level's width, and is read after that
+    # every level resamples and is read after that; on the way up it takes the next finer level's width
     "B": {
         "config": replace(_THREE_LEVELS, resample_last=True, up_width="finer"),
         "image_size": 512,
@@ -164,6 +168,6 @@ CONVENTIONS: dict[str, dict[str, Any]] = {  # arguments of `feature_maps`
         "image_size": 256,
         "report": "block",
     },
-    # the network of A as diffusers reports it: what each of its blocks hands on
+    # the network of A as diffusers reports it: the output of each of its blocks
     "D": {"config": _THREE_LEVELS, "image_size": 256, "report": "resampled"},
 }

@@ -85,7 +85,7 @@ def test_an_inverted_trip_brings_garments_back(tmp_path):
         (["RUN.png"], "which is one of the pictures; name another file"),
         (["."], ". is a folder; name the pictures in it"),
         (["nowhere.jpg"], "there is no picture nowhere.jpg"),
-        (["README.md"], "README.md is no picture that can be read"),
+        (["README.md"], "README.md cannot be read as a picture"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):

@@ -1,37 +1,25 @@
 """Trainings that are killed, stopped, starved of disk space and lied to, against ones that nothing happened to."""
 
-import io
-import json
 import os
-import pickle
 import random
-import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm
-from ddpm import data, files
 from ddpm.diffusion import DiffusionConfig
-from ddpm.training import checkpoint, loop, run, train
-from ddpm.training.checkpoint import newest_checkpoint, save_checkpoint, sealed
+from ddpm.training import run, train
+from ddpm.training.checkpoint import newest_checkpoint, save_checkpoint
 from ddpm.training.config import TrainingConfig
-from ddpm.training.recipes import recipe
 from ddpm.training.signals import Stopped
 from ddpm.unet import UNetConfig
 from tests.forked import ended, fork
@@ -53,12 +41,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def images():
-    full = data.load("fashion-mnist-embedded", "train", quiet=True)
-    return replace(full, images=full.images[:50], labels=full.labels[:50])
 
 
 @pytest.fixture(scope="module")
@@ -231,91 +213,6 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(images, whole, tmp_pat
     assert_same_bits(tmp_path, whole)
 
 
-@pytest.fixture(scope="module")
-def two_checkpoints(tmp_path_factory):
-    """A folder with two checkpoints, and what a test may swap in: a third, of another run."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    torch.manual_seed(0)
-    for step, where, kind in ((3, folder, "a"), (6, folder, "a"), (6, folder / "other", "b")):
-        tensors = {"weights.w": torch.randn(40), "average-0.9.w": torch.randn(40)}
-        save_checkpoint(where, step, tensors, {"kind": kind})
-    return folder
-
-
-def truncated(content, chance):
-    return content[: chance.randrange(len(content))]
-
-
-def flipped(content, chance):
-    changed = bytearray(content)
-    changed[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    return bytes(changed)
-
-
-def pickled(content, chance):
-    return pickle.dumps({"weights.w": [chance.random()] * 40})
-
-
-BYTES = {"truncated": truncated, "flipped": flipped, "pickled": pickled}
-
-
-def do_harm(harm, path, two_checkpoints, chance):
-    """Damage one file of a checkpoint, or swap it for another one's."""
-    manifest = path.with_suffix(".json")
-    if harm in BYTES:
-        path.write_bytes(BYTES[harm](path.read_bytes(), chance))
-    elif harm == "swapped":  # with the other step's, or another run's
-        step = int(path.stem.removeprefix("step-"))
-        others = two_checkpoints / "other" / path.name, two_checkpoints / f"step-{9 - step:08d}{path.suffix}"
-        path.write_bytes(chance.choice(others if step == 6 else others[1:]).read_bytes())
-    elif harm == "other config":
-        manifest.write_text(manifest.read_text().replace('"kind": "a"', '"kind": "b"'))
-    elif harm == "other version":
-        rest = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "seal"}
-        manifest.write_text(json.dumps(sealed(rest | {"version": chance.choice([1, 3, None])})))
-    else:
-        path.unlink()
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    harm=st.sampled_from(["truncated", "flipped", "swapped", "pickled", "other config", "other version", "gone"]),
-    which=st.sampled_from([".safetensors", ".json"]),
-    both=st.booleans(),
-    chance=st.randoms(use_true_random=False),
-)
-def test_no_corrupted_checkpoint_loads(two_checkpoints, harm, which, both, chance):
-    """The newest, or both, come to harm: then the other one is loaded, or none, and a line says why."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for path in two_checkpoints.glob("step-*"):
-            shutil.copy(path, folder)
-        for step in (6, 3) if both else (6,):
-            do_harm(harm, folder / f"step-{step:08d}{which}", two_checkpoints, chance)
-        said = io.StringIO()
-        found, problem = None, ""
-        with redirect_stdout(said):
-            try:
-                found = newest_checkpoint(folder)
-            except ValueError as error:
-                problem = str(error)
-        if problem:
-            assert both
-            assert re.search("no checkpoint in .* can be read", problem)
-            assert "\n" not in problem
-            return
-        if both:
-            assert harm == "gone"
-            assert which == ".json"
-            assert found is None
-            return
-        assert found.step == 3
-        original = files.load_tensors(two_checkpoints / "step-00000003.safetensors")
-        assert all(torch.equal(found.tensors[name], value) for name, value in original.items())
-        if not (harm == "gone" and which == ".json"):
-            assert "checkpoint step-00000006 is passed over" in said.getvalue()
-
-
 def test_a_checkpoint_of_another_run_is_refused_by_name(images, tmp_path):
     train(MODEL, images, replace(CONFIG, steps=3), tmp_path / "a", progress=False)
     train(MODEL, images, replace(CONFIG, steps=3, seed=1), tmp_path / "b", progress=False)
@@ -331,7 +228,7 @@ def test_a_damaged_checkpoint_does_not_outlive_a_new_one(images, tmp_path):
     with pytest.raises(Stopped):
         train_up_to(9, images, tmp_path, config)
     path = tmp_path / "checkpoints" / "step-00000009.safetensors"
-    path.write_bytes(truncated(path.read_bytes(), random.Random(0)))
+    path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(Stopped, match="after step 7"):
         train_up_to(7, images, tmp_path, config)
     assert newest_checkpoint(tmp_path / "checkpoints").step == 7
@@ -364,70 +261,3 @@ def test_a_training_that_waited_does_not_undo_what_another_did_meanwhile(images,
     with pytest.raises(ValueError, match="another process has just trained in it; start again"):
         train(MODEL, images, CONFIG, tmp_path, progress=False)
     assert newest_checkpoint(tmp_path / "checkpoints").step == 7
-
-
-def test_the_newest_and_the_best_checkpoints_are_kept_and_load_as_models(images, tmp_path):
-    config = replace(CONFIG, steps=30, keep=3, learning_rate=1e-3, decay="constant", momentum=0.95)
-    train(MODEL, images, config, tmp_path, progress=False)
-    lines = [json.loads(line)["loss_unet"] for line in (tmp_path / "log.jsonl").open()]
-    means = {step: sum(lines[step - 3 : step]) / 3 for step in range(3, 31, 3)}
-    best = min(means, key=means.get)
-    kept = {int(path.stem[5:]) for path in tmp_path.glob("checkpoints/*.json")}
-    assert kept == {24, 27, 30, best}
-    record = json.loads((tmp_path / "config.json").read_text())
-    assert record["best"] == f"step-{best:08d}"
-    found = checkpoint.load_checkpoint(tmp_path / "checkpoints" / f"{record['best']}.json")
-    model = ddpm.load(tmp_path / "checkpoints" / record["best"], device="cpu")
-    for name, value in model.network.state_dict().items():
-        assert torch.equal(value, found.tensors[f"average-0.99.unet.{name}"])
-
-
-def test_every_average_is_a_model_and_the_longer_one_lags(images, tmp_path):
-    """An average of decay d weighs step k of n by (1 - d) d^(n - k), once the warm-up is over."""
-    config = replace(CONFIG, steps=8, checkpoint_every=1, keep=8, ema=(0.5, 0.05), optimiser="sgd")
-    train(MODEL, images, config, tmp_path, progress=False)
-    steps = [files.load_tensors(tmp_path / "checkpoints" / f"step-{k:08d}.safetensors") for k in range(1, 9)]
-    name = "unet.conv_in.weight"
-    for decay, folder in ((0.5, tmp_path), (0.05, tmp_path / "ema-0.05")):
-        expected = steps[0][f"average-{decay:g}.{name}"]
-        for k, step in enumerate(steps[1:], start=1):
-            d = min(decay, (1 + k) / (10 + k))
-            expected = d * expected + (1 - d) * step[f"weights.{name}"]
-        average = ddpm.load(folder, device="cpu").network.state_dict()[name.removeprefix("unet.")]
-        assert torch.allclose(average, expected, atol=1e-6)
-
-
-def test_what_happens_is_watched_and_a_resumed_run_overwrites_what_it_repeats(images, tmp_path, monkeypatch):
-    """TensorBoard's own reader finds every step once, and the pictures."""
-    seen = []
-
-    def picture(folder):
-        seen.append(json.loads((folder / "config.json").read_text())["step"])
-        return Image.new("L", (7, 5), 40 * len(seen))
-
-    watching = {"trackers": ["tensorboard"], "picture": picture, "progress": False}
-    config = replace(CONFIG, steps=6)
-    train(MODEL, images, config, tmp_path, **watching)
-    for path in tmp_path.glob("checkpoints/step-00000006*"):
-        path.unlink()  # as if it had been killed after step 5
-    train(MODEL, images, config, tmp_path, **watching)
-    assert seen == [3, 6, 6]
-    assert Image.open(tmp_path / "samples" / "step-00000006.png").getpixel((0, 0)) == 120
-    events = EventAccumulator(str(tmp_path / "tensorboard" / "ddpm")).Reload()
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").open()]
-    for name in ("loss_unet", "gradient_unet", "rate"):
-        shown = {event.step: event.value for event in events.Scalars(name)}
-        assert shown == pytest.approx({line["step"]: line[name] for line in lines})
-        assert len(events.Scalars(name)) == 6
-    assert {event.step for event in events.Images("samples")} == {3, 6}
-    monkeypatch.setattr(loop, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
-        train(MODEL, images, config, tmp_path / "other", trackers=["wandb"])
-    assert not (tmp_path / "other").exists()
-
-
-def test_the_best_of_two_players_is_not_told_by_their_losses(images, tmp_path):
-    model, config = recipe("gan", base_channels=8, latent_dim=4, steps=4, batch_size=2, checkpoint_every=1)
-    train(model, images, config, tmp_path, progress=False)
-    assert {path.stem for path in tmp_path.glob("checkpoints/*.json")} == {"step-00000003", "step-00000004"}
-    assert "best" not in json.loads((tmp_path / "config.json").read_text())

@@ -1,0 +1,239 @@
+import inspect
+import json
+import shutil
+from dataclasses import fields, replace
+
+import pytest
+
+from ddpm import cli
+from ddpm.cli.train import OPTIONS, JobSettings, settings_of
+from ddpm.training import train
+from ddpm.training.recipes import RECIPES, recipe
+from tests.cli.commands import TRAIN, refusal, run
+from tests.training.garments import first_images
+
+# What a training leaves behind, and what it finds.
+
+
+def test_a_run_leaves_its_files(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "model.safetensors", "config.json", "log.jsonl", "checkpoints", "samples", "tensorboard", ".lock",
+    }  # fmt: skip
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(trained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    for path in folder.glob("checkpoints/*.safetensors"):
+        path.write_bytes(path.read_bytes()[:1000])
+    before = contents(folder)
+    process = run(*TRAIN, "--base-channels", 32, "--out", folder)
+    assert process.returncode == 2
+    assert "no checkpoint in" in process.stderr.splitlines()[-1]
+    assert contents(folder) == before
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
+        (["--data", "mnist", "--data-folder", "docs"], "MNIST is not in docs"),
+        (["--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
+        (["--data", "folder:ddpm"], "there is no picture in it, by the endings of the files'"),
+        (["--data", "folder:ddpm", "--data-folder", "docs"], "data_folder is 'docs'; data is 'folder:ddpm', which"),
+        (["--data", "folder:book/assets", "--channels", 2], "channels is 2; pictures have 1 or 3"),
+        (["--data", "folder:book/assets", "--image-size", 0], "image_size is 0; it must be an integer from 1 up"),
+        (["--data", "folder:book/assets", "--image-size", 30], "28 or 32"),
+        (["--image-size", 64], "image_size is 64; only pictures of --data folder:PATH are brought to it"),
+        (["--workers", -1], "workers is -1; it must be an integer from 0 up"),
+        (["--track", "mlflow"], "tracker is 'mlflow'; legal are tensorboard, wandb"),
+    ],
+)
+def test_a_job_that_cannot_be_done_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in refusal([*TRAIN, *arguments, "--out", "RUN"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", 0], "steps is 0; it must be an integer from 1 up"),
+        (["--batch-size", -4], "batch_size is -4; it must be an integer from 1 up"),
+        (["--checkpoint-every", 0], "checkpoint_every is 0; it must be an integer from 1 up"),
+        (["--keep", 0], "keep is 0; it must be an integer from 1 up"),
+        (["--warmup", -1], "warmup is -1; it must be an integer from 0 up"),
+        (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
+        (["--learning-rate", "nan"], "learning_rate is nan; it must be a finite number above 0"),
+        (["--momentum", 1], "momentum is 1.0; it must be a finite number at least 0 and below 1"),
+        (["--weight-decay", -0.1], "weight_decay is -0.1; it must be a finite number at least 0"),
+        (["--clip", 0], "clip is 0.0; it must be a finite number above 0"),
+        (["--ema", 0.9, "--ema", 1], "ema is (0.9, 1.0); it must be at least 0 and below 1, or several such decays"),
+        (["--decay", "step"], "decay is 'step'; legal are cosine, linear, constant"),
+        (["--optimiser", "lion"], "optimiser is 'lion'; legal are adamw, adam, sgd, rmsprop, muon"),
+        (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
+    ],
+)
+def test_a_wrong_setting_of_a_training_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in refusal([*TRAIN, *arguments, "--out", "RUN"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "flow"], "model is 'flow'; legal are diffusion, autoencoder, vae, gan"),
+        (["--base-channels", 30], "base_channels is 30; it must be a multiple of 4"),
+        (["--schedule", "flat"], "schedule is 'flat'; legal are linear, cosine, sigmoid"),
+        (["--target", "noise"], "target is 'noise'; legal are eps, x0, v"),
+        (["--times", "normal"], "times is 'normal'; legal are uniform, lognormal"),
+        (["--uniform-share", 1.5], "uniform_share is 1.5; it must be a finite number at least 0 and at most 1"),
+        (["--weighting", "bound"], "the bound is a mean over uniform times"),
+        (["--latent-dim", 8], "latent_dim is 8; model 'diffusion' has no such setting"),
+        (["--model", "vae", "--loss", "l1"], "loss is 'l1'; legal are mse, bce"),
+        (["--model", "gan", "--target", "v"], "target is 'v'; model 'gan' has no such setting"),
+        (["--model", "gan", "--game", "chess"], "game is 'chess'; legal are non-saturating, minimax"),
+        (["--model", "gan", "--r1", -1], "r1 is -1.0; it must be a finite number at least 0"),
+        (["--model", "gan", "--init", "fashion-mnist"], "do not fit this model"),
+        (["--init", "nothing"], "model is 'nothing'; legal are equal-autoencoder"),
+        (["--init", "fashion-mnist", "--base-channels", 64], "do not fit this model"),
+    ],
+)
+def test_a_wrong_setting_of_a_model_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in refusal([*TRAIN, *arguments, "--out", "RUN"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.toml", "config is 'nowhere.toml', which cannot be read"),
+        ("README.md", "config is 'README.md', which cannot be read"),
+        ("book/results/speed.json", "has no such setting"),
+    ],
+)
+def test_a_file_of_no_settings_gives_one_line_and_exit_code_2(path, message, tmp_path):
+    assert message in refusal([*TRAIN, "--config", path, "--out", "RUN"], tmp_path)
+
+
+def test_a_wrong_type_in_a_file_gives_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "settings.toml").write_text('learning-rate = "fast"\n')
+    said = refusal([*TRAIN, "--config", tmp_path / "settings.toml", "--out", "RUN"], tmp_path)
+    assert "learning_rate is 'fast'; it must be a finite number above 0" in said
+
+
+def test_out_is_required(tmp_path):
+    assert "--out" in refusal(["train"], tmp_path)
+
+
+# Its help, which is made from the configurations.
+
+
+def option(name):
+    """The typer option of a parameter of the command."""
+    annotation = inspect.signature(cli.train).parameters[name].annotation
+    (found,) = [each for each in annotation.__metadata__ if hasattr(each, "show_default")]
+    return found
+
+
+def value(kind, name):
+    """What the recipe of a kind sets; None where the kind has no such setting."""
+    model, training = recipe(kind)
+    for config in (training, model, getattr(model, "unet", None)):
+        if hasattr(config, name):
+            return getattr(config, name)
+    return None
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_help_names_the_default_of_every_kind(name):
+    """As `recipe` gives it: the usual one first, then those of the kinds that differ."""
+    usual, *others = option(name).show_default.split("; ")
+    of_kind = {other.partition(" for ")[2]: other.partition(" for ")[0] for other in others}
+    kinds = [kind for kind in RECIPES if value(kind, name) is not None]
+    assert kinds
+    assert set(of_kind) <= set(kinds)
+    for kind in kinds:
+        shown, default = of_kind.get(kind, usual), value(kind, name)
+        assert (float(shown) if isinstance(default, int | float) else shown) == default
+
+
+def test_the_help_names_the_jobs_own_defaults():
+    assert {field.name: option(field.name).show_default for field in fields(JobSettings)} == {
+        "model": "diffusion", "data": "fashion-mnist", "data_folder": False, "image_size": False, "channels": False,
+        "workers": "2", "init": False, "samples": "True", "track": "tensorboard",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *(field.name for field in fields(JobSettings))])
+def test_the_help_says_in_a_sentence_what_every_option_is(name):
+    assert option(name).help[0].isupper()
+    assert option(name).help.endswith(".")
+
+
+# Settings from a file.
+
+
+def test_settings_come_from_toml_with_the_names_of_the_options(tmp_path):
+    (tmp_path / "settings.toml").write_text('batch-size = 8\nema = [0.9, 0.99]\ntarget = "v"\n')
+    assert settings_of(tmp_path / "settings.toml") == {"batch_size": 8, "ema": (0.9, 0.99), "target": "v"}
+
+
+def test_a_file_that_holds_no_names_is_refused(tmp_path):
+    (tmp_path / "settings.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="it must hold names and values"):
+        settings_of(tmp_path / "settings.json")
+
+
+def test_an_option_overrides_the_file(tmp_path):
+    (tmp_path / "settings.toml").write_text("steps = 0\nwarmup = -1\n")
+    said = refusal([*TRAIN, "--config", tmp_path / "settings.toml", "--out", "RUN"], tmp_path)  # TRAIN has 4 steps
+    assert "warmup is -1" in said
+
+
+TINY = {"base_channels": 8, "steps": 4, "batch_size": 8, "checkpoint_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("diffusion", {"channel_multipliers": (1, 2), "attention_levels": (1,), "head_channels": 8, "ema": (0.9, 0.5)}),
+        ("autoencoder", {"loss": "bce"}), ("vae", {}), ("gan", {"game": "minimax"}),
+    ],
+)  # fmt: skip
+def test_a_runs_own_record_repeats_its_settings(kind, changes, tmp_path):
+    model, training = recipe(kind, **changes, **TINY)
+    images = first_images(50)
+    train(model, images, training, tmp_path, progress=False)
+    settings = settings_of(tmp_path / "config.json")
+    assert settings.pop("data") == images.name
+    assert recipe(settings.pop("model"), **settings) == (model, training)
+
+
+def test_the_record_of_a_run_on_a_folder_wants_its_data_named(tmp_path):
+    model, training = recipe("gan", **TINY)
+    train(model, replace(first_images(50), name="folder:mine@0123"), training, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="a run that began with pictures from a folder; name them with --data"):
+        settings_of(tmp_path / "config.json")
+    settings = settings_of(tmp_path / "config.json", {"data"})
+    assert (settings["channels"], settings["image_size"]) == (1, 32)
+
+
+def test_the_record_of_a_run_from_other_weights_wants_them_named(tmp_path):
+    model, training = recipe("vae", **TINY)
+    train(model, first_images(50), training, tmp_path / "first", progress=False)
+    init = tmp_path / "first" / "model.safetensors"
+    train(model, first_images(50), training, tmp_path / "second", init=init, progress=False)
+    with pytest.raises(ValueError, match="a run that began with other weights; name them with --init"):
+        settings_of(tmp_path / "second" / "config.json")
+    assert "init" not in settings_of(tmp_path / "second" / "config.json", {"init"})
+
+
+def test_a_record_of_version_0_1_repeats_its_settings(trained, tmp_path):
+    record = json.loads((trained / "config.json").read_text())
+    record["model"]["unet"]["time"] = record["model"]["unet"].pop("time_conditioning")  # its name then
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert settings_of(tmp_path / "config.json") == settings_of(trained / "config.json")

@@ -1,0 +1,140 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm import noise
+from ddpm.noise import PerSampleNoise, StepRandomness, fold_in
+
+X = torch.empty(6, 1, 4, 4)
+
+# One seed of several numbers.
+
+
+def test_a_seed_made_of_numbers_is_the_same_for_ever():
+    """Written down from version 0.1.0: other seeds would draw other images and train other models."""
+    assert fold_in(0) == 3582888934675442504
+    assert fold_in(1, 2, 3) == 5014325815932447471
+
+
+def test_a_seed_has_63_bits():
+    seeds = [fold_in(i) for i in range(1000)]
+    assert min(seeds) >= 0
+    assert 2**62 < max(seeds) < 2**63
+
+
+def test_other_numbers_or_another_order_make_another_seed():
+    assert len({fold_in(), fold_in(0), fold_in(1), fold_in(0, 1), fold_in(1, 0), fold_in(0, 0, 1)}) == 6
+
+
+def test_numpys_integers_make_the_same_seed():
+    assert fold_in(np.int64(3), np.uint8(5)) == fold_in(3, 5)
+
+
+def test_a_fraction_makes_no_seed():
+    with pytest.raises(TypeError):
+        fold_in(1.5)
+
+
+# The noise of samples.
+
+
+def test_noise_is_standard_normal():
+    draws = PerSampleNoise(0)(torch.empty(4, 50_000)).flatten().double()
+    error = 1 / math.sqrt(len(draws))  # standard deviation of the mean; that of the variance is sqrt(2) times it
+    assert draws.mean().item() == pytest.approx(0, abs=4 * error)
+    assert draws.var().item() == pytest.approx(1, abs=4 * math.sqrt(2) * error)
+    assert (draws.abs() < 1).double().mean().item() == pytest.approx(math.erf(1 / math.sqrt(2)), abs=4 * error)
+
+
+def test_a_samples_noise_does_not_depend_on_the_batch():
+    assert torch.equal(PerSampleNoise(3)(X[:2]), PerSampleNoise(3)(X)[:2])
+
+
+def test_a_samples_noise_goes_by_its_number():
+    first, second = (PerSampleNoise(3, first_index=4)(X[:2]) for _ in range(2))
+    assert torch.equal(first, PerSampleNoise(3)(X)[4:])
+    assert torch.equal(first, second)
+
+
+def test_every_call_draws_on():
+    whole, part = PerSampleNoise(3), PerSampleNoise(3, 4)
+    first, second = whole(X), whole(X)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.stack([part(X[:2]), part(X[:2])]), torch.stack([first[4:], second[4:]]))
+
+
+def test_samples_and_seeds_have_noise_of_their_own():
+    draws = PerSampleNoise(3)(X)
+    assert not torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws, PerSampleNoise(4)(X))
+
+
+def test_noise_has_the_shape_and_dtype_of_what_it_is_for():
+    draws = PerSampleNoise(3)(X.double())
+    assert (draws.shape, draws.dtype) == (X.shape, torch.float64)
+    assert torch.equal(draws, PerSampleNoise(3)(X).double())  # the same numbers in any precision
+
+
+def test_the_global_generator_is_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    PerSampleNoise(3)(X)
+    StepRandomness(0, 0, 8).normal(2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("value", [3.0, -1, None, True])
+@pytest.mark.parametrize("name", ["seed", "first_index"])
+def test_what_is_no_number_of_a_seed_or_a_sample_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must be an integer from 0 up"):
+        PerSampleNoise(**{"seed": 0, name: value})
+
+
+def test_integers_have_no_noise():
+    with pytest.raises(TypeError, match="x is torch.int64; it must be floating point"):
+        PerSampleNoise(3)(X.long())
+
+
+# The random numbers of a training step.
+
+
+def test_a_steps_numbers_do_not_depend_on_how_many_processes_share_it():
+    whole = StepRandomness(3, 7, 8)
+    u, eps = whole.stratified(), whole.normal(2, 2)
+    parts = [StepRandomness(3, 7, 8, first, 4) for first in (0, 4)]
+    assert torch.equal(torch.cat([part.stratified() for part in parts]), u)
+    assert torch.equal(torch.cat([part.normal(2, 2) for part in parts]), eps)
+
+
+@pytest.mark.parametrize("other", [(4, 7), (3, 8)])
+def test_another_seed_or_step_has_other_numbers(other):
+    assert not torch.equal(StepRandomness(*other, 8).stratified(), StepRandomness(3, 7, 8).stratified())
+    assert not torch.equal(StepRandomness(*other, 8).normal(2), StepRandomness(3, 7, 8).normal(2))
+
+
+def test_stratified_numbers_have_a_stratum_each():
+    u = StepRandomness(3, 7, 8).stratified()
+    assert (u * 8).long().tolist() == list(range(8))
+    assert u.dtype == torch.float64
+
+
+def test_stratified_numbers_are_uniform_within_their_stratum():
+    within = torch.cat([StepRandomness(0, step, 8).stratified() * 8 % 1 for step in range(500)])
+    assert within.mean().item() == pytest.approx(1 / 2, abs=4 * math.sqrt(1 / 12 / 4000))
+    assert within.var().item() == pytest.approx(1 / 12, abs=4 * math.sqrt(1 / 180 / 4000))
+
+
+def test_normal_numbers_have_the_rows_of_the_part():
+    assert StepRandomness(3, 7, 8, 4, 3).normal(2, 5).shape == (3, 2, 5)
+
+
+def test_every_call_draws_the_next_numbers_of_the_step():
+    randomness = StepRandomness(3, 7, 8)
+    assert not torch.equal(randomness.normal(2), randomness.normal(2))
+
+
+def test_the_names_of_version_0_1_still_stand_for_these():
+    assert (noise.mix, noise.PerSample, noise.Draws) == (fold_in, PerSampleNoise, StepRandomness)

@@ -1,0 +1,274 @@
+import contextlib
+import math
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+import torch
+
+from ddpm import langevin, samplers
+from ddpm.denoiser import Wrapper
+from ddpm.noise import PerSampleNoise
+from ddpm.oracles import Gaussian
+from ddpm.samplers import ancestral, ddim, final
+from ddpm.sampling import SAMPLERS, LatentModel, sample, sampler_named, watched
+from ddpm.schedule import linear
+from ddpm.settings import SamplerName
+from ddpm.unet import UNet, UNetConfig
+
+SCHEDULE = linear()
+
+
+class Images(Wrapper):
+    """A Gaussian of images (1, 4, 4), which counts its calls and the walks that it is made ready for."""
+
+    def __init__(self):
+        super().__init__(Gaussian(0.0, 0.5, SCHEDULE))
+        self.image_shape = (1, 4, 4)
+        self.calls, self.walks = 0, 0
+
+    def many_calls(self):
+        self.walks += 1
+        return contextlib.nullcontext()
+
+    def __call__(self, x, t):
+        self.calls += 1
+        return super().__call__(x, t)
+
+
+def drawn(denoise, n=3, *arguments, **options):
+    return sample(denoise, n, *arguments, **{"progress": False, **options})
+
+
+# The names.
+
+
+def test_the_samplers_are_those_that_the_settings_name():
+    assert tuple(SAMPLERS) == get_args(SamplerName)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_is_the_function_of_its_name(name):
+    assert sampler_named(name) in (getattr(samplers, name, None), getattr(langevin, name, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("dim", "ddim"), ("dddim", "ddim"), ("DDIM", "ddim"), ("euler", "ddim"), ("huen", "heun"),
+        ("ddpm", "ancestral"), ("ancestor", "ancestral"), ("dpm++", "dpm_solver_pp"), ("dpmpp_2m", "dpm_solver_pp"),
+        ("dpm-solver", "dpm_solver_pp"), ("annealed", "annealed_langevin"),
+    ],
+)  # fmt: skip
+def test_a_wrong_name_is_refused_with_the_nearest_right_one(name, near):
+    with pytest.raises(ValueError, match=f"legal are ancestral, ddim, .*; did you mean {near}\\?$"):
+        sampler_named(name)
+
+
+def test_of_equally_near_names_a_samplers_own_is_meant():
+    with pytest.raises(ValueError, match=r"did you mean ddim\?$"):
+        sampler_named("ddmi")
+
+
+def test_a_name_that_is_like_none_is_refused_without_a_guess():
+    with pytest.raises(ValueError, match="sampler is 'xyzzy'; legal are ancestral, .*, flow_and_langevin$"):
+        sampler_named("xyzzy")
+
+
+@pytest.mark.parametrize("name", [ddim, None, 3, ["ddim"]])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(TypeError, match="sampler is .*; it must be a name: ancestral, ddim"):
+        sampler_named(name)
+
+
+# What is drawn.
+
+
+def test_samples_are_those_of_the_sampler_itself():
+    """A walk from per-sample noise down the grid, with the sampler's own options."""
+    randn_like = PerSampleNoise(5)
+    x = randn_like(torch.empty(3, 1, 4, 4))
+    expected = final(ancestral(Images(), x, SCHEDULE.timesteps(4, "karras"), variance="large", randn_like=randn_like))
+    images = drawn(Images(), 3, "ancestral", 4, 5, spacing="karras", chunk=3, variance="large")
+    assert torch.equal(images, expected)
+
+
+def test_samples_of_a_seed_are_the_same_whatever_n_is():
+    many, few = (drawn(Images(), n, "ancestral", 4, 5) for n in (21, 3))  # two chunks of 16, and one
+    assert many.shape == (21, 1, 4, 4)
+    assert torch.equal(many[:3], few)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 7])
+def test_samples_of_a_seed_agree_at_any_chunk(chunk):
+    whole, chunked = drawn(Images(), 5, "ancestral", 4, 5), drawn(Images(), 5, "ancestral", 4, 5, chunk=chunk)
+    assert chunked.shape == whole.shape
+    assert torch.allclose(chunked, whole, atol=1e-4)
+
+
+def test_another_seed_draws_other_samples():
+    assert not torch.allclose(drawn(Images(), seed=0), drawn(Images(), seed=1), atol=0.1)
+
+
+def test_samples_have_the_oracles_distribution():
+    images = drawn(Gaussian(0.3, 0.5, SCHEDULE), 4000, "heun", 40, spacing="karras", shape=(2,), chunk=4000)
+    error = 0.5 / math.sqrt(images.numel())
+    assert images.mean().item() == pytest.approx(0.3, abs=4 * error)
+    assert images.std().item() == pytest.approx(0.5, abs=4 * error / math.sqrt(2))
+
+
+def test_the_shape_of_a_sample_is_the_denoisers():
+    assert drawn(Images()).shape == (3, 1, 4, 4)
+
+
+def test_a_shape_that_is_given_goes_before_the_denoisers():
+    assert drawn(Images(), shape=(2, 8)).shape == (3, 2, 8)
+
+
+def test_without_a_shape_nothing_is_drawn():
+    with pytest.raises(ValueError, match="shape is not given, and this denoiser does not know the shape of one sample"):
+        drawn(Gaussian(0.0, 0.5, SCHEDULE))
+
+
+def test_on_a_cpu_sixteen_samples_are_drawn_together():
+    denoise = Images()
+    drawn(denoise, 17, steps=5)
+    assert denoise.calls == 2 * 5
+
+
+def test_a_denoiser_is_made_ready_once_for_all_chunks():
+    denoise = Images()
+    drawn(denoise, 5, steps=2, chunk=1)
+    assert denoise.walks == 1
+
+
+def test_samples_hold_no_graph():
+    class Learning(Images):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.ones((), requires_grad=True)
+
+        def __call__(self, x, t):
+            return super().__call__(self.weight * x, t)
+
+    assert not drawn(Learning()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0}, "n is 0; it must be an integer from 1 up"),
+        ({"n": 2.5}, "n is 2.5; it must be an integer from 1 up"),
+        ({"steps": 0}, "steps is 0; it must be an integer from 1 up"),
+        ({"steps": 2.5}, "steps is 2.5; it must be an integer from 1 up"),
+        ({"steps": 1001}, "legal are integers from 1 to T = 1000"),
+        ({"chunk": 0}, "chunk is 0; it must be an integer from 1 up"),
+        ({"chunk": 1.5}, "chunk is 1.5; it must be an integer from 1 up"),
+        ({"seed": -1}, "seed is -1; it must be an integer from 0 up"),
+        ({"spacing": "even"}, "spacing is 'even'; legal are trailing, leading"),
+        ({"eta": 2.0}, r"eta is 2.0; it must be in \[0, 1\]"),
+        ({"eta": math.nan}, r"eta is nan; it must be in \[0, 1\]"),
+        ({"sampler": "dddim"}, "did you mean ddim"),
+    ],
+)
+def test_a_bad_argument_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        drawn(Images(), **arguments)
+
+
+@pytest.mark.parametrize(
+    "thing", [UNet(UNetConfig(base_channels=8, head_channels=8)), "fashion-mnist", None, lambda x, t: x]
+)
+def test_what_is_no_denoiser_is_refused_in_one_line(thing):
+    with pytest.raises(TypeError) as error:
+        drawn(thing)
+    assert str(error.value) == f"denoise is {type(thing).__name__}; it must be a ddpm.denoiser.Denoiser"
+
+
+# Models that draw an image in one call.
+
+
+class Doubled:
+    """Its image is its code, twice as large."""
+
+    latent_dim, device = 3, torch.device("cpu")
+
+    def __init__(self):
+        self.batches = []
+
+    def decode(self, z):
+        self.batches.append(len(z))
+        return 2 * z[:, :, None, None]
+
+
+def test_a_latent_model_is_known_by_what_it_has():
+    assert isinstance(Doubled(), LatentModel)
+    assert not isinstance(Images(), LatentModel)
+
+
+def test_a_latent_model_decodes_the_noise_of_every_sample():
+    assert torch.equal(sample(Doubled(), 5, seed=7), 2 * PerSampleNoise(7)(torch.empty(5, 3))[:, :, None, None])
+
+
+def test_a_latent_model_decodes_chunks_that_are_all_full():
+    model = Doubled()
+    assert len(sample(model, 5, chunk=2)) == 5
+    assert model.batches == [2, 2, 2]
+    sample(model, 501)
+    assert model.batches[3:] == [500, 500]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sampler", "heun"), ("steps", 20), ("spacing", "karras"), ("eta", 1.0), ("shape", (1, 32, 32)),
+        ("watch", print), ("variance", "large"),
+    ],
+)  # fmt: skip
+def test_a_latent_model_takes_nothing_of_a_walk(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is .*; this model draws an image in one call and takes none"):
+        sample(Doubled(), 2, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["n", "chunk"])
+def test_a_latent_model_counts_in_integers(name):
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be an integer from 1 up"):
+        sample(Doubled(), **{"n": 2, name: 0})
+
+
+# A walk that is watched.
+
+
+class Bar:
+    """A bar that counts."""
+
+    def __init__(self):
+        self.n = 0
+
+    def update(self, moves):
+        self.n += moves
+
+
+def test_a_watched_walk_yields_its_states_as_they_come():
+    grid, seen = SCHEDULE.timesteps(4), []
+    walk = ddim(Images(), torch.ones(2, 1, 4, 4), grid)
+    states = list(watched(walk, grid[0], Bar(), seen.append))
+    assert [state.t for state in states] == grid[1:]
+    assert [id(state) for state in seen] == [id(state) for state in states]
+
+
+@pytest.mark.parametrize(("name", "states"), [("ddim", 4), ("annealed_langevin", 4 * 5 + 1)])
+def test_a_bar_moves_on_when_the_time_does(name, states):
+    """Annealed Langevin yields several states at one time."""
+    bar, grid = Bar(), SCHEDULE.timesteps(4)
+    walk = SAMPLERS[name](Images(), torch.ones(2, 1, 4, 4), grid)
+    assert len(list(watched(walk, grid[0], bar))) == states
+    assert bar.n == 4
+
+
+def test_watch_sees_every_state_of_every_chunk():
+    seen = []
+    images = drawn(Images(), 3, steps=4, chunk=2, watch=lambda state: seen.append(state))
+    assert [state.t for state in seen] == 2 * list(SCHEDULE.timesteps(4)[1:])
+    assert torch.equal(torch.cat([seen[3].x, seen[7].x])[:3], images)
+    assert all(a.t > b.t for a, b in pairwise(seen[:4]))

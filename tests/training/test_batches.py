@@ -1,0 +1,139 @@
+import os
+import signal
+
+import pytest
+import torch
+from PIL import Image
+
+from ddpm.data import Dataset
+from ddpm.data.pictures import Pictures, read_image
+from ddpm.training.batches import batches, ignore_signals, image_rows
+from tests.forked import ended, fork
+
+CPU = torch.device("cpu")
+
+# Which images a step sees.
+
+
+def rows_of(steps, batch_size, n, seed=0):
+    return torch.cat([image_rows(seed, step, batch_size, n) for step in steps])
+
+
+def test_every_image_is_seen_once_an_epoch():
+    for epoch in rows_of(range(25), 8, 50).split(50):  # a batch of 8 may end one epoch and begin the next
+        assert epoch.sort().values.tolist() == list(range(50))
+
+
+def test_every_epoch_and_every_seed_has_an_order_of_its_own():
+    first, second = rows_of(range(10), 10, 50).split(50)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, rows_of(range(5), 10, 50, seed=1))
+    assert first.tolist() != list(range(50))
+
+
+def test_a_steps_images_do_not_depend_on_what_was_asked_before():
+    whole = rows_of(range(20), 8, 50)
+    assert torch.equal(image_rows(0, 19, 8, 50), whole[-8:])
+    assert torch.equal(image_rows(0, 2, 8, 50), whole[16:24])
+
+
+def test_half_the_batch_sees_the_same_images_in_twice_the_steps():
+    assert torch.equal(rows_of(range(10), 8, 50), rows_of(range(20), 4, 50))
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    assert image_rows(0, 0, 7, 3)[:6].sort().values.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+# How they come.
+
+
+@pytest.fixture
+def dataset():
+    """Image i is all i."""
+    images = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 1, 4, 4)
+    return Dataset("numbered", "train", images, torch.zeros(20), "made here")
+
+
+def numbers(feed):
+    return [batch[:, 0, 0, 0].tolist() for batch in feed]
+
+
+def test_a_data_sets_batches_are_the_images_of_every_step(dataset):
+    feed = list(batches(dataset, 3, range(5), 6, slice(None), CPU, 0))
+    assert numbers(feed) == [image_rows(3, step, 6, 20).tolist() for step in range(5)]
+    assert all(batch.dtype == torch.uint8 and batch.shape == (6, 1, 4, 4) for batch in feed)
+
+
+def test_a_run_that_goes_on_sees_the_images_that_it_would_have_seen(dataset):
+    whole, rest = (numbers(batches(dataset, 3, steps, 6, slice(None), CPU, 0)) for steps in (range(5), range(2, 5)))
+    assert rest == whole[2:]
+
+
+def test_a_process_takes_its_rows_of_the_batch(dataset):
+    whole, *parts = (
+        numbers(batches(dataset, 3, range(5), 6, rows, CPU, 0)) for rows in (slice(None), slice(0, 3), slice(3, 6))
+    )
+    assert [first + second for first, second in zip(*parts, strict=True)] == whole
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Picture i is all i."""
+    for i in range(20):
+        Image.new("L", (4, 4), i).save(tmp_path / f"{i:02d}.png")
+    return Pictures("numbered", sorted(tmp_path.glob("*.png")), (1, 4, 4))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_come_in_the_order_of_the_data_set_with_any_number_of_workers(pictures, dataset, workers):
+    expected = numbers(batches(dataset, 3, range(5), 6, slice(0, 3), CPU, 0))
+    assert numbers(batches(pictures, 3, range(5), 6, slice(0, 3), CPU, workers)) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_damaged_meanwhile_is_named_in_one_line(pictures, workers):
+    for path in pictures.paths:
+        path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"\.png cannot be read as a picture") as error:
+        list(batches(pictures, 3, range(5), 6, slice(None), CPU, workers))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_gone_meanwhile_is_named_in_one_line(pictures, workers):
+    for path in pictures.paths:
+        path.unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=r"there is no picture .*\.png") as error:
+        list(batches(pictures, 3, range(5), 6, slice(None), CPU, workers))
+    assert "\n" not in str(error.value)
+
+
+def test_reading_leaves_the_global_generator_alone(pictures):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    list(batches(pictures, 3, range(2), 6, slice(None), CPU, 1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_closed_feed_leaves_no_worker(pictures):
+    feed = batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)
+    next(feed)
+    workers = torch.multiprocessing.active_children()
+    assert len(workers) == 2
+    feed.close()
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_worker_ignores_the_signals_that_are_the_trainings():
+    def program():
+        ignore_signals(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert ended(fork(program)) == 0
+
+
+def test_a_picture_is_read_as_read_image_does(pictures):
+    assert torch.equal(pictures[7], read_image(pictures.paths[7], (1, 4, 4))[0])
