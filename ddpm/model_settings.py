@@ -59,6 +59,8 @@ class DiffusionSettings:
     def __post_init__(self) -> None:
         if isinstance(self.unet, dict):  # as JSON gives it
             object.__setattr__(self, "unet", UNetConfig(**self.unet))
+        if not isinstance(self.unet, UNetConfig):
+            raise ValueError(f"unet is {self.unet!r}; it must be a UNetConfig")
         check_choices(self)
         check(self, positive_int, "T")
         check(self, real, "log_sigma_mean")

@@ -100,12 +100,11 @@ def non_negative_int(name: str, value: Any) -> int:
 
 def integers(name: str, value: Any, *, at_least: int, unordered: bool = False) -> tuple[int, ...]:
     """`value` as a tuple; it must be a list or tuple (or a set, if `unordered`) of integers from `at_least` up."""
-    if unordered and isinstance(value, set | frozenset):
-        value = sorted(value)
-    listed = isinstance(value, list | tuple)
+    listed = isinstance(value, list | tuple) or (unordered and isinstance(value, set | frozenset))
     if not listed or not all(_is_integer(item) and operator.index(item) >= at_least for item in value):
         raise ValueError(f"{name} is {value!r}; it must be a list of integers from {at_least} up")
-    return tuple(operator.index(item) for item in value)
+    numbers = [operator.index(item) for item in value]
+    return tuple(sorted(numbers) if isinstance(value, set | frozenset) else numbers)
 
 
 def real(
@@ -126,7 +125,11 @@ def real(
 
 
 def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 def _within(value: Any, at_least: float, above: float, at_most: float, below: float) -> bool:

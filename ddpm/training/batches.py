@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
@@ -61,11 +62,16 @@ def batches(
         worker_init_fn=ignore_signals,
         generator=torch.Generator(),
     )
+    iterator = iter(loader)
     try:
-        for batch in loader:
+        for batch in iterator:
             yield batch.to(device, non_blocking=True)
     except (ValueError, FileNotFoundError) as error:  # a worker's, with its whole traceback in its text
         raise ValueError(str(error).splitlines()[-1]) from error
+    finally:
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            # At once: an exception's traceback would keep the workers, which ignore SIGTERM, and the program with them.
+            iterator._shutdown_workers()
 
 
 def ignore_signals(_: int) -> None:

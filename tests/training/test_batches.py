@@ -1,12 +1,14 @@
 import os
 import signal
+from contextlib import closing
+from multiprocessing import active_children
 
 import pytest
 import torch
 from PIL import Image
 
 from ddpm.data import Dataset
-from ddpm.data.pictures import Pictures, read_image
+from ddpm.data.pictures import Pictures
 from ddpm.training.batches import batches, ignore_signals, image_rows
 from tests.forked import ended, fork
 
@@ -91,22 +93,37 @@ def test_pictures_come_in_the_order_of_the_data_set_with_any_number_of_workers(p
     assert numbers(batches(pictures, 3, range(5), 6, slice(0, 3), CPU, workers)) == expected
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        0,
+        pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="a worker's error keeps its name, 'ValueError: '")),
+    ],
+)
 def test_a_picture_that_is_damaged_meanwhile_is_named_in_one_line(pictures, workers):
     for path in pictures.paths:
         path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"\.png cannot be read as a picture") as error:
+    with pytest.raises(ValueError, match=r"^/[^\n]*\d\d.png cannot be read as a picture \([^\n]*\)$"):
         list(batches(pictures, 3, range(5), 6, slice(None), CPU, workers))
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_is_gone_meanwhile_is_named_in_one_line(pictures, workers):
     for path in pictures.paths:
         path.unlink()
-    with pytest.raises((ValueError, FileNotFoundError), match=r"there is no picture .*\.png") as error:
+    with pytest.raises(ValueError, match=r"there is no picture [^\n]*\d\d.png$") as error:
         list(batches(pictures, 3, range(5), 6, slice(None), CPU, workers))
     assert "\n" not in str(error.value)
+
+
+def test_a_feed_that_failed_leaves_no_worker_even_where_its_traceback_is_kept(pictures):
+    before = active_children()
+    for path in pictures.paths:
+        path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="cannot be read") as kept:
+        list(batches(pictures, 3, range(5), 6, slice(None), CPU, 1))
+    assert kept.tb is not None
+    assert set(active_children()) <= set(before)
 
 
 def test_reading_leaves_the_global_generator_alone(pictures):
@@ -118,12 +135,11 @@ def test_reading_leaves_the_global_generator_alone(pictures):
 
 
 def test_a_closed_feed_leaves_no_worker(pictures):
-    feed = batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)
-    next(feed)
-    workers = torch.multiprocessing.active_children()
-    assert len(workers) == 2
-    feed.close()
-    assert not any(worker.is_alive() for worker in workers)
+    before = active_children()
+    with closing(batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)) as feed:
+        next(feed)
+        assert len(set(active_children()) - set(before)) == 2
+    assert set(active_children()) <= set(before)
 
 
 def test_a_worker_ignores_the_signals_that_are_the_trainings():
@@ -133,7 +149,3 @@ def test_a_worker_ignores_the_signals_that_are_the_trainings():
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert ended(fork(program)) == 0
-
-
-def test_a_picture_is_read_as_read_image_does(pictures):
-    assert torch.equal(pictures[7], read_image(pictures.paths[7], (1, 4, 4))[0])

@@ -43,10 +43,14 @@ def test_the_handler_is_back_after_a_signal_and_after_an_error():
     def own(*_):
         pass
 
-    with handled(signal.SIGINT, own):
-        with pytest.raises(RuntimeError), StopSignals():
+    def fail():
+        with StopSignals():
             signal.raise_signal(signal.SIGINT)
             raise RuntimeError
+
+    with handled(signal.SIGINT, own):
+        with pytest.raises(RuntimeError):
+            fail()
         assert signal.getsignal(signal.SIGINT) is own
 
 

@@ -141,16 +141,26 @@ def test_a_kill_at_any_moment_of_a_write_changes_no_bit(images, tmp_path):
     assert number > 36  # six files a checkpoint, each flushed and renamed
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
-    options = "--data fashion-mnist-embedded --batch-size 2 --base-channels 8 --no-samples --track none"
-    command = [sys.executable, "-m", "ddpm", "train", *options.split(), "--steps", "400", "--checkpoint-every", "390"]
-    command.append("--out")
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    subprocess.run([*command, str(whole)], check=True, capture_output=True, env=environment)
+COMMAND = [
+    sys.executable, "-m", "ddpm", "train", "--data", "fashion-mnist-embedded", "--batch-size", "2",
+    "--base-channels", "8", "--no-samples", "--track", "none", "--steps", "400", "--checkpoint-every", "390", "--out",
+]  # fmt: skip
+ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
+
+
+@pytest.fixture(scope="module")
+def whole_command(tmp_path_factory):
+    """An uninterrupted run of the command line."""
+    folder = tmp_path_factory.mktemp("command") / "whole"
+    subprocess.run([*COMMAND, str(folder)], check=True, capture_output=True, env=ENVIRONMENT)
+    return folder
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_signal_saves_says_so_and_ends_well(number, name, whole_command, tmp_path):
+    stopped = tmp_path / "stopped"
     process = subprocess.Popen(
-        [*command, str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        [*COMMAND, str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background are deaf to Ctrl-C
     )  # fmt: skip
     log = stopped / "log.jsonl"
@@ -159,15 +169,15 @@ def test_a_signal_saves_says_so_and_ends_well(number, tmp_path):
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'} after step" in output
+    assert f"stopped by {name} after step" in output
     assert "the same command goes on from there" in output
     steps = len(log.read_bytes().splitlines())
     assert 0 < steps < 390
     assert [path.stem for path in stopped.glob("checkpoints/*.json")] == [f"step-{steps:08d}"]
-    resumed = subprocess.run([*command, str(stopped)], check=True, capture_output=True, text=True, env=environment)
+    resumed = subprocess.run([*COMMAND, str(stopped)], check=True, capture_output=True, text=True, env=ENVIRONMENT)
     assert f"resumed from step {steps}" in resumed.stdout + resumed.stderr
-    for name in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000400.safetensors"):
-        assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name
+    for file in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000400.safetensors"):
+        assert (stopped / file).read_bytes() == (whole_command / file).read_bytes(), file
 
 
 def train_up_to(step, images, folder, config=CONFIG):

@@ -1,0 +1,154 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ddpm
+from ddpm import pretrained
+from ddpm.autoencoder import AutoencoderConfig
+from ddpm.diffusion import DiffusionConfig
+from ddpm.training.config import TrainingConfig
+from ddpm.training.record import default_record, difference, filled, record_of, upgraded
+from ddpm.unet import UNetConfig
+
+DATA = {"name": "fashion-mnist", "images": 50, "image_shape": (1, 32, 32)}
+MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8))
+CONFIG = TrainingConfig(steps=6, ema=(0.9, 0.99))
+
+# A record.
+
+
+def test_a_record_holds_the_kind_the_model_its_training_and_the_data():
+    record = record_of(MODEL, CONFIG, DATA)
+    assert list(record) == ["kind", "model", "training", "data"]
+    assert record["kind"] == "diffusion"
+    assert record["data"] == {"name": "fashion-mnist", "images": 50, "image_shape": [1, 32, 32]}
+
+
+def test_a_record_is_what_json_gives_back():
+    record = record_of(MODEL, CONFIG, DATA)
+    assert json.loads(json.dumps(record)) == record
+    assert record["training"]["ema"] == [0.9, 0.99]
+
+
+def test_the_configurations_come_back_from_a_record():
+    record = record_of(MODEL, CONFIG, DATA)
+    assert DiffusionConfig(**record["model"]) == MODEL
+    assert TrainingConfig(**record["training"]) == CONFIG
+
+
+def test_how_many_checkpoints_are_kept_is_no_part_of_it():
+    """It changes no result, so the same run may go on with another number."""
+    assert record_of(MODEL, replace(CONFIG, keep=7), DATA) == record_of(MODEL, CONFIG, DATA)
+
+
+def test_a_record_knows_the_weights_that_its_training_began_with(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    record = record_of(MODEL, CONFIG, DATA, tmp_path / "model.safetensors")
+    assert record["init"] == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_the_defaults_are_those_of_the_configurations():
+    record = default_record(AutoencoderConfig(latent_dim=5))
+    assert AutoencoderConfig(**record["model"]) == AutoencoderConfig()
+    assert TrainingConfig(**record["training"]) == TrainingConfig()
+
+
+# Records that are older.
+
+
+def test_settings_that_a_record_is_too_old_to_have_are_filled_in():
+    old = {"model": {"unet": {"channels": 3}}, "data": 1}
+    defaults = {"kind": "diffusion", "model": {"unet": {"channels": 1, "skips": True}, "T": 1000}}
+    assert filled(old, defaults) == {
+        "kind": "diffusion", "model": {"unet": {"channels": 3, "skips": True}, "T": 1000}, "data": 1
+    }  # fmt: skip
+
+
+def test_filling_in_leaves_the_old_record_alone():
+    old = {"model": {"T": 5}}
+    filled(old, {"model": {"T": 1000, "target": "eps"}})
+    assert old == {"model": {"T": 5}}
+
+
+def test_a_setting_that_had_another_name_gets_todays():
+    record = {"model": {"T": 1000, "unet": {"time": "none", "skips": False}}, "training": {"seed": 0}}
+    assert upgraded(record) == {
+        "model": {"T": 1000, "unet": {"time_conditioning": "none", "skips": False}}, "training": {"seed": 0}
+    }  # fmt: skip
+    assert record["model"]["unet"] == {"time": "none", "skips": False}
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"model": None}, {"model": {"latent_dim": 4}}, {"model": {"unet": {"time_conditioning": "add"}}}]
+)
+def test_a_record_without_old_names_stays(record):
+    assert upgraded(record) == record
+
+
+# What differs.
+
+
+def test_the_first_setting_that_differs_is_named_with_both_values():
+    there, here = {"training": {"seed": 1, "steps": 5}}, {"training": {"seed": 0, "steps": 6}}
+    assert difference(there, here) == "seed is 1 there and 0 here"
+
+
+def test_a_setting_that_only_the_new_record_has_is_named():
+    assert difference({"training": {}}, {"training": {}, "init": "ab"}) == "init is None there and ab here"
+
+
+def test_a_part_that_is_of_another_form_is_shown_whole():
+    assert (
+        difference({"data": "mnist"}, {"data": {"name": "mnist"}}) == "data is mnist there and {'name': 'mnist'} here"
+    )
+
+
+def test_a_setting_that_only_the_old_record_has_is_gone():
+    assert (
+        difference({"training": {"seed": 0, "swing": 1}}, {"training": {"seed": 0}}) == "it has settings that are gone"
+    )
+
+
+# Records that are read.
+
+
+def shipped(name):
+    return json.loads((pretrained.MODELS / name / "config.json").read_text(encoding="utf-8"))
+
+
+def copy_of(name, record, folder):
+    """The folder of a model that ships, with another record."""
+    (folder / "model.safetensors").write_bytes((pretrained.MODELS / name / "model.safetensors").read_bytes())
+    (folder / "config.json").write_text(json.dumps(record))
+    return folder
+
+
+def as_version_0_1_wrote_it(record):
+    record = json.loads(json.dumps(record))
+    unet = record["model"]["unet"]
+    unet["time"] = unet.pop("time_conditioning", None) or unet["time"]
+    return record
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "equal-diffusion"])
+def test_a_models_config_of_version_0_1_still_loads(name, tmp_path):
+    folder = copy_of(name, as_version_0_1_wrote_it(shipped(name)), tmp_path)
+    old, new = ddpm.load(folder, "float32", "cpu"), ddpm.load(name, "float32", "cpu")
+    assert old.network.config == new.network.config
+    weights = new.network.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in old.network.state_dict().items())
+
+
+def test_a_models_config_without_a_kind_is_a_diffusion_models(tmp_path):
+    record = shipped("fashion-mnist")
+    record.pop("kind", None)
+    assert ddpm.load(copy_of("fashion-mnist", record, tmp_path), device="cpu").image_shape == (1, 32, 32)
+
+
+def test_a_model_of_an_unknown_kind_is_refused_by_its_name(tmp_path):
+    folder = copy_of("fashion-mnist", shipped("fashion-mnist") | {"kind": "flow"}, tmp_path)
+    with pytest.raises(ValueError, match="kind is 'flow'; legal are diffusion, autoencoder, gan"):
+        ddpm.load(folder)
