@@ -133,4 +133,8 @@ def _is_integer(value: Any) -> bool:
 
 
 def _within(value: Any, at_least: float, above: float, at_most: float, below: float) -> bool:
-    return math.isfinite(value) and at_least <= value <= at_most and above < value < below
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer too large for a float
+        return False
+    return finite and at_least <= value <= at_most and above < value < below

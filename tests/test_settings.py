@@ -196,6 +196,17 @@ def test_a_unet_is_refused_by_its_name_unless_it_is_one(value):
         DiffusionConfig(unet=value)
 
 
+def test_an_integer_too_large_for_a_float_is_refused():
+    with pytest.raises(ValueError, match="^clip is 1000"):
+        real("clip", 10**400)
+
+
+def test_a_seed_beyond_torchs_generators_is_refused():
+    assert TrainingConfig(seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(ValueError, match=r"^seed is \d+; it must be below 2\*\*63"):
+        TrainingConfig(seed=2**63)
+
+
 INTEGERS = [
     *((UNetConfig, name) for name in ("channels", "base_channels", "blocks_per_level", "head_channels")),
     (DiffusionConfig, "T"),

@@ -127,7 +127,7 @@ def _read(pictures: list[Path], shape: Any) -> "tuple[list[str], list[str], Tens
     import torch
 
     from ddpm.data import CLASSES, load, normalise
-    from ddpm.data.pictures import read_image
+    from ddpm.data.reading import read_image
 
     if pictures:
         images, words = zip(*(read_image(path, shape) for path in pictures), strict=True)

@@ -66,8 +66,9 @@ def batches(
     try:
         for batch in iterator:
             yield batch.to(device, non_blocking=True)
-    except (ValueError, FileNotFoundError) as error:  # a worker's, with its whole traceback in its text
-        raise ValueError(str(error).splitlines()[-1]) from error
+    except (ValueError, FileNotFoundError) as error:
+        last_line = str(error).splitlines()[-1]  # a worker's error has its whole traceback in its text
+        raise ValueError(last_line.removeprefix(f"{type(error).__name__}: ")) from error
     finally:
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
             # At once: an exception's traceback would keep the workers, which ignore SIGTERM, and the program with them.

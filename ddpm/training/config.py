@@ -49,6 +49,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check(self, positive_int, "steps", "batch_size", "checkpoint_every", "keep")
         check(self, non_negative_int, "warmup", "seed")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be below 2**63, which torch's generators take")
         check(self, real, "learning_rate", "clip", above=0)
         check(self, real, "momentum", at_least=0, below=1)
         check(self, real, "weight_decay", at_least=0)

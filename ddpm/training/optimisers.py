@@ -53,11 +53,17 @@ def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser back what `flatten_optimiser` made of it."""
+    """Give an optimiser back what `flatten_optimiser` made of it.
+
+    Raises:
+        ValueError: a tensor has neither its parameter's shape nor is a single number.
+    """
     for index, parameter in enumerate(_parameters(optimiser)):
         prefix = f"{name}.{index}."
         for label in (label for label in tensors if label.startswith(prefix)):
             value = tensors[label].to(parameter.device)
+            if value.shape != parameter.shape and value.numel() != 1:
+                raise ValueError(f"{label} has shape {tuple(value.shape)}; its parameter's is {tuple(parameter.shape)}")
             if value.shape == parameter.shape:
                 # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)

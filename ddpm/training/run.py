@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +130,8 @@ class Run:
             folder = self.folder / f"ema-{decay}" if i else self.folder
             content, sha256 = files.serialised(average)
             config = {**self.record, **facts} | {"average": decay, "sha256": sha256}
-            with suppress(OSError, ValueError, KeyError, TypeError):  # no config.json yet, or an unreadable one
-                replaced = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
-                files.write_json(folder / "config.json", config | {"replaced": replaced})  # until both are written
+            if (replaced := _published_sha256(folder)) is not None:  # both are legal until both files are written
+                files.write_json(folder / "config.json", config | {"replaced": replaced})
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
 
@@ -165,6 +164,15 @@ class Run:
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
+
+
+def _published_sha256(folder: Path) -> str | None:
+    """The hash that a folder's config.json gives its weights; None where there is no such file that can be read."""
+    try:
+        sha256: str = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
+        return sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

@@ -66,8 +66,10 @@ class TrainingState:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave.
 
+        An optimiser tensor that is missing begins anew, as it does before the first step.
+
         Raises:
-            ValueError: a tensor is missing or has another shape.
+            ValueError: a weight or an average is missing, or a tensor has another shape.
         """
         copy_weights(tensors, self.weights, "weights.")
         self.averages.restore(tensors)

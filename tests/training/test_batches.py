@@ -93,13 +93,7 @@ def test_pictures_come_in_the_order_of_the_data_set_with_any_number_of_workers(p
     assert numbers(batches(pictures, 3, range(5), 6, slice(0, 3), CPU, workers)) == expected
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [
-        0,
-        pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="a worker's error keeps its name, 'ValueError: '")),
-    ],
-)
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_is_damaged_meanwhile_is_named_in_one_line(pictures, workers):
     for path in pictures.paths:
         path.write_bytes(b"nonsense")

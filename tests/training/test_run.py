@@ -238,7 +238,6 @@ def test_a_model_can_be_loaded_while_it_is_replaced(tmp_path, monkeypatch):
     load_tensors(tmp_path / "model.safetensors", *hashes_that_load(tmp_path))
 
 
-@pytest.mark.xfail(strict=True, reason="Run.publish suppresses the OSError of the write, too, and replaces the weights")
 def test_a_model_is_not_replaced_when_its_new_hash_cannot_be_written_first(tmp_path, monkeypatch):
     here = saved(tmp_path, 3)
     monkeypatch.setattr(files, "write_json", full_disk)
