@@ -20,6 +20,8 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNetConfig
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.bits import ENVIRONMENT, MODELS, TRAININGS
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 WRITTEN = json.loads((ROOT / "tests" / "bits.json").read_text())
 

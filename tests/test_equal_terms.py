@@ -10,6 +10,8 @@ import ddpm
 from ddpm import metrics
 from ddpm.data import load, normalise
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "book" / "results" / "generative-models.json").read_text(encoding="utf-8"))
 KINDS, SEEDS = list(RESULTS["terms"]["models"]), (0, 1, 2)

@@ -176,6 +176,7 @@ def truths():
     return mixture, [mixture.sample(2000, torch.Generator().manual_seed(seed)) for seed in range(20)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sampler", "options", "moves", "spacing"), REACH)
 def test_samplers_reach_the_mixture(sampler, options, moves, spacing, truths):
     """Over ten sets of 2,000, within 1.5 times the distance of ten sets of true samples to the same ten others."""

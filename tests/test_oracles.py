@@ -128,6 +128,7 @@ def test_empirical_data_remembers_its_images():
         EmpiricalData(data[:0], SCHEDULE)
 
 
+@pytest.mark.long
 def test_ten_thousand_images_fit_in_two_gibibytes():
     """Peak memory of a process of its own, over what importing torch costs."""
     program = """

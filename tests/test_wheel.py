@@ -12,6 +12,8 @@ import pytest
 
 import ddpm
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 TRAINING_AND_EVALUATION = ("accelerate", "filelock", "tensorboard", "timm", "torchdiffeq", "torchmetrics")
 BOOK = ("IPython", "matplotlib", "nbformat", "papermill", "yaml")

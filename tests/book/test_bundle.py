@@ -12,6 +12,8 @@ import pytest
 from ddpm.companion.claims import load_claims
 from ddpm.companion.results import results
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 FIRST_CELLS = {
     path.stem: next(cell for cell in nbformat.read(path, as_version=4)["cells"] if cell["cell_type"] == "code")

@@ -2,6 +2,8 @@ import pytest
 
 from tests.cli.commands import done, refusal
 
+pytestmark = pytest.mark.long
+
 
 def test_a_distance_comes_with_how_it_was_measured(trained):
     said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1).stdout

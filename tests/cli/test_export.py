@@ -3,6 +3,8 @@ import pytest
 from ddpm import pretrained
 from tests.cli.commands import done, refusal
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):

@@ -5,6 +5,8 @@ from PIL import Image, ImageChops, ImageStat
 
 from tests.cli.commands import done, refusal
 
+pytestmark = pytest.mark.long
+
 ROW = (5 * (128 + 4) + 4, 128 + 4)  # five images of 32 pixels, four times enlarged, with four between them
 
 

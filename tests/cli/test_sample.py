@@ -11,6 +11,8 @@ from ddpm.data import denormalise
 from ddpm.noise import PerSampleNoise
 from tests.cli.commands import TRAIN, done, refusal
 
+pytestmark = pytest.mark.long
+
 TWO_ROWS_OF_THREE = (3 * 34 + 2, 2 * 34 + 2)  # images of 32 pixels, with two between them
 
 

@@ -12,6 +12,8 @@ from ddpm.training.recipes import RECIPES, recipe
 from tests.cli.commands import TRAIN, refusal, run
 from tests.training.garments import first_images
 
+pytestmark = pytest.mark.long
+
 # What a training leaves behind, and what it finds.
 
 

@@ -10,6 +10,8 @@ from ddpm.companion.claims import ROOT
 from ddpm.companion.hand_in import blanked, pack, write_copies
 from ddpm.companion.runner import find_chapters
 
+pytestmark = pytest.mark.long
+
 SOLUTION = '''from ddpm.companion import grade
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from ddpm.companion import runner
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -108,6 +108,7 @@ def test_batches_begin_anywhere_and_split_among_processes(folder):
         assert torch.equal(torch.stack(later), torch.stack([batch[4:] for batch in whole[3:]]))
 
 
+@pytest.mark.long
 def test_a_folder_trains_from_the_command_line(folder, tmp_path):
     """Colours, 16 pixels, a model of the run's own size; its settings repeat it."""
     settings = (

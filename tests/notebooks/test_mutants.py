@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 

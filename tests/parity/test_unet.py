@@ -17,6 +17,8 @@ from ddpm.sampling import SAMPLERS
 from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 
+pytestmark = pytest.mark.long
+
 CONFIGS = [
     UNetConfig(),
     UNetConfig(blocks_per_level=1, middle_attention=False),

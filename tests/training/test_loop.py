@@ -212,6 +212,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 # Going on.
 
 
+@pytest.mark.long
 def test_a_kill_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
     """SIGKILL a real training process in its midst, resume it, and compare every bit with an uninterrupted one."""
     command = [

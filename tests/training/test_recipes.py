@@ -13,6 +13,8 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import RECIPES, recipe
 from tests.training.garments import first_images
 
+pytestmark = pytest.mark.long
+
 TINY = {"base_channels": 8, "steps": 4, "batch_size": 8, "checkpoint_every": 2}
 LONGER = {"steps": 40, "batch_size": 32, "checkpoint_every": 40}  # enough to see the objective move
 SHORT = {

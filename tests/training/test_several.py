@@ -13,6 +13,8 @@ from ddpm.files import load_tensors
 from ddpm.training.checkpoint import newest_checkpoint
 from tests.several import launched, started
 
+pytestmark = pytest.mark.long
+
 
 def test_two_processes_train_as_one_does_to_the_last_digits(tmp_path):
     for processes in (1, 2):

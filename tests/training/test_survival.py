@@ -24,6 +24,8 @@ from ddpm.training.signals import Stopped
 from ddpm.unet import UNetConfig
 from tests.forked import ended, fork
 
+pytestmark = pytest.mark.long
+
 UNET = UNetConfig(
     base_channels=8, head_channels=8, blocks_per_level=1, channel_multipliers=(1, 2), attention_levels=(1,)
 )
