@@ -1,3 +1,17 @@
+from . import data as data
+from . import denoiser as denoiser
+from . import interop as interop
+from . import langevin as langevin
+from . import likelihood as likelihood
+from . import metrics as metrics
+from . import oracles as oracles
+from . import pretrained as pretrained
+from . import round_trip as round_trip
+from . import samplers as samplers
+from . import sampling as sampling
+from . import schedule as schedule
+from . import training as training
+from . import unet as unet
 from .interop import from_diffusers as from_diffusers
 from .pretrained import load as load
 from .sampling import sample as sample

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpm.settings import non_negative_int
 
-__all__ = ["Draws", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "fold_in", "mix"]
+__all__ = ["Draws", "Noise", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "fold_in", "mix"]
 
 #: What draws noise: x -> standard normal of x's shape, dtype and device.
 RandnLike = Callable[[Tensor], Tensor]
@@ -76,4 +76,5 @@ class StepRandomness:
         return torch.randn(self.total, *shape, generator=self._generator)[self.rows]
 
 
-mix, PerSample, Draws = fold_in, PerSampleNoise, StepRandomness  # their names in version 0.1.0
+# Their names in version 0.1.0.
+mix, PerSample, Draws, Noise = fold_in, PerSampleNoise, StepRandomness, RandnLike

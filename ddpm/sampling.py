@@ -50,11 +50,20 @@ def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
     if not isinstance(name, str):
         raise TypeError(f"sampler is {name!r}; it must be a name: {', '.join(SAMPLERS)}")
     if name not in SAMPLERS:
-        lower = name.lower()
-        near = [ALSO_CALLED[lower]] if lower in ALSO_CALLED else get_close_matches(lower, SAMPLERS, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = _nearest_sampler(name.lower())
+        hint = f"; did you mean {near}?" if near is not None else ""
         raise ValueError(f"sampler is {name!r}; legal are {', '.join(SAMPLERS)}{hint}")
     return SAMPLERS[name]
+
+
+def _nearest_sampler(name: str) -> str | None:
+    """The sampler that a misspelt name means: a name of another library, a name much like a sampler's, or either."""
+    if name in ALSO_CALLED:
+        return ALSO_CALLED[name]
+    near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.7) or get_close_matches(
+        name, [*SAMPLERS, *ALSO_CALLED], n=1, cutoff=0.3
+    )
+    return ALSO_CALLED.get(near[0], near[0]) if near else None
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ def bits():
     )
     assert done.returncode == 0, done.stderr
     computed = json.loads(done.stdout)
+    release = computed["torch"].partition("+")[0]
+    assert release == WRITTEN["torch"].partition("+")[0], "another torch: write tests/bits.json again, see CONTRIBUTING"
     if computed["kernels"] != WRITTEN["kernels"]:
         pytest.skip(
             f"torch {computed['torch']} computes other bits here than {WRITTEN['torch']} did with AVX2 on x86-64"

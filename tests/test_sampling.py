@@ -55,9 +55,9 @@ def test_a_sampler_is_the_function_of_its_name(name):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("dim", "ddim"), ("dddim", "ddim"), ("DDIM", "ddim"), ("euler", "ddim"), ("huen", "heun"),
+        ("dim", "ddim"), ("ddmi", "ddim"), ("DDIM", "ddim"), ("euler", "ddim"), ("eulr", "ddim"), ("huen", "heun"),
         ("ddpm", "ancestral"), ("ancestor", "ancestral"), ("dpm++", "dpm_solver_pp"), ("dpmpp_2m", "dpm_solver_pp"),
-        ("dpm-solver", "dpm_solver_pp"), ("annealed", "annealed_langevin"),
+        ("dpm-solver", "dpm_solver_pp"), ("dpm++2m", "dpm_solver_pp"), ("annealed", "annealed_langevin"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_refused_with_the_nearest_right_one(name, near):

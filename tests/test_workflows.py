@@ -112,9 +112,12 @@ def test_a_workflow_has_an_end_and_few_rights(path):
     assert not any(commands(jobs[name]) for name in writers)
 
 
-def test_the_book_that_is_built_is_the_one_published():
+def test_the_book_that_is_built_is_the_one_published_and_has_passed_the_tests():
     jobs, events = workflow(ROOT / ".github" / "workflows" / "book.yml")
-    assert events == {"push": {"branches": ["main"]}, "workflow_dispatch": None}
+    tests = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["name"]
+    passed = {"workflows": [tests], "types": ["completed"], "branches": ["main"]}
+    assert events == {"workflow_run": passed, "workflow_dispatch": None}
+    assert "workflow_run.conclusion == 'success'" in jobs["build"]["if"]
     (folder,) = [step["with"]["path"] for step in jobs["build"]["steps"] if "upload-pages" in step.get("uses", "")]
     assert commands(jobs["build"]) == ["make book"]
     assert f"the book: {folder}/index.html" in MAKEFILE

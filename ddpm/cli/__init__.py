@@ -15,6 +15,8 @@ from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import evaluate, sample
 from ddpm.cli.train import train
 
+__all__ = ["app", "chapters", "evaluate", "export", "main", "round_trip", "sample", "train"]
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,

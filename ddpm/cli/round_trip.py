@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -63,6 +64,7 @@ def round_trip(
     """
     from ddpm.files import write_atomically
 
+    import_module("ddpm.metrics.fidelity")  # which fails here, before the walk, where the extra is not installed
     check_out(out, ".png")
     pictures = pictures or []
     if out.resolve() in [path.resolve() for path in pictures]:

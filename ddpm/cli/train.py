@@ -12,6 +12,7 @@ import typer
 from ddpm.cli.options import launched, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import non_negative_int, positive_int
+from ddpm.training.record import RENAMED, upgraded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -151,12 +152,11 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
         raise ValueError(f"config is {str(path)!r}; it must hold names and values")
     if all(isinstance(settings.get(part), dict) for part in ("model", "training", "data")):  # a run's own record
         settings = _settings_of_record(path, settings, given)
-    return {name.replace("-", "_"): tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    names = {name: RENAMED.get(name, name).replace("-", "_") for name in settings}
+    return {names[name]: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
 
 
 def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    from ddpm.training.record import upgraded
-
     record = upgraded(record)
     model, data = dict(record["model"]), record["data"]
     of_folder = data["name"].startswith("folder:")

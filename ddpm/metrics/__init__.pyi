@@ -1,6 +1,9 @@
 from .copies import Copying as Copying
 from .copies import copying as copying
+from .distances import MOMENTS_SHA256 as MOMENTS_SHA256
 from .distances import Distance as Distance
 from .distances import frechet_distance as frechet_distance
 from .distances import kernel_distance as kernel_distance
+from .features import FEATURES as FEATURES
+from .features import FEATURES_SHA256 as FEATURES_SHA256
 from .precision_recall import precision_and_recall as precision_and_recall

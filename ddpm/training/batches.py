@@ -7,7 +7,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
@@ -70,9 +69,9 @@ def batches(
         last_line = str(error).splitlines()[-1]  # a worker's error has its whole traceback in its text
         raise ValueError(last_line.removeprefix(f"{type(error).__name__}: ")) from error
     finally:
-        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        if workers > 0:
             # At once: an exception's traceback would keep the workers, which ignore SIGTERM, and the program with them.
-            iterator._shutdown_workers()
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def ignore_signals(_: int) -> None:

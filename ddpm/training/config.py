@@ -49,8 +49,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check(self, positive_int, "steps", "batch_size", "checkpoint_every", "keep")
         check(self, non_negative_int, "warmup", "seed")
-        if self.seed >= 2**63:
-            raise ValueError(f"seed is {self.seed}; it must be below 2**63, which torch's generators take")
+        if self.seed >= 2**64:
+            raise ValueError(f"seed is {self.seed}; it must be below 2**64, as torch's generators ask")
         check(self, real, "learning_rate", "clip", above=0)
         check(self, real, "momentum", at_least=0, below=1)
         check(self, real, "weight_decay", at_least=0)
@@ -76,10 +76,10 @@ def _decays(name: str, value: Any) -> float | tuple[float, ...]:
     several = isinstance(value, list | tuple)
     try:
         decays = tuple(real(name, item, at_least=0, below=1) for item in (value if several else [value]))
-        if not decays or len(set(decays)) < len(decays):
-            raise ValueError("none, or one twice")
-    except ValueError as error:
+    except ValueError:
+        decays = ()
+    if not decays or len(set(decays)) < len(decays):
         raise ValueError(
             f"{name} is {value!r}; it must be at least 0 and below 1, or several such decays, all different"
-        ) from error
+        )
     return decays if several else decays[0]

@@ -9,7 +9,11 @@ from typing import Any
 
 from ddpm.training.config import TrainingConfig
 
-__all__ = ["default_record", "difference", "filled", "record_of", "upgraded"]
+__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "upgraded"]
+
+
+#: Settings that had another name in version 0.1.0, and their names now.
+RENAMED = {"time": "time_conditioning"}
 
 
 def record_of(
@@ -31,7 +35,10 @@ def record_of(
 
 
 def default_record(model: Any) -> dict[str, Any]:
-    """The record of a training of this kind of model with every setting at its default."""
+    """The record of a training of this model's class with every setting at its default.
+
+    Its kind is "diffusion", because records that are too old to have a kind are of diffusion models.
+    """
     return _as_read_back({"kind": "diffusion", "model": asdict(type(model)()), "training": asdict(TrainingConfig())})
 
 
@@ -40,7 +47,7 @@ def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
     new = dict(record)
     model = new.get("model")
     if isinstance(model, dict) and isinstance(model.get("unet"), dict):
-        unet = {"time_conditioning" if name == "time" else name: value for name, value in model["unet"].items()}
+        unet = {RENAMED.get(name, name): value for name, value in model["unet"].items()}
         new["model"] = {**model, "unet": unet}
     return new
 

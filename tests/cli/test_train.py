@@ -184,6 +184,11 @@ def test_settings_come_from_toml_with_the_names_of_the_options(tmp_path):
     assert settings_of(tmp_path / "settings.toml") == {"batch_size": 8, "ema": (0.9, 0.99), "target": "v"}
 
 
+def test_a_file_may_have_a_settings_name_of_version_0_1(tmp_path):
+    (tmp_path / "settings.toml").write_text('time = "scale_shift"\n')
+    assert settings_of(tmp_path / "settings.toml") == {"time_conditioning": "scale_shift"}
+
+
 def test_a_file_that_holds_no_names_is_refused(tmp_path):
     (tmp_path / "settings.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="it must hold names and values"):
