@@ -11,7 +11,7 @@ import typer
 
 from ddpm.cli.options import launched, one_process_first
 from ddpm.cli.settings import with_settings
-from ddpm.settings import non_negative_int, positive_int
+from ddpm.settings import check, flag, non_negative_int, positive_int
 from ddpm.training.record import RENAMED, upgraded
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class JobSettings:
     init: str | None = None
     samples: bool = True
     track: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, str):
+            raise TypeError(f"data is {self.data!r}; it must be a name or folder:PATH")
+        check(self, non_negative_int, "workers")
+        check(self, flag, "samples")
 
     @property
     def trackers(self) -> list[str]:
@@ -103,11 +109,11 @@ def train(
         fitted = {"channels": shape[0]} if job.model == "diffusion" else {"image_shape": shape}
         return recipe(job.model, **chosen | fitted)
 
-    def check(shape: Shape) -> None:
+    def check_shape(shape: Shape) -> None:
         configs_for(shape)[0].task().check_images(shape)
 
     with one_process_first():
-        dataset = load_data(job, quiet=not is_main, check=check)
+        dataset = load_data(job, quiet=not is_main, check_shape=check_shape)
     model, training = configs_for(dataset.shape)
 
     def picture(folder: Path) -> "Image.Image":
@@ -130,9 +136,6 @@ def job_of(settings: dict[str, Any]) -> tuple[JobSettings, dict[str, Any]]:
     """The job's own settings, and the others: those of the model and of its training."""
     own = {field.name: settings[field.name] for field in fields(JobSettings) if field.name in settings}
     others = {name: value for name, value in settings.items() if name not in own}
-    if not isinstance(own.get("data", ""), str):
-        raise TypeError(f"data is {own['data']!r}; it must be a name or folder:PATH")
-    non_negative_int("workers", own.get("workers", 0))
     return JobSettings(**own), {n: tuple(v) if isinstance(v, list) else v for n, v in others.items()}
 
 
@@ -172,8 +175,8 @@ def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[st
     return {"model": kind, **model, **record["training"], **of_data}
 
 
-def load_data(job: JobSettings, quiet: bool, check: Callable[[Shape], object]) -> "Dataset | Pictures":
-    """The images of a job; `check` raises, before a long reading, where the model does not take their shape."""
+def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], object]) -> "Dataset | Pictures":
+    """The images of a job; `check_shape` raises, before a long reading, where the model does not take their shape."""
     from ddpm.data import load
     from ddpm.data.pictures import load_folder
 
@@ -182,7 +185,7 @@ def load_data(job: JobSettings, quiet: bool, check: Callable[[Shape], object]) -
             raise ValueError(f"data_folder is {job.data_folder!r}; data is {job.data!r}, which names its folder itself")
         size = positive_int("image_size", 32 if job.image_size is None else job.image_size)
         shape = (3 if job.channels is None else job.channels, size, size)
-        check(shape)
+        check_shape(shape)
         return load_folder(job.data.removeprefix("folder:"), shape, workers=job.workers, quiet=quiet)
     for name, value in (("image_size", job.image_size), ("channels", job.channels)):
         if value is not None:

@@ -184,6 +184,12 @@ def test_settings_come_from_toml_with_the_names_of_the_options(tmp_path):
     assert settings_of(tmp_path / "settings.toml") == {"batch_size": 8, "ema": (0.9, 0.99), "target": "v"}
 
 
+@pytest.mark.parametrize(("name", "value"), [("samples", "no"), ("workers", 1.5), ("workers", -1)])
+def test_a_jobs_own_setting_of_a_wrong_type_is_refused_by_its_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}"):
+        JobSettings(**{name: value})
+
+
 def test_a_file_may_have_a_settings_name_of_version_0_1(tmp_path):
     (tmp_path / "settings.toml").write_text('time = "scale_shift"\n')
     assert settings_of(tmp_path / "settings.toml") == {"time_conditioning": "scale_shift"}
