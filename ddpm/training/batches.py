@@ -1,7 +1,9 @@
 """Which images a training step sees, and how they reach the device."""
 
 import signal
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -61,7 +63,8 @@ def batches(
         worker_init_fn=ignore_signals,
         generator=torch.Generator(),
     )
-    iterator = iter(loader)
+    with held_signals():
+        iterator = iter(loader)
     try:
         for batch in iterator:
             yield batch.to(device, non_blocking=True)
@@ -72,6 +75,22 @@ def batches(
         if workers > 0:
             # At once: an exception's traceback would keep the workers, which ignore SIGTERM, and the program with them.
             iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """A context in which Ctrl-C and SIGTERM wait, here and in the processes that begin in it, until they are ignored.
+
+    A worker could be ended by them before `ignore_signals`, and the training with it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ignore_signals(_: int) -> None:

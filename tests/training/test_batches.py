@@ -1,7 +1,7 @@
 import os
 import signal
 from contextlib import closing
-from multiprocessing import active_children
+from multiprocessing import active_children, get_start_method
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.training.batches import batches, ignore_signals, image_rows
+from ddpm.training.signals import StopSignals
 from tests.forked import ended, fork
 
 CPU = torch.device("cpu")
@@ -143,3 +144,20 @@ def test_a_worker_ignores_the_signals_that_are_the_trainings():
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert ended(fork(program)) == 0
+
+
+@pytest.mark.skipif(get_start_method() != "fork", reason="a worker is reached through what it inherits")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_workers_start_ends_none_and_is_heard_by_the_training(pictures, monkeypatch, number):
+    seed_of_torch, training = torch.manual_seed, os.getpid()
+
+    def signals_and_seeds(seed):  # what a worker does after it has set its handlers and before it ignores signals
+        if os.getpid() != training:
+            os.kill(os.getpid(), number)
+            os.kill(training, number)
+        return seed_of_torch(seed)
+
+    monkeypatch.setattr(torch, "manual_seed", signals_and_seeds)
+    with StopSignals() as signals, closing(batches(pictures, 3, range(5), 6, slice(None), CPU, 1)) as feed:
+        assert len(numbers(feed)) == 5
+    assert signals.name == ("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
