@@ -13,7 +13,7 @@ from ddpm._moved import MOVED
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
     {"settings", "files", "fast", "_moved"},
-    {"noise", "schedule", "unet"},
+    {"noise", "schedule", "threads", "unet"},
     {"model_settings", "denoiser"},
     {"data"},
     {"autoencoder"},
@@ -27,7 +27,8 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-STAND_ALONE = {"unet", "noise", "schedule", "files", "fast"}  # these import nothing but how settings are checked
+# These import nothing but how settings are checked.
+STAND_ALONE = {"unet", "noise", "schedule", "threads", "files", "fast"}
 NETWORKS = {"autoencoder", "gan"}  # these know nothing of diffusion
 
 
