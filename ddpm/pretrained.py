@@ -1,25 +1,28 @@
 """Trained models: those that ship with the package, and those in a training run's folder."""
 
-import json
+import os
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
-from ddpm.files import load_tensors
+from ddpm.files import check_weights, load_tensors, read_json
 from ddpm.gan import GAN, GANConfig
-from ddpm.settings import PRECISIONS, Precision, one_of
+from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "card", "load", "model_folder"]
+__all__ = ["KINDS", "MODELS", "card", "load", "model_folder", "weights_file"]
 
 #: Folder of the models that ship.
 MODELS = ASSETS / "models"
@@ -27,59 +30,106 @@ MODELS = ASSETS / "models"
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
 
 
-def load(name_or_path: str | Path, precision: Precision = "auto", device: str | torch.device = "auto") -> Any:
+def load(
+    name_or_path: str | os.PathLike[str], precision: Precision = "auto", device: str | torch.device = "auto"
+) -> Any:
     """A trained model: a diffusion model as a `NetworkDenoiser`, an `Autoencoder`, or a `GAN`.
 
     Args:
         name_or_path: the name of a model that ships ("fashion-mnist"), the folder of a training run, or one of its
-            checkpoints, such as the best: runs/first/checkpoints/step-00004500.
+            checkpoints, such as the best: runs/first/checkpoints/step-00004500. `model_folder` says which is meant.
         precision: of a denoiser: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
         device: "auto" is a GPU where there is one.
 
     Raises:
-        ValueError: no such model, or files that are damaged.
-        FileNotFoundError: the folder lacks its weights.
+        ValueError: no such model, or files that are damaged or of another program.
+        TypeError: `name_or_path` is neither a name nor a path.
+        FileNotFoundError: the folder lacks one of its files.
     """
     one_of("precision", precision, PRECISIONS)
-    folder = model_folder(name_or_path)
-    if (manifest := _manifest(name_or_path)) is not None:
-        checkpoint = load_checkpoint(manifest)
-        record, weights = checkpoint.config, checkpoint.average()
-    else:
-        record = _record(folder)
-        hashes = [record[name] for name in ("sha256", "replaced") if name in record]
-        weights = load_tensors(folder / "model.safetensors", *hashes)
-    config = _config(folder, record)
-    model, network = _untrained(config, tuple(record["data"]["image_shape"]), precision)
-    try:
-        network.load_state_dict(_without_part(weights, config.kind))
-    except RuntimeError as error:
-        raise ValueError(f"{folder}: config.json and model.safetensors do not fit each other") from error
+    files = _read(name_or_path)
+    config, shape = _settings(files)
+    model, network = _untrained(config, shape, precision)
+    weights = _without_part(files.weights, config.kind)
+    check_weights(files.weights_file, weights, network.state_dict())
+    network.load_state_dict(weights)
     network.eval().to(chosen_device(device)).requires_grad_(False)
     return model
+
+
+class _Files(NamedTuple):
+    """What a model's two files hold."""
+
+    record_file: Path
+    record: dict[str, Any]
+    weights_file: Path
+    weights: dict[str, Tensor]
+
+
+def _read(name_or_path: str | os.PathLike[str]) -> _Files:
+    """Record and weights of a model that ships, of a run's folder or of a checkpoint."""
+    folder = _folder_aloud(name_or_path)
+    if (manifest := _manifest(name_or_path)) is not None:
+        checkpoint = load_checkpoint(manifest)
+        return _Files(manifest, checkpoint.config, manifest.with_suffix(".safetensors"), checkpoint.average())
+    record, weights_file = _record(folder), folder / "model.safetensors"
+    while True:
+        try:
+            return _Files(folder / "config.json", record, weights_file, load_tensors(weights_file, *_hashes(record)))
+        except ValueError:
+            newer = _record(folder)
+            if newer == record:
+                raise
+            record = newer  # a training has published in between
+
+
+def _hashes(record: Mapping[str, Any]) -> list[str]:
+    """The hashes that a run's weights may have: while it replaces them, there are two."""
+    return [record[name] for name in ("sha256", "replaced") if name in record]
 
 
 def _record(folder: Path) -> dict[str, Any]:
     """What a run's config.json says."""
     path = folder / "config.json"
+    if (folder / "model_index.json").is_file():
+        raise ValueError(f"{folder} is a pipeline of diffusers, which ddpm.from_diffusers opens")
     try:
-        return upgraded(json.loads(path.read_text(encoding="utf-8")))
+        record = read_json(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no training run's folder") from error
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+    if not all(isinstance(record.get(part), dict) for part in ("model", "data")):
+        raise ValueError(f"{path} is damaged or another program's: a training's has a model and data")
+    return upgraded(record)
 
 
-def _config(folder: Path, record: Mapping[str, Any]) -> Any:
-    """The configuration of a record's model; of an old record without a kind, of a diffusion model."""
-    kind = record.get("kind", DiffusionConfig.kind)
-    if kind not in KINDS:
-        raise ValueError(f"{folder}: kind is {kind!r}; legal are {', '.join(KINDS)}")
+def _settings(files: _Files) -> tuple[Any, tuple[int, int, int]]:
+    """The configuration of a record's model and the shape of its images; without a kind it is a diffusion model's.
+
+    Raises:
+        ValueError: the record has settings that are not legal, or that this version does not know.
+    """
     try:
-        record["data"]["image_shape"]
-        return KINDS[kind](**record["model"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged: {error!r}") from error
+        kind = one_of("kind", files.record.get("kind", DiffusionConfig.kind), list(KINDS))
+        config = KINDS[kind](**files.record["model"])
+        shape = integers("image_shape", files.record["data"].get("image_shape"), at_least=1)
+        if len(shape) != 3:
+            raise ValueError(f"image_shape is {shape}; it must be (channels, height, width)")
+        _check_shape(config, shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{files.record_file} is damaged, or a later version of this package wrote it: {error}"
+        ) from error
+    return config, shape
+
+
+def _check_shape(config: Any, shape: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless a model of this configuration has images of this shape."""
+    if isinstance(config, DiffusionConfig):
+        config.unet.check_image(*shape[1:])
+        if (channels := config.unet.channels) != shape[0]:
+            raise ValueError(f"channels is {channels}; the images have {shape[0]}")
+    elif config.image_shape != shape:
+        raise ValueError(f"image_shape is {config.image_shape} of the model and {shape} of its data")
 
 
 def _untrained(
@@ -99,24 +149,71 @@ def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]
     return {name.removeprefix(part): value for name, value in weights.items()}
 
 
-def _manifest(name_or_path: str | Path) -> Path | None:
-    """The manifest of a run's checkpoint, if this names one."""
-    path = Path(name_or_path).with_suffix(".json")
-    return path if path.stem.startswith("step-") and path.is_file() else None
+def _manifest(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """The manifest of a run's checkpoint, if this names one: without an ending, or one of its two files."""
+    path = _path(name_or_path)
+    step = re.fullmatch(r"(step-\d{8,})(\.json|\.safetensors)?", path.name)
+    if step is None or not os.path.isfile(manifest := path.with_name(f"{step[1]}.json")):
+        return None
+    return manifest
 
 
-def model_folder(name_or_path: str | Path) -> Path:
-    """The folder that holds a model's files."""
+def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder that holds a model's files.
+
+    A string that is the name of a model that ships means that model, even where a folder of this name lies in the
+    current folder; `load` then says so on stderr. Whatever is written as a path means a folder or a checkpoint:
+    "./fashion-mnist", "fashion-mnist/", ".", an absolute path, every `Path`.
+
+    Raises:
+        ValueError: there is no such model.
+        TypeError: it is neither a string nor a path.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"model is {name_or_path!r}; it must be a string or a path")
+    names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
+    if isinstance(name_or_path, str) and name_or_path in names:
+        return MODELS / name_or_path
     if (manifest := _manifest(name_or_path)) is not None:
         return manifest.parent
-    if (shipped := MODELS / str(name_or_path)) in MODELS.iterdir():
-        return shipped
-    if not Path(name_or_path).is_dir():
-        names = ", ".join(sorted(path.name for path in MODELS.iterdir() if path.is_dir()))
-        raise ValueError(f"model is {str(name_or_path)!r}; legal are {names}, or the folder of a training run")
-    return Path(name_or_path)
+    if name_or_path != "" and os.path.isdir(folder := _path(name_or_path)):
+        return folder
+    raise ValueError(
+        f"model is {os.fspath(name_or_path)!r}; legal are {', '.join(names)}, "
+        "or the folder of a training run, or one of its checkpoints"
+    )
 
 
-def card(name_or_path: str | Path) -> str:
+def _folder_aloud(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder that holds a model's files, with a line on stderr where another folder here has its name."""
+    folder = model_folder(name_or_path)
+    if name_or_path == folder.name and folder != Path(folder.name) and os.path.isdir(folder.name):
+        line = f'model "{folder.name}" is the one that ships; the folder of that name here is "./{folder.name}"'
+        tqdm.write(line, file=sys.stderr)
+    return folder
+
+
+def _path(name_or_path: str | os.PathLike[str]) -> Path:
+    """A path, where "~" is the home unless a folder is called so."""
+    path = Path(name_or_path)
+    return path if os.path.exists(path) else Path(os.path.expanduser(path))
+
+
+def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file of a model's weights, which another training may start from.
+
+    Raises:
+        ValueError: there is no such model, or it is a checkpoint, whose file holds more than the weights.
+        FileNotFoundError: the folder holds no weights.
+    """
+    folder = _folder_aloud(name_or_path)
+    if _manifest(name_or_path) is not None:
+        raise ValueError(f"model is {str(name_or_path)!r}, a checkpoint; name the folder of its run")
+    if not (path := folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"there is no weights file {path}")
+    return path
+
+
+def card(name_or_path: str | os.PathLike[str]) -> str:
     """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth."""
     return (model_folder(name_or_path) / "card.md").read_text(encoding="utf-8")

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from ddpm import files
-from ddpm.files import load_tensors, save_tensors, serialised, write_atomically, write_json
+from ddpm.files import (
+    check_weights,
+    load_tensors,
+    new_folder,
+    read_json,
+    save_tensors,
+    serialised,
+    write_atomically,
+    write_json,
+)
 
 # Whole or absent.
 
@@ -60,6 +69,161 @@ def test_json_is_readable_and_ends_with_a_line_end(tmp_path):
     assert json.loads(text) == {"steps": 3, "ema": [0.9, 0.99]}
     assert text.splitlines()[1] == '  "steps": 3,'
     assert text.endswith("}\n")
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "value.json", 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_names_and_values_are_read(mark, tmp_path):
+    (tmp_path / "value.json").write_bytes(mark + '{"name": "Maßstab"}'.encode())
+    assert read_json(tmp_path / "value.json") == {"name": "Maßstab"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"3", b"\xff{}"])
+def test_what_holds_no_names_and_values_is_damaged(content, tmp_path):
+    (tmp_path / "value.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^\S+value.json is damaged: [^\n]+$"):
+        read_json(tmp_path / "value.json")
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "nothing.json")
+    with pytest.raises(ValueError, match="is damaged: .*directory"):
+        read_json(tmp_path)
+
+
+# Whole folders.
+
+
+def fill(folder):
+    """What stands for a folder's content: a file, and one in a folder of its own."""
+    (folder / "index.json").write_text("{}")
+    (folder / "unet").mkdir()
+    (folder / "unet" / "weights").write_bytes(b"weights")
+
+
+def content(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+FILLED = {"index.json", "unet", str(Path("unet", "weights"))}
+
+
+@pytest.mark.parametrize("name", ["new", "on/the/way", "empty", "link", "."])
+def test_a_folder_is_written_into_an_empty_one_or_a_new_one(name, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(tmp_path / "empty" if name == "." else tmp_path)
+    with new_folder(Path(name)) as folder:
+        fill(folder)
+        assert not FILLED & content(Path())
+    assert content(Path(name)) == FILLED
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_empty_folder_stays_the_same_one(tmp_path):
+    """Somebody may be in it, and something mounted on it."""
+    before = os.stat(tmp_path)
+    with new_folder(tmp_path) as folder:
+        fill(folder)
+    after = os.stat(tmp_path)
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("name", ["new", "on/the/way", "empty"])
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+def test_a_folder_that_is_not_finished_leaves_nothing(name, error, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    def fail():
+        with new_folder(tmp_path / name) as folder:
+            fill(folder)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert content(tmp_path) == {"empty"}
+
+
+def test_an_interruption_while_files_move_into_place_leaves_nothing(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def once(*names):
+        replace(*names)
+        monkeypatch.setattr(files.os, "replace", replace)
+        raise KeyboardInterrupt
+
+    def write():
+        with new_folder(tmp_path) as folder:
+            fill(folder)
+            monkeypatch.setattr(files.os, "replace", once)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert content(tmp_path) == set()
+
+
+def test_a_folder_that_was_killed_is_no_obstacle(tmp_path):
+    (tmp_path / f".new.{os.getpid()}.part" / "unet").mkdir(parents=True)
+    with new_folder(tmp_path / "new") as folder:
+        fill(folder)
+    assert content(tmp_path / "new") == FILLED
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_files_are_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+    monkeypatch.setattr(files.os, "fsync", lambda file: (flushed.append((tmp_path / "new").exists()), fsync(file)))
+    with new_folder(tmp_path / "new") as folder:
+        fill(folder)
+    assert flushed == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("full", "which holds 'something'; it must be an empty folder or not there yet"),
+        ("full/something", "which is no folder; it must be an empty folder or not there yet"),
+        ("dangling", "which is no folder; it must be an empty folder or not there yet"),
+        ("full/something/else", "where no files can be written: Not a directory"),
+        ("a/" + 300 * "b" + "/c", "where no files can be written: File name too long"),
+    ],
+)
+def test_a_place_that_is_taken_or_impossible_is_refused_before_any_work(name, message, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match=f"^directory is .*{name}', {message}$"), new_folder(tmp_path / name):
+        pytest.fail("the work began")
+    assert content(tmp_path) == before
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """A folder that one may neither read nor write; root takes another user's rights for it."""
+    (tmp_path / "locked").mkdir(mode=0o000)
+    user = os.geteuid()
+    if user == 0:
+        tmp_path.chmod(0o755)
+        os.seteuid(65534)
+    yield tmp_path / "locked"
+    os.seteuid(user)
+    (tmp_path / "locked").chmod(0o755)
+
+
+@pytest.mark.parametrize("name", [".", "new", "on/the/way"])
+def test_a_place_where_one_may_not_write_is_refused_before_any_work(name, locked):
+    message = "^directory is .*, where no files can be written: Permission denied$"
+    with pytest.raises(ValueError, match=message), new_folder(locked / name):
+        pytest.fail("the work began")
 
 
 # Tensors.
@@ -142,3 +306,30 @@ def test_an_archive_of_torchs_own_format_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="is an incomplete safetensors file"):
         load_tensors(tmp_path / "model.safetensors")
+
+
+# Weights of a network.
+
+WANTED = {"weight": torch.zeros(2, 3), "steps": torch.tensor(0)}
+GOOD = {"weight": torch.ones(2, 3), "steps": torch.tensor(5)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_of_any_precision_fit(dtype):
+    check_weights(Path("file"), GOOD | {"weight": GOOD["weight"].to(dtype)}, WANTED)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"weight": GOOD["weight"]}, "file does not fit the model: it lacks steps"),
+        (GOOD | {"bias": torch.ones(2)}, "file does not fit the model, which has no bias"),
+        (GOOD | {"weight": torch.ones(3, 2)}, r"weight is float32 \(3, 2\) there; it must be float32 \(2, 3\)"),
+        (GOOD | {"weight": torch.ones(2, 3).int()}, r"weight is int32 \(2, 3\) there; it must be float32 \(2, 3\)"),
+        (GOOD | {"steps": torch.tensor(5.0)}, r"steps is float32 \(\) there; it must be int64 \(\)"),
+        (GOOD | {"weight": GOOD["weight"] / 0}, "file is damaged: weight holds numbers that are not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(weights, message):
+    with pytest.raises(ValueError, match=message):
+        check_weights(Path("file"), weights, WANTED)

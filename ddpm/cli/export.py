@@ -11,7 +11,7 @@ __all__ = ["export"]
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(help="Folder to write, which must not exist yet.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to write: one that is empty or not there yet.")],
     model: ModelOption = "fashion-mnist",
     to: Annotated[str, typer.Option(help="Library whose format is written: diffusers.")] = "diffusers",
 ) -> None:

@@ -103,7 +103,7 @@ def train(
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
     recipe(job.model, **chosen)  # refuses wrong settings before the images are read
-    weights = pretrained.model_folder(job.init) / "model.safetensors" if job.init is not None else None
+    weights = pretrained.weights_file(job.init) if job.init is not None else None
 
     def configs_for(shape: Shape) -> tuple[Any, Any]:
         fitted = {"channels": shape[0]} if job.model == "diffusion" else {"image_shape": shape}

@@ -1,34 +1,27 @@
 """Whole pipelines of diffusers: write one from a trained denoiser, and make a denoiser from one."""
 
-import json
 import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.interop.weights import diffusers_library, unet_from_diffusers, unet_to_diffusers
-from ddpm.schedule import NoiseSchedule, cosine, from_betas
-from ddpm.settings import Precision, Target, one_of
+from ddpm.files import check_finite, new_folder, read_json
+from ddpm.interop.schedulers import PREDICTION_TYPES, make_scheduler, schedule_of, scheduler_from, target_of
+from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
+from ddpm.settings import PRECISIONS, Precision, one_of
 from ddpm.unet import UNet
 from ddpm.unet.network import Float32Conv2d
 
 if TYPE_CHECKING:
-    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers import UNet2DModel
 
-__all__ = ["PREDICTION_TYPES", "export_diffusers", "from_diffusers"]
-
-#: What diffusers calls each prediction target.
-PREDICTION_TYPES: dict[Target, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
-
-_BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
+__all__ = ["export_diffusers", "from_diffusers"]
 
 
 def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str = "") -> None:
@@ -36,150 +29,150 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
 
     Args:
         denoise: a trained `UNet` that knows the shape of its images.
-        directory: the folder to make; it appears only when all of it is written.
+        directory: a folder that is empty or not there yet; its content appears only when all of it is written.
         card: Markdown about the model, for the end of its card.
 
     Raises:
-        ValueError: diffusers has no such network or is not installed, or the folder is there already. Nothing is
-            written.
+        ValueError: diffusers has no such network or is not installed, or the folder holds something or cannot be
+            written. Nothing is written.
+        TypeError: `denoise` is no `NetworkDenoiser`.
     """
-    directory = Path(directory)
-    _check_is_new(directory)
+    if not isinstance(denoise, NetworkDenoiser):
+        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet and know its image_shape")
     _, height, width = denoise.image_shape
-    unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
-    pipeline = diffusers_library().DDPMPipeline(unet, _scheduler(denoise))
-
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        pipeline.save_pretrained(unfinished)
-        (unfinished / "README.md").write_text(_card(denoise, card), encoding="utf-8", newline="\n")
-        unfinished.chmod(0o755)  # only its owner may open a temporary folder
-        os.replace(unfinished, directory)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
-def _check_is_new(directory: Path) -> None:
-    if directory.exists():
-        raise ValueError(f"directory is {str(directory)!r}, which is there already; name a new one")
-    if any(folder.exists() and not folder.is_dir() for folder in directory.parents):
-        raise ValueError(f"directory is {str(directory)!r}; there must be no file on the way to it")
-
-
-def _scheduler(denoise: NetworkDenoiser) -> "DDPMScheduler":
-    """diffusers' scheduler for a denoiser's noise schedule and prediction target."""
-    alpha_bar = denoise.schedule.alpha_bar
-    scheduler: DDPMScheduler = diffusers_library().DDPMScheduler(
-        num_train_timesteps=denoise.schedule.T,
-        trained_betas=(1 - alpha_bar[1:] / alpha_bar[:-1]).tolist(),
-        prediction_type=PREDICTION_TYPES[denoise.target],
-        clip_sample=False,  # the default clips x0 to [-1, 1] in every step
-        timestep_spacing="trailing",  # the default never visits T
-    )
-    return scheduler
+    with new_folder(Path(directory)) as folder:
+        unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
+        pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
+        pipeline.save_pretrained(folder)
+        (folder / "README.md").write_text(_card(denoise, card), encoding="utf-8", newline="\n")
 
 
 def from_diffusers(
-    path: str | Path, precision: Precision = "auto", device: str | torch.device = "auto"
+    path: str | Path,
+    precision: Precision = "auto",
+    device: str | torch.device = "auto",
+    variant: str | None = None,
 ) -> NetworkDenoiser:
     """A denoiser from a diffusers pipeline on the disk: an unconditional `UNet2DModel` of pixels.
 
-    Its network is a `UNet` if one computes the same function. The scheduler gives the noise schedule and the prediction
-    target. Whether the scheduler clips x0 is ignored; `Clipped` does that.
+    Its network is a `UNet` if one computes the same function. Its weights are float32, whatever they are in the file.
+    The scheduler gives the noise schedule and the prediction target. Whether the scheduler clips x0 is ignored;
+    `Clipped` does that.
 
     Args:
-        path: the pipeline's folder, as `save_pretrained` writes it; nothing is downloaded.
+        path: the pipeline's folder, as `save_pretrained` writes it or with all files in one place, as the oldest have
+            it; nothing is downloaded.
         precision: "auto" computes in bfloat16 where the device does that in hardware; "float32" never does.
         device: "auto" is a GPU if there is one, else the CPU.
+        variant: which weights, where there are several: "fp16" is diffusion_pytorch_model.fp16.safetensors. By default
+            those without such a name, or the only ones there are.
 
     Raises:
         ValueError: it is another kind of pipeline, or damaged; the message names the part in the way. Or diffusers is
             not installed.
         FileNotFoundError: a part of it is missing.
     """
+    one_of("precision", precision, PRECISIONS)
     folder = Path(path)
-    _check_parts(folder)
-    _check_unet(folder)
-    scheduler = _read_json(folder / "scheduler" / "scheduler_config.json")
-    target = _target(scheduler, folder)
-    schedule = _schedule(scheduler)
-    model = _load_model(folder / "unet")
+    kind_of_scheduler = _check_parts(folder)
+    _check_unet(_part(folder, "unet") / "config.json")
+    scheduler_file = _part(folder, "scheduler") / "scheduler_config.json"
+    scheduler = scheduler_from(_read(scheduler_file), kind_of_scheduler, scheduler_file)
+    target, schedule = target_of(scheduler, scheduler_file), schedule_of(scheduler, scheduler_file)
+    model = _load_model(_part(folder, "unet"), variant)
+    image_shape = _image_shape(model, folder)
     network = _plain_network(model)
     network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    return NetworkDenoiser(network, schedule, target, precision, _image_shape(model))
+    return NetworkDenoiser(network, schedule, target, precision, image_shape)
 
 
-def _check_parts(folder: Path) -> None:
-    """Check that a pipeline has a UNet2DModel and a scheduler, and no other part."""
-    index = _read_json(folder / "model_index.json")
-    parts = {name: part[-1] for name, part in index.items() if isinstance(part, list) and part and part[-1]}
+def _check_parts(folder: Path) -> str:
+    """The class of a pipeline's scheduler; a pipeline must have that, a UNet2DModel and no other part."""
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {folder}; nothing is downloaded")
+    file = folder / "model_index.json"
+    if not file.exists() and (folder / "config.json").is_file():
+        alone = read_json(folder / "config.json")
+        if "_class_name" in alone:
+            raise FileNotFoundError(f"{folder} holds a {alone['_class_name']} and no scheduler: there is no {file}")
+        if "training" in alone:
+            raise FileNotFoundError(f"{folder} is a training run's folder, which ddpm.load opens; there is no {file}")
+    parts = {name: part[-1] for name, part in _read(file).items() if isinstance(part, list) and part and part[-1]}
     if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
         raise ValueError(f"{folder} holds {parts}; an unconditional model of pixels is a UNet2DModel and a scheduler")
+    return str(parts["scheduler"])
 
 
-def _check_unet(folder: Path) -> None:
-    """Check that a pipeline's UNet takes no classes, and answers an image, or an image and a variance."""
-    options = _read_json(folder / "unet" / "config.json")
+def _part(folder: Path, name: str) -> Path:
+    """Where the files of a part are: in a folder of its name or, of old pipelines, beside all others."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def _check_unet(file: Path) -> None:
+    """Check that a UNet takes no classes, and answers an image, or an image and a variance."""
+    options = _read(file)
+    if (kind := options.get("_class_name", "UNet2DModel")) != "UNet2DModel":
+        raise ValueError(f"{file} is that of a {kind}; it must be a UNet2DModel")
     if options.get("class_embed_type") or options.get("num_class_embeds"):
-        raise ValueError(f"{folder} is conditioned on classes; only unconditional models are denoisers")
+        raise ValueError(f"{file} is conditioned on classes; only unconditional models are denoisers")
     channels_in, channels_out = options.get("in_channels", 3), options.get("out_channels", 3)
     if channels_out not in (channels_in, 2 * channels_in):
-        raise ValueError(f"out_channels is {channels_out} in {folder}; it must be {channels_in}, or twice that")
+        raise ValueError(f"out_channels is {channels_out} in {file}; it must be {channels_in}, or twice that")
 
 
-def _target(scheduler: Mapping[str, Any], folder: Path) -> Target:
-    """The prediction target that a scheduler's configuration names."""
-    targets = {prediction_type: target for target, prediction_type in PREDICTION_TYPES.items()}
-    prediction_type = scheduler.get("prediction_type", "epsilon")
-    return targets[one_of(f"prediction_type in {folder}", prediction_type, list(targets))]
-
-
-def _schedule(scheduler: Mapping[str, Any]) -> NoiseSchedule:
-    """The noise schedule of a scheduler's configuration, computed in float64."""
-    if scheduler.get("rescale_betas_zero_snr"):
-        raise ValueError(
-            "rescale_betas_zero_snr is True in the scheduler; at its last time there is no signal to predict"
-        )
-    T = scheduler.get("num_train_timesteps", 1000)
-    betas = scheduler.get("trained_betas")
-    if betas is None:
-        kind = one_of("beta_schedule in the scheduler", scheduler.get("beta_schedule"), _BETA_SCHEDULES)
-        if kind == "squaredcos_cap_v2":
-            return cosine(T)
-        betas = _betas(kind, scheduler.get("beta_start", 1e-4), scheduler.get("beta_end", 0.02), T)
-    if len(betas) != T:
-        raise ValueError(f"trained_betas are {len(betas)} in the scheduler, and num_train_timesteps is {T}")
-    return from_betas(np.asarray(betas, dtype=np.float64))
-
-
-def _betas(kind: str, start: float, end: float, T: int) -> "Sequence[float] | np.ndarray":
-    """The table (T,) of beta, as diffusers computes it from its first and last value."""
-    if kind == "linear":
-        return np.linspace(start, end, T)
-    if kind == "scaled_linear":
-        return np.linspace(start**0.5, end**0.5, T) ** 2
-    return start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, T)))  # "sigmoid"
-
-
-def _load_model(folder: Path) -> "UNet2DModel":
-    """The network in a folder, with all of its weights."""
-    if not (folder / "diffusion_pytorch_model.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} holds no diffusion_pytorch_model.safetensors; nothing is unpickled")
-    diffusers = diffusers_library()
+def _load_model(folder: Path, variant: str | None) -> "UNet2DModel":
+    """The network in a folder, with all of its weights in float32."""
+    variant = _variant(folder, variant)
+    _check_shards(folder, variant)
     try:
-        model, report = diffusers.UNet2DModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{folder} is damaged or does not fit its config.json: {error}") from error
+        model, report = diffusers_library().UNet2DModel.from_pretrained(
+            folder, variant=variant, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # whatever a damaged configuration or file brings about
+        raise ValueError(f"{folder} is damaged or does not fit its config.json: {first_line(error)}") from error
     if odd := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise ValueError(f"{folder} does not fit its config.json: {odd[0]}")
+    check_finite(folder, model.state_dict())
     loaded: UNet2DModel = model
     return loaded
+
+
+_WHOLE = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>[^.]+))?\.safetensors")
+_SHARDED = re.compile(r"diffusion_pytorch_model\.safetensors\.index(?:\.(?P<variant>[^.]+))?\.json")
+_SHARD = re.compile(r".*-\d+-of-\d+\.safetensors")
+
+
+def _variant(folder: Path, wanted: str | None) -> str | None:
+    """The variant of the weights in a folder that is wanted, or the only one; None is the plain weights."""
+    names = [path.name for path in folder.iterdir() if not _SHARD.fullmatch(path.name)]
+    found = {match["variant"] for name in names if (match := _WHOLE.fullmatch(name) or _SHARDED.fullmatch(name))}
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no diffusion_pytorch_model.safetensors; nothing is unpickled")
+    if wanted is None and len(found) == 1:
+        return found.pop()
+    if wanted not in found:
+        legal = ", ".join(repr(name) for name in sorted(found, key=str))
+        raise ValueError(f"variant is {wanted!r}; the weights in {folder} are {legal}")
+    return wanted
+
+
+def _check_shards(folder: Path, variant: str | None) -> None:
+    """Check that the files of sharded weights are there, and none is a pickle."""
+    ending = "json" if variant is None else f"{variant}.json"
+    file = folder / f"diffusion_pytorch_model.safetensors.index.{ending}"
+    if not file.exists():
+        return
+    shards = _read(file).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{file} is damaged: it must have a weight_map of names and files")
+    for name in sorted(set(shards.values())):
+        if not name.endswith(".safetensors"):
+            raise ValueError(f"{file} names {name!r}; it must name safetensors files, as nothing is unpickled")
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no {folder / name}, which {file.name} names")
 
 
 def _plain_network(model: Any) -> nn.Module:
@@ -191,13 +184,15 @@ def _plain_network(model: Any) -> nn.Module:
         return _FirstOutput(model)
 
 
-def _image_shape(model: Any) -> tuple[int, int, int] | None:
+def _image_shape(model: Any, folder: Path) -> tuple[int, int, int] | None:
     """(channels, height, width) of a diffusers model's images; None if it does not say."""
-    size = model.config.sample_size
-    if not size:
+    size, divisor = model.config.sample_size, 2 ** (len(model.config.block_out_channels) - 1)
+    if size is None:
         return None
-    height, width = (size, size) if isinstance(size, int) else size
-    return model.config.in_channels, height, width
+    sides = size if isinstance(size, list | tuple) else [size, size]
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 and side % divisor == 0 for side in sides):
+        raise ValueError(f"sample_size is {size!r} in {folder}; it must be a multiple of {divisor}, or two of them")
+    return model.config.in_channels, sides[0], sides[1]
 
 
 def _in_float32(convolution: nn.Conv2d) -> Float32Conv2d:
@@ -224,16 +219,11 @@ class _FirstOutput(nn.Module):
         return answer[:, : x.shape[1]]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(file: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(file)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {path}; every diffusers pipeline has this file") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object of names and values")
-    return values
+        raise FileNotFoundError(f"there is no {file}; every diffusers pipeline has this file") from error
 
 
 def _card(denoise: NetworkDenoiser, card: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 __all__ = [
-    "diffusers_config", "diffusers_library", "diffusers_name", "unet_config", "unet_from_diffusers",
+    "diffusers_config", "diffusers_library", "diffusers_name", "first_line", "unet_config", "unet_from_diffusers",
     "unet_to_diffusers",
 ]  # fmt: skip
 
@@ -50,8 +50,10 @@ def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> d
         image_size: height and width of the images, or the one number that is both.
 
     Raises:
-        ValueError: there is none; the message names the option that diffusers lacks.
+        ValueError: there is none, and the message names the option that diffusers lacks; or the UNet takes no images of
+            this size.
     """
+    config.height_and_width(image_size)
     for option, only in (
         ("time_conditioning", ("add", "scale_shift")),
         ("resample_last", (False,)),
@@ -92,7 +94,10 @@ def unet_config(model: Any) -> UNetConfig:
 
     Raises:
         ValueError: there is none; the message names the option in the way.
+        TypeError: `model` is no `UNet2DModel`.
     """
+    if not isinstance(model, diffusers_library().UNet2DModel):
+        raise TypeError(f"model is a {type(model).__name__}; it must be a UNet2DModel")
     given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in model.config.items()}
     widths = given["block_out_channels"]
     base = widths[0]
@@ -122,8 +127,8 @@ def _all_options(model: Any, given: Mapping[str, Any], config: UNetConfig) -> di
     """
     signature = inspect.signature(type(model).__init__).parameters
     defaults = {name: option.default for name, option in signature.items() if name != "self"}
-    same = {"num_train_timesteps": given["num_train_timesteps"]}
-    return defaults | diffusers_config(config, given["sample_size"]) | same
+    same = {name: given[name] for name in ("sample_size", "num_train_timesteps")}
+    return defaults | diffusers_config(config, config.divisor) | same
 
 
 def _check_options(given: Mapping[str, Any], wanted: Mapping[str, Any], config: UNetConfig) -> None:
@@ -150,8 +155,11 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
         image_size: height and width of the images, or the one number that is both.
 
     Raises:
-        ValueError: diffusers has no such network, or is not installed.
+        ValueError: diffusers has no such network or is not installed, or the UNet takes no images of this size.
+        TypeError: `network` is no `UNet`.
     """
+    if not isinstance(network, UNet):
+        raise TypeError(f"network is a {type(network).__name__}; it must be a UNet")
     model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size))
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
     converted: UNet2DModel = model.eval()
@@ -163,6 +171,7 @@ def unet_from_diffusers(model: Any) -> UNet:
 
     Raises:
         ValueError: no `UNet` computes what this model does; the message names the option in the way.
+        TypeError: `model` is no `UNet2DModel`.
     """
     network = UNet(unet_config(model))
     theirs = model.state_dict()
@@ -181,3 +190,8 @@ def diffusers_library() -> Any:
     except ModuleNotFoundError as error:
         raise ValueError("diffusers is not installed; it comes with this package's extra [diffusers]") from error
     return diffusers
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

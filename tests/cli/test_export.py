@@ -1,16 +1,35 @@
+import os
+import sys
+
 import pytest
 
-from ddpm import pretrained
+from ddpm import cli, pretrained
 from tests.cli.commands import done, refusal
+from tests.forked import ended, fork
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export") / "pipeline"
+    """Written into a folder that is there, and empty."""
+    folder = tmp_path_factory.mktemp("export")
     done("export", "--to", "diffusers", folder)
     return folder
+
+
+def test_a_pipeline_goes_into_the_current_folder_if_that_is_empty(trained, tmp_path):
+    (tmp_path / "here").mkdir()
+
+    def program():
+        os.chdir(tmp_path / "here")
+        sys.argv = ["ddpm", "export", "--model", str(trained), "."]
+        cli.main()
+
+    assert ended(fork(program, err=tmp_path / "err")) == 0, (tmp_path / "err").read_text()
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
+        "README.md", "model_index.json", "scheduler", "unet",
+    ]  # fmt: skip
 
 
 def test_a_pipeline_has_the_models_card(pipeline):
@@ -36,7 +55,9 @@ def test_an_autoencoder_is_no_pipeline(vae, tmp_path):
     [
         (["--to", "onnx", "RUN"], "to is 'onnx'; legal is diffusers"),
         (["--model", "nowhere", "RUN"], "model is 'nowhere'; legal are equal-autoencoder"),
-        (["."], "directory is '.', which is there already"),
+        (["."], "directory is '.', which holds '"),
+        (["README.md"], "directory is 'README.md', which is no folder; it must be an empty folder or not there yet"),
+        (["README.md/pipeline"], "directory is 'README.md/pipeline', where no files can be written: Not a directory"),
         ([], "Missing argument"),
     ],
 )

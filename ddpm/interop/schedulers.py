@@ -1,0 +1,116 @@
+"""Noise schedules and prediction targets, converted to and from diffusers' schedulers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.interop.weights import diffusers_library, first_line
+from ddpm.schedule import NoiseSchedule, cosine, from_betas
+from ddpm.settings import Target, one_of
+
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler
+
+__all__ = ["PREDICTION_TYPES", "make_scheduler", "schedule_of", "scheduler_from", "target_of"]
+
+#: What diffusers calls each prediction target.
+PREDICTION_TYPES: dict[Target, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+
+_BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp")
+
+
+def make_scheduler(denoise: NetworkDenoiser) -> "DDPMScheduler":
+    """diffusers' scheduler for a denoiser's noise schedule and prediction target.
+
+    Raises:
+        ValueError: diffusers has no such target, or is not installed.
+    """
+    one_of("target", denoise.target, list(PREDICTION_TYPES))
+    alpha_bar = denoise.schedule.alpha_bar
+    scheduler: DDPMScheduler = diffusers_library().DDPMScheduler(
+        num_train_timesteps=denoise.schedule.T,
+        trained_betas=(1 - alpha_bar[1:] / alpha_bar[:-1]).tolist(),
+        prediction_type=PREDICTION_TYPES[denoise.target],
+        clip_sample=False,  # the default clips x0 to [-1, 1] in every step
+        timestep_spacing="trailing",  # the default never visits T
+    )
+    return scheduler
+
+
+def scheduler_from(config: Mapping[str, Any], kind: str, file: Path) -> Any:
+    """diffusers' scheduler of a configuration, with the defaults of its class for what is not in it.
+
+    Args:
+        config: what the file says.
+        kind: the name of its class, as the pipeline has it.
+        file: where the configuration stands, for messages.
+
+    Raises:
+        ValueError: it is no scheduler with a table of betas, or diffusers makes none of this configuration.
+    """
+    diffusers = diffusers_library()
+    kind_of_scheduler = getattr(diffusers, kind, None)
+    if not (isinstance(kind_of_scheduler, type) and issubclass(kind_of_scheduler, diffusers.SchedulerMixin)):
+        raise ValueError(f"scheduler is {kind!r} beside {file}; this version of diffusers has none of that name")
+    if config.get("trained_betas") is None and "beta_schedule" in config:
+        one_of(f"beta_schedule in {file}", config["beta_schedule"], _BETA_SCHEDULES)
+    try:
+        scheduler = kind_of_scheduler.from_config(config)  # type: ignore[attr-defined]
+    except Exception as error:  # whatever a damaged configuration brings about
+        raise ValueError(f"{file} makes no {kind}: {first_line(error)}") from error
+    if not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
+        raise ValueError(f"scheduler is {kind!r} beside {file}; only one with a table of betas has a noise schedule")
+    return scheduler
+
+
+def target_of(scheduler: Any, file: Path) -> Target:
+    """The prediction target of a scheduler.
+
+    Raises:
+        ValueError: a denoiser has no such target.
+    """
+    targets = {prediction_type: target for target, prediction_type in PREDICTION_TYPES.items()}
+    prediction_type = scheduler.config.get("prediction_type", "epsilon")
+    return targets[one_of(f"prediction_type in {file}", prediction_type, list(targets))]
+
+
+def schedule_of(scheduler: Any, file: Path) -> NoiseSchedule:
+    """The noise schedule of a scheduler, computed in float64 where it is a formula.
+
+    Raises:
+        ValueError: no `NoiseSchedule` has its table of alpha_bar.
+    """
+    if scheduler.config.get("rescale_betas_zero_snr"):
+        raise ValueError(f"rescale_betas_zero_snr is True in {file}; only schedules that are not rescaled are read")
+    T, found = scheduler.config.num_train_timesteps, len(scheduler.alphas_cumprod)
+    if found != T:
+        raise ValueError(f"{file} has {found} betas, and num_train_timesteps is {T}")
+    try:
+        schedule = _schedule(scheduler)
+    except ValueError as error:
+        raise ValueError(f"{file} is no noise schedule: {error}") from error
+    theirs = scheduler.alphas_cumprod.double()  # products of float32 numbers
+    if not torch.allclose(schedule.alpha_bar[1:], theirs, rtol=0.01, atol=0):
+        raise ValueError(f"{file} changes the table of its {scheduler.config.get('beta_schedule')} schedule")
+    return schedule
+
+
+def _schedule(scheduler: Any) -> NoiseSchedule:
+    config = scheduler.config
+    T, start, end = config.num_train_timesteps, config.get("beta_start"), config.get("beta_end")
+    kind = "trained" if config.get("trained_betas") is not None else config.get("beta_schedule")
+    if kind == "trained":
+        return from_betas(np.asarray(config.trained_betas, dtype=np.float64))
+    if kind == "linear":
+        return from_betas(np.linspace(start, end, T))
+    if kind == "scaled_linear":
+        return from_betas(np.linspace(start**0.5, end**0.5, T) ** 2)
+    if kind == "sigmoid":
+        return from_betas(start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, T))))
+    if kind == "squaredcos_cap_v2":
+        return cosine(T)
+    return from_betas(scheduler.betas.double().numpy())
