@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ddpm.data.reading import Shape, read_image
 from ddpm.data.sets import Dataset, cache_folder
+from ddpm.data.workers import map_ahead
 from ddpm.files import write_json
 
 __all__ = ["Pictures", "load_folder"]
 
 _MEMORY = 2 * 2**30  # bytes up to which pictures are held in memory
 _UNREADABLE = 0.05  # the largest legal share of files that cannot be read
+_PIECE = 16  # pictures that a worker reads at a time
 _FEW = 1000  # pictures, below which a warning is printed
 _NOT_DECODED = {"MPEG", "HDF5", "GRIB", "BUFR"}  # formats that Pillow recognises and cannot read
 
@@ -44,6 +46,10 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
 
     def __getitem__(self, i: int) -> Tensor:
         return read_image(self.paths[i], self.shape)[0]
+
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        """The images of these rows, uint8 (n, channels, height, width)."""
+        return np.stack([self[i].numpy() for i in rows])
 
 
 def load_folder(
@@ -144,42 +150,38 @@ def _read_each(
     folder: Path, pictures: Pictures, workers: int, *, keep: bool, quiet: bool
 ) -> tuple[list[Tensor], dict[Path, str]]:
     """Read every picture once: the images, if they are to be kept, and why each of the others cannot be read."""
-    loader: DataLoader[Tensor | str] = DataLoader(_Attempts(pictures), batch_size=None, num_workers=workers)
-    bar = tqdm(loader, f"reading {folder}", total=len(pictures), unit="picture", delay=1, disable=quiet)
+    read = partial(_images_or_problems, shape=pictures.shape, keep=keep)
+    pieces = [pictures.paths[i : i + _PIECE] for i in range(0, len(pictures), _PIECE)]
+    bar = tqdm(desc=f"reading {folder}", total=len(pictures), unit="picture", delay=1, disable=quiet)
     images: list[Tensor] = []
     problems: dict[Path, str] = {}
-    for path, image in zip(pictures.paths, bar, strict=True):
-        if isinstance(image, str):
-            problems[path] = image
-        elif keep:
-            images.append(image.clone())  # frees the memory that a worker shares
+    with bar, closing(map_ahead(read, pieces, workers)) as answers:
+        for piece, found in zip(pieces, answers, strict=True):
+            for path, image in zip(piece, found, strict=True):
+                if isinstance(image, str):
+                    problems[path] = image
+                elif image is not None:
+                    images.append(torch.from_numpy(image))
+            bar.update(len(piece))
     return images, problems
 
 
 def _try_again(paths: Sequence[Path], shape: Shape) -> dict[Path, str]:
     """Those of the files that still cannot be read, and why."""
-    attempts = ((path, _image_or_problem(path, shape)) for path in paths)
+    attempts = zip(paths, _images_or_problems(paths, shape, keep=False), strict=True)
     return {path: problem for path, problem in attempts if isinstance(problem, str)}
 
 
-class _Attempts(torch.utils.data.Dataset[Tensor | str]):
-    """The images of some pictures; for one that cannot be read, the reason."""
-
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, i: int) -> Tensor | str:
-        return _image_or_problem(self.pictures.paths[i], self.pictures.shape)
-
-
-def _image_or_problem(path: Path, shape: Shape) -> Tensor | str:
-    try:
-        return read_image(path, shape)[0]
-    except (ValueError, FileNotFoundError) as error:
-        return str(error)
+def _images_or_problems(paths: Sequence[Path], shape: Shape, *, keep: bool) -> list[np.ndarray | str | None]:
+    """The images of some pictures, or None if they are not to be kept; for one that cannot be read, the reason."""
+    found: list[np.ndarray | str | None] = []
+    for path in paths:
+        try:
+            image = read_image(path, shape)[0].numpy()
+            found.append(image if keep else None)
+        except (ValueError, FileNotFoundError) as error:
+            found.append(str(error))
+    return found
 
 
 def _report(folder: Path, total: int, problems: Sequence[str], others: Counter[str], cache: Path) -> str:

@@ -1,17 +1,15 @@
 """Which images a training step sees, and how they reach the device."""
 
-import signal
-import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
+from ddpm.data.workers import map_ahead
 from ddpm.noise import ORDER, fold_in
 
 __all__ = ["batches", "image_rows"]
@@ -51,49 +49,13 @@ def batches(
     """
     indices = (image_rows(seed, step, batch_size, len(dataset))[rows] for step in steps)
     if isinstance(dataset, Dataset):
-        images = dataset.images.to(device)
+        held = dataset.images.to(device)
         for chosen in indices:
-            yield images[chosen.to(device)]
+            yield held[chosen.to(device)]
         return
-    loader: DataLoader[Tensor] = DataLoader(
-        dataset,
-        batch_sampler=(chosen.tolist() for chosen in indices),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=ignore_signals,
-        generator=torch.Generator(),
-    )
-    with held_signals():
-        iterator = iter(loader)
-    try:
-        for batch in iterator:
-            yield batch.to(device, non_blocking=True)
-    except (ValueError, FileNotFoundError) as error:
-        last_line = str(error).splitlines()[-1]  # a worker's error has its whole traceback in its text
-        raise ValueError(last_line.removeprefix(f"{type(error).__name__}: ")) from error
-    finally:
-        if workers > 0:
-            # At once: an exception's traceback would keep the workers, which ignore SIGTERM, and the program with them.
-            iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def held_signals() -> Iterator[None]:
-    """A context in which Ctrl-C and SIGTERM wait, here and in the processes that begin in it, until they are ignored.
-
-    A worker could be ended by them before `ignore_signals`, and the training with it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def ignore_signals(_: int) -> None:
-    """Leave Ctrl-C and SIGTERM, which reach workers too, to the training; a worker ends when the training does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with closing(map_ahead(dataset.read, (chosen.tolist() for chosen in indices), workers)) as feed:
+        try:
+            for images in feed:
+                yield torch.from_numpy(images).to(device)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from error

@@ -1,11 +1,15 @@
 import json
+import os
 import shutil
+import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from ddpm import cli
 from ddpm.data import Dataset, pictures
 from ddpm.data.pictures import Pictures, load_folder, read_image
 from ddpm.diffusion import DiffusionConfig
@@ -13,6 +17,7 @@ from ddpm.training import batches, train
 from ddpm.training.checkpoint import newest_checkpoint
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
+from tests.forked import ended, fork
 from tests.several import launched, started
 
 CORRUPT = ("7.png", "deep/81.jpg", "deep/152.webp")
@@ -77,7 +82,7 @@ def test_pictures_that_do_not_fit_into_memory_are_read_as_they_are_wanted(folder
     assert isinstance(streamed, Pictures)
     assert (len(streamed), streamed.name) == (len(held), held.name)
     calls = []
-    monkeypatch.setattr(pictures, "DataLoader", lambda *_, **__: calls.append(1))
+    monkeypatch.setattr(pictures, "map_ahead", lambda *_, **__: calls.append(1))
     assert len(load_folder(folder, (1, 32, 32), memory=1000)) == 297
     assert not calls
     assert str(folder / "7.png") in capsys.readouterr().out
@@ -106,6 +111,23 @@ def test_batches_begin_anywhere_and_split_among_processes(folder):
         whole = list(batches.batches(dataset, 0, range(5), 8, slice(0, 8), device, 0))
         later = list(batches.batches(dataset, 0, range(3, 5), 8, slice(4, 8), device, 0))
         assert torch.equal(torch.stack(later), torch.stack([batch[4:] for batch in whole[3:]]))
+
+
+def test_a_reader_that_the_system_kills_ends_the_command_in_one_line(folder, tmp_path, monkeypatch):
+    program = os.getpid()
+
+    def killed(path, shape):
+        assert os.getpid() != program
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(pictures, "read_image", killed)
+    monkeypatch.setattr(sys, "argv", ["ddpm", "train", "--data", f"folder:{folder}", "--out", str(tmp_path / "run")])
+    assert ended(fork(cli.main, tmp_path / "out", tmp_path / "err")) == 1
+    said = (tmp_path / "err").read_text()
+    assert said.startswith("ddpm: a process that reads ended by SIGKILL, often for want of memory; --workers 0 ")
+    assert "--shm-size" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long

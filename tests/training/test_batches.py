@@ -1,7 +1,5 @@
-import os
-import signal
 from contextlib import closing
-from multiprocessing import active_children, get_start_method
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -9,9 +7,7 @@ from PIL import Image
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.training.batches import batches, ignore_signals, image_rows
-from ddpm.training.signals import StopSignals
-from tests.forked import ended, fork
+from ddpm.training.batches import batches, image_rows
 
 CPU = torch.device("cpu")
 
@@ -129,35 +125,25 @@ def test_reading_leaves_the_global_generator_alone(pictures):
     assert torch.equal(torch.rand(1), expected)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_batch_needs_shared_memory(pictures, workers):
+    """Of which a container has 64 MB, less than a few batches of photographs."""
+    assert not any(batch.is_shared() for batch in batches(pictures, 3, range(5), 6, slice(None), CPU, workers))
+
+
+def test_a_reader_that_is_killed_is_one_line(pictures):
+    before = set(active_children())
+    with closing(batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)) as feed:
+        next(feed)
+        (set(active_children()) - before).pop().kill()
+        with pytest.raises(ChildProcessError, match=r"^a process that reads ended by SIGKILL, .* --workers 0 .*$"):
+            list(feed)
+    assert set(active_children()) <= before
+
+
 def test_a_closed_feed_leaves_no_worker(pictures):
     before = active_children()
     with closing(batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)) as feed:
         next(feed)
         assert len(set(active_children()) - set(before)) == 2
     assert set(active_children()) <= set(before)
-
-
-def test_a_worker_ignores_the_signals_that_are_the_trainings():
-    def program():
-        ignore_signals(0)
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    assert ended(fork(program)) == 0
-
-
-@pytest.mark.skipif(get_start_method() != "fork", reason="a worker is reached through what it inherits")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_comes_while_workers_start_ends_none_and_is_heard_by_the_training(pictures, monkeypatch, number):
-    seed_of_torch, training = torch.manual_seed, os.getpid()
-
-    def signals_and_seeds(seed):  # what a worker does after it has set its handlers and before it ignores signals
-        if os.getpid() != training:
-            os.kill(os.getpid(), number)
-            os.kill(training, number)
-        return seed_of_torch(seed)
-
-    monkeypatch.setattr(torch, "manual_seed", signals_and_seeds)
-    with StopSignals() as signals, closing(batches(pictures, 3, range(5), 6, slice(None), CPU, 1)) as feed:
-        assert len(numbers(feed)) == 5
-    assert signals.name == ("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
