@@ -1,5 +1,7 @@
 """What survives a round trip through the shipped model, as its steps, its depth or its repetitions change.
 
+The sweep over depths is that of SDEdit (Meng et al. 2022), which begins with sketches; here the images are clean.
+
     python benchmarks/round_trip.py
 
 The script writes `book/results/round-trip.json` after every trip. Started again for the same weights, it resumes where

@@ -129,8 +129,9 @@ class VariationalAutoencoder(Autoencoder):
     """An autoencoder whose decoder is a likelihood and whose code has a density: decoding z ~ N(0, I) generates.
 
     With "mse" the decoder is N(decode(z), sigma^2) with the optimal sigma, one for all pixels: in training the batch's
-    root mean squared error, afterwards its running average (Rybkin et al. 2021, section 3.2). With "bce" the
-    cross-entropy takes the place of a log likelihood, which it is not for grey levels (Loaiza-Ganem & Cunningham 2019).
+    root mean squared error, afterwards its running average (the "optimal sigma-VAE" of Rybkin et al. 2021). With "bce"
+    the cross-entropy takes the place of a log likelihood, which it is not for grey levels (Loaiza-Ganem & Cunningham
+    2019).
     """
 
     log_sigma: Tensor

@@ -20,11 +20,12 @@ class UNetConfig:
             image.
         blocks_per_level: residual blocks in each level on the way down; the way up has one more.
         attention_levels: levels (0 is the finest) with self-attention after every residual block.
-        head_channels: channels of one attention head.
+        head_channels: channels of one attention head, the same on every level (Dhariwal & Nichol 2021, section 3).
         dropout: probability of zeroing a feature before a block's second convolution.
         middle_attention: whether the middle has self-attention.
         time_conditioning: how a block sees the time: "add" adds the time's embedding, "scale_shift" scales and shifts
-            the second norm's output by it (Nichol & Dhariwal 2021), and "none" leaves the network blind to the time.
+            the second norm's output by it (Nichol & Dhariwal 2021, appendix A), and "none" leaves the network blind to
+            the time.
         resample_last: whether the last level halves the image, too. Every level on the way up then begins with a
             doubling; otherwise every level but the finest ends with one.
         up_width: width of a level on the way up: its own ("mirror") or the next finer level's ("finer").

@@ -35,7 +35,7 @@ class FeatureMap:
         flops: floating-point operations of the level's convolutions and matrix products for one image; a multiplication
             and an addition count as two.
         receptive_field: side, in pixels of the image, of the square that one pixel of the map sees through convolutions
-            (Dumoulin & Visin 2016). Attention and GroupNorm see the whole map and are left out.
+            (Araujo et al. 2019). Attention and GroupNorm see the whole map and are left out.
     """
 
     name: str
@@ -112,7 +112,10 @@ def feature_maps(
 def shapes(
     config: UNetConfig, image_size: int | tuple[int, int] = 32, report: Report = "block"
 ) -> list[tuple[Role, int, int, int]]:
-    """The rows of `feature_maps` by algebra, as (role, height, width, channels): level n lies n halvings deep."""
+    """The rows of `feature_maps` by algebra, as (role, height, width, channels): level n lies n halvings deep.
+
+    A convolution of stride 2 over 3 x 3 pixels, padded by 1, halves an even size (Dumoulin & Visin 2016).
+    """
     last, (height, width) = len(config.widths) - 1, _checked(config, image_size, report)
     down = [n + (report == "resampled" and (n < last or config.resample_last)) for n in range(last + 1)]
     up = [n - (report == "resampled" and n > 0 and not config.resample_last) for n in range(last + 1)]
@@ -123,7 +126,7 @@ def shapes(
 
 
 def receptive_field(path: Sequence[nn.Module]) -> int:
-    """Side, in pixels of the first map, of the square on which one pixel of the last map depends.
+    """Side, in pixels of the first map, of the square on which one pixel of the last map depends (Araujo et al. 2019).
 
     Behind a doubling the side differs from pixel to pixel; this is the largest.
 

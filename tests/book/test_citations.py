@@ -1,0 +1,106 @@
+"""What is cited by author and year has an entry in the bibliography, and every entry is cited."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIBLIOGRAPHY = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+NAME = r"[^\W\d_a-z][\w'’-]+"  # with a capital
+CITATION = re.compile(
+    rf"(?P<initial>[A-Z]\. )?(?P<first>{NAME})(?: et al\.|(?P<more>(?:, {NAME})*),? (?:&|and) (?P<last>{NAME}))"
+    r"(?:'s)?,? \(?(?P<year>(?:19|20)\d\d)\b"
+)
+
+
+def folded(text):
+    """A name without accents, LaTeX's or Unicode's, and without braces."""
+    text = re.sub(r"""\\[L]|\\["'`^~]""", lambda match: "L" if match[0] == r"\L" else "", text)
+    return unicodedata.normalize("NFKD", re.sub(r"[{}]", "", text)).encode("ascii", "ignore").decode()
+
+
+def entries():
+    """Of each entry its key, its authors as (initial, surname), and its year."""
+    for key, body in re.findall(r"@\w+\{(\w+),\n(.*?)\n\}", BIBLIOGRAPHY, re.DOTALL):
+        names = re.search(r"author = \{(.*)\}", body)[1].split(" and ")
+        authors = [
+            (given.strip()[:1], folded(surname)) for surname, _, given in (name.partition(",") for name in names)
+        ]
+        yield key, authors, re.search(r"year = \{(\d{4})\}", body)[1]
+
+
+ENTRIES = list(entries())
+
+
+def fits(citation, authors, year):
+    """Whether an entry's authors and year are those of a citation, which names all, or the first of three or more."""
+    surnames = [surname for _, surname in authors]
+    initial = (citation["initial"] or authors[0][0])[0]
+    if citation["last"]:
+        named = [citation["first"], *re.findall(NAME, citation["more"]), citation["last"]]
+        right = [folded(name) for name in named] == surnames
+    else:
+        right = folded(citation["first"]) == surnames[0] and (len(surnames) > 2 or surnames[-1] == "others")
+    return right and year == citation["year"] and initial == authors[0][0]
+
+
+def texts():
+    """Everything that is written in this project, by the place where it stands."""
+    pages = [*ROOT.glob("book/*.md"), *ROOT.glob("*.md"), ROOT / "book" / "claims.yml"]
+    code = [*ROOT.glob("ddpm/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+    for path in sorted([*pages, *code]):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for path in sorted(ROOT.glob("notebooks/*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            yield f"{path.stem}, {cell['id']}", "".join(cell["source"])
+
+
+TEXTS = {place: re.sub(r"\s*\n[\s#]*", " ", text) for place, text in texts()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Lu et al. (2022)", "(Salimans & Ho 2022, appendix D)", "Song, Meng and Ermon (2021)", "Y. Song et al. 2021",
+        "Loaiza-Ganem & Cunningham 2019", "Kynkäänniemi et al. 2019", "Roberts, Gelman & Gilks 1997",
+    ],
+)  # fmt: skip
+def test_a_citation_is_found_with_its_entry(text):
+    (citation,) = CITATION.finditer(text)
+    assert [key for key, *entry in ENTRIES if fits(citation, *entry)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Lu et al. (2021)", "Salimans et al. 2022", "Ho & Salimans 2022", "Song and Meng (2021)", "Z. Song et al. 2021"],
+)
+def test_a_citation_of_other_authors_or_another_year_has_none(text):
+    (citation,) = CITATION.finditer(text)
+    assert not [key for key, *entry in ENTRIES if fits(citation, *entry)]
+
+
+def test_every_citation_has_its_entry():
+    found, lacking = 0, []
+    for place, text in TEXTS.items():
+        for citation in CITATION.finditer(text):
+            found += 1
+            if not any(fits(citation, *entry) for _, *entry in ENTRIES):
+                lacking.append(f"{place}: {citation[0]}")
+    assert found > 100
+    assert lacking == []
+
+
+def test_every_entry_is_cited():
+    everything = " ".join(TEXTS.values())
+    citations = list(CITATION.finditer(everything))
+    for key, *entry in ENTRIES:
+        assert key in everything or any(fits(citation, *entry) for citation in citations), key
+
+
+def test_keys_are_authors_years_and_words():
+    assert len({key for key, *_ in ENTRIES}) == len(ENTRIES) == BIBLIOGRAPHY.count("@")
+    for key, authors, year in ENTRIES:
+        assert re.fullmatch(re.sub(r"\W", "", authors[0][1]).lower() + year + "[a-z]+", key), key
