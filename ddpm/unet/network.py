@@ -96,7 +96,7 @@ class ResidualBlock(nn.Module):
             h = self.norm2(h)
         elif self.scales:
             scale, shift = self.time(embedding)[:, :, None, None].chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift  # Nichol & Dhariwal 2021, section 3.3
+            h = self.norm2(h) * (1 + scale) + shift  # Nichol & Dhariwal 2021, appendix A
         else:
             h = self.norm2(h + self.time(embedding)[:, :, None, None])
         h = self.conv2(self.dropout(F.silu(h)))
