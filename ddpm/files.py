@@ -16,8 +16,8 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 __all__ = [
-    "check_finite", "check_place", "check_weights", "load_tensors", "new_folder", "read_json", "save_tensors", "serialised",
-    "write_atomically", "write_json",
+    "check_finite", "check_place", "check_weights", "load_tensors", "new_folder", "read_json", "save_tensors",
+    "serialised", "write_atomically", "write_json",
 ]  # fmt: skip
 
 
