@@ -1,13 +1,22 @@
-"""Modules by the names that they had in version 0.1.0: `import ddpm.fidelity` gives `ddpm.metrics.fidelity`."""
+"""Modules and arguments by the names that they had in version 0.1.0.
+
+`import ddpm.fidelity` gives `ddpm.metrics.fidelity`, and samplers take `noise=` for `randn_like=`.
+"""
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any, ParamSpec, TypeVar, cast
 
-__all__ = ["MOVED", "install"]
+__all__ = ["MOVED", "install", "noise_is_randn_like"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: Old names and new ones.
 MOVED = {
@@ -45,3 +54,16 @@ def install() -> None:
     """Let Python find the moved modules; a second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
+
+
+def noise_is_randn_like(function: Callable[P, R]) -> Callable[P, R]:
+    """A decorator with which a function takes `noise=` for `randn_like=`, with a `DeprecationWarning`."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> R:
+        if "noise" in kwargs:
+            warnings.warn("the argument noise is now called randn_like", DeprecationWarning, stacklevel=2)
+            kwargs["randn_like"] = kwargs.pop("noise")
+        return function(*args, **kwargs)
+
+    return cast(Callable[P, R], call)

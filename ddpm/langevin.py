@@ -14,10 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ddpm._moved import noise_is_randn_like
+from ddpm.arguments import answer_like, float_tensor, instance, number
 from ddpm.denoiser import Denoiser, Prediction
 from ddpm.noise import RandnLike
 from ddpm.samplers import Step, predict
-from ddpm.schedule import check_grid
+from ddpm.schedule import NOISE_ALONE, check_grid
 from ddpm.settings import positive_int
 
 __all__ = [
@@ -31,19 +33,22 @@ Score = Callable[[Tensor], Tensor]
 
 def score_at(denoise: Denoiser, t: float) -> Score:
     """The score of p_t: -eps / noise(t) by Tweedie's formula. At t = 0 a denoiser has none: `ValueError`."""
-    denoise.schedule.check_time(t := float(t))
+    instance("denoise", denoise, Denoiser).schedule.check_time(t := number("t", t))
     return lambda x: -predict(denoise, x, t).eps / denoise.schedule.noise(t)
 
 
+@noise_is_randn_like
 def langevin(
     score: Score, x: Tensor, *, step_size: float, steps: int, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Tensor]:
     """Unadjusted Langevin dynamics, eq. 1 with delta = `step_size`; yields x after each of `steps` moves.
 
-    On N(m, s^2) its variance becomes s^2 / (1 - delta / (4 s^2)), and it diverges from delta = 4 s^2 up. A chain that
-    diverges raises `FloatingPointError`, which names the step size (on a GPU after the last move).
+    x is (batch, ...), float32 or float64. On N(m, s^2) its variance becomes s^2 / (1 - delta / (4 s^2)), and from
+    delta = 4 s^2 up it diverges. A chain that diverges raises `FloatingPointError`, which names the step size (on a GPU
+    after the last move).
     """
     _check(step_size, steps)
+    float_tensor("x", x)
     bound = 1e6 * max(1.0, x.abs().max().item()) if x.numel() else math.inf
     for step in range(1, steps + 1):
         slope = _score(score, x)
@@ -55,6 +60,7 @@ def langevin(
         yield x
 
 
+@noise_is_randn_like
 def metropolis_langevin(
     log_density: Callable[[Tensor], Tensor],
     score: Score,
@@ -66,27 +72,32 @@ def metropolis_langevin(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Metropolis-adjusted Langevin (Roberts & Tweedie 1996): eq. 1 proposes, and no bias is left at any step size.
 
-    `log_density` gives (batch,) for x (batch, ...), up to a constant. Yields x and which of the batch were accepted.
-    With a score of 0 it is the blind random walk of Metropolis. A NaN raises `FloatingPointError`.
+    `log_density` gives (batch,) for x (batch, ...), float32 or float64, up to a constant. Yields x and which of the
+    batch were accepted. With a score of 0 it is the blind random walk of Metropolis. A NaN raises `FloatingPointError`
+    (on a GPU after the last move).
     """
     _check(step_size, steps)
+    float_tensor("x", x)
 
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
-        return -(to - origin - step_size / 2 * slope).square().reshape(len(x), -1).sum(1) / (2 * step_size)
+        return -_flat(to - origin - step_size / 2 * slope).square().sum(1) / (2 * step_size)
 
     log_p, slope = log_density(x), _score(score, x)
     if log_p.shape != x.shape[:1]:
         raise ValueError(f"log_density answers {tuple(log_p.shape)} at x of {tuple(x.shape)}; it must be (batch,)")
+    on_cpu = x.device.type == "cpu"
+    spoilt = torch.zeros_like(log_p, dtype=torch.bool)
     if not (torch.isfinite(log_p).all() and torch.isfinite(slope).all()):
         raise FloatingPointError("the log density or the score is not finite where the chain begins")
     for step in range(1, steps + 1):
         to = x + step_size / 2 * slope + math.sqrt(step_size) * randn_like(x)  # a wild one is rejected below
         log_p_to, slope_to = log_density(to), _score(score, to)
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
-        if (log_ratio.isnan() & (log_p_to != -math.inf)).any():  # a proposal of density 0 is only rejected
-            raise FloatingPointError(f"the log density or the score is NaN at step {step}")
-        first = randn_like(x).reshape(len(x), -1)[:, 0].double()  # of the same sample's noise
-        uniform = torch.special.log_ndtr(first)  # log of a uniform
+        spoilt |= log_ratio.isnan() & (log_p_to != -math.inf)  # a proposal of density 0 is only rejected
+        if (on_cpu or step == steps) and spoilt.any():
+            raise FloatingPointError(f"the log density or the score is NaN {'at' if on_cpu else 'by'} step {step}")
+        first = _flat(randn_like(x))[:, 0]  # of the same sample's noise
+        uniform = torch.special.log_ndtr(first.double() if on_cpu else first)  # log of a uniform
         accepted = uniform < log_ratio
         pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
         x, slope = torch.where(pick, to, x), torch.where(pick, slope_to, slope)
@@ -94,6 +105,7 @@ def metropolis_langevin(
         yield x, accepted
 
 
+@noise_is_randn_like
 def annealed_langevin(
     denoise: Denoiser,
     x: Tensor,
@@ -105,14 +117,16 @@ def annealed_langevin(
 ) -> Iterator[Step]:
     """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
 
-    In coordinates that keep the variance: from level to level x is rescaled by the ratio of the signals. The move to
-    time 0, which their algorithm does not make, is the posterior mean at the last level. A Langevin step goes about
-    `step_size` / 2 of the way to a level's density; all steps together must undo the growth of the signal, or the
-    result is noise. Calls the denoiser `steps_per_level` times in each level, and once more.
+    In coordinates that keep the variance: from level to level x is rescaled by the ratio of the signals, but for a
+    sigma above 160, where x is noise alone at every level. The move to time 0, which their algorithm does not make, is
+    the posterior mean at the last level. A Langevin step goes about `step_size` / 2 of the way to a level's density;
+    all steps together must undo the growth of the signal, or the result is noise. Calls the denoiser `steps_per_level`
+    times in each level, and once more.
     """
     _check(step_size, steps_per_level, "steps_per_level", 4)
-    schedule = denoise.schedule
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
+    least_signal = 1 / math.hypot(1, NOISE_ALONE)
     for t, s in pairwise(timesteps):
         delta = step_size * schedule.noise(t) ** 2
         for _ in range(steps_per_level):
@@ -120,12 +134,13 @@ def annealed_langevin(
             x = _move(prediction, x, delta, schedule.noise(t), randn_like)
             yield Step(x, t, prediction)
         if s > 0:
-            x = schedule.signal(s) / schedule.signal(t) * x
+            x = schedule.signal(s) / max(schedule.signal(t), least_signal) * x
         else:
             prediction = predict(denoise, x, t)
             yield Step(prediction.x0, s, prediction)
 
 
+@noise_is_randn_like
 def predictor_corrector(
     denoise: Denoiser,
     x: Tensor,
@@ -140,7 +155,7 @@ def predictor_corrector(
     The predictor is deterministic DDIM. Calls the denoiser 1 + `corrector_steps` times a move, and once in the last.
     """
     _check(step_size, corrector_steps, "corrector_steps", 4)
-    schedule = denoise.schedule
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
@@ -152,6 +167,7 @@ def predictor_corrector(
             yield Step(x, s, prediction)
 
 
+@noise_is_randn_like
 def flow_and_langevin(
     denoise: Denoiser,
     x: Tensor,
@@ -166,11 +182,11 @@ def flow_and_langevin(
     sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
     A weight with which a Langevin step of this grid would diverge, delta >= 4 noise(t)^2, is refused.
     """
-    schedule = denoise.schedule
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     shares = [schedule.beta(t, s) / schedule.noise(t) ** 2 for t, s in pairwise(timesteps) if s > 0]
     limit = 4 / max(shares) if shares else math.inf
-    if not 0 <= weight < limit:
+    if not 0 <= number("weight", weight) < limit:
         raise ValueError(f"weight is {weight}; on these timesteps it must be at least 0 and below {limit:.4g}")
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
@@ -181,7 +197,7 @@ def flow_and_langevin(
 
 
 def _check(step_size: float, steps: int, name: str = "steps", limit: float = math.inf) -> None:
-    if not 0 < step_size < limit:
+    if not 0 < number("step_size", step_size) < limit:
         raise ValueError(f"step_size is {step_size}; it must be above 0 and below {limit:g}")
     positive_int(name, steps)
 
@@ -192,7 +208,9 @@ def _move(prediction: Prediction, x: Tensor, delta: float, std: float, randn_lik
 
 
 def _score(score: Score, x: Tensor) -> Tensor:
-    slope = score(x)
-    if slope.shape != x.shape:
-        raise ValueError(f"score answers {tuple(slope.shape)} at x of shape {tuple(x.shape)}; they must be alike")
-    return slope
+    return answer_like("score", score(x), x)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """x (batch, ...) as (batch, dimension), also of an empty batch and of numbers (batch,)."""
+    return x[:, None].flatten(1)

@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ddpm._moved import noise_is_randn_like
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
 from ddpm.noise import RandnLike
-from ddpm.samplers import Step, ancestral, ddim, heun, invert, predict
+from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict
 from ddpm.schedule import NoiseSchedule, check_grid
 from ddpm.settings import positive_int
 
@@ -20,6 +21,9 @@ __all__ = [
     "Ends", "coupled_round_trip", "cycles", "edict", "ends", "invert_edict", "invert_heun", "inverted_round_trip",
     "round_trip",
 ]  # fmt: skip
+
+#: The least signal up to which EDICT's moves can be undone in float32.
+LEAST_SIGNAL = 1e-3
 
 
 class Ends(NamedTuple):
@@ -44,6 +48,7 @@ def ends(steps: Iterator[Step]) -> Ends:
     return Ends(top.x, one_shot, step.x)
 
 
+@noise_is_randn_like
 def round_trip(
     denoise: Denoiser,
     x0: Tensor,
@@ -66,6 +71,7 @@ def round_trip(
     yield from sampler(denoise, x, timesteps, randn_like=randn_like, **options)
 
 
+@noise_is_randn_like
 def cycles(
     denoise: Denoiser,
     x0: Tensor,
@@ -103,7 +109,7 @@ def inverted_round_trip(
 
 
 def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
-    """`invert` with the moves of `heun` (Karras et al. 2022, algorithm 1), walked upward.
+    """`invert` with the moves of `heun` in the angle, walked upward.
 
     The error of the noise that it finds is O(1 / N^2), down to the error of its first move, which is `invert`'s. That
     one is small on grids whose last time above 0 is small at every N ("karras", "linspace").
@@ -114,12 +120,9 @@ def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> It
     for s, t in pairwise(reversed(timesteps)):
         eps = predict(denoise, x, max(s, 1)).eps
         prediction = prediction_of("eps", eps, x, schedule.signal(s), schedule.noise(s))
-        euler = schedule.add_noise(prediction.x0, t, eps)
+        x = schedule.add_noise(prediction.x0, t, eps)
         if s > 0:
-            slope = (eps + predict(denoise, euler, t).eps) / 2
-            x = schedule.signal(t) * (x / schedule.signal(s) + (schedule.sigma(t) - schedule.sigma(s)) * slope)
-        else:
-            x = euler
+            x = x + heun_correction(schedule, prediction, predict(denoise, x, t), s, t)
         yield Step(x, t, prediction)
 
 
@@ -130,10 +133,12 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
     The pair is (2, batch, ...), and its two states take turns in moving first. `mixing` is p, above 0 and at most 1. A
     move down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for
     about 100 moves; more moves need a p nearer 1.
+
+    Rounding grows by 1 / signal(t) on the way. In float32 a trip on the linear schedule comes back to 0.002; where the
+    signal is below 0.001, as it is at the end of the cosine and the sigmoid schedule, the pair must be float64.
     """
     schedule = denoise.schedule
-    check_grid(timesteps, schedule)
-    _check_mixing(mixing)
+    _check_pair(pair, timesteps, schedule, mixing)
     if pair.ndim < 2 or len(pair) != 2:
         raise ValueError(f"pair has shape {tuple(pair.shape)}; it must be (2, batch, ...)")
     first, second = pair
@@ -152,8 +157,7 @@ def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, m
     """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of the
     pair, to the pair (2, batch, ...) that `edict` takes back to them."""
     schedule = denoise.schedule
-    check_grid(timesteps, schedule)
-    _check_mixing(mixing)
+    _check_pair(x0, timesteps, schedule, mixing)
     first = second = x0
     for s, t in pairwise(reversed(timesteps)):
         a, b = _ddim_coefficients(schedule, t, s)
@@ -175,9 +179,18 @@ def coupled_round_trip(
     yield from edict(denoise, step.x, timesteps, mixing=mixing)
 
 
-def _check_mixing(mixing: float) -> None:
+def _check_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedule, mixing: float) -> None:
+    """Raise `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
+    check_grid(timesteps, schedule)
     if not 0 < mixing <= 1:
         raise ValueError(f"mixing is {mixing}; it must be above 0 and at most 1")
+    signal = schedule.signal(timesteps[0])
+    if signal == 0:
+        raise ValueError(f"timesteps begin at {timesteps[0]:g}, where no signal is left; EDICT needs some")
+    if pair.dtype == torch.float32 and signal < LEAST_SIGNAL:
+        raise TypeError(
+            f"x0 or pair is torch.float32; up to a signal of {signal:.1e} EDICT must compute in float64, x0.double()"
+        )
 
 
 def _ddim_coefficients(schedule: NoiseSchedule, t: float, s: float) -> tuple[float, float]:

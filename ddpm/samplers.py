@@ -1,7 +1,7 @@
 """Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
 
 The samplers share one signature, but `invert` takes no `randn_like`. x (batch, ...) is the state at `timesteps[0]`,
-floating point; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
+float32 or float64; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
 (`NoiseSchedule.timesteps` makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument
 raises `ValueError` or `TypeError` when the first state is asked for; a prediction that is not finite raises
 `FloatingPointError`. Gradients pass through a walk; `torch.no_grad` around it saves their memory.
@@ -15,12 +15,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm.denoiser import Denoiser, Prediction, prediction_of
+from ddpm._moved import noise_is_randn_like
+from ddpm.arguments import float_tensor
+from ddpm.denoiser import Denoiser, Prediction, prediction_of, target_of
 from ddpm.noise import RandnLike
-from ddpm.schedule import check_grid
+from ddpm.schedule import NoiseSchedule, check_grid
 from ddpm.settings import one_of
 
-__all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "invert", "predict"]
+__all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict"]
 
 
 class Step(NamedTuple):
@@ -31,6 +33,7 @@ class Step(NamedTuple):
     prediction: Prediction
 
 
+@noise_is_randn_like
 def ancestral(
     denoise: Denoiser,
     x: Tensor,
@@ -59,6 +62,7 @@ def ancestral(
         yield Step(x, s, prediction)
 
 
+@noise_is_randn_like
 def ddim(
     denoise: Denoiser,
     x: Tensor,
@@ -82,34 +86,61 @@ def ddim(
         yield Step(x, s, prediction)
 
 
+@noise_is_randn_like
 def heun(
-    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, randn_like: RandnLike = torch.randn_like
+    denoise: Denoiser,
+    x: Tensor,
+    timesteps: Sequence[float],
+    *,
+    coordinates: Literal["angle", "sigma"] = "angle",
+    randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
-    """Heun's second-order method on the probability flow, Karras et al. (2022), algorithm 1.
+    """Heun's second-order method on the probability flow: a DDIM move, corrected by the prediction where it ends.
 
-    Walks dy / d sigma = eps with y = x / signal and sigma = noise / signal, where a DDIM move is an Euler step. Calls
-    the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `randn_like` is never called.
+    With "angle" it follows dx / d phi = v, where signal = cos phi and noise = sin phi (Salimans & Ho 2022, appendix D).
+    With "sigma" it is algorithm 1 of Karras et al. (2022): dy / d sigma = eps, where y = x / signal and
+    sigma = noise / signal. That one errs without bound where sigma(T) is large, as it is in the cosine schedule.
+
+    Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `randn_like` is never
+    called.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
+    one_of("coordinates", coordinates, ("angle", "sigma"))
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         euler = schedule.add_noise(prediction.x0, s, prediction.eps)  # the move of deterministic DDIM
-        if s > 0:
-            slope = (prediction.eps + predict(denoise, euler, s).eps) / 2
-            y = x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope
-            x = schedule.signal(s) * y
-        else:
+        if s == 0:
             x = euler
+        else:
+            at_end = predict(denoise, euler, s)
+            if coordinates == "angle":
+                x = euler + heun_correction(schedule, prediction, at_end, t, s)
+            else:
+                slope = (prediction.eps + at_end.eps) / 2
+                x = schedule.signal(s) * (x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope)
         yield Step(x, s, prediction)
 
 
+def heun_correction(schedule: NoiseSchedule, before: Prediction, after: Prediction, t: float, s: float) -> Tensor:
+    """What Heun's method adds to a DDIM move from t to s, in x's shape.
+
+    A DDIM move follows dx / d phi = v exactly while x0 and eps stay what they are at t. By the trapezoidal rule, their
+    change adds half the move times what it makes of v at s.
+    """
+    x0, eps = after.x0 - before.x0, after.eps - before.eps
+    return (schedule.angle(s) - schedule.angle(t)) / 2 * target_of("v", x0, eps, schedule.signal(s), schedule.noise(s))
+
+
+@noise_is_randn_like
 def dpm_solver_pp(
     denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Step]:
     """DPM-Solver++(2M), Lu et al. (2022), algorithm 2: second order at one call a move, from the move before.
 
-    The first move and the last are of first order. Deterministic: `randn_like` is never called.
+    The first move and the last are of first order. It is of second order where all moves are short in log sigma, as
+    those of a "karras" grid are; the first ones of other grids stay long where sigma(T) is large. Deterministic:
+    `randn_like` is never called.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -148,6 +179,7 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
     """The denoiser's prediction; where it is NaN or infinite, `FloatingPointError` that names the time."""
+    float_tensor("x", x)
     prediction = denoise(x, t)
     on_cpu = x.device.type == "cpu"  # on a GPU, reading a value forces a synchronisation: `final` checks there, once
     if on_cpu and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():

@@ -12,6 +12,7 @@ from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
+from ddpm.schedule import check_start
 from ddpm.settings import SamplerName, Spacing, positive_int
 
 __all__ = ["SAMPLERS", "LatentModel", "sample", "sampler_named", "watched"]
@@ -116,6 +117,7 @@ def sample(
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
     timesteps = denoise.schedule.timesteps(steps, spacing)
+    check_start(timesteps, denoise.schedule)
     samples = []
     share = _share(n, chunk, distributed)
     bar = tqdm(

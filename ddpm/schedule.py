@@ -4,7 +4,8 @@
     signal(t)        sqrt(alpha_bar(t))
     noise(t)         sqrt(1 - alpha_bar(t))
 
-(Ho et al. 2020, eq. 4). Time is real: between integers log alpha_bar is interpolated linearly.
+(Ho et al. 2020, eq. 4). Time is real: between integers log alpha_bar is interpolated linearly. Where alpha_bar(T) is 0,
+the signal falls to it linearly from time T - 1.
 
 >>> f"{linear().signal(1000):.4f}"
 '0.0064'
@@ -13,6 +14,7 @@
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import overload
@@ -21,32 +23,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpm.arguments import check_times, exact, float_tensor, number
 from ddpm.settings import SPACINGS, ScheduleName, Spacing, one_of, positive_int
 
 __all__ = [
-    "SCHEDULES", "SPACINGS", "NoiseSchedule", "Spacing", "check_grid", "cosine", "from_betas", "linear", "positive_int",
-    "sigmoid",
+    "NOISE_ALONE", "SCHEDULES", "SPACINGS", "NoiseSchedule", "Spacing", "check_grid", "check_start", "cosine",
+    "from_betas", "linear", "positive_int", "sigmoid", "zero_terminal_snr",
 ]  # fmt: skip
+
+#: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
+NOISE_ALONE = 160.0
 
 
 class NoiseSchedule:
     """A noise schedule given by its table of alpha_bar.
 
     Args:
-        alpha_bar: T + 1 values, kept in float64; alpha_bar[0] is 1, the others decrease strictly and stay above 0.
+        alpha_bar: T + 1 values, kept in float64; alpha_bar[0] is 1, the others decrease strictly. All are above 0 but
+            the last, which may be 0: no signal is left at T then ("zero terminal SNR", Lin et al. 2024).
 
     Raises:
         ValueError: the table breaks one of these rules.
     """
 
     def __init__(self, alpha_bar: Tensor | Sequence[float] | np.ndarray) -> None:
-        table = torch.as_tensor(alpha_bar, dtype=torch.float64).cpu()
+        table = exact(alpha_bar)
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(f"alpha_bar has shape {tuple(table.shape)}; it must be a list of at least two values")
         if table[0] != 1:
             raise ValueError(f"alpha_bar[0] is {table[0].item()}; it must be 1 (time 0 is the clean image)")
-        if not (table[-1] > 0 and (table.diff() < 0).all()):
-            raise ValueError("alpha_bar must decrease strictly and stay above 0")
+        if not (table[-1] >= 0 and (table.diff() < 0).all()):
+            raise ValueError("alpha_bar must decrease strictly and not fall below 0")
         self.alpha_bar = table
         self.T = len(table) - 1
         self._log_alpha_bar = table.log()
@@ -66,22 +73,34 @@ class NoiseSchedule:
     @overload
     def log_alpha_bar(self, t: Tensor) -> Tensor: ...
     def log_alpha_bar(self, t: float | Tensor) -> float | Tensor:
-        """Log of alpha_bar at real times: a float for a float, a float64 tensor (batch,) for times (batch,).
+        """Log of alpha_bar at real times: a float for a float, a tensor (batch,) for times (batch,).
+
+        The tensor is float64 on a CPU. Elsewhere it is float32 unless the times are float64: not every device has that.
 
         Raises:
+            TypeError: t is neither a number nor a tensor.
             ValueError: a time is outside [0, T]. Times on a GPU are not checked.
         """
         if not isinstance(t, Tensor):
+            number("t", t)
             if not 0 <= t <= self.T:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
             table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
+            if table[below + 1] == -math.inf:
+                return table[below] + 2 * math.log(self.T - t) if t < self.T else -math.inf
             return table[below] + (t - below) * (table[below + 1] - table[below])
         # Skipped on a GPU, where reading a value forces a synchronisation.
         if t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T):
             raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; legal times are 0 to {self.T}")
-        logs = self._log_alpha_bar.to(t.device)
+        in_float64 = t.device.type == "cpu" or t.dtype == torch.float64
+        dtype = torch.float64 if in_float64 else torch.float32
+        logs = self._log_alpha_bar.to(dtype).to(t.device)
         index = t.long().clamp(0, self.T - 1)
-        return torch.lerp(logs[index], logs[index + 1], t.double() - index)
+        fraction = t.to(dtype) - index
+        between = torch.lerp(logs[index], logs[index + 1], fraction)
+        if self._log_alpha_bar_list[-1] > -math.inf:
+            return between
+        return torch.where(index < self.T - 1, between, logs[index] + 2 * torch.log1p(-fraction))
 
     @overload
     def signal(self, t: float) -> float: ...
@@ -106,11 +125,21 @@ class NoiseSchedule:
         return math.sqrt(0 - math.expm1(log))
 
     def sigma(self, t: float) -> float:
-        """noise / signal at a real time: the standard deviation of the noise after x_t is scaled to full contrast."""
-        return self.noise(t) / self.signal(t)
+        """noise / signal at a real time: the standard deviation of the noise after x_t is scaled to full contrast.
+
+        It is infinite where no signal is left.
+        """
+        signal = self.signal(t)
+        return self.noise(t) / signal if signal > 0 else math.inf
+
+    def angle(self, t: float) -> float:
+        """The angle phi with signal = cos phi and noise = sin phi at a real time: 0 at t = 0, about pi / 2 at T."""
+        return math.atan2(self.noise(t), self.signal(t))
 
     def sigma_to_t(self, sigma: float) -> float:
         """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
+        if self.alpha_bar[-1] == 0 and sigma > self.sigma(self.T - 1):
+            return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
         logs = [-log for log in self._log_alpha_bar_list]
         return float(np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1)))
@@ -130,27 +159,41 @@ class NoiseSchedule:
         return self.noise(s) / self.noise(t) * math.sqrt(self.beta(t, s))
 
     def add_noise(self, x0: Tensor, t: float | Tensor, eps: Tensor) -> Tensor:
-        """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's shape and dtype."""
+        """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's shape and dtype.
+
+        Raises:
+            TypeError: x0 is not float32 or float64.
+            ValueError: t is neither a number nor one time for each image, or eps has another shape than x0.
+        """
         signal, noise = self.coefficients(t, x0)
+        if eps.shape[1:] != x0.shape[1:] or (len(eps) != len(x0) and 1 not in (len(eps), len(x0))):
+            raise ValueError(f"eps has shape {tuple(eps.shape)}; it must be x0's, {tuple(x0.shape)}")
         return signal * x0 + noise * eps
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """(signal(t), noise(t)): floats for a float; for times (batch,), tensors that multiply x (batch, ...).
 
-        The tensors have x's dtype and as many axes as x.
+        The tensors have x's dtype and device, and as many axes as x.
 
         Raises:
-            TypeError: x is not floating point.
+            TypeError: x is not float32 or float64, or t is neither a number nor a tensor.
+            ValueError: t is a tensor of another shape, or a time is outside [0, T].
         """
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}; it must be floating point")
+        float_tensor("x", x)
+        check_times(t, x)
         if not isinstance(t, Tensor):
             return self.signal(t), self.noise(t)
-        log = self.log_alpha_bar(t).reshape(-1, *[1] * (x.ndim - 1))
-        return (log / 2).exp().to(x.dtype), (0 - torch.expm1(log)).sqrt().to(x.dtype)
+        times = t.double() if x.dtype == torch.float64 else t
+        log = self.log_alpha_bar(times).reshape(-1, *[1] * (x.ndim - 1))
+        return (log / 2).exp().to(x), (0 - torch.expm1(log)).sqrt().to(x)
 
     def check_time(self, t: float | Tensor) -> None:
-        """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict and no score."""
+        """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict and no score.
+
+        Times on a GPU are not checked.
+        """
+        if not isinstance(t, Tensor):
+            number("t", t)
         if isinstance(t, Tensor) and (t.device.type != "cpu" or not t.numel()):
             return  # on a GPU, reading a value forces a synchronisation
         low, high = (t.min().item(), t.max().item()) if isinstance(t, Tensor) else (t, t)
@@ -166,7 +209,9 @@ class NoiseSchedule:
                 the multiples of start // n, plus 1, then 0; it may begin below start. "linspace" takes n integers
                 spaced evenly from start to 1, then 0. "quadratic" takes the real times start (k / n)^2. "karras" takes
                 the real times whose sigma is that of Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to
-                sigma(1), then 0.
+                sigma(1), then 0. A sigma(start) above 160 counts as 160, as x is noise alone from there up: half of a
+                grid from 20,000, where the cosine schedule begins, would lie above it. The names of the first three are
+                those of Lin et al. (2024), table 2.
             start: the time at which the walk begins, 1 to T; T if none is given.
 
         Raises:
@@ -187,8 +232,11 @@ class NoiseSchedule:
             return [round(time) for time in np.linspace(top, 1, n)] + [0]
         if spacing == "quadratic":
             return [top * (k / n) ** 2 for k in range(n, -1, -1)]
-        sigma = np.linspace(self.sigma(top) ** (1 / 7), self.sigma(1) ** (1 / 7), n) ** 7
-        return [*map(self.sigma_to_t, sigma.tolist()), 0]
+        highest = min(self.sigma(top), NOISE_ALONE)
+        lowest = min(self.sigma(1), highest)
+        sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
+        times = [self.sigma_to_t(each) for each in sigma.tolist()]
+        return [top, *times[1:], 0]
 
 
 def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
@@ -207,6 +255,17 @@ def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
     for t, s in pairwise(timesteps):
         if not t > s:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+
+
+def check_start(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
+    """Warn where a grid begins at a time whose states noise alone is not like, as some "leading" grids do."""
+    left = schedule.signal(timesteps[0]) ** 2
+    if left > 0.01:
+        warnings.warn(
+            f"timesteps begin at {timesteps[0]:g}, where {left:.0%} of the variance is still the image's: a walk from "
+            "noise goes wrong there; take more steps or another spacing",
+            stacklevel=3,
+        )
 
 
 def linear(T: int = 1000) -> NoiseSchedule:
@@ -233,6 +292,22 @@ def sigmoid(T: int = 1000) -> NoiseSchedule:
     return _from_alpha_bar(lambda u: 1 / (1 + np.exp(6 * u - 3)) - 1 / (1 + np.exp(3)), T)
 
 
+def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The schedule with its signal shifted to be 0 at T and scaled to stay as it is at 1: Lin et al. (2024), alg. 1.
+
+    A network on it must predict x0 or v, as at T the noise says nothing of the image.
+
+    Raises:
+        ValueError: T is 1, where these two are one time.
+    """
+    if schedule.T == 1:
+        raise ValueError("T is 1; only a schedule of two steps or more can keep its signal at 1 and lose it at T")
+    signal = schedule.alpha_bar.sqrt()
+    first, last = signal[1], signal[-1]
+    shifted = (signal[1:] - last) * (first / (first - last))
+    return NoiseSchedule(torch.cat([signal[:1], shifted]).square())
+
+
 #: The schedules by name.
 SCHEDULES: dict[ScheduleName, Callable[[int], NoiseSchedule]] = {
     "linear": linear, "cosine": cosine, "sigmoid": sigmoid
@@ -251,5 +326,5 @@ def from_betas(betas: np.ndarray) -> NoiseSchedule:
 
 
 def _per_image(value: Tensor, t: float | Tensor) -> Tensor:
-    dtype = torch.float64 if isinstance(t, Tensor) and t.dtype == torch.float64 else torch.get_default_dtype()
-    return value.to(dtype).reshape(-1, 1, 1, 1)
+    in_float64 = isinstance(t, Tensor) and t.dtype == torch.float64
+    return value.to(torch.float64 if in_float64 else torch.float32).reshape(-1, 1, 1, 1)

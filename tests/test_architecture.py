@@ -12,7 +12,7 @@ from ddpm._moved import MOVED
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"settings", "files", "fast", "_moved"},
+    {"arguments", "settings", "files", "fast", "_moved"},
     {"noise", "schedule", "threads", "unet"},
     {"model_settings", "denoiser"},
     {"data"},
@@ -27,7 +27,7 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-# These import nothing but how settings are checked.
+# These import nothing but how settings and arguments are checked.
 STAND_ALONE = {"unet", "noise", "schedule", "threads", "files", "fast"}
 NETWORKS = {"autoencoder", "gan"}  # these know nothing of diffusion
 
@@ -68,9 +68,9 @@ def test_imports_run_downward_only():
         for name in (imports(path) & (modules | {"companion"})) - {module_of(path)}:
             assert layer(name) < layer(module_of(path)), f"{path} imports {name}"
         if module_of(path) in STAND_ALONE:
-            assert imports(path) <= {module_of(path), "settings"}, path
+            assert imports(path) <= {module_of(path), "settings", "arguments"}, path
         if module_of(path) in NETWORKS:
-            assert imports(path) <= {"autoencoder", "data", "model_settings", "noise", "unet"}, path
+            assert imports(path) <= {"arguments", "autoencoder", "data", "model_settings", "noise", "unet"}, path
 
 
 def test_only_the_command_line_knows_the_companion_and_only_when_asked():

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm.schedule import SCHEDULES, SPACINGS, NoiseSchedule, check_grid, cosine, linear
+from ddpm.schedule import (
+    SCHEDULES,
+    SPACINGS,
+    NoiseSchedule,
+    check_grid,
+    cosine,
+    linear,
+    sigmoid,
+    zero_terminal_snr,
+)
 
 
 def test_linear_ends_where_ho_et_al_do():
@@ -31,7 +40,9 @@ def test_linear_refuses_a_beta_of_one(T):
         linear(T)
 
 
-@pytest.mark.parametrize("table", [[0.9, 0.5], [1.0], [1.0, 0.5, 0.5], [1.0, 0.0], [1.0, float("nan")], [[1.0, 0.5]]])
+@pytest.mark.parametrize(
+    "table", [[0.9, 0.5], [1.0], [1.0, 0.5, 0.5], [1.0, 0.5, -0.1], [1.0, float("nan")], [[1.0, 0.5]]]
+)
 def test_an_illegal_table_is_refused(table):
     with pytest.raises(ValueError, match="alpha_bar"):
         NoiseSchedule(table)
@@ -130,3 +141,66 @@ def test_posterior_std_is_the_variance_of_two_gaussians_multiplied():
     assert schedule.posterior_std(1, 0) == 0
     with pytest.raises(ValueError, match="s < t"):
         schedule.posterior_std(5, 5)
+
+
+@pytest.mark.parametrize(
+    "schedule", [zero_terminal_snr(linear()), zero_terminal_snr(cosine(50)), NoiseSchedule([1, 0])]
+)
+def test_no_signal_is_left_at_the_end_of_a_schedule_of_zero_terminal_snr(schedule):
+    T = schedule.T
+    assert (schedule.signal(T), schedule.noise(T), schedule.sigma(T)) == (0, 1, math.inf)
+    assert schedule.angle(T) == math.pi / 2
+    assert schedule.beta(T, T - 1) == 1
+    times = torch.tensor([T - 1, T - 0.75, T - 0.5, T], dtype=torch.float64)
+    falling = schedule.signal(T - 1) * torch.tensor([1, 0.75, 0.5, 0], dtype=torch.float64)  # linearly
+    assert torch.allclose(schedule.signal(times).flatten(), falling)
+    assert [schedule.signal(t) for t in times.tolist()] == pytest.approx(falling.tolist())
+    for sigma in (0.5, schedule.sigma(T - 1), schedule.sigma(T - 0.3), math.inf):
+        assert schedule.sigma(schedule.sigma_to_t(sigma)) == pytest.approx(sigma)
+    x0, eps = torch.ones(2, 3), torch.full((2, 3), 0.5)
+    assert torch.equal(schedule.add_noise(x0, torch.tensor([0, T]), eps), torch.stack([x0[0], eps[0]]))
+
+
+def test_zero_terminal_snr_keeps_the_signal_at_time_1_and_its_shape():
+    """Lin et al. (2024), algorithm 1: a shift and a scale of the signal."""
+    old, new = linear().alpha_bar.sqrt(), zero_terminal_snr(linear()).alpha_bar.sqrt()
+    assert new[1] == pytest.approx(old[1].item(), abs=1e-15)
+    slope = (new[1:].diff() / old[1:].diff()).numpy()
+    assert slope == pytest.approx(slope[0], abs=1e-9)
+    with pytest.raises(ValueError, match="T is 1"):
+        zero_terminal_snr(cosine(1))
+
+
+def test_karras_grid_is_that_of_the_paper():
+    """Eq. 5: sigma_i = (max^(1/7) + i / (N - 1) (min^(1/7) - max^(1/7)))^7, from sigma(T) or 160 to sigma(1)."""
+    for schedule, highest in ((linear(), linear().sigma(1000)), (cosine(), 160)):
+        lowest = schedule.sigma(1)
+        wanted = [
+            (highest ** (1 / 7) + i / 11 * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7 for i in range(1, 12)
+        ]  # after the first, which is T
+        grid = schedule.timesteps(12, "karras")
+        assert grid[0] == 1000
+        assert grid[-1] == 0
+        assert [schedule.sigma(t) for t in grid[1:-1]] == pytest.approx(wanted)
+
+
+def test_the_sigmoid_schedule_is_the_papers():
+    """Jabri et al. (2022), algorithm 1 with start -3, end 3 and tau 1: v(u) = sigmoid(6 u - 3)."""
+
+    def sigmoid_of(value):
+        return 1 / (1 + math.exp(-value))
+
+    schedule = sigmoid(100)
+    for t in (1, 30, 50, 99):
+        gamma = (sigmoid_of(3) - sigmoid_of(6 * t / 100 - 3)) / (sigmoid_of(3) - sigmoid_of(-3))
+        assert schedule.alpha_bar[t].item() == pytest.approx(gamma, abs=1e-12)
+    assert schedule.alpha_bar[100] == pytest.approx(schedule.alpha_bar[99].item() * 0.001)  # its beta is cut at 0.999
+
+
+def test_the_cosine_schedule_is_the_papers():
+    """Nichol & Dhariwal (2021), eq. 17."""
+    schedule = cosine(100)
+    for t in (1, 30, 50, 99):
+        share = [math.cos((u / 100 + 0.008) / 1.008 * math.pi / 2) ** 2 for u in (t, 0)]
+        assert schedule.alpha_bar[t].item() == pytest.approx(share[0] / share[1], abs=1e-12)
+    assert schedule.alpha_bar[100] == pytest.approx(schedule.alpha_bar[99].item() * 0.001)

@@ -110,14 +110,14 @@ def test_ddpm(n, spacing, variance, monkeypatch):
 
 @pytest.mark.parametrize(("spacing", "n"), [chain for chain in CHAINS + OTHER if chain != ("linspace", 7)])
 def test_heun(n, spacing):
-    """Without linspace at 7, whose times are not integers: between those, diffusers interpolates sigma instead."""
+    """In the peer's coordinate. Without linspace at 7, whose times are not integers: there it interpolates sigma."""
     theirs, schedule = peer(HeunDiscreteScheduler, timestep_spacing=spacing)
     theirs.set_timesteps(n)
     grid = grid_of(theirs)
     x = X / schedule.signal(grid[0])
     for index, sigma in zip(theirs.timesteps, theirs.sigmas[:-1].double(), strict=True):
         x = theirs.step(eps_of(x / (1 + sigma**2).sqrt(), index), index, x).prev_sample
-    assert_close(final(heun(Peer(schedule), X, grid)), x, 1e-5)
+    assert_close(final(heun(Peer(schedule), X, grid, coordinates="sigma")), x, 1e-5)
 
 
 @pytest.mark.parametrize("n", STEPS)
