@@ -16,9 +16,14 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 __all__ = [
-    "check_finite", "check_place", "check_weights", "load_tensors", "new_folder", "read_json", "save_tensors",
-    "serialised", "write_atomically", "write_json",
+    "check_finite", "check_place", "check_weights", "expanded", "load_tensors", "new_folder", "read_json",
+    "save_tensors", "serialised", "write_atomically", "write_json",
 ]  # fmt: skip
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path, where "~" at its beginning is the home unless something is called so."""
+    return Path(path) if os.path.exists(path) else Path(os.path.expanduser(path))
 
 
 def check_place(name: str, path: Path) -> None:

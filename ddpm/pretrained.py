@@ -16,7 +16,7 @@ from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
-from ddpm.files import check_weights, load_tensors, read_json
+from ddpm.files import check_weights, expanded, load_tensors, read_json
 from ddpm.gan import GAN, GANConfig
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
@@ -151,7 +151,7 @@ def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]
 
 def _manifest(name_or_path: str | os.PathLike[str]) -> Path | None:
     """The manifest of a run's checkpoint, if this names one: without an ending, or one of its two files."""
-    path = _path(name_or_path)
+    path = expanded(name_or_path)
     step = re.fullmatch(r"(step-\d{8,})(\.json|\.safetensors)?", path.name)
     if step is None or not os.path.isfile(manifest := path.with_name(f"{step[1]}.json")):
         return None
@@ -176,7 +176,7 @@ def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
         return MODELS / name_or_path
     if (manifest := _manifest(name_or_path)) is not None:
         return manifest.parent
-    if name_or_path != "" and os.path.isdir(folder := _path(name_or_path)):
+    if name_or_path != "" and os.path.isdir(folder := expanded(name_or_path)):
         return folder
     raise ValueError(
         f"model is {os.fspath(name_or_path)!r}; legal are {', '.join(names)}, "
@@ -191,12 +191,6 @@ def _folder_aloud(name_or_path: str | os.PathLike[str]) -> Path:
         line = f'model "{folder.name}" is the one that ships; the folder of that name here is "./{folder.name}"'
         tqdm.write(line, file=sys.stderr)
     return folder
-
-
-def _path(name_or_path: str | os.PathLike[str]) -> Path:
-    """A path, where "~" is the home unless a folder is called so."""
-    path = Path(name_or_path)
-    return path if os.path.exists(path) else Path(os.path.expanduser(path))
 
 
 def weights_file(name_or_path: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.files import check_finite, new_folder, read_json
+from ddpm.files import check_finite, expanded, new_folder, read_json
 from ddpm.interop.schedulers import PREDICTION_TYPES, make_scheduler, schedule_of, scheduler_from, target_of
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
 from ddpm.settings import PRECISIONS, Precision, one_of
@@ -50,7 +50,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
 
 
 def from_diffusers(
-    path: str | Path,
+    path: str | os.PathLike[str],
     precision: Precision = "auto",
     device: str | torch.device = "auto",
     variant: str | None = None,
@@ -75,7 +75,9 @@ def from_diffusers(
         FileNotFoundError: a part of it is missing.
     """
     one_of("precision", precision, PRECISIONS)
-    folder = Path(path)
+    folder = expanded(path)
+    if path == "" or not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}; nothing is downloaded")
     kind_of_scheduler = _check_parts(folder)
     _check_unet(_part(folder, "unet") / "config.json")
     scheduler_file = _part(folder, "scheduler") / "scheduler_config.json"
@@ -90,8 +92,6 @@ def from_diffusers(
 
 def _check_parts(folder: Path) -> str:
     """The class of a pipeline's scheduler; a pipeline must have that, a UNet2DModel and no other part."""
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"there is no folder {folder}; nothing is downloaded")
     file = folder / "model_index.json"
     if not file.exists() and (folder / "config.json").is_file():
         alone = read_json(folder / "config.json")

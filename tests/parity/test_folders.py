@@ -188,7 +188,7 @@ def test_parts_alone_say_what_is_missing(tmp_path):
     refused(FileNotFoundError, "there is no .*model_index.json", tmp_path / "scheduler")
     refused(
         FileNotFoundError,
-        "there is no folder .*google.ddpm-cifar10-32; nothing is downloaded",
+        "there is no folder '.*google.ddpm-cifar10-32'; nothing is downloaded",
         tmp_path / "google/ddpm-cifar10-32",
     )
     refused(FileNotFoundError, "there is no folder .*; nothing is downloaded", tmp_path / "unet" / WEIGHTS)
@@ -280,6 +280,15 @@ def test_images_may_have_two_sides_or_no_size(tmp_path):
     for size, shape in (([16, 32], (1, 16, 32)), (None, None)):
         change(tmp_path / "unet" / "config.json", sample_size=size)
         assert from_diffusers(tmp_path, device="cpu").image_shape == shape
+
+
+def test_the_folder_may_be_here_or_in_the_home(tmp_path, monkeypatch):
+    save(tmp_path / "pipeline")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "pipeline")
+    for path in ("~/pipeline", ".", "../pipeline/"):
+        assert from_diffusers(path, device="cpu").image_shape == (1, 16, 16)
+    refused(FileNotFoundError, "^there is no folder ''; nothing is downloaded", "")
 
 
 def test_a_wrong_precision_is_refused_before_anything_is_read(tmp_path):
