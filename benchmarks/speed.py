@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -39,7 +38,7 @@ import ddpm
 from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.diffusion import DiffusionConfig
-from ddpm.fast import has_fast_bfloat16, keep_freed_memory, prepared
+from ddpm.fast import has_fast_bfloat16, in_walk, keep_freed_memory, prepared
 from ddpm.files import write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
@@ -134,11 +133,12 @@ def wait() -> None:
 
 def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: int = 32) -> Callable[[], None]:
     """One training step or one forward pass in sampling, as a function without arguments."""
-    network, walk = network_of(settings, unet, size), ExitStack()
+    network = network_of(settings, unet, size)
     if mode == "forward":
         network.eval().requires_grad_(False)
         if settings.library == "ddpm" and settings.bfloat16:
-            walk.enter_context(prepared(network))
+            with prepared(network):
+                network = in_walk(network)
     run: Any = network
     if settings.compiled:
         run = torch.compile(network, mode="reduce-overhead" if mode == "forward" else None)
@@ -152,7 +152,7 @@ def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: i
     if mode == "forward":
         one_time = torch.full((batch,), 500.0, device=DEVICE)
 
-        def forward(during: ExitStack = walk) -> None:  # the walk lasts as long as this function
+        def forward() -> None:
             with torch.no_grad():
                 answer(one_time)
             wait()

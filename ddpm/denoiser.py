@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ddpm.fast import computes_in_bfloat16, prepared
+from ddpm.arguments import answer_like, instance, number
+from ddpm.fast import computes_in_bfloat16, in_walk, prepared
 from ddpm.schedule import NoiseSchedule
-from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, one_of
+from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, integers, one_of
 
 __all__ = [
     "TARGETS", "Clipped", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper", "prediction_of",
@@ -59,6 +60,7 @@ class Denoiser(ABC):
 
 def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
     """What a network with this prediction target should answer."""
+    one_of("target", target, TARGETS)
     if target == "eps":
         return eps
     return x0 if target == "x0" else signal * eps - noise * x0
@@ -68,6 +70,7 @@ def prediction_of(
     target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor
 ) -> Prediction:
     """Read a network's answer at x_t as a `Prediction`."""
+    one_of("target", target, TARGETS)
     if target == "eps":
         return Prediction((x - noise * output) / signal, output)
     if target == "x0":
@@ -78,12 +81,22 @@ def prediction_of(
 class NetworkDenoiser(Denoiser):
     """A trained network as a `Denoiser`.
 
+    Below time 1, where no network is trained, the density is taken to be as smooth as at time 1: there
+    x / signal(t) has the score that the network sees in it at time 1. So eps and the step to x0 shrink to nothing as t
+    goes to 0, whatever the target. Where the data's density is smooth over a width of sigma(1), this is right to second
+    order in that width; finer detail, such as an image's grey levels, is not seen.
+
     Args:
-        network: called with images and times t - 1 (batch,), diffusers' index; answers the target.
+        network: called with images and times t - 1 (batch,), diffusers' index; answers the target. One that was cast to
+            another floating-point type computes in that.
         schedule: the schedule it was trained on.
         target: its prediction target: "eps", "x0" or "v".
-        precision: "float32", or "auto" for bfloat16 where this device computes it in hardware.
+        precision: of a network in float32: "float32", or "auto" for bfloat16 where this device computes it in hardware.
         image_shape: (channels, height, width) it was trained on, for those who sample from it.
+
+    Raises:
+        TypeError: `network` is no torch module, or `schedule` no `NoiseSchedule`.
+        ValueError: another argument is not legal.
     """
 
     def __init__(
@@ -94,18 +107,18 @@ class NetworkDenoiser(Denoiser):
         precision: Precision = "float32",
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        one_of("target", target, TARGETS)
-        one_of("precision", precision, PRECISIONS)
+        instance("network", network, nn.Module)
+        self.schedule = instance("schedule", schedule, NoiseSchedule)
+        self.target = one_of("target", target, TARGETS)
+        self.precision = one_of("precision", precision, PRECISIONS)
+        self.image_shape = None if image_shape is None else integers("image_shape", image_shape, at_least=1)
         self.network = network.eval()
-        self.schedule = schedule
-        self.target = target
-        self.precision = precision
-        self.image_shape = image_shape
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """Where the network's weights are."""
-        return next(self.network.parameters()).device
+        """Where the network's weights are; the CPU if it has none."""
+        weight = next(self.network.parameters(), None)
+        return torch.device("cpu") if weight is None else weight.device
 
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk: weights become bfloat16 once, not in every call."""
@@ -114,16 +127,35 @@ class NetworkDenoiser(Denoiser):
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         self.schedule.check_time(t)
-        weight = next(self.network.parameters())
+        if not isinstance(t, Tensor):
+            return self._at(x, t) if t >= 1 else self._carried_down(x, t, 1)[1]
+        if not t.is_floating_point():
+            return self._at(x, t)
+        at_t, below = self._carried_down(x, t.clamp(max=1), t.clamp(min=1))
+        is_below = (t < 1).reshape(-1, *[1] * (x.ndim - 1))
+        return Prediction(*(torch.where(is_below, b, a) for a, b in zip(at_t, below, strict=True)))
+
+    def _at(self, x: Tensor, t: float | Tensor) -> Prediction:
+        """What the network sees in x_t at times from 1 up."""
+        signal, noise = self.schedule.coefficients(t, x)
         if isinstance(t, Tensor):
             times = t.to(x.device, torch.float32).expand(len(x))
         else:
-            times = torch.full((len(x),), float(t), device=x.device)
-        in_bfloat16 = computes_in_bfloat16(self.precision, x.device)
+            times = torch.full((len(x),), float(t), dtype=torch.float32, device=x.device)
+        dtype = next(self.network.parameters(), x).dtype
+        in_bfloat16 = dtype == torch.float32 and computes_in_bfloat16(self.precision, x.device)
+        network = in_walk(self.network) if in_bfloat16 else self.network
         with torch.autocast(x.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
-            output = self.network(x.to(weight.dtype), (times - 1).clamp(min=0)).to(x.dtype)
+            output = network(x.to(dtype), times - 1)
+        return prediction_of(self.target, answer_like("network", output, x).to(x.dtype), x, signal, noise)
+
+    def _carried_down(self, x: Tensor, t: float | Tensor, lowest: float | Tensor) -> tuple[Prediction, Prediction]:
+        """What the network sees, at times from 1 up, in x_t scaled to time 1; and what that says of x_t at t <= 1."""
         signal, noise = self.schedule.coefficients(t, x)
-        return prediction_of(self.target, output, x, signal, noise)
+        signal_1, sigma_1 = self.schedule.signal(1), self.schedule.sigma(1)
+        at_1 = self._at(x * (signal_1 / signal), lowest)
+        eps = noise / signal / sigma_1 * at_1.eps  # the score of x / signal is -eps / sigma
+        return at_1, prediction_of("eps", eps, x, signal, noise)
 
 
 class Wrapper(Denoiser):
@@ -134,10 +166,14 @@ class Wrapper(Denoiser):
     """
 
     def __init__(self, denoise: Denoiser) -> None:
-        self.denoise = denoise
+        self.denoise = instance("denoise", denoise, Denoiser)
         self.schedule = denoise.schedule
         self.image_shape = denoise.image_shape
-        self.precision = denoise.precision
+
+    @property
+    def precision(self) -> Precision:  # type: ignore[override]
+        """The precision of the denoiser inside."""
+        return self.denoise.precision
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -156,14 +192,14 @@ class Clipped(Wrapper):
     """A denoiser whose x0 is clipped to [low, high] and whose eps is made to agree with it."""
 
     def __init__(self, denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
-        if not low < high:
-            raise ValueError(f"low is {low} and high is {high}; low must be below high")
         super().__init__(denoise)
-        self.low, self.high = low, high
+        self.low, self.high = number("low", low), number("high", high)
+        if not self.low < self.high:
+            raise ValueError(f"low is {low} and high is {high}; low must be below high")
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
         self.schedule.check_time(t)
+        x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
         return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
 
 
@@ -181,16 +217,20 @@ class Guided(Wrapper):
 
     def __init__(self, denoise: Denoiser, guide: Denoiser, weight: float) -> None:
         super().__init__(denoise)
+        self.guide = instance("guide", guide, Denoiser)
+        self.weight = number("weight", weight)
+        if not 1 <= self.weight < math.inf:
+            raise ValueError(f"weight is {weight}; it must be finite and at least 1")
         if guide.schedule != denoise.schedule:
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
         shapes = denoise.image_shape, guide.image_shape
         if None not in shapes and shapes[0] != shapes[1]:
             raise ValueError(f"guide draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
-        if not 1 <= weight < math.inf:
-            raise ValueError(f"weight is {weight}; it must be finite and at least 1")
-        self.guide, self.weight = guide, weight
-        if guide.precision == "auto":
-            self.precision = "auto"
+
+    @property
+    def precision(self) -> Precision:  # type: ignore[override]
+        """The coarser precision of the two."""
+        return "auto" if self.guide.precision == "auto" else self.denoise.precision
 
     @contextmanager
     def many_calls(self) -> Iterator[None]:

@@ -18,13 +18,15 @@ What each is worth, on which machine: `benchmarks/speed.py`.
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["chosen_device", "computes_in_bfloat16", "has_fast_bfloat16", "keep_freed_memory", "prepared"]
+__all__ = ["chosen_device", "computes_in_bfloat16", "has_fast_bfloat16", "in_walk", "keep_freed_memory", "prepared"]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -60,20 +62,86 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26)))
 
 
+class _Prepared:
+    """A network's form for walks, made where it is first asked for and again where the weights have changed since."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+        self.left_alone = any(map(_is_bound, network.modules()))
+        self.walks = 0  # that are under way
+        self._made: nn.Module = network
+        self._made_of: list[tuple[Any, ...]] = []
+
+    def latest(self) -> nn.Module:
+        """What a walk calls now."""
+        weights = [weight for layer in self.layers for weight in layer._parameters.values() if weight is not None]
+        state = [(id(weight), _version(weight), weight.dtype, weight.device) for weight in weights]
+        if not self.left_alone and state != self._made_of:
+            with torch.enable_grad():  # gradients of a walk reach the network's own weights
+                self._made, self._made_of = _in_bfloat16(self.network, {}), state
+        return self._made
+
+
+_prepared: dict[nn.Module, _Prepared] = {}
+_lock = threading.Lock()
+
+
 @contextmanager
 def prepared(network: nn.Module) -> Iterator[None]:
-    """A context in which the weights of convolutions and linear layers are bfloat16: autocast has none to convert.
+    """A context for a walk: in it `in_walk` answers a network with bfloat16 weights in convolutions and linear layers.
 
-    Afterwards the network holds its own weights again. Layers of a derived class, such as
-    `unet.network.Float32Conv2d`, are left alone.
+    Under autocast that computes, bit for bit, what the network itself does, and leaves autocast no weights to convert.
+    It is a second network over the same tensors, of which only the converted weights are copies. All walks share it, in
+    whichever thread, and the last one drops it; the network stays as it is. Layers of a derived class, such as
+    `unet.network.Float32Conv2d`, are left alone. So is a network that is compiled or has hooks: these know the modules
+    that they were made for.
     """
-    layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
-    weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]
-    kept = [(weight, weight.data) for weight in weights if weight.dtype == torch.float32]  # none in a walk in a walk
+    with _lock:
+        form = _prepared.setdefault(network, _Prepared(network))
+        form.walks += 1
     try:
-        for weight, values in kept:
-            weight.data = values.to(torch.bfloat16, memory_format=torch.preserve_format)
         yield
     finally:
-        for weight, values in kept:
-            weight.data = values
+        with _lock:
+            form.walks -= 1
+            if not form.walks:
+                del _prepared[network]
+
+
+def in_walk(network: nn.Module) -> nn.Module:
+    """What to call for a network under autocast to bfloat16: its prepared form while a walk is under way."""
+    with _lock:
+        form = _prepared.get(network)
+        return network if form is None else form.latest()
+
+
+def _is_bound(module: nn.Module) -> bool:
+    """Whether a call of this module runs what was made for it alone: hooks, a compiled form, a `forward` of its own."""
+    compiled = getattr(module, "_compiled_call_impl", None) is not None
+    return compiled or bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
+
+
+def _version(weight: Tensor) -> int:
+    """A number that every change in place raises."""
+    return 0 if weight.is_inference() else weight._version
+
+
+def _in_bfloat16(part: Any, done: dict[int, Any]) -> Any:
+    """A module over rounded weights. By id, `done` holds what is made already, as parts may be shared."""
+    if part is None or id(part) in done:
+        return done.get(id(part))
+    done[id(part)] = new = object.__new__(type(part))
+    new.__dict__.update(part.__dict__)
+    new.__dict__["_modules"] = {name: _in_bfloat16(child, done) for name, child in part._modules.items()}
+    if type(part) in (nn.Conv2d, nn.Linear):
+        new.__dict__["_parameters"] = {name: _rounded(weight, done) for name, weight in part._parameters.items()}
+    return new
+
+
+def _rounded(weight: Tensor | None, done: dict[int, Any]) -> Tensor | None:
+    if weight is None or weight.dtype != torch.float32:
+        return weight
+    if id(weight) not in done:
+        done[id(weight)] = weight.to(torch.bfloat16)
+    return cast(Tensor, done[id(weight)])

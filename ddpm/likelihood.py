@@ -10,6 +10,8 @@ from torch import Tensor
 from torchdiffeq import odeint
 from tqdm import tqdm
 
+from ddpm._moved import noise_is_randn_like
+from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser
 from ddpm.fast import computes_in_bfloat16
@@ -34,6 +36,7 @@ class Bound(NamedTuple):
         return self.prior + self.steps.sum(1) + self.reconstruction
 
 
+@noise_is_randn_like
 @torch.no_grad()
 def variational_bound(
     denoise: Denoiser,
@@ -48,38 +51,49 @@ def variational_bound(
 
     Args:
         denoise: called once a move, on x0 noised to that time.
-        x0: (batch, ...).
+        x0: (batch, ...), float32 or float64.
         timesteps: the grid; every time from T to 0 where it is not given.
         levels: number of grey levels of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1];
             without it the decoder is N(x0_hat, noise(t)^2), a density.
         randn_like: draws the noise of each move.
         progress: show a bar.
+
+    Raises:
+        TypeError: `denoise` is no `Denoiser`, or x0 is not float32 or float64.
+        ValueError: x0 holds NaN or infinity, or another argument is not legal.
+        FloatingPointError: the denoiser's answer is not finite.
     """
-    schedule = denoise.schedule
+    schedule = instance("denoise", denoise, Denoiser).schedule
+    check_finite("x0", float_tensor("x0", x0))
     grid = timesteps if timesteps is not None else range(schedule.T, -1, -1)
     check_grid(grid, schedule)
     _check_levels(levels)
     variance = schedule.noise(grid[0]) ** 2
     moved = schedule.signal(grid[0]) ** 2 * x0**2
-    prior = (moved + (variance - 1 - math.log(variance))).flatten(1).sum(1) / 2
+    prior = _summed(moved + (variance - 1 - math.log(variance))) / 2
     steps = []
     for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
         x0_hat = predict(denoise, schedule.add_noise(x0, t, randn_like(x0)), t).x0
         if s > 0:
             gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
-            steps.append(gain / 2 * (x0 - x0_hat).square().flatten(1).sum(1))
+            steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
         else:
             log_likelihood = _decoder(x0, x0_hat, schedule.noise(t), levels)
     terms = torch.stack(steps, dim=1) if steps else x0.new_zeros(len(x0), 0)
-    bound = Bound(prior, terms, -log_likelihood.flatten(1).sum(1))
+    bound = Bound(prior, terms, -_summed(log_likelihood))
     if not torch.isfinite(bound.total).all():
         raise FloatingPointError("the bound is not finite")
     return bound
 
 
 def _check_levels(levels: int | None) -> None:
-    if levels is not None and levels < 2:
+    if levels is not None and positive_int("levels", levels) < 2:
         raise ValueError(f"levels is {levels}; it must be at least 2")
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sums (batch,) of values (batch, ...) over all but the batch."""
+    return values[:, None].flatten(1).sum(1)
 
 
 def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
@@ -94,6 +108,7 @@ def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor
     return log_high + torch.log1p(-torch.exp(torch.special.log_ndtr(low) - log_high))
 
 
+@noise_is_randn_like
 @torch.no_grad()
 def importance_bound(
     model: VariationalAutoencoder,
@@ -113,11 +128,17 @@ def importance_bound(
         draws: codes from q(z | x) an image.
         levels: number of grey levels of the discrete decoder, as in `variational_bound`.
         randn_like: draws the noise of each code.
+
+    Raises:
+        TypeError: `model` is no `VariationalAutoencoder`, or x is not float32 or float64.
+        ValueError: x holds NaN or infinity, or another argument is not legal.
+        FloatingPointError: the model's answer is not finite.
     """
-    if model.config.loss != "mse":
+    if instance("model", model, VariationalAutoencoder).config.loss != "mse":
         raise ValueError(f"loss is {model.config.loss!r}; only with mse is the decoder a density")
     positive_int("draws", draws)
     _check_levels(levels)
+    check_finite("x", float_tensor("x", x))
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
     log_weights = []
@@ -125,13 +146,14 @@ def importance_bound(
         e = randn_like(mean)
         z = mean + torch.exp(log_variance / 2) * e
         log_ratio = (e.square() + log_variance - z.square()).sum(1) / 2  # log p(z) / q(z | x)
-        log_weights.append(_decoder(x, model.decode(z), sigma, levels).flatten(1).sum(1) + log_ratio)
+        log_weights.append(_summed(_decoder(x, model.decode(z), sigma, levels)) + log_ratio)
     bound = math.log(draws) - torch.stack(log_weights).logsumexp(0)
     if not torch.isfinite(bound).all():
         raise FloatingPointError("the bound is not finite")
     return bound
 
 
+@noise_is_randn_like
 def flow_nll(
     denoise: Denoiser,
     x: Tensor,
@@ -157,17 +179,23 @@ def flow_nll(
         randn_like: draws that vector.
         tolerance: relative and absolute tolerance of the adaptive solver (dopri5).
         progress: show a bar.
+
+    Raises:
+        TypeError: `denoise` is no `Denoiser`, or x is not float32 or float64.
+        ValueError: x holds NaN or infinity, the denoiser computes in bfloat16, or another argument is not legal.
+        FloatingPointError: the denoiser's answer is not finite.
     """
-    schedule = denoise.schedule
-    if not 0 < t < schedule.T:
+    schedule = instance("denoise", denoise, Denoiser).schedule
+    if not 0 < number("t", t) < schedule.T:
         raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")
-    if not 0 < tolerance < 1:
+    if not 0 < number("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; it must be above 0 and below 1")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x is {x.dtype}; it must be float32 or float64")
+    check_finite("x", float_tensor("x", x))
     one_of("divergence", divergence, ("exact", "hutchinson"))
     if computes_in_bfloat16(denoise.precision, x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
+    if not len(x):
+        return x.new_zeros(0)
     dimensions = math.prod(x.shape[1:])
     probe = randn_like(x) if divergence == "hutchinson" else None
     start, end = math.log(schedule.sigma(t)), math.log(schedule.sigma(schedule.T))
@@ -185,24 +213,29 @@ def flow_nll(
             raise FloatingPointError(f"the denoiser's answer at time {time:g} is not finite")
         return scale * (eps.detach() - scale * state[0]), scale * (trace - scale * dimensions)
 
-    times = torch.tensor([start, end], dtype=torch.float64, device=x.device)
+    # The solver keeps time in float64; not every device has that.
+    of_time = torch.float64 if x.device.type == "cpu" else x.dtype
+    times = torch.tensor([start, end], dtype=of_time, device=x.device)
     length = round(end - start, 2)
     with tqdm(total=length, unit="log sigma", desc="flow", disable=not progress, delay=1) as bar:
         states: Tensor
         gained: Tensor
-        states, gained = odeint(flow, (x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5")
-    log_prior = -(states[-1].square().flatten(1).sum(1) + dimensions * math.log(2 * math.pi)) / 2
+        states, gained = odeint(
+            flow, (x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5",
+            options={"dtype": of_time},
+        )  # fmt: skip
+    log_prior = -(_summed(states[-1].square()) + dimensions * math.log(2 * math.pi)) / 2
     return -(log_prior + gained[-1])
 
 
 def _divergence(eps: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:
     if probe is not None:
         (gradient,) = torch.autograd.grad((eps * probe).sum(), x)
-        return (gradient * probe).flatten(1).sum(1)
-    sums = eps.flatten(1).sum(0)
+        return _summed(gradient * probe)
+    sums = eps[:, None].flatten(1).sum(0)
     total = x.new_zeros(len(x))
     for i, value in enumerate(sums):
-        total = total + torch.autograd.grad(value, x, retain_graph=True)[0].flatten(1)[:, i]
+        total = total + torch.autograd.grad(value, x, retain_graph=True)[0][:, None].flatten(1)[:, i]
     return total
 
 
@@ -211,5 +244,11 @@ def bits_per_dimension(nats: Tensor, dimensions: int, levels: int | None = None)
 
     With `levels`, a density on [-1, 1] becomes one on [0, levels - 1]. A bound that was made with `levels` ends in a
     probability already: leave it out there.
+
+    Raises:
+        ValueError: the nats hold NaN or infinity, `dimensions` is not an integer from 1 up, or `levels` not from 2 up.
     """
+    check_finite("nats", instance("nats", nats, Tensor))
+    positive_int("dimensions", dimensions)
+    _check_levels(levels)
     return nats / (dimensions * math.log(2)) + (math.log2((levels - 1) / 2) if levels is not None else 0)

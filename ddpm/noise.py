@@ -8,7 +8,7 @@ True
 
 import hashlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,13 +45,22 @@ class PerSampleNoise:
         self._generators: list[torch.Generator] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Standard normal of x's shape (batch, ...), dtype and device; drawn in float32 on the CPU."""
+        """Standard normal of x's shape (batch, ...), dtype and device; drawn in float32 on the CPU.
+
+        Raises:
+            TypeError: x is no tensor, or not floating point.
+            ValueError: x has no axis for the batch.
+        """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x is {type(x).__name__}; it must be a tensor")
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}; it must be floating point")
+        if not x.ndim:
+            raise ValueError("x has shape (); it must be (batch, ...)")
         for i in range(len(self._generators), len(x)):
-            self._generators.append(torch.Generator().manual_seed(fold_in(self.seed, self.first_index + i)))
-        rows = [torch.randn(x.shape[1:], generator=generator) for generator in self._generators[: len(x)]]
-        return torch.stack(rows).to(x)
+            self._generators.append(torch.Generator("cpu").manual_seed(fold_in(self.seed, self.first_index + i)))
+        rows = [_randn(x.shape[1:], generator) for generator in self._generators[: len(x)]]
+        return torch.stack(rows).to(x) if rows else torch.empty_like(x)
 
 
 class StepRandomness:
@@ -64,16 +73,22 @@ class StepRandomness:
     def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
         self.total = total
         self.rows = slice(first, total if count is None else first + count)
-        self._generator = torch.Generator().manual_seed(fold_in(STEP, seed, step))
+        self._generator = torch.Generator("cpu").manual_seed(fold_in(STEP, seed, step))
 
     def stratified(self) -> Tensor:
         """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""
-        u = torch.rand(self.total, generator=self._generator, dtype=torch.float64)  # float32 can round up to 1
-        return ((torch.arange(self.total) + u) / self.total)[self.rows]
+        # in float64, as float32 can round up to 1
+        u = torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu")
+        return ((torch.arange(self.total, device="cpu") + u) / self.total)[self.rows]
 
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
-        return torch.randn(self.total, *shape, generator=self._generator)[self.rows]
+        return _randn((self.total, *shape), self._generator)[self.rows]
+
+
+def _randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard normal in float32 on the CPU, whatever torch's defaults are."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
 
 
 # Their names in version 0.1.0.

@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ddpm.arguments import check_finite, check_times, exact, float_tensor, instance, number
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
 from ddpm.schedule import NoiseSchedule
+from ddpm.settings import integers, positive_int
 
 __all__ = ["EmpiricalData", "Gaussian", "GaussianMixture", "Oracle"]
 
@@ -34,7 +36,7 @@ class Oracle(Denoiser):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` clean samples (n, ...), float64."""
+        """`n` clean samples (n, ...), drawn on the CPU."""
 
 
 class GaussianMixture(Oracle):
@@ -57,8 +59,7 @@ class GaussianMixture(Oracle):
         stds: Tensor | Sequence[float] | float,
         schedule: NoiseSchedule,
     ) -> None:
-        self.means = torch.as_tensor(means, dtype=torch.float64)
-        self.weights = torch.as_tensor(weights, dtype=torch.float64)
+        self.means, self.weights = exact(means), exact(weights)
         if self.means.ndim != 2 or not len(self.means) or self.weights.shape != self.means.shape[:1]:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)} and means {tuple(self.means.shape)}; "
@@ -69,7 +70,7 @@ class GaussianMixture(Oracle):
         if not self.means.isfinite().all():
             raise ValueError(f"means are {self.means.tolist()}; all must be finite")
         self.weights = self.weights / self.weights.sum()
-        self.stds = torch.as_tensor(stds, dtype=torch.float64)
+        self.stds = exact(stds)
         if self.stds.shape not in ((), (1,), self.weights.shape):
             raise ValueError(
                 f"stds have shape {tuple(self.stds.shape)}; they must be one number, or one for each of "
@@ -78,7 +79,8 @@ class GaussianMixture(Oracle):
         self.stds = self.stds.expand(len(self.weights))
         if not ((self.stds >= 0) & self.stds.isfinite()).all():
             raise ValueError(f"stds are {self.stds.tolist()}; all must be at least 0 and finite")
-        self.schedule = schedule
+        self._has_points = not (self.stds > 0).all()
+        self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.image_shape = (self.means.shape[1],)
 
     def _components(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,14 +92,12 @@ class GaussianMixture(Oracle):
             residual: x minus the component's mean at t, (batch, components, dimension).
             signal: signal(t), (batch or 1, 1).
         """
-        if x.ndim != 2 or x.shape[1] != self.means.shape[1]:
+        if float_tensor("x", x).ndim != 2 or x.shape[1] != self.means.shape[1]:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.means.shape[1]})")
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}; it must be floating point")
-        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1)
-        if not (self.stds > 0).all() and not (times > 0).all():
+        times = _times(t, x)
+        if self._has_points and times.device.type == "cpu" and not (times > 0).all():
             raise ValueError(f"t is {t}; at time 0 a component with std 0 has no density")
-        log = self.schedule.log_alpha_bar(times)[:, None].to(x.dtype)
+        log = self.schedule.log_alpha_bar(times)[:, None].to(x)
         signal = (log / 2).exp()
         weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))
         variance = log.exp() * stds**2 - torch.expm1(log)
@@ -126,8 +126,8 @@ class GaussianMixture(Oracle):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """`n` clean points (n, dimension), float64."""
-        chosen = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        normal = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
+        chosen = torch.multinomial(self.weights, positive_int("n", n), replacement=True, generator=generator)
+        normal = _randn((n, self.means.shape[1]), generator)
         return self.means[chosen] + self.stds[chosen, None] * normal
 
 
@@ -144,13 +144,13 @@ class Gaussian(Oracle):
     """
 
     def __init__(self, mean: float | Tensor, std: float, schedule: NoiseSchedule) -> None:
-        if not 0 < std < math.inf:
+        self.std = number("std", std)
+        if not 0 < self.std < math.inf:
             raise ValueError(f"std is {std}; it must be above 0 and finite")
-        self.mean = torch.as_tensor(mean, dtype=torch.float64)
+        self.mean = exact(mean)
         if not self.mean.isfinite().all():
             raise ValueError(f"mean is {self.mean.tolist()}; it must be finite")
-        self.std = std
-        self.schedule = schedule
+        self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.image_shape = tuple(self.mean.shape) or None  # a number is a mean for samples of any shape
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -168,11 +168,11 @@ class Gaussian(Oracle):
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
         """log p_t(x) in nats, (batch,) for x (batch, ...)."""
         residual, variance = self._residual(x, t)
-        return -(residual**2 / variance + torch.log(2 * math.pi * variance)).flatten(1).sum(1) / 2
+        return -(residual**2 / variance + torch.log(2 * math.pi * variance))[:, None].flatten(1).sum(1) / 2
 
     def _residual(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
         """x minus the mean of x_t, and the variance of x_t."""
-        if self.mean.ndim and x.shape[1:] != self.mean.shape:
+        if float_tensor("x", x).shape[1:] != self.mean.shape and self.mean.ndim:
             raise ValueError(f"x has shape {tuple(x.shape)}; the mean's is {tuple(self.mean.shape)}")
         signal, noise = self.schedule.coefficients(t, x)
         variance = torch.as_tensor(signal**2 * self.std**2 + noise**2, dtype=x.dtype, device=x.device)
@@ -180,8 +180,8 @@ class Gaussian(Oracle):
 
     def sample(self, n: int | Sequence[int], generator: torch.Generator | None = None) -> Tensor:
         """`n` clean samples, each of the mean's shape, float64; `n` may also be the whole shape (batch, ...)."""
-        shape = (n, *self.mean.shape) if isinstance(n, int) else n
-        return self.mean + self.std * torch.randn(*shape, dtype=torch.float64, generator=generator)
+        shape = integers("n", n, at_least=1) if isinstance(n, Sequence) else (positive_int("n", n), *self.mean.shape)
+        return self.mean + self.std * _randn(shape, generator)
 
 
 class EmpiricalData(Oracle):
@@ -191,21 +191,27 @@ class EmpiricalData(Oracle):
     of rows, so that 10,000 against 10,000 images of 32 x 32 stay under 2 GiB.
 
     Args:
-        images: (n, ...), floating point, in [-1, 1]; they are kept in float64 on their own device.
+        images: (n, ...), floating point, in [-1, 1]; they are kept on their own device, in float64 if that is a CPU or
+            they are float64 already, and else in float32.
         schedule: the schedule of the forward process.
 
     Raises:
-        ValueError: the images are not floating point, or not of shape (n, ...) with n of at least 1.
+        TypeError: the images are no tensor, or `schedule` is no `NoiseSchedule`.
+        ValueError: the images are not floating point and finite, or not of shape (n, ...) with n of at least 1.
     """
 
     ENTRIES = 2**24  # squared distances in one block
 
     def __init__(self, images: Tensor, schedule: NoiseSchedule) -> None:
+        instance("images", images, Tensor)
         if images.ndim < 2 or not len(images) or not images.is_floating_point():
             raise ValueError(f"images are {images.dtype} of shape {tuple(images.shape)}; they must be floats (n, ...)")
+        check_finite("images", images)
         self.image_shape: tuple[int, ...] = tuple(images.shape[1:])
-        self.images = images.flatten(1).double()
-        self.schedule = schedule
+        in_float64 = images.device.type == "cpu" or images.dtype == torch.float64
+        self.images = images.flatten(1).to(torch.float64 if in_float64 else torch.float32)
+        self._squares = self.images.square().sum(1)
+        self.schedule = instance("schedule", schedule, NoiseSchedule)
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -213,19 +219,28 @@ class EmpiricalData(Oracle):
         return self.images.device
 
     def _logits(self, x: Tensor, t: float | Tensor) -> Iterator[Tensor]:
-        """Yields log N(x; signal x_i, noise^2 I) for every x and every image x_i, in float64 blocks (rows, n)."""
-        if tuple(x.shape[1:]) != self.image_shape:
+        """Yields log N(x; signal x_i, noise^2 I) for every x and every image x_i, in blocks (rows, n)."""
+        if tuple(float_tensor("x", x).shape[1:]) != self.image_shape:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, ...) of images {self.image_shape}")
         self.schedule.check_time(t)
-        times = torch.as_tensor(t, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
+        times = _times(t, x).expand(len(x))
         size = max(1, self.ENTRIES // len(self.images))
-        squares = self.images.square().sum(1)
         for rows, when in zip(x.flatten(1).split(size), times.split(size), strict=True):
-            rows = rows.double()
-            signal, noise = (torch.as_tensor(c) for c in self.schedule.coefficients(when, rows))
-            distance = rows.square().sum(1, keepdim=True) - 2 * signal * (rows @ self.images.T) + signal**2 * squares
+            rows = rows.to(self.images.dtype)
+            signal, noise = (torch.as_tensor(c, device=rows.device) for c in self.schedule.coefficients(when, rows))
             constant = rows.shape[1] * torch.log(2 * math.pi * noise**2)
-            yield -(distance / noise**2 + constant) / 2
+            yield -(self._squared_distances(rows, signal) / noise**2 + constant) / 2
+
+    def _squared_distances(self, rows: Tensor, signal: Tensor) -> Tensor:
+        """The squared distance (rows, n) of every row (rows, dimension) to signal (rows, 1) times every image."""
+        if self.images.dtype == torch.float64:
+            products = rows @ self.images.T
+            return rows.square().sum(1, keepdim=True) - 2 * signal * products + signal**2 * self._squares
+        # In float32 this difference would lose its digits, so distances are taken, to the images themselves. Where next
+        # to no signal is left, one in a million stands for it.
+        signal = signal.clamp(min=1e-6)
+        exactly = "donot_use_mm_for_euclid_dist"
+        return (signal * torch.cdist(rows / signal, self.images, compute_mode=exactly)).square()
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior means of x0 and eps, given x_t (batch, ...): near images weigh more in x0."""
@@ -238,11 +253,23 @@ class EmpiricalData(Oracle):
         return -self(x, t).eps / self.schedule.coefficients(t, x)[1]
 
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
-        """log p_t(x) in nats, (batch,), float64."""
+        """log p_t(x) in nats, (batch,), in the precision in which the images are kept."""
         sums = [logits.logsumexp(1) for logits in self._logits(x, t)]
         return torch.cat(sums) - math.log(len(self.images))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` of the images (n, ...), float64, drawn with replacement."""
-        chosen = torch.randint(len(self.images), (n,), generator=generator)
+        """`n` of the images (n, ...) as they are kept, drawn with replacement."""
+        chosen = torch.randint(len(self.images), (positive_int("n", n),), generator=generator, device="cpu")
         return self.images[chosen.to(self.device)].reshape(n, *self.image_shape)
+
+
+def _times(t: float | Tensor, x: Tensor) -> Tensor:
+    """Times (1,) or (batch,) for x (batch, ...), float64 on the CPU if t is a number, and where x is float64."""
+    check_times(t, x)
+    if not isinstance(t, Tensor):
+        return exact([t])
+    return (t.double() if x.dtype == torch.float64 else t).reshape(-1)
+
+
+def _randn(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    return torch.randn(tuple(shape), dtype=torch.float64, device="cpu", generator=generator)

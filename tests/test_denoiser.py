@@ -1,12 +1,13 @@
 import contextlib
 import copy
+import re
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddpm import fast, likelihood
+from ddpm import fast, langevin, likelihood
 from ddpm.denoiser import (
     TARGETS,
     Clipped,
@@ -18,8 +19,9 @@ from ddpm.denoiser import (
     prediction_of,
     target_of,
 )
-from ddpm.oracles import Gaussian
+from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.samplers import ddim, final
+from ddpm.sampling import sample
 from ddpm.schedule import cosine, linear
 from ddpm.unet import UNet, UNetConfig
 
@@ -71,16 +73,161 @@ def test_the_network_is_called_with_diffusers_index():
             Clipped(denoise)(torch.zeros(2, 1, 8, 8), t)
 
 
+class Knows(torch.nn.Module):
+    """A network without weights that answers what an oracle sees, at the times of a training and no others."""
+
+    def __init__(self, oracle, target):
+        super().__init__()
+        self.oracle, self.target = oracle, target
+
+    def forward(self, x, index):
+        assert (index >= 0).all()
+        t = index.double() + 1
+        coefficients = self.oracle.schedule.coefficients(t, x.double())
+        return target_of(self.target, *self.oracle(x.double(), t), *coefficients).to(x)
+
+
+MIXTURE = GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], linear())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("t", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_below_time_1_the_networks_score_at_1_is_taken(target, t):
+    """Of a mixture whose bumps are 15 times as wide as the noise at time 1: right to (1 / 15)^2."""
+    x0 = MIXTURE.sample(500, torch.Generator().manual_seed(0))
+    x = linear().add_noise(x0, t, torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    denoise = NetworkDenoiser(Knows(MIXTURE, target), linear(), target)
+    seen, exact = denoise(x, t), MIXTURE(x, t)
+    assert (seen.eps - exact.eps).abs().max() < exact.eps.abs().max() / 15**2 * 1.5
+    assert (seen.x0 - exact.x0).abs().max() < linear().noise(t) * exact.eps.abs().max() / 15**2 * 1.5
+    assert torch.allclose(linear().add_noise(seen.x0, t, seen.eps), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_image_of_a_batch_has_the_answer_of_its_own_time(target):
+    """From 1 up, bit for bit that of the time as a number, below as near as float32 rounds."""
+    times = [0.01, 0.5, 1.0, 1.5, 200.0, 1000.0]
+    denoise = NetworkDenoiser(Knows(MIXTURE, target), linear(), target)
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    together = denoise(x, torch.tensor(times))
+    for row, t in enumerate(times):
+        for alone, seen in zip(denoise(x[row : row + 1], t), together, strict=True):
+            assert torch.allclose(alone[0], seen[row], rtol=0 if t >= 1 else 1e-5, atol=0 if t >= 1 else 1e-6)
+
+
+def test_below_time_1_gradients_are_finite():
+    """Also where a schedule has no signal left at T, and the ratio of two signals there is 0 / 0."""
+    x = torch.randn(3, 2, requires_grad=True)
+    denoise = NetworkDenoiser(Knows(MIXTURE, "x0"), linear(), "x0")
+    sum(part.sum() for part in denoise(x, torch.tensor([0.3, 1.0, 1000.0]))).backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_network_that_was_cast_computes_in_that_type(dtype, precision):
+    torch.manual_seed(0)
+    exact, cast = (NetworkDenoiser(stirred(), linear(), "v", precision, (1, 8, 8)) for _ in range(2))
+    cast.network.load_state_dict(exact.network.state_dict())
+    cast.network.to(dtype)
+    images, expected = (sample(each, 3, steps=5, progress=False) for each in (cast, exact))
+    assert images.dtype == torch.float32
+    error = (images - expected).square().mean().sqrt() / expected.std()
+    assert error < 0.05
+    if dtype == torch.float64 and precision == "float32":
+        assert error < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 1), (5,), (1, 4), (0,)])
+@pytest.mark.parametrize("answer", ["network", "clipped", "guided", "gaussian", "mixture", "data", "add_noise"])
+def test_times_that_are_not_one_for_each_image_are_refused(shape, answer):
+    oracle = EmpiricalData(torch.randn(5, 2), linear())
+    calls = {
+        "network": NetworkDenoiser(Recorder(), linear()),
+        "clipped": Clipped(oracle),
+        "guided": Guided(oracle, oracle, 2),
+        "gaussian": Gaussian(0.0, 1.0, linear()),
+        "mixture": MIXTURE,
+        "data": oracle,
+        "add_noise": lambda x, t: linear().add_noise(x, t, x),
+    }
+    with pytest.raises(ValueError, match=r"t has shape \(.*\); it must be a number, or a time for each image, \(4,\)$"):
+        calls[answer](torch.zeros(4, 2), torch.full(shape, 5.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.complex64])
+def test_states_of_sixteen_bits_or_of_integers_are_refused_everywhere(dtype):
+    """Twenty steps from one would be off by 0.18 in every pixel."""
+    x = torch.zeros(3, 2, dtype=dtype)
+    oracles = (Gaussian(0.0, 1.0, linear()), MIXTURE, EmpiricalData(torch.randn(5, 2), linear()))
+    calls = [NetworkDenoiser(Recorder(), linear()), *oracles, *(oracle.score for oracle in oracles)]
+    calls += [Clipped(oracles[0]), Guided(oracles[0], oracles[0], 2), *(oracle.log_density for oracle in oracles)]
+    calls += [lambda x, t: linear().add_noise(x, t, x), lambda x, t: likelihood.flow_nll(oracles[0], x, t)]
+    calls += [lambda x, t: likelihood.variational_bound(oracles[0], x, [t, 0])]
+    calls += [lambda x, t: next(langevin.langevin(torch.neg, x, step_size=0.1, steps=1))]
+    calls += [lambda x, t: next(langevin.metropolis_langevin(torch.sum, torch.neg, x, step_size=0.1, steps=1))]
+    for call in calls:
+        with pytest.raises(TypeError, match=f"x0? is {dtype}; it must be float32 or float64"):
+            call(x, 5)
+
+
 def test_the_answer_keeps_the_states_dtype():
     denoise = NetworkDenoiser(UNet(UNetConfig(base_channels=8, head_channels=8)), linear(), "v")
     prediction = denoise(torch.randn(2, 1, 8, 8, dtype=torch.float64), 500)
     assert prediction.x0.dtype == prediction.eps.dtype == torch.float64
 
 
-@pytest.mark.parametrize(("option", "value"), [("target", "epsilon"), ("precision", "half")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("target", "epsilon"), ("precision", "half"), ("image_shape", 32), ("image_shape", (1, 0, 8))]
+)
 def test_an_illegal_option_is_refused_at_construction(option, value):
-    with pytest.raises(ValueError, match=f"{option} is '{value}'"):
+    with pytest.raises(ValueError, match=f"{option} is {re.escape(repr(value))}"):
         NetworkDenoiser(Recorder(), linear(), **{option: value})
+
+
+def test_what_is_no_network_no_schedule_no_denoiser_or_no_number_is_refused_at_construction():
+    gaussian = Gaussian(0.0, 1.0, linear())
+    for make, message in (
+        (lambda: NetworkDenoiser(torch.tanh, linear()), "network is builtin_function_or_method; it must be a torch.nn"),
+        (lambda: NetworkDenoiser(Recorder(), "linear"), "schedule is str; it must be a ddpm.schedule.NoiseSchedule"),
+        (lambda: Clipped(torch.tanh), "denoise is builtin.*; it must be a ddpm.denoiser.Denoiser"),
+        (lambda: Guided(gaussian, None, 2), "guide is NoneType; it must be a ddpm.denoiser.Denoiser"),
+        (lambda: Guided(gaussian, gaussian, "2"), "weight is '2'; it must be a number"),
+        (lambda: Clipped(gaussian, None, 1), "low is None; it must be a number"),
+        (lambda: gaussian(torch.zeros(2, 1), "5"), "t is '5'; it must be a number"),
+        (lambda: gaussian([0.0], 5), "x is list; it must be a tensor of float32 or float64"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            make()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, -1), (0, 0), (float("nan"), 1), (-1, float("nan"))])
+def test_limits_that_leave_nothing_between_them_are_refused(low, high):
+    with pytest.raises(ValueError, match=f"low is {low} and high is {high}; low must be below high"):
+        Clipped(Gaussian(0.0, 1.0, linear()), low, high)
+
+
+def test_a_network_that_answers_something_else_is_named():
+    class Wrong(Recorder):
+        def __init__(self, answer):
+            super().__init__()
+            self.answer = answer
+
+        def forward(self, x, t):
+            return self.answer(x)
+
+    x = torch.zeros(2, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"network answers \(2, 8, 8\) at x of shape \(2, 1, 8, 8\)"):
+        NetworkDenoiser(Wrong(lambda x: x[:, 0]), linear())(x, 5)
+    with pytest.raises(TypeError, match="network answers tuple; it must be a tensor like x"):
+        NetworkDenoiser(Wrong(lambda x: (x,)), linear())(x, 5)
+
+
+@pytest.mark.parametrize("convert", [target_of, prediction_of])
+def test_a_target_of_another_name_is_not_taken_for_v(convert):
+    arguments = ["epsilon", torch.zeros(1), torch.zeros(1), 0.6, 0.8]
+    with pytest.raises(ValueError, match="target is 'epsilon'; legal are eps, x0, v"):
+        convert(*arguments)
 
 
 def test_clipping_keeps_x0_and_eps_consistent():
@@ -155,6 +302,14 @@ def test_a_denoiser_needs_a_schedule_and_a_call_and_has_defaults_for_the_rest():
         assert torch.equal(denoise(torch.ones(2), 5).x0, torch.full((2,), 0.5))
     with pytest.raises(TypeError, match="abstract"):
         Denoiser()
+
+
+def stirred():
+    """A small UNet in which no branch is silent."""
+    unet = UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)).requires_grad_(False)
+    for weight in unet.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return unet
 
 
 def network(precision):

@@ -14,7 +14,8 @@ MODULES = sorted(
     if not path.stem.startswith("_") and path.parent.name not in ("cli", "assets", "companion")
 )
 EXAMPLES = [
-    "ddpm.data.scaling", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.settings", "ddpm.unet.sizes",
+    "ddpm.arguments", "ddpm.data.scaling", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.settings",
+    "ddpm.unet.sizes",
 ]  # fmt: skip
 
 

@@ -1,8 +1,13 @@
 """Guards of the fast paths that time nothing: what is dispatched, converted, waited for and allocated."""
 
+import copy
+import pickle
 import subprocess
 import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -64,39 +69,189 @@ def stir(network):
     return network
 
 
-def test_prepared_weights_are_converted_once_and_come_back_to_the_bit():
+def plain_weights(network):
+    layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+    return [weight for layer in layers for weight in layer.parameters(recurse=False)]
+
+
+X, T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([3.0, 500.0])
+
+
+def answer_in_bfloat16(network):
+    with torch.autocast("cpu", torch.bfloat16):
+        return network(X, T)
+
+
+def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
     network = stir(UNet(CONFIG)).requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    x, t = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 500.0])
-    weights = [w for m in network.modules() if type(m) in (nn.Conv2d, nn.Linear) for w in m.parameters(recurse=False)]
-
-    def answer():
-        with torch.autocast("cpu", torch.bfloat16), Watch(weights) as watch:
-            return network(x, t), watch.converted
-
-    converting, n = answer()
-    assert n == len(weights)
+    with Watch(plain_weights(network)) as watch:
+        converting = answer_in_bfloat16(network)
+    assert watch.converted == len(plain_weights(network))
     with fast.prepared(network):
-        assert network.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
-        assert {m.weight.dtype for m in (network.conv_in, network.down[0].blocks[0].conv1)} == {torch.float32}
-        prepared, n = answer()
+        form = fast.in_walk(network)
+        assert form.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
+        assert {m.weight.dtype for m in (form.conv_in, form.down[0].blocks[0].conv1)} == {torch.float32}
+        with Watch(plain_weights(network)) as watch:
+            assert torch.equal(answer_in_bfloat16(fast.in_walk(network)), converting)
+        assert watch.converted == 0
         with fast.prepared(network):  # a walk within a walk
-            pass
-        assert network.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
-    assert n == 0
-    assert torch.equal(prepared, converting)
-    assert network.down[0].blocks[0].conv2.weight.dtype == torch.float32
-    with pytest.raises(RuntimeError), fast.prepared(network):
-        raise RuntimeError
+            assert fast.in_walk(network) is form
+        assert fast.in_walk(network) is form
+        assert torch.equal(answer_in_bfloat16(network), converting)  # a call that knows of no walk
+    assert fast.in_walk(network) is network
+    with pytest.raises(RuntimeError, match="in a walk"), fast.prepared(network):
+        raise RuntimeError("in a walk")
+    assert fast.in_walk(network) is network
     for name, value in network.state_dict().items():
+        assert value.dtype == torch.float32
         assert torch.equal(value, before[name]), name
+
+
+def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
+    network = stir(UNet(CONFIG))
+    network.register_buffer("table", torch.zeros(1000))
+    with Watch() as watch, fast.prepared(network):
+        form = fast.in_walk(network)
+    assert watch.bytes == 2 * sum(weight.numel() for weight in plain_weights(network))
+    converted = {id(weight) for weight in plain_weights(form)}
+    ours = {id(weight) for weight in network.parameters()} - {id(weight) for weight in plain_weights(network)}
+    assert {id(weight) for weight in form.parameters()} == ours | converted
+    assert form.table is network.table
+
+
+def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
+    """As two generators in one thread do, of which the first to begin is the first to end."""
+    network = stir(UNet(CONFIG))
+    first, second = fast.prepared(network), fast.prepared(network)
+    first.__enter__()
+    second.__enter__()
+    form = fast.in_walk(network)
+    first.__exit__(None, None, None)
+    assert fast.in_walk(network) is form is not network
+    second.__exit__(None, None, None)
+    assert fast.in_walk(network) is network
+
+
+@pytest.mark.parametrize("change", ["in place", "another tensor", "another state"])
+def test_a_walk_sees_weights_that_are_changed_in_between(change):
+    network = stir(UNet(CONFIG)).requires_grad_(False)
+    with fast.prepared(network):
+        before = answer_in_bfloat16(fast.in_walk(network))
+        conv = network.down[0].blocks[0].conv2
+        if change == "in place":
+            conv.weight.mul_(2)
+        elif change == "another tensor":
+            conv.weight = nn.Parameter(2 * conv.weight, requires_grad=False)
+        else:
+            network.load_state_dict({name: 2 * value for name, value in network.state_dict().items()})
+        after = answer_in_bfloat16(fast.in_walk(network))
+        assert not torch.equal(after, before)
+        assert torch.equal(after, answer_in_bfloat16(network))
+
+
+def test_a_walks_gradients_reach_the_networks_own_weights():
+    network = stir(UNet(CONFIG))
+    slopes = []
+    for walk in (nullcontext(), fast.prepared(network)):
+        network.zero_grad()
+        with torch.no_grad(), walk, torch.enable_grad():
+            for _ in range(2):
+                answer_in_bfloat16(fast.in_walk(network)).float().square().mean().backward()
+        slopes.append([weight.grad.clone() for weight in network.parameters()])
+    for alone, in_walk in zip(*slopes, strict=True):
+        assert torch.allclose(alone, in_walk, rtol=1e-2, atol=1e-2 * alone.abs().max().item())
+
+
+def test_hooks_are_called_with_the_modules_they_were_registered_on():
+    network, seen = stir(UNet(CONFIG)), []
+    network.down[0].register_forward_hook(lambda module, given, answer: seen.append(module))
+    with fast.prepared(network):
+        answer_in_bfloat16(fast.in_walk(network))
+    assert len(seen) == 1
+    assert seen[0] is network.down[0]
+
+
+def test_a_compiled_network_is_left_alone():
+    network = stir(UNet(CONFIG)).requires_grad_(False)
+    whole, part = torch.compile(network, backend="eager"), stir(UNet(CONFIG))
+    part.middle_in.compile(backend="eager")
+    for compiled in (whole, part):
+        with fast.prepared(compiled):
+            assert fast.in_walk(compiled) is compiled
+
+
+def test_parts_that_are_shared_stay_shared():
+    layer = nn.Linear(3, 3)
+    network = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3, bias=False))
+    network[3].weight = layer.weight
+    with fast.prepared(network):
+        form = fast.in_walk(network)
+        assert form[0] is form[2] is not layer
+        assert form[3].weight is form[0].weight is not layer.weight
+        assert form[3].bias is None
+
+
+def test_a_network_in_another_type_is_not_converted():
+    network = nn.Sequential(nn.Linear(3, 3)).double()
+    with fast.prepared(network):
+        assert fast.in_walk(network)[0].weight.dtype == torch.float64
+
+
+def drawn_by_threads(*denoisers):
+    """What each draws, all at once, each in a thread of its own; a barrier holds each step until all come to it."""
+    barrier = threading.Barrier(len(denoisers), timeout=60)
+
+    def draw(denoise):
+        return ddpm.sample(denoise, 2, steps=6, progress=False, watch=lambda step: barrier.wait())
+
+    with ThreadPoolExecutor(len(denoisers)) as pool:
+        return list(pool.map(draw, denoisers))
+
+
+@pytest.mark.parametrize("precisions", [("auto", "auto"), ("float32", "float32"), ("auto", "float32", "auto")])
+def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeypatch):
+    """In bfloat16 also where that is slow: the conversion is what threads could take from each other."""
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    network = stir(UNet(CONFIG)).requires_grad_(False)
+    denoisers = [NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)) for precision in precisions]
+    alone = [ddpm.sample(denoise, 2, steps=6, progress=False) for denoise in denoisers]
+    for _ in range(5):
+        for image, expected in zip(drawn_by_threads(*denoisers), alone, strict=True):
+            assert torch.equal(image, expected)
+    assert fast.in_walk(network) is network
+
+
+def test_threads_share_one_model_and_one_conversion(monkeypatch):
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    denoise = NetworkDenoiser(stir(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    alone, forms = ddpm.sample(denoise, 2, steps=6, progress=False), set()
+    barrier = threading.Barrier(3, timeout=60)
+
+    def draw(_):
+        def watch(step):
+            barrier.wait()
+            forms.add(fast.in_walk(denoise.network))
+
+        return ddpm.sample(denoise, 2, steps=6, progress=False, watch=watch)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(torch.equal(images, alone) for images in pool.map(draw, range(3)))
+    assert len(forms) == 1
+
+
+def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    denoise = NetworkDenoiser(stir(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    with denoise.many_calls(), torch.no_grad():
+        for other in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
+            assert torch.equal(other(X, 5).x0, denoise(X, 5).x0)
 
 
 @needs_bfloat16
 def test_sampling_converts_the_weights_once_and_not_in_every_call():
     denoise = NetworkDenoiser(stir(UNet(CONFIG)), linear(), precision="auto", image_shape=(1, 8, 8))
-    layers = [m for m in denoise.network.modules() if type(m) in (nn.Conv2d, nn.Linear)]
-    weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+    weights = plain_weights(denoise.network)
     with Watch(weights) as watch:
         ddpm.sample(denoise, 2, steps=7, chunk=2, progress=False)
     assert watch.converted == len(weights)
