@@ -14,7 +14,7 @@ from ddpm.interop import diffusers_config, export_diffusers, from_diffusers, une
 from ddpm.round_trip import round_trip
 from ddpm.samplers import ddim, final
 from ddpm.sampling import SAMPLERS
-from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear
+from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear, zero_terminal_snr
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 
 pytestmark = pytest.mark.long
@@ -128,6 +128,17 @@ def test_ddim_through_the_exported_pipeline_draws_the_same_images(schedule, targ
     export_diffusers(denoise, tmp_path / "out", "What it is worth.")
     compare(denoise, tmp_path / "out", 20)
     assert "What it is worth." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_schedule_without_signal_at_its_end_goes_there_and_back(tmp_path):
+    denoise = denoiser(zero_terminal_snr(linear()), "v")
+    for parameter in denoise.network.conv_out.parameters():
+        parameter.data *= 0.1
+    export_diffusers(denoise, tmp_path / "out")
+    compare(denoise, tmp_path / "out", 20)
+    back = from_diffusers(tmp_path / "out", "float32", "cpu").schedule
+    assert back.alpha_bar[-1] == 0
+    torch.testing.assert_close(back.alpha_bar, denoise.schedule.alpha_bar, rtol=1e-12, atol=0)
 
 
 def test_ddim_through_the_exported_pipeline_of_the_shipped_model(tmp_path):
