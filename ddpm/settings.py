@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 __all__ = [
     "OPTIMISERS", "PRECISIONS", "SPACINGS", "TARGETS", "Optimiser", "Precision", "SamplerName", "ScheduleName",
     "Spacing", "Target", "check", "check_choices", "flag", "integers", "non_negative_int", "one_of", "positive_int",
-    "real",
+    "real", "seed_number",
 ]  # fmt: skip
 
 Precision = Literal["auto", "float32"]
@@ -78,10 +78,11 @@ def one_of(name: str, value: Any, legal: Sequence[str]) -> Any:
 
 
 def flag(name: str, value: Any) -> bool:
-    """`value`, which must be True or False."""
-    if not isinstance(value, bool):
+    """`value`, Python's or numpy's, which must be True or False."""
+    plain = value.item() if getattr(value, "shape", None) == () else value
+    if not isinstance(plain, bool):
         raise ValueError(f"{name} is {value!r}; legal are True, False")
-    return value
+    return plain
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -96,6 +97,14 @@ def non_negative_int(name: str, value: Any) -> int:
     if not _is_integer(value) or operator.index(value) < 0:
         raise ValueError(f"{name} is {value!r}; it must be an integer from 0 up")
     return operator.index(value)
+
+
+def seed_number(name: str, value: Any) -> int:
+    """`value` as an int; it must be an integer from 0 up and, as torch's generators ask, below 2**64."""
+    seed = non_negative_int(name, value)
+    if seed >= 2**64:
+        raise ValueError(f"{name} is {seed}; it must be below 2**64, as torch's generators ask")
+    return seed
 
 
 def integers(name: str, value: Any, *, at_least: int, unordered: bool = False) -> tuple[int, ...]:

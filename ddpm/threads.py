@@ -16,7 +16,7 @@ import torch
 
 from ddpm.settings import positive_int
 
-__all__ = ["choose_threads", "computing_with", "free_cores"]
+__all__ = ["choose_threads", "computing_with", "free_cores", "in_words"]
 
 SECONDS = 0.3  # for which the cores are watched
 ROOT = Path("/")
@@ -30,23 +30,23 @@ def choose_threads(asked: int | None = None) -> int:
     The first choice of a process stays, so that it computes the same bits whenever it is asked again.
 
     Args:
-        asked: the number, where a person says it; it replaces an earlier choice. Without it a number that somebody has
-            set through OMP_NUM_THREADS stays; otherwise the number is `free_cores()`, shared among the processes that a
-            launcher has started on this machine, and never more than torch's own.
+        asked: the number, where a person says it; it replaces an earlier choice. Without it the number is
+            `free_cores()`, shared among the processes that a launcher has started on this machine, but never more than
+            torch has. Where somebody has set OMP_NUM_THREADS it is torch's own number.
 
     Raises:
         ValueError: `asked` is no integer from 1 up.
     """
     global _choice
+    own = torch.get_num_threads()
     if asked is not None:
-        _choice = positive_int("threads", asked)
+        own = _choice = positive_int("threads", asked)
     elif _choice is None:
-        _choice = torch.get_num_threads()
-        if not os.environ.get("OMP_NUM_THREADS") and _choice > 1:
-            processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-            _choice = max(1, min(_choice, free_cores() // processes))
-    torch.set_num_threads(_choice)
-    return _choice
+        watch = own > 1 and not os.environ.get("OMP_NUM_THREADS")
+        _choice = max(1, free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if watch else own
+    threads = min(own, _choice)
+    torch.set_num_threads(threads)
+    return threads
 
 
 @contextmanager
@@ -58,6 +58,11 @@ def computing_with(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_words(threads: int) -> str:
+    """A number of threads, as a line says it."""
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def free_cores() -> int:

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import Literal
@@ -11,7 +12,18 @@ import torch
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
-from ddpm.settings import Optimiser, check, check_choices, flag, integers, non_negative_int, one_of, positive_int, real
+from ddpm.settings import (
+    Optimiser,
+    check,
+    check_choices,
+    flag,
+    integers,
+    non_negative_int,
+    one_of,
+    positive_int,
+    real,
+    seed_number,
+)
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
 
@@ -33,11 +45,12 @@ def test_another_name_is_refused_with_the_legal_ones(value, shown):
 @pytest.mark.parametrize("value", [True, False])
 def test_a_flag_is_true_or_false(value):
     assert flag("skips", value) is value
+    assert flag("skips", np.bool_(value)) is value
 
 
-@pytest.mark.parametrize("value", ["no", 0, 1, None, 1.0])
+@pytest.mark.parametrize("value", ["no", 0, 1, None, 1.0, np.int64(1), np.array([True]), np.float32(0)])
 def test_what_only_stands_for_true_or_false_is_no_flag(value):
-    with pytest.raises(ValueError, match=f"^skips is {value!r}; legal are True, False$"):
+    with pytest.raises(ValueError, match=f"^skips is {re.escape(repr(value))}; legal are True, False$"):
         flag("skips", value)
 
 
@@ -65,6 +78,25 @@ def test_an_integer_from_0_becomes_pythons(value):
 def test_what_is_no_integer_from_0_is_refused(value):
     with pytest.raises(ValueError, match="^seed is .*; it must be an integer from 0 up$"):
         non_negative_int("seed", value)
+
+
+@pytest.mark.parametrize("value", [0, 2**64 - 1, np.uint64(2**64 - 1)])
+def test_a_seed_is_one_that_torchs_generators_take(value):
+    assert torch.Generator().manual_seed(seed_number("seed", value)).initial_seed() == int(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (2**64, r"seed is 18446744073709551616; it must be below 2\*\*64"),
+        (-1, "seed is -1; it must be an integer from 0 up"),
+        (0.5, "seed is 0.5; it must be an integer from 0 up"),
+        (np.True_, "seed is .*True.*; it must be an integer from 0 up"),
+    ],
+)
+def test_another_seed_is_refused_by_its_name(value, words):
+    with pytest.raises(ValueError, match=f"^{words}"):
+        seed_number("seed", value)
 
 
 def test_an_array_is_no_integer():
@@ -182,11 +214,15 @@ def test_the_choices_of_a_configuration_are_those_of_its_annotations():
 CONFIGS = (UNetConfig, DiffusionConfig, AutoencoderConfig, GANConfig, TrainingConfig)
 SETTINGS = [(config, field.name) for config in CONFIGS for field in fields(config) if field.name != "unet"]
 ILLEGAL_EVERYWHERE = [math.nan, None, "nonsense", b"1", 1j, [[]]]
+MAY_BE_OPEN = [(TrainingConfig, "threads")]  # None is legal
 
 
 @pytest.mark.parametrize("value", ILLEGAL_EVERYWHERE, ids=repr)
 @pytest.mark.parametrize(("config", "name"), SETTINGS)
 def test_every_setting_refuses_by_its_name_what_is_right_for_none(config, name, value):
+    if value is None and (config, name) in MAY_BE_OPEN:
+        assert getattr(config(**{name: None}), name) is None
+        return
     with pytest.raises(ValueError, match=f"^{name} is "):
         config(**{name: value})
 
@@ -213,7 +249,10 @@ INTEGERS = [
     *((UNetConfig, name) for name in ("channels", "base_channels", "blocks_per_level", "head_channels")),
     (DiffusionConfig, "T"),
     *((config, name) for config in (AutoencoderConfig, GANConfig) for name in ("base_channels", "latent_dim")),
-    *((TrainingConfig, name) for name in ("steps", "batch_size", "warmup", "seed", "checkpoint_every", "keep")),
+    *(
+        (TrainingConfig, name)
+        for name in ("steps", "batch_size", "warmup", "seed", "checkpoint_every", "keep", "threads")
+    ),
 ]
 
 
@@ -274,8 +313,10 @@ def test_a_wrong_value_is_refused_in_words(config, settings, words):
 
 def numpys(value):
     """A setting as a program that computes with numpy has it."""
-    if isinstance(value, bool | str | dict):
+    if value is None or isinstance(value, str | dict):
         return value
+    if isinstance(value, bool):
+        return np.bool_(value)
     if isinstance(value, tuple):
         return [numpys(item) for item in value]
     return np.int64(value) if isinstance(value, int) else np.float64(value)

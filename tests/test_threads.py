@@ -76,11 +76,13 @@ def test_the_first_choice_stays_unless_another_is_asked_for(monkeypatch):
     assert choose_threads() == 3
 
 
-def test_the_choice_is_set_again_where_something_has_changed_it(monkeypatch):
+def test_the_choice_is_set_again_where_a_program_has_raised_it_and_its_own_lower_number_stays(monkeypatch):
     machine(monkeypatch, 0, 0, 100, 100)
     choose_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(4)
     assert choose_threads() == torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert choose_threads() == torch.get_num_threads() == 1
 
 
 def test_the_processes_of_a_launcher_share_the_cores_of_their_machine(monkeypatch):

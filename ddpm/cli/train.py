@@ -56,13 +56,35 @@ class JobSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.data, str):
             raise TypeError(f"data is {self.data!r}; it must be a name or folder:PATH")
+        check(self, _optional(_path), "data_folder", "init")
+        check(self, _optional(positive_int), "image_size", "channels")
         check(self, non_negative_int, "workers")
         check(self, flag, "samples")
+        check(self, _names, "track")
 
     @property
     def trackers(self) -> list[str]:
         """Names of accelerate's trackers."""
-        return [name for name in ([self.track] if isinstance(self.track, str) else self.track) if name != "none"]
+        return [name for name in self.track if name != "none"]
+
+
+def _optional(rule: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """A rule that also takes None."""
+    return lambda name, value: None if value is None else rule(name, value)
+
+
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}; it must be a path or a name")
+    return value
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    """`value` as a tuple; it must be a name or a list of names."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
+        raise ValueError(f"{name} is {value!r}; it must be a name or a list of names")
+    return tuple(names)
 
 
 #: The settings of models and trainings that are options; all others can stand in a file for --config.
@@ -83,6 +105,13 @@ def train(
             "these options and any other setting of the model. Options on the command line override it."
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of the CPU to compute with; by default as many as the run began with, and as there are free "
+            "cores when a new one begins."
+        ),
+    ] = None,
     **settings: Any,  # the options that `with_settings` makes; None where one is not given
 ) -> None:
     """Train a model, or go on where the run in --out stopped.
@@ -94,16 +123,19 @@ def train(
     machines: accelerate launch -m ddpm train ...
     """
     from ddpm import pretrained
+    from ddpm.files import check_place
     from ddpm.training import loop
     from ddpm.training.recipes import recipe
     from ddpm.training.signals import Stopped
 
     _, is_main = launched()
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
     recipe(job.model, **chosen)  # refuses wrong settings before the images are read
     weights = pretrained.weights_file(job.init) if job.init is not None else None
+    if is_main:
+        check_place("out", out / "config.json")  # before a long reading
 
     def configs_for(shape: Shape) -> tuple[Any, Any]:
         fitted = {"channels": shape[0]} if job.model == "diffusion" else {"image_shape": shape}
@@ -147,14 +179,19 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
         given: names of settings that are known already; some records need them.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        settings = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors put a mark at the beginning
+        settings = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"config is {str(path)!r}, which cannot be read: its encoding must be UTF-8") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"config is {str(path)!r}, which cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"config is {str(path)!r}; it must hold names and values")
     if all(isinstance(settings.get(part), dict) for part in ("model", "training", "data")):  # a run's own record
-        settings = _settings_of_record(path, settings, given)
+        try:
+            settings = _settings_of_record(path, settings, given)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"config is {str(path)!r}, a run's record that is damaged: {error!r}") from error
     names = {name: RENAMED.get(name, name).replace("-", "_") for name in settings}
     return {names[name]: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
 
@@ -171,8 +208,10 @@ def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[st
     for name in ("image_shape", "channels"):  # the data's
         model.pop(name, None)
     channels, size, *_ = data["image_shape"]
+    training = dict(record["training"])
+    training.pop("threads", None)  # the machine's
     of_data = {"channels": channels, "image_size": size} if of_folder else {"data": data["name"]}
-    return {"model": kind, **model, **record["training"], **of_data}
+    return {"model": kind, **model, **training, **of_data}
 
 
 def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], object]) -> "Dataset | Pictures":

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ddpm.settings import Optimiser, Precision, check, check_choices, non_negative_int, positive_int, real
+from ddpm.settings import Optimiser, Precision, check, check_choices, non_negative_int, positive_int, real, seed_number
 
 __all__ = ["TrainingConfig"]
 
@@ -29,6 +29,8 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints; a killed run loses at most this many.
         keep: number of newest checkpoints that are kept, besides the one with the smallest loss.
         precision: arithmetic: auto (bfloat16 where the device computes it in hardware) or float32.
+        threads: threads of the CPU to compute with. None is the number that the run began with, and in a new run as
+            many as there are free cores (see ddpm.threads). The run's record has the number, as the bits depend on it.
     """
 
     steps: int = 5000
@@ -45,12 +47,14 @@ class TrainingConfig:
     checkpoint_every: int = 500
     keep: int = 2
     precision: Precision = "auto"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         check(self, positive_int, "steps", "batch_size", "checkpoint_every", "keep")
-        check(self, non_negative_int, "warmup", "seed")
-        if self.seed >= 2**64:
-            raise ValueError(f"seed is {self.seed}; it must be below 2**64, as torch's generators ask")
+        check(self, non_negative_int, "warmup")
+        check(self, seed_number, "seed")
+        if self.threads is not None:
+            check(self, positive_int, "threads")
         check(self, real, "learning_rate", "clip", above=0)
         check(self, real, "momentum", at_least=0, below=1)
         check(self, real, "weight_decay", at_least=0)

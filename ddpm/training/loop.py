@@ -21,10 +21,12 @@ from tqdm import tqdm
 from ddpm import files
 from ddpm.data import Dataset, normalise
 from ddpm.data.pictures import Pictures
-from ddpm.fast import computes_in_bfloat16, keep_freed_memory
+from ddpm.fast import computes_in_bfloat16
 from ddpm.noise import DROPOUT, StepRandomness, fold_in
+from ddpm.threads import choose_threads, computing_with, in_words
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
+from ddpm.training.launcher import compilation, make_accelerator, rows_of_this_process
 from ddpm.training.record import default_record, record_of
 from ddpm.training.run import Run
 from ddpm.training.signals import Stopped, StopSignals
@@ -143,8 +145,9 @@ def train(
         on_step: called after every step, with the step's line of the log.
 
     Raises:
-        ValueError: `out` holds another run, or another process trains in it; the images or `init` do not fit the model.
-            Nothing is written.
+        ValueError: `out` holds another run, or another process trains in it, or nothing can be written there; the
+            images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
+            `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands.
         OSError: a checkpoint or the log cannot be written; the last checkpoint stands.
         Stopped: a signal came; the same call goes on from there.
@@ -155,12 +158,12 @@ def train(
     task = model.task()
     task.check_images(dataset.shape)
     weights = files.load_tensors(Path(init)) if init is not None else None
-    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
-    run = Run(out, record_of(model, config, data, init), default_record(model), config.keep)
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)
+    run = run_of(model, len(task.parts), dataset, config, out, init, accelerator)
     start = first_step(run, accelerator)
+    threads = threads_of(run, start < config.steps, accelerator)
     state = TrainingState(task.parts, config, accelerator, weights)
     if run.found is not None:
         state.restore(run.found.tensors)
@@ -171,10 +174,11 @@ def train(
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
     bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main))
     lock = run.locked() if is_main else nullcontext()
-    with lock, StopSignals() as signals, run.tracked(accelerator, trackers, start), bar, closing(feed):
+    watching = run.tracked(accelerator, trackers, start)
+    with lock, computing_with(threads), StopSignals() as signals, watching, bar, closing(feed):
         if is_main:
             if progress:
-                tqdm.write(describe(config, accelerator))
+                tqdm.write(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
         for step, images in zip(bar, feed, strict=True):
             line, stop_requested = train_step(task, state, images, step, config, accelerator, signals)
@@ -207,29 +211,22 @@ def check_trackers(trackers: Sequence[str]) -> None:
             raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
 
 
-def make_accelerator(out: Path, trackers: Sequence[str]) -> "Accelerator":
-    """accelerate's view of the devices and processes; on a CPU it also makes memory ready for training."""
-    from accelerate import Accelerator  # imported here, because it is slow to import
-    from accelerate.utils import ProjectConfiguration
-
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else several processes on CPUs would not find each other
-        mixed_precision="no",  # `train_step` has its own autocast, the one that `NetworkDenoiser` has
-        log_with=list(trackers) or None,
-        project_config=ProjectConfiguration(str(out), str(out / "tensorboard")),
-    )
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
-    return accelerator
-
-
-def rows_of_this_process(batch_size: int, accelerator: "Accelerator") -> slice:
-    """The rows of a global batch that this process takes; `ValueError` unless all processes take equally many."""
-    processes, rank = accelerator.num_processes, accelerator.process_index
-    if batch_size % processes:
-        raise ValueError(f"batch_size is {batch_size}; it must be a multiple of the {processes} processes")
-    local = batch_size // processes
-    return slice(rank * local, (rank + 1) * local)
+def run_of(
+    model: Any,
+    networks: int,
+    dataset: Dataset | Pictures,
+    config: TrainingConfig,
+    out: Path,
+    init: str | Path | None,
+    accelerator: "Accelerator",
+) -> Run:
+    """The run of a training of so many networks; `ValueError` unless `out` can hold it."""
+    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
+    record = record_of(model, config, data, init, compilation(accelerator, networks))
+    run = Run(out, record, default_record(model), config.keep)
+    if accelerator.is_main_process:
+        files.check_place("out", out / "config.json")
+    return run
 
 
 def first_step(run: Run, accelerator: "Accelerator") -> int:
@@ -243,11 +240,27 @@ def first_step(run: Run, accelerator: "Accelerator") -> int:
     return start
 
 
-def describe(config: TrainingConfig, accelerator: "Accelerator") -> str:
+def threads_of(run: Run, begins: bool, accelerator: "Accelerator") -> int:
+    """The threads of the CPU that every process computes with: the run's own number, or one that is chosen now.
+
+    Args:
+        run: where the number stands, and where a chosen one is written down.
+        begins: whether there are steps to do; otherwise nothing is computed with a chosen number.
+        accelerator: accelerate's, whose processes all take the smallest choice.
+    """
+    training = run.record["training"]
+    own = choose_threads() if training["threads"] is None else training["threads"]
+    threads = int(accelerator.gather(torch.tensor([own], device=accelerator.device)).min())
+    if begins:
+        training["threads"] = threads
+    return threads
+
+
+def describe(config: TrainingConfig, accelerator: "Accelerator", threads: int) -> str:
     """Where and how a training computes, in one line."""
     processes = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
     number = "bfloat16" if computes_in_bfloat16(config.precision, accelerator.device) else "float32"
-    return f"training on {accelerator.device.type} in {number}, {processes}"
+    return f"training on {accelerator.device.type} in {number}, {processes}, {in_words(threads)}"
 
 
 def show_on_bar(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:

@@ -1,13 +1,15 @@
 """The optimisers by name, and their state as named tensors."""
 
+import copy
 from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ddpm.settings import OPTIMISERS, Optimiser, one_of
+from ddpm.training.extra import needed
 
-__all__ = ["OPTIMISERS", "flatten_optimiser", "optimiser_of", "restore_optimiser"]
+__all__ = ["OPTIMISERS", "flatten_optimiser", "full_state", "optimiser_of", "parameters_of", "restore_optimiser"]
 
 
 def optimiser_of(
@@ -37,7 +39,8 @@ def optimiser_of(
         return torch.optim.SGD(parameters, momentum=momentum, fused=True)
     if name == "rmsprop":
         return torch.optim.RMSprop(parameters)
-    from timm.optim.muon import Muon  # slow to import
+    with needed("timm"):
+        from timm.optim.muon import Muon  # slow to import
 
     return Muon(parameters, weight_decay=weight_decay, nesterov=True)
 
@@ -46,10 +49,19 @@ def flatten_optimiser(name: str, optimiser: torch.optim.Optimizer) -> dict[str, 
     """An optimiser's state as named tensors: `name.index.key`."""
     return {
         f"{name}.{index}.{key}": value
-        for index, parameter in enumerate(_parameters(optimiser))
+        for index, parameter in enumerate(parameters_of(optimiser))
         for key, value in optimiser.state[parameter].items()
         if isinstance(value, Tensor)  # the rest of a state follows from the parameters
     }
+
+
+def full_state(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What `flatten_optimiser` gives after a step in which every parameter has a gradient; the values are of no use."""
+    trial = copy.deepcopy(optimiser)
+    for parameter in parameters_of(trial):
+        parameter.grad = torch.zeros_like(parameter)
+    trial.step()
+    return flatten_optimiser(name, trial)
 
 
 def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -58,7 +70,7 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
     Raises:
         ValueError: a tensor has neither its parameter's shape nor is a single number.
     """
-    for index, parameter in enumerate(_parameters(optimiser)):
+    for index, parameter in enumerate(parameters_of(optimiser)):
         prefix = f"{name}.{index}."
         for label in (label for label in tensors if label.startswith(prefix)):
             value = tensors[label].to(parameter.device)
@@ -70,5 +82,6 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
             optimiser.state[parameter][label.removeprefix(prefix)] = value
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+def parameters_of(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """The parameters that an optimiser steps, in its order, which numbers their state."""
     return [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddpm.training.config import TrainingConfig
 
-__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "upgraded"]
+__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded"]
 
 
 #: Settings that had another name in version 0.1.0, and their names now.
@@ -17,7 +17,11 @@ RENAMED = {"time": "time_conditioning"}
 
 
 def record_of(
-    model: Any, config: TrainingConfig, data: Mapping[str, Any], init: str | Path | None = None
+    model: Any,
+    config: TrainingConfig,
+    data: Mapping[str, Any],
+    init: str | Path | None = None,
+    compiled: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of a training.
 
@@ -26,11 +30,14 @@ def record_of(
         config: how it is trained.
         data: name, number and shape of the images.
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
+        compiled: how torch.compile compiles the networks, if it does.
     """
     training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
     record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
     if init is not None:
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
+    if compiled:
+        record["compiled"] = dict(compiled)
     return _as_read_back(record)
 
 
@@ -57,6 +64,13 @@ def filled(old: Any, defaults: Any) -> Any:
     if not isinstance(defaults, dict):
         return old
     return old | {name: filled(old.get(name, value), value) for name, value in defaults.items()}
+
+
+def settled(record: Any, other: Any) -> Any:
+    """A record in which every setting that it leaves open, None, is the other's."""
+    if isinstance(record, dict) and isinstance(other, dict):
+        return {name: settled(value, other.get(name)) for name, value in record.items()}
+    return other if record is None else record
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

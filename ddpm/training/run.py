@@ -9,30 +9,37 @@ It holds
 - samples/ and tensorboard/, to watch the run.
 """
 
+import errno
 import io
 import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ddpm import files
 from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
-from ddpm.training.record import difference, filled
+from ddpm.training.extra import needed
+from ddpm.training.record import difference, filled, settled
+
+with needed("filelock"):
+    from filelock import FileLock, Timeout
 
 __all__ = ["Run"]
 
 HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
 PATIENCE = 15  # seconds to wait for the lock: a killed process and its workers take a while to exit
+#: How a file system says that it has no locks: s3fs, 9p, NFS without a lock daemon.
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 Averages = Mapping[float, Mapping[str, Tensor]]
 
 
@@ -44,25 +51,28 @@ class Run:
     Args:
         folder: the run's folder.
         record: the run's record (see `ddpm.training.record`); a folder that holds a run with another record is refused.
+            A setting that one of the two leaves open, None, is the other's.
         defaults: the record of a run with every setting at its default; it completes records older than a setting.
         keep: how many of the newest checkpoints to keep.
 
     Attributes:
         found: the checkpoint to resume from, if there is one.
+        record: the run's record, with what `found` says of settings that were left open.
 
     Raises:
         ValueError: the folder holds another run, or a model without a checkpoint to resume from.
     """
 
-    def __init__(self, folder: Path, record: Mapping[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
+    def __init__(self, folder: Path, record: dict[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
         self.folder, self.keep, self.record = folder, keep, record
         self._seen = sorted(folder.glob("checkpoints/*.json"))
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
             old = filled(self.found.config, defaults)
-            if old != record:
+            self.record = settled(record, old)
+            if (old := settled(old, record)) != self.record:
                 raise ValueError(
-                    f"{folder} holds another run ({difference(old, record)}); "
+                    f"{folder} holds another run ({difference(old, dict.fromkeys(old) | self.record)}); "
                     "name a new folder, or use that run's options"
                 )
         elif (folder / "model.safetensors").exists():
@@ -72,27 +82,29 @@ class Run:
     def locked(self) -> Iterator[None]:
         """A context in which no other process writes into the folder; it first deletes half-written files.
 
+        On a file system without locks it says so and goes on.
+
         Raises:
             ValueError: another process trains in the folder, or has done so since this object was made.
+            OSError: the folder cannot be made, or its .lock cannot be opened.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / ".lock", timeout=PATIENCE):
-                if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
-                    raise ValueError(f"{self.folder}: another process has just trained in it; start again to go on")
-                for path in [*self.folder.glob("*.part"), *self.folder.glob("*/*.part")]:
-                    if HALF_WRITTEN.fullmatch(path.name):
-                        path.unlink()
-                yield
-        except Timeout as error:
-            raise ValueError(f"{self.folder} is being trained in by another process; name a new folder") from error
+        with _named(str(self.folder)):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with _held(self.folder / ".lock"):
+            if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
+                raise ValueError(f"{self.folder}: another process has just trained in it; start again to go on")
+            for path in [*self.folder.glob("*.part"), *self.folder.glob("*/*.part")]:
+                if HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink()
+            yield
 
     def resume(self, step: int, steps: int, averages: Averages) -> list[dict[str, Any]]:
         """Bring the folder to its state after `step` of `steps`, and return the lines of the log up to that step."""
         lines = self.shorten_log(step)
         if step > 0:
             tqdm.write(f"resumed from step {step} of {steps} in {self.folder}")
-            self.publish(step, averages)  # a kill may have come right after the checkpoint
+            with _named(f"the averaged weights of step {step}"):
+                self.publish(step, averages)  # a kill may have come right after the checkpoint
         return lines
 
     def shorten_log(self, step: int) -> list[dict[str, Any]]:
@@ -104,7 +116,8 @@ class Run:
             except ValueError:
                 break
         kept = [line for line in kept if line["step"] <= step]
-        files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        with _named("the log"):
+            files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept
 
     def log(self, line: Mapping[str, Any]) -> None:
@@ -152,7 +165,8 @@ class Run:
         if "wandb" in names and accelerator.is_main_process:
             path = self.folder / "wandb-id"  # a resumed run continues the same run at wandb
             if step == 0 or not path.exists():
-                files.write_atomically(path, secrets.token_hex(6).encode())
+                with _named(path.name):
+                    files.write_atomically(path, secrets.token_hex(6).encode())
             ways["wandb"] = {
                 "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
                 "config": self.record,
@@ -173,6 +187,30 @@ def _published_sha256(folder: Path) -> str | None:
         return sha256
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """A context that one process is in at a time, by a lock on a file."""
+    lock = FileLock(path, timeout=PATIENCE, fallback_to_soft=False)  # a file that is itself a lock outlives a kill
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"{path.parent} is being trained in by another process, which holds {path}; name a new folder, "
+            "or delete that file where the process was killed on another machine"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OSError(f"{path} cannot be locked: {error.strerror}") from error
+        tqdm.write(
+            f"{path} cannot be locked ({error.strerror}): nothing keeps a second process from training in its folder",
+            file=sys.stderr,
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ddpm.training.averages import Averages, copy_weights
 from ddpm.training.config import TrainingConfig
-from ddpm.training.optimisers import flatten_optimiser, optimiser_of, restore_optimiser
+from ddpm.training.optimisers import flatten_optimiser, full_state, optimiser_of, parameters_of, restore_optimiser
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,9 +38,9 @@ class TrainingState:
             optimiser = optimiser_of(config.optimiser, part.parameters(), config.momentum, config.weight_decay)
             parts[name], self.optimisers[name] = accelerator.prepare(part, optimiser)
         self.weights = {  # the networks' own tensors: a copy into them changes the networks
-            f"{name}.{key.removeprefix('module.')}": value  # without the name of accelerate's wrapper
+            f"{name}.{key}": value
             for name, part in parts.items()
-            for key, value in part.state_dict().items()
+            for key, value in accelerator.unwrap_model(part, keep_torch_compile=False).state_dict().items()
         }
         if init is not None:
             copy_weights(init, self.weights)
@@ -57,20 +58,29 @@ class TrainingState:
         self.optimisers[part].step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it as named tensors: weights.PART.NAME, average-DECAY.PART.NAME, optimiser-PART.INDEX.KEY."""
+        """All of it as named tensors: weights.PART.NAME, average-DECAY.PART.NAME, optimiser-PART.INDEX.KEY.
+
+        A weight that has had no gradient yet has nothing in the optimiser: an empty optimiser-PART.INDEX says so.
+        """
         tensors = {f"weights.{name}": value for name, value in self.weights.items()} | self.averages.state()
         for name, optimiser in self.optimisers.items():
-            tensors |= flatten_optimiser(f"optimiser-{name}", optimiser.optimizer)  # inside accelerate's wrapper
+            own = optimiser.optimizer  # inside accelerate's wrapper
+            tensors |= flatten_optimiser(f"optimiser-{name}", own)
+            for index, parameter in enumerate(parameters_of(own)):
+                if not own.state[parameter]:
+                    tensors[f"optimiser-{name}.{index}"] = torch.empty(0, device="cpu")
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `tensors` gave.
 
-        An optimiser tensor that is missing begins anew, as it does before the first step.
-
         Raises:
-            ValueError: a weight or an average is missing, or a tensor has another shape.
+            ValueError: a tensor is missing, or has another shape.
         """
+        for name, optimiser in self.optimisers.items():
+            for label in full_state(f"optimiser-{name}", optimiser.optimizer):
+                if label not in tensors and label.rpartition(".")[0] not in tensors:
+                    raise ValueError(f"this is no state of such a training: it lacks {label}")
         copy_weights(tensors, self.weights, "weights.")
         self.averages.restore(tensors)
         for name, optimiser in self.optimisers.items():

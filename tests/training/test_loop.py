@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm
-from ddpm import data, langevin, samplers, sampling
+from ddpm import data, langevin, samplers, sampling, threads
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors
+from ddpm.threads import choose_threads
 from ddpm.training import checkpoint, loop, train
 from ddpm.training.batches import image_rows
 from ddpm.training.config import TrainingConfig
-from ddpm.training.loop import make_accelerator, rows_of_this_process, train_step
+from ddpm.training.loop import make_accelerator, rows_of_this_process, threads_of, train_step
 from ddpm.training.recipes import recipe
 from ddpm.training.signals import StopSignals
 from ddpm.training.state import TrainingState
@@ -278,6 +280,14 @@ def test_a_finished_run_whose_model_was_lost_is_mended(tmp_path, images):
     assert (tmp_path / "model.safetensors").read_bytes() == whole
 
 
+def test_a_folder_where_nothing_can_be_written_is_refused_at_once(tmp_path, images):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
+        with pytest.raises(ValueError, match=f"^out is '{place}/config.json', where no file can be written: "):
+            train(MODEL, images, CONFIG, place, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_trained_model_without_checkpoints_is_not_overwritten(tmp_path, images):
     train(MODEL, images, CONFIG, tmp_path, progress=False)
     shutil.rmtree(tmp_path / "checkpoints")
@@ -310,6 +320,130 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path, images):
     train(MODEL, images, CONFIG, tmp_path, progress=False)
     with pytest.raises(ValueError, match="weighting is simple there and bound here"):
         train(replace(MODEL, weighting="bound"), images, CONFIG, tmp_path, progress=False)
+
+
+# Its threads.
+
+
+@pytest.fixture
+def threads_of_its_own():
+    """Torch's number and the process's choice, back after the test."""
+    before = torch.get_num_threads(), threads._choice
+    yield
+    torch.set_num_threads(before[0])
+    threads._choice = before[1]
+
+
+def recorded_threads(run):
+    checkpoints = [json.loads(path.read_text())["config"] for path in run.glob("checkpoints/*.json")]
+    return {record["training"]["threads"] for record in [*checkpoints, json.loads((run / "config.json").read_text())]}
+
+
+@dataclass
+class TinyConfig:
+    """Of a layer so small that it is computed by one thread, whatever their number is."""
+
+    kind = "tiny"
+
+    def task(self):
+        parts = {"net": torch.nn.Linear(1, 1)}
+        return SimpleNamespace(
+            parts=parts,
+            check_images=lambda shape: None,
+            loss=lambda part, images, _: parts[part](images.mean((1, 2, 3))[:, None]).square().mean(),
+        )
+
+
+def train_watched(config, images, out, stop_after=None, **options):
+    """Train, and return the numbers of threads that its steps ran with."""
+    seen = set()
+
+    def watch(line):
+        seen.add(torch.get_num_threads())
+        if line["step"] == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if stop_after else nullcontext():
+        train(TinyConfig(), images, config, out, progress=False, on_step=watch, **options)
+    return seen
+
+
+def test_a_run_computes_with_the_threads_it_is_told_and_records_them(tmp_path, images, threads_of_its_own):
+    choose_threads(1)
+    assert train_watched(replace(CONFIG, threads=2), images, tmp_path) == {2}
+    assert recorded_threads(tmp_path) == {2}
+    assert torch.get_num_threads() == choose_threads() == 1
+
+
+def test_a_run_that_is_told_no_number_takes_the_process_choice_and_records_it(tmp_path, images, threads_of_its_own):
+    choose_threads(3)
+    assert train_watched(CONFIG, images, tmp_path) == {3}
+    assert recorded_threads(tmp_path) == {3}
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path, images, threads_of_its_own):
+    """Whatever is free now: to the same bits."""
+    choose_threads(2)
+    train_watched(CONFIG, images, tmp_path / "whole")
+    train_watched(CONFIG, images, tmp_path / "cut", stop_after=4)
+    choose_threads(1)
+    assert train_watched(CONFIG, images, tmp_path / "cut") == {2}
+    for name in ("model.safetensors", "config.json", "log.jsonl", "checkpoints/step-00000006.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_run_refuses_another_number_of_threads(tmp_path, images, threads_of_its_own):
+    config = replace(CONFIG, threads=2)
+    train_watched(config, images, tmp_path, stop_after=4)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"holds another run \(threads is 2 there and 1 here\)"):
+        train(TinyConfig(), images, replace(config, threads=1), tmp_path, progress=False)
+    assert contents(tmp_path) == before
+    assert train_watched(config, images, tmp_path) == {2}
+
+
+def forget_threads(run):
+    """Make a run one that was recorded before there was such a setting."""
+    for path in [*run.glob("checkpoints/*.json"), run / "config.json"]:
+        record = json.loads(path.read_text())
+        del record.get("config", record)["training"]["threads"]
+        path.write_text(json.dumps(checkpoint.sealed(record) if record.pop("seal", None) else record))
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), (2, 2)])
+def test_a_run_older_than_the_setting_goes_on_and_records_it_from_there(
+    asked, expected, tmp_path, images, threads_of_its_own
+):
+    choose_threads(1)
+    train_watched(CONFIG, images, tmp_path, stop_after=4)
+    forget_threads(tmp_path)
+    assert train_watched(replace(CONFIG, threads=asked), images, tmp_path) == {expected}
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["threads"] == expected
+
+
+def test_a_finished_run_older_than_the_setting_says_no_number(tmp_path, images, threads_of_its_own):
+    """None of its steps was made with the number of now."""
+    train_watched(CONFIG, images, tmp_path)
+    forget_threads(tmp_path)
+    train_watched(CONFIG, images, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["threads"] is None
+
+
+def test_the_processes_of_a_launcher_compute_with_the_same_number(threads_of_its_own):
+    choose_threads(3)
+    here = SimpleNamespace(device="cpu", gather=lambda own: torch.cat([own, torch.tensor([2])]))  # of another process
+    run = SimpleNamespace(record={"training": {"threads": None}})
+    assert threads_of(run, True, here) == run.record["training"]["threads"] == 2
+
+
+@pytest.mark.parametrize(("number", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_the_first_line_says_where_and_how_a_training_computes(
+    number, words, tmp_path, images, capsys, threads_of_its_own
+):
+    config = replace(CONFIG, steps=1, precision="float32", threads=number)
+    train(TinyConfig(), images, config, tmp_path)
+    device = make_accelerator(tmp_path, ()).device.type
+    assert capsys.readouterr().out.splitlines()[0] == f"training on {device} in float32, one process, {words}"
 
 
 # What is kept, and watched.

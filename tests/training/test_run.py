@@ -1,4 +1,8 @@
+import errno
+import fcntl
 import json
+import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,6 +70,29 @@ def test_a_run_older_than_a_setting_has_its_default(tmp_path):
         run_in(tmp_path, record={"kind": "small", "training": {"seed": 1, "ema": [0.9, 0.99]}})
 
 
+def test_a_setting_that_is_left_open_is_the_runs_own(tmp_path):
+    own, left_open = ({"kind": "small", "training": {"seed": 0, "threads": threads}} for threads in (3, None))
+    save_checkpoint(tmp_path / "checkpoints", 3, state(3), own)
+    assert run_in(tmp_path, left_open, left_open).record == own
+    assert run_in(tmp_path, own, left_open).record == own
+    with pytest.raises(ValueError, match="threads is 3 there and 2 here"):
+        run_in(tmp_path, {"kind": "small", "training": {"seed": 0, "threads": 2}}, left_open)
+
+
+def test_a_run_that_left_a_setting_open_goes_on_with_any(tmp_path):
+    old = {"kind": "small", "training": {"seed": 0}}
+    left_open, own = ({"kind": "small", "training": {"seed": 0, "threads": threads}} for threads in (None, 3))
+    save_checkpoint(tmp_path / "checkpoints", 3, state(3), old)
+    assert run_in(tmp_path, own, left_open).record == own
+    assert run_in(tmp_path, left_open, left_open).record == left_open
+
+
+def test_what_only_the_other_run_had_is_named(tmp_path):
+    save_checkpoint(tmp_path / "checkpoints", 3, state(3), RECORD | {"init": "ab"})
+    with pytest.raises(ValueError, match=r"holds another run \(init is ab there and None here\)"):
+        run_in(tmp_path)
+
+
 def test_a_model_without_a_checkpoint_is_not_overwritten(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"somebody's")
     with pytest.raises(ValueError, match="holds a trained model and no checkpoint to resume from; name a new folder"):
@@ -87,9 +114,54 @@ def enter(context):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
+    """Nor may a lock that another machine holds be in the way without a word of what to do."""
     monkeypatch.setattr(run, "PATIENCE", 0.1)
-    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="is being trained in by another process"):
+    words = (
+        f"{tmp_path} is being trained in by another process, which holds {tmp_path / '.lock'}; name a new folder, or "
+        "delete that file where the process was killed on another machine"
+    )
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
         enter(run_in(tmp_path).locked())
+
+
+def flock_answers(monkeypatch, number):
+    """A file system on which flock fails; in truth a process under it, as tests cannot mount one."""
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("name", ["ENOTSUP", "EOPNOTSUPP", "ENOLCK", "ENOSYS", "EINVAL"])
+def test_a_file_system_without_locks_is_trained_on_with_a_warning(name, tmp_path, monkeypatch, capsys):
+    number = getattr(errno, name)
+    flock_answers(monkeypatch, number)
+    with run_in(tmp_path).locked():
+        (tmp_path / "trained").touch()
+    assert capsys.readouterr().err == (
+        f"{tmp_path / '.lock'} cannot be locked ({os.strerror(number)}): "
+        "nothing keeps a second process from training in its folder\n"
+    )
+    enter(run_in(tmp_path).locked())  # nor is anything left that keeps one out
+
+
+def test_a_lock_that_fails_for_another_reason_is_named(tmp_path, monkeypatch):
+    flock_answers(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=f"^{tmp_path / '.lock'} cannot be locked: Input/output error$"):
+        enter(run_in(tmp_path).locked())
+
+
+def test_a_lock_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(OSError, match=f"^{tmp_path / '.lock'} cannot be locked: Is a directory$"):
+        enter(run_in(tmp_path).locked())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=f"^{tmp_path / 'file' / 'run'} could not be written"):
+        enter(run_in(tmp_path / "file" / "run").locked())
 
 
 def test_the_lock_is_free_after_an_error(tmp_path, monkeypatch):
@@ -261,6 +333,12 @@ def test_a_run_that_begins_publishes_nothing(tmp_path, capsys):
 
 
 # A full disk.
+
+
+def test_a_log_that_cannot_be_begun_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "write_atomically", full_disk)
+    with pytest.raises(OSError, match=r"^the log could not be written \(No space left on device\)"):
+        run_in(tmp_path).resume(0, 10, averages(0))
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path):

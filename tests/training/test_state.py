@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from ddpm.settings import OPTIMISERS
 from ddpm.training.config import TrainingConfig
 from ddpm.training.loop import make_accelerator
 from ddpm.training.state import TrainingState
@@ -103,6 +105,44 @@ def test_an_optimisers_tensor_of_another_shape_is_refused():
     kept = copied(state.tensors()) | {"optimiser-head.1.exp_avg": torch.zeros(5)}
     with pytest.raises(ValueError, match=r"optimiser-head.1.exp_avg has shape \(5,\); its parameter's is \(2,\)"):
         state_of(parts()).restore(kept)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_a_state_without_any_one_tensor_of_an_optimiser_is_refused(optimiser):
+    """It would go on with a moment of zero."""
+    config = replace(CONFIG, optimiser=optimiser)
+    networks = parts()
+    state = state_of(networks, config=config)
+    step(networks, state, 0)
+    kept = copied(state.tensors())
+    names = [name for name in kept if name.startswith("optimiser-")]
+    assert names
+    for name in names:
+        fresh = state_of(parts(seed=1), config=config)
+        before = copied(fresh.weights)
+        with pytest.raises(ValueError, match=f"^this is no state of such a training: it lacks {name}$"):
+            fresh.restore({label: value for label, value in kept.items() if label != name})
+        assert_same(fresh.weights, before)
+
+
+def test_another_optimisers_state_is_refused():
+    networks = parts()
+    state = state_of(networks, config=replace(CONFIG, optimiser="sgd"))
+    step(networks, state, 0)
+    with pytest.raises(ValueError, match=r"^this is no state of such a training: it lacks optimiser-body.0.step$"):
+        state_of(parts()).restore(copied(state.tensors()))
+
+
+def test_a_weight_that_never_had_a_gradient_has_no_state_and_needs_none():
+    networks = parts()
+    state = state_of(networks)
+    networks["body"](torch.randn(8, 3).to(state.weights["head.bias"].device)).square().mean().backward()
+    state.step("body", 0.1)
+    kept = copied(state.tensors())
+    assert {name for name in kept if name.startswith("optimiser-head")} == {"optimiser-head.0", "optimiser-head.1"}
+    restored = state_of(parts(seed=1))
+    restored.restore(kept)
+    assert_same(restored.tensors(), kept)
 
 
 def test_a_state_may_begin_with_given_weights():

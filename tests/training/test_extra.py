@@ -1,0 +1,38 @@
+"""Training where the extra ddpm[train] is not installed."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ddpm.training.extra import needed
+from ddpm.training.launcher import make_accelerator
+from ddpm.training.optimisers import optimiser_of
+
+
+def test_training_asks_for_the_extra():
+    program = "import sys; sys.modules['filelock'] = None; from ddpm.training import {}"
+    asked, settings = (
+        subprocess.run([sys.executable, "-c", program.format(name)], capture_output=True, text=True)
+        for name in ("train", "TrainingConfig, recipe")
+    )
+    last_line = asked.stderr.splitlines()[-1]
+    assert last_line == "ModuleNotFoundError: filelock is not installed; training needs: pip install 'ddpm[train]'"
+    assert settings.returncode == 0, settings.stderr
+
+
+def test_what_only_some_trainings_need_is_asked_for_by_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm.optim.muon", None)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^timm is not installed; training needs: pip install 'ddpm\[train\]'$"
+    ):
+        optimiser_of("muon", [torch.nn.Parameter(torch.zeros(2, 2))])
+    with pytest.raises(ModuleNotFoundError, match=r"^accelerate is not installed; training needs: pip install "):
+        make_accelerator(tmp_path, ())
+
+
+def test_another_package_that_is_missing_keeps_its_own_message():
+    with pytest.raises(ModuleNotFoundError, match="^No module named 'nothing_of_the_kind'$"), needed("filelock"):
+        __import__("nothing_of_the_kind")
