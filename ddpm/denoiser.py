@@ -110,6 +110,10 @@ class NetworkDenoiser(Denoiser):
         instance("network", network, nn.Module)
         self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.target = one_of("target", target, TARGETS)
+        if target == "eps" and schedule.alpha_bar[-1] == 0:
+            raise ValueError(
+                "target is 'eps'; where a schedule ends without signal, that says nothing of x0: take x0 or v"
+            )
         self.precision = one_of("precision", precision, PRECISIONS)
         self.image_shape = None if image_shape is None else integers("image_shape", image_shape, at_least=1)
         self.network = network.eval()

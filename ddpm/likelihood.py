@@ -166,9 +166,10 @@ def flow_nll(
 ) -> Tensor:
     """-log p_t(x), (batch,) in nats, by the instantaneous change of variables (Y. Song et al. 2021, appendix D.2).
 
-    Walks the probability flow dx / d log sigma = noise (eps - noise x), sigma = noise / signal, from t to T, where the
-    density is taken to be N(0, I): with the linear schedule, which keeps a share 4e-5 of the data's variance there, a
-    sample's figure can be off by some hundredths of a nat in the plane, and more in more dimensions.
+    Walks the probability flow dx / d log sigma = noise (eps - noise x), sigma = noise / signal, from t to T, or to
+    a sigma of 100,000 if T lies beyond it. There the density is taken to be N(0, I): with the linear schedule, which
+    keeps a share 4e-5 of the data's variance, a sample's figure can be off by some hundredths of a nat in the plane,
+    and more in more dimensions.
 
     Args:
         denoise: differentiable in x, each sample of a batch by itself; a network in float32, as the solver would follow
@@ -198,7 +199,8 @@ def flow_nll(
         return x.new_zeros(0)
     dimensions = math.prod(x.shape[1:])
     probe = randn_like(x) if divergence == "hutchinson" else None
-    start, end = math.log(schedule.sigma(t)), math.log(schedule.sigma(schedule.T))
+    sigma = schedule.sigma(t)
+    start, end = math.log(sigma), math.log(min(schedule.sigma(schedule.T), max(1e5, 10 * sigma)))
 
     def flow(log_sigma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         place = min(log_sigma.item(), end)  # the solver's first guess of a step can lie far beyond

@@ -12,7 +12,7 @@ from ddpm.fast import has_fast_bfloat16
 from ddpm.likelihood import bits_per_dimension, flow_nll, importance_bound, variational_bound
 from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian, GaussianMixture
-from ddpm.schedule import cosine, linear
+from ddpm.schedule import cosine, linear, sigmoid, zero_terminal_snr
 from ddpm.unet import UNet, UNetConfig
 
 SCHEDULE = linear()
@@ -239,3 +239,26 @@ def test_the_importance_bound_is_the_evidence_of_a_linear_model_and_tightens():
         importance_bound(AutoencoderConfig(variational=True, loss="bce").network(), x, 1)
     with pytest.raises(ValueError, match="draws is 0"):
         importance_bound(model, x, 0)
+
+
+@pytest.mark.parametrize(
+    "schedule", [cosine(), sigmoid(), zero_terminal_snr(linear()), zero_terminal_snr(cosine())], ids=repr
+)
+def test_the_flow_has_the_exact_density_on_every_schedule(schedule):
+    """Up to a sigma of 100,000, where a schedule without signal at its end has infinitely many."""
+    mixture = GaussianMixture([0.3, 0.7], [[-1.0, 0.2], [0.8, -0.4]], [0.3, 0.5], schedule)
+    x = schedule.add_noise(mixture.sample(20, torch.Generator().manual_seed(0)), 1, torch.zeros(20, 2).double())
+    for t in (1, 400, schedule.T - 0.5):
+        nll = flow_nll(mixture, x, t, divergence="exact", tolerance=1e-7)
+        assert torch.allclose(nll, -mixture.log_density(x, t), atol=2e-3)
+
+
+def test_the_bound_on_a_schedule_without_signal_at_its_end_is_the_closed_one():
+    schedule = zero_terminal_snr(linear(100))
+    grid = schedule.timesteps(20)
+    oracle = Gaussian(0.0, 0.7, schedule)
+    x0 = oracle.sample((200_000, 1), torch.Generator().manual_seed(0))
+    bound = variational_bound(oracle, x0, grid, randn_like=seeded(1))
+    assert torch.equal(bound.prior, torch.zeros_like(bound.prior))
+    entropy = math.log(0.7 * math.sqrt(2 * math.pi * math.e))
+    assert bound.total.mean().item() - entropy == pytest.approx(expected_gap(0.49, schedule, grid), abs=0.02)

@@ -9,7 +9,7 @@ import torch
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.interop.weights import diffusers_library, first_line
-from ddpm.schedule import NoiseSchedule, cosine, from_betas
+from ddpm.schedule import NoiseSchedule, cosine, from_betas, zero_terminal_snr
 from ddpm.settings import Target, one_of
 
 if TYPE_CHECKING:
@@ -84,17 +84,17 @@ def schedule_of(scheduler: Any, file: Path) -> NoiseSchedule:
     Raises:
         ValueError: no `NoiseSchedule` has its table of alpha_bar.
     """
-    if scheduler.config.get("rescale_betas_zero_snr"):
-        raise ValueError(f"rescale_betas_zero_snr is True in {file}; only schedules that are not rescaled are read")
     T, found = scheduler.config.num_train_timesteps, len(scheduler.alphas_cumprod)
     if found != T:
         raise ValueError(f"{file} has {found} betas, and num_train_timesteps is {T}")
+    rescaled = bool(scheduler.config.get("rescale_betas_zero_snr"))
     try:
-        schedule = _schedule(scheduler)
+        schedule = zero_terminal_snr(_schedule(scheduler)) if rescaled else _schedule(scheduler)
     except ValueError as error:
         raise ValueError(f"{file} is no noise schedule: {error}") from error
-    theirs = scheduler.alphas_cumprod.double()  # products of float32 numbers
-    if not torch.allclose(schedule.alpha_bar[1:], theirs, rtol=0.01, atol=0):
+    ours, theirs = schedule.alpha_bar[1:], scheduler.alphas_cumprod.double()  # products of float32 numbers
+    smallest = 1e-6 if rescaled else 0.0  # some of diffusers' classes put a small number in place of the last 0
+    if not torch.allclose(ours, theirs, rtol=0.01, atol=smallest):
         raise ValueError(f"{file} changes the table of its {scheduler.config.get('beta_schedule')} schedule")
     return schedule
 

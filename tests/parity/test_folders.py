@@ -132,6 +132,17 @@ def test_the_schedule_is_that_of_the_schedulers_class_also_by_its_defaults(name,
         torch.testing.assert_close(found, scheduler.alphas_cumprod.double(), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler", "DDPMScheduler"])
+def test_a_schedule_rescaled_to_zero_terminal_snr_is_read(name, tmp_path):
+    scheduler = getattr(diffusers, name)(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    found = from_diffusers(save(tmp_path, scheduler=scheduler), "float32", "cpu")
+    assert found.target == "v"
+    assert found.schedule.signal(1000) == 0
+    torch.testing.assert_close(
+        found.schedule.alpha_bar[1:-1], scheduler.alphas_cumprod[:-1].double(), rtol=1e-3, atol=0
+    )
+
+
 @pytest.mark.parametrize("name", ["laplace", "squaredcos_cap_v2"])
 def test_schedules_given_by_alpha_bar_are_read(name, tmp_path):
     scheduler = DDPMScheduler(500, beta_schedule=name)
@@ -153,7 +164,7 @@ def test_schedules_given_by_alpha_bar_are_read(name, tmp_path):
         ("DDIMScheduler", {"trained_betas": [0.1, 1.5], "num_train_timesteps": 2}, "no noise schedule: alpha_bar"),
         ("DDIMScheduler", {"trained_betas": [0.1, -0.1], "num_train_timesteps": 2}, "no noise schedule: alpha_bar"),
         ("DDIMScheduler", {"prediction_type": "flow_prediction"}, "prediction_type in .*; legal are epsilon, "),
-        ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True in .*; only "),
+        ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "target is 'eps'; .* without signal"),
         ("CogVideoXDDIMScheduler", {"snr_shift_scale": 3.0}, "changes the table of its scaled_linear schedule"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
-from ddpm.denoiser import Prediction
+from ddpm.denoiser import Prediction, prediction_of
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import NoiseSchedule
@@ -81,6 +81,26 @@ def test_ddim(spacing, n, eta):
     grid = schedule.timesteps(n, spacing)
     assert [t - 1 for t in grid[:-1]] == theirs.timesteps.tolist()
     assert_close(final(ddim(Peer(schedule), X, grid, eta=eta, randn_like=PerSampleNoise(3))), x)
+
+
+@pytest.mark.parametrize("n", [5, 10, 50])
+def test_ddim_where_no_signal_is_left_at_the_end(n):
+    """Lin et al. (2024): rescaled betas, trailing, a network of v; the first move is from noise alone."""
+    theirs, schedule = peer(
+        DDIMScheduler, clip_sample=False, timestep_spacing="trailing", set_alpha_to_one=True,
+        rescale_betas_zero_snr=True, prediction_type="v_prediction",
+    )  # fmt: skip
+    assert schedule.signal(1000) == 0
+    theirs.set_timesteps(n)
+    x = X
+    for index in theirs.timesteps:
+        x = theirs.step(eps_of(x, index), index, x).prev_sample
+
+    class OfV(Peer):
+        def __call__(self, x, t):
+            return prediction_of("v", eps_of(x, t - 1), x, self.schedule.signal(t), self.schedule.noise(t))
+
+    assert_close(final(ddim(OfV(schedule), X, schedule.timesteps(n))), x)
 
 
 @pytest.mark.parametrize(("spacing", "n"), CHAINS + OTHER)

@@ -231,7 +231,7 @@ def change(folder, name, **values):
         ("scheduler/scheduler_config.json", {"trained_betas": [0.1]}, ValueError, "num_train_timesteps is 1000"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, ValueError, "prediction_type"),
         ("scheduler/scheduler_config.json", {"beta_schedule": None}, ValueError, "beta_schedule"),
-        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, ValueError, "zero_snr"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, ValueError, "target is 'eps'"),
     ],
 )
 def test_what_is_no_model_of_pixels_is_refused(name, values, error, message, tmp_path):
