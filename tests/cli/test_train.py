@@ -1,15 +1,16 @@
 import inspect
 import json
+import re
 import shutil
 from dataclasses import fields, replace
 
 import pytest
 
 from ddpm import cli
-from ddpm.cli.train import OPTIONS, JobSettings, settings_of
+from ddpm.cli.train import OPTIONS, JobSettings, job_of, settings_of
 from ddpm.training import train
 from ddpm.training.recipes import RECIPES, recipe
-from tests.cli.commands import TRAIN, refusal, run
+from tests.cli.commands import TRAIN, done, refusal, run
 from tests.training.garments import first_images
 
 pytestmark = pytest.mark.long
@@ -25,6 +26,16 @@ def test_a_run_leaves_its_files(trained):
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_keeps_the_threads_that_it_is_told(tmp_path):
+    command = [*TRAIN, "--steps", 1, "--batch-size", 1, "--base-channels", 8, "--no-samples", "--track", "none"]
+    said = done(*command, "--threads", 2, "--out", tmp_path / "run").stdout
+    assert re.search(r"^training on \w+ in \w+, one process, 2 threads$", said, re.MULTILINE)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["threads"] == 2
+    again = run(*command, "--threads", 1, "--out", tmp_path / "run")
+    assert again.returncode == 2
+    assert "holds another run (threads is 2 there and 1 here)" in again.stderr.splitlines()[-1]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(trained, tmp_path):
@@ -79,6 +90,8 @@ def test_a_job_that_cannot_be_done_gives_one_line_and_exit_code_2(arguments, mes
         (["--decay", "step"], "decay is 'step'; legal are cosine, linear, constant"),
         (["--optimiser", "lion"], "optimiser is 'lion'; legal are adamw, adam, sgd, rmsprop, muon"),
         (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
+        (["--threads", 0], "threads is 0; it must be an integer from 1 up"),
+        (["--seed", 2**64], "seed is 18446744073709551616; it must be below 2**64"),
     ],
 )
 def test_a_wrong_setting_of_a_training_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -125,6 +138,11 @@ def test_a_wrong_type_in_a_file_gives_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "settings.toml").write_text('learning-rate = "fast"\n')
     said = refusal([*TRAIN, "--config", tmp_path / "settings.toml", "--out", "RUN"], tmp_path)
     assert "learning_rate is 'fast'; it must be a finite number above 0" in said
+
+
+def test_a_place_where_nothing_can_be_written_gives_one_line_and_exit_code_2(tmp_path):
+    said = refusal([*TRAIN, "--data", "folder:book/assets", "--out", "README.md/run"], tmp_path)
+    assert "out is 'README.md/run/config.json', where no file can be written: Not a directory" in said
 
 
 def test_out_is_required(tmp_path):
@@ -184,9 +202,71 @@ def test_settings_come_from_toml_with_the_names_of_the_options(tmp_path):
     assert settings_of(tmp_path / "settings.toml") == {"batch_size": 8, "ema": (0.9, 0.99), "target": "v"}
 
 
-@pytest.mark.parametrize(("name", "value"), [("samples", "no"), ("workers", 1.5), ("workers", -1)])
+@pytest.mark.parametrize("name", ["settings.toml", "settings.TOML", "settings.json"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_may_begin_with_a_byte_order_mark_and_hold_any_letters(name, mark, tmp_path):
+    """Windows' Notepad writes one."""
+    settings = {"json": '{"data": "folder:Grüße"}'}.get(name.rpartition(".")[2], 'data = "folder:Grüße"')
+    (tmp_path / name).write_bytes(mark + settings.encode())
+    assert settings_of(tmp_path / name) == {"data": "folder:Grüße"}
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "settings.toml").write_bytes("steps = 1".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"^config is '.*settings.toml', .* its encoding must be UTF-8$"):
+        settings_of(tmp_path / "settings.toml")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"model": {}, "training": {}, "data": {}},
+        {"model": {}, "training": {}, "data": {"name": 3}},
+        {"model": {"unet": 3}, "training": {}, "data": {"name": "mnist", "image_shape": [1, 32, 32]}},
+        {"model": {}, "training": {}, "data": {"name": "mnist", "image_shape": 3}},
+    ],
+)
+def test_a_record_that_is_damaged_is_refused_in_one_line(record, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"^config is '.*config.json', a run's record that is damaged: .*$"):
+        settings_of(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("steps = 1e2", "steps is 100.0; it must be an integer from 1 up"),
+        ("seed = 0.5", "seed is 0.5; it must be an integer from 0 up"),
+        ("learning-rate = inf", "learning_rate is inf; it must be a finite number above 0"),
+        ("ema = [0.9, nan]", r"ema is \(0.9, nan\); it must be at least 0 and below 1"),
+        ("precision = 2020-01-01", "precision is datetime.date.*; legal are auto, float32"),
+        ('skips = "no"', "skips is 'no'; legal are True, False"),
+        ("channel-multipliers = 4", "channel_multipliers is 4; it must be a list of integers from 1 up"),
+        ("threads = 0", "threads is 0; it must be an integer from 1 up"),
+        ('"größe" = 3', "größe is 3; model 'diffusion' has no such setting"),
+    ],
+)
+def test_a_wrong_value_in_a_file_is_refused_by_its_name(text, words, tmp_path):
+    (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
+    job, chosen = job_of(settings_of(tmp_path / "settings.toml"))
+    with pytest.raises(ValueError, match=f"^{words}"):
+        recipe(job.model, **chosen)
+
+
+def test_a_record_leaves_the_threads_to_the_machine(trained):
+    assert json.loads((trained / "config.json").read_text())["training"]["threads"] >= 1
+    assert "threads" not in settings_of(trained / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("samples", "no"), ("workers", 1.5), ("workers", -1), ("data_folder", 3), ("init", 3), ("image_size", 32.0),
+        ("channels", "3"), ("track", 3), ("track", (3,)),
+    ],
+)  # fmt: skip
 def test_a_jobs_own_setting_of_a_wrong_type_is_refused_by_its_name(name, value):
-    with pytest.raises(ValueError, match=f"^{name} is {value!r}"):
+    with pytest.raises(ValueError, match=f"^{name} is {re.escape(repr(value))}"):
         JobSettings(**{name: value})
 
 
