@@ -1,17 +1,20 @@
-"""Break one constant of the package, and the gate must fail at a number."""
+"""Break one constant of the package, and the gate must fail at a number.
+
+These mutants are the chapters'. Those of the tests, which are many more, are in `tests/mutants.py`.
+"""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.mutants import ROOT, mutated
+
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
@@ -49,9 +52,7 @@ def test_the_gate_fails_at_a_number(name, tmp_path):
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / part, tmp_path / part)
-    source = (tmp_path / "ddpm" / file).read_text()
-    assert source.count(right) == 1
-    (tmp_path / "ddpm" / file).write_text(source.replace(right, wrong))
+    mutated(tmp_path, file, right, wrong)
     gate = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval", "-x", "-q", f"notebooks/{notebook.name}"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,

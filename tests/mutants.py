@@ -1,0 +1,968 @@
+"""One-line mutants of the package, and which test notices each: python -m tests.mutants.
+
+Every mutant changes one place in one line of `ddpm/`, so that something is wrong. A mutant that no test notices is a
+blind spot of the tests. `tests/notebooks/test_mutants.py` has the mutants of another gate, the chapters' own numbers.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "_build" / "mutants.jsonl"
+#: What is run against a mutant: the tests nearest to it, all that make test runs but chapters and book, or these, too.
+SCOPES = ("nearest", "tests", "all")
+QUICK, USUAL = "not long and not slow and not browser", "not slow and not browser"
+PATIENCE = 1800  # seconds, after which a mutant counts as noticed, since it hangs
+OF_ALL = ("tests/notebooks/", "tests/book/")  # what the scope "tests" leaves out
+NEVER = ("tests/test_mutants_apply.py", "tests/notebooks/test_mutants.py", "tests/browser/")
+BEFORE = (  # slow imports, which every run of pytest finds done
+    "torch", "torchvision", "torchdiffeq", "torchmetrics", "accelerate", "einops", "safetensors.torch", "typer",
+    "pytest", "hypothesis", "anyio.pytest_plugin", "nbval.plugin", "xdist.plugin",
+)  # fmt: skip
+
+
+class Mutant(NamedTuple):
+    """A change that a test must notice."""
+
+    file: str  # below ddpm/
+    right: str  # what stands there: a part of one line, which occurs once in the file
+    wrong: str  # what takes its place
+    broken: str  # what is wrong then, in words
+
+
+def mutated(folder, file, right, wrong):
+    """Put `wrong` in the place of `right` in a file below ddpm/ of a copy, and return the file's path."""
+    path = Path(folder) / "ddpm" / file
+    source = path.read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"{right!r} occurs {source.count(right)} times in {file}"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    return path
+
+
+#: file: (what stands there, what takes its place, what is wrong then)
+CHANGES = {
+    "schedule.py": [
+        ("NOISE_ALONE = 160.0", "NOISE_ALONE = 80.0", "the sigma from which x counts as noise alone"),
+        ("(table.diff() < 0).all()", "(table.diff() < 0).any()", "a table that rises somewhere is taken"),
+        ("2 * math.log(self.T - t) if", "math.log(self.T - t) if", "the signal's fall to 0, for a number"),
+        ("+ 2 * torch.log1p(-fraction)", "+ torch.log1p(-fraction)", "the signal's fall to 0, for a tensor"),
+        ("hypot(1, sigma) / self.signal(self.T - 1)", "hypot(1, sigma)", "the time of a sigma in that last step"),
+        ("math.sqrt(self.beta(t, s))", "self.beta(t, s)", "a standard deviation without its root"),
+        ("if not (low > 0 and high", "if not (low >= 0 and high", "a score at time 0"),
+        ("round(top * k / n)", "top * k // n", "trailing times rounded down"),
+        ("np.linspace(top, 1, n)", "np.linspace(top, top / n, n)", "where a linspace grid ends"),
+        (
+            "np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7",
+            "np.linspace(highest ** (1 / 5), lowest ** (1 / 5), n) ** 5",
+            "rho of the grid of Karras et al.",
+        ),
+        ("min(self.sigma(top), NOISE_ALONE)", "self.sigma(top)", "a Karras grid begins at any sigma"),
+        ("if not t > s:", "if t < s:", "two equal times, or nan, in a grid"),
+        ("if left > 0.01:", "if left > 0.1:", "a warning where a grid begins too low"),
+        ("np.linspace(1e-4 * 1000 / T, last, T)", "np.linspace(1e-4, last, T)", "the first beta at another T"),
+        ("if last >= 1:", "if last > 1:", "a linear schedule whose last beta is 1"),
+        ("(u + 0.008) / 1.008", "(u + 0.08) / 1.08", "the offset of the cosine schedule"),
+        ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
+        ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
+        ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
+        ("in_float64 = isinstance(t, Tensor) and t.dtype == torch.float64", "in_float64 = False", "times in float64"),
+    ],
+    "samplers.py": [
+        ('if variance == "small" else math', 'if variance == "large" else math', "the two variances, exchanged"),
+        ('"large"] = "small",', '"large"] = "large",', "the default variance of ancestral sampling"),
+        ("if not 0 <= eta <= 1:", "if not 0 <= eta:", "an eta above 1"),
+        ("std = eta * schedule", "std = eta**2 * schedule", "every eta but 0 and 1"),
+        ("eta: float = 0.0,", "eta: float = 1.0,", "the default eta of ddim"),
+        ("(prediction.eps + at_end.eps) / 2", "(3 * prediction.eps + at_end.eps) / 4", "the mean of Heun's two slopes"),
+        ("(schedule.angle(s) - schedule.angle(t)) / 2 *", "(schedule.angle(s) - schedule.angle(t)) *", "half a move"),
+        (
+            'target_of("v", x0, eps, schedule.signal(s), schedule.noise(s))',
+            'target_of("v", x0, eps, schedule.signal(t), schedule.noise(t))',
+            "the end at which Heun's correction is v",
+        ),
+        ("r = last_h / h", "r = h / last_h", "the ratio of two steps in DPM-Solver++"),
+        ("last_x0, last_h = prediction.x0, h", "last_x0, last_h = x0, h", "which x0 a multistep method remembers"),
+        ("max(s, 1)).eps", "max(t, 1)).eps", "the end of a move at which inversion asks for the noise"),
+        (
+            "(torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all()",
+            "(torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).any()",
+            "a NaN in part of a prediction",
+        ),
+        ("if not torch.isfinite(x).all():", "if not torch.isfinite(x).any():", "a NaN in part of the last state"),
+    ],
+    "langevin.py": [
+        ("not (x.abs() < bound).all()", "not (x.abs() < bound).any()", "a chain of which a part diverges"),
+        ("_flat(to - origin - step_size / 2 * slope)", "_flat(to - origin)", "a proposal without its drift"),
+        (
+            "log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)",
+            "log_proposal(to, x, slope) - log_p - log_proposal(x, to, slope_to)",
+            "the two proposals in a ratio, exchanged",
+        ),
+        ("torch.where(pick, slope_to, slope)", "slope_to", "the slope after a rejected proposal"),
+        ("log_p = torch.where(accepted, log_p_to, log_p)", "log_p = log_p_to", "the density after a rejected proposal"),
+        ("if not (torch.isfinite(log_p).all() and", "if not (torch.isfinite(log_p).any() and", "a NaN in one chain"),
+        ("delta = step_size * schedule.noise(t) ** 2", "delta = step_size * schedule.noise(t)", "a level's step size"),
+        ("x = schedule.signal(s) / max(", "x = schedule.signal(t) / max(", "the rescaling from level to level"),
+        ("max(schedule.signal(t), least_signal)", "schedule.signal(t)", "the rescaling of noise alone"),
+        ("steps_per_level: int = 5,", "steps_per_level: int = 2,", "the default of steps a level"),
+        (
+            "step_size * schedule.noise(s) ** 2, schedule.noise(s)",
+            "step_size * schedule.noise(t) ** 2, schedule.noise(s)",
+            "the noise level of a corrector's step",
+        ),
+        ("range(corrector_steps if s > 0 else 0)", "range(1 if s > 0 else 0)", "the number of a corrector's steps"),
+        ("step_size: float = 0.1,", "step_size: float = 0.2,", "the default step of a corrector"),
+        ("weight * schedule.beta(t, s)", "weight**2 * schedule.beta(t, s)", "every weight but 0 and 1"),
+        ("limit = 4 / max(shares)", "limit = 2 / max(shares)", "the largest legal weight"),
+        ('number("step_size", step_size) < limit', 'number("step_size", step_size) <= limit', "a step of just 4"),
+    ],
+    "round_trip.py": [
+        ("if step.t > top.t:", "if step.t >= top.t:", "the top of a trip that stays at a time"),
+        ("elif one_shot is None:", "else:", "which prediction is the one-shot mean"),
+        (
+            "timesteps, sampler=sampler, randn_like=randn_like, **options)",
+            "timesteps, sampler=sampler, randn_like=randn_like)",
+            "a sampler's options in repeated trips",
+        ),
+        ("else (invert_heun, heun)", "else (invert, heun)", "the way up of the second order"),
+        ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
+        (
+            "pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93",
+            "pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.9",
+            "the default mixing of EDICT",
+        ),
+        ("schedule.noise(s) - a * schedule.noise(t)", "schedule.noise(s) - schedule.noise(t)", "EDICT's DDIM move"),
+        ("LEAST_SIGNAL = 1e-3", "LEAST_SIGNAL = 1e-5", "the signal below which EDICT needs float64"),
+        ("if not 0 < mixing <= 1:", "if not 0 <= mixing <= 1:", "a mixing of 0"),
+    ],
+    "likelihood.py": [
+        ("variance - 1 - math.log(variance)", "variance - 1 + math.log(variance)", "the prior's term of a bound"),
+        ("half = 1 / (levels - 1)", "half = 1 / levels", "half the width of a grey level"),
+        ("x0 < -1 + half", "x0 < -1", "the open tail of the lowest grey level"),
+        (
+            "torch.where(below > 0, -above, below), torch.where(below > 0, -below, above)",
+            "below, above",
+            "the accurate tail of a normal distribution",
+        ),
+        ("math.log(std * math.sqrt(2 * math.pi))", "math.log(std * math.sqrt(math.pi))", "a Gaussian's constant"),
+        ("math.log(draws) - torch.stack", "-torch.stack", "the mean of the importance weights"),
+        ("(e.square() + log_variance - z.square())", "(e.square() - log_variance - z.square())", "a code's density"),
+        (
+            'VariationalAutoencoder).config.loss != "mse"',
+            'VariationalAutoencoder).config.loss == ""',
+            "a check of the loss",
+        ),
+        ("scale * (trace - scale * dimensions)", "scale * (trace - dimensions)", "the flow's own divergence"),
+        ("_summed(gradient * probe)", "_summed(gradient)", "Hutchinson's estimate"),
+        ("if not torch.isfinite(trace).all():", "if not torch.isfinite(trace).any():", "a NaN in one sample's flow"),
+        ("if not torch.isfinite(bound.total).all():", "if not torch.isfinite(bound.total).any():", "a NaN in a bound"),
+        ('if not 0 < number("t", t) < schedule.T:', 'if not 0 < number("t", t) <= schedule.T:', "a flow of no length"),
+        (
+            "if computes_in_bfloat16(denoise.precision",
+            "if not computes_in_bfloat16(denoise.precision",
+            "bfloat16 in a density",
+        ),
+        ("math.log2((levels - 1) / 2)", "math.log2(levels / 2)", "the width of a grey level, in bits"),
+    ],
+    "denoiser.py": [
+        ("else signal * eps - noise * x0", "else noise * eps - signal * x0", "v"),
+        ("self.network = network.eval()", "self.network = network", "dropout while denoising"),
+        ("if t >= 1 else self", "if t > 0 else self", "what a network sees below time 1"),
+        (
+            "self._carried_down(x, t.clamp(max=1), t",
+            "self._carried_down(x, t, t",
+            "tensors of times on both sides of 1",
+        ),
+        ("eps = noise / signal / sigma_1", "eps = noise / signal", "the score below time 1"),
+        (", times - 1)", ", times)", "the time that a network is told"),
+        ("self.image_shape = denoise.image_shape", "self.image_shape = None", "a wrapper's image_shape"),
+        (
+            'return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))',
+            "return Prediction(x0, self.denoise(x, t).eps)",
+            "the eps of a clipped x0",
+        ),
+        ("if not self.low < self.high:", "if not self.low <= self.high:", "clipping to one number"),
+        ("b + (self.weight - 1) * (b - w)", "b + self.weight * (b - w)", "the weight of a guide"),
+        ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
+        (
+            "if guide.schedule != denoise.schedule:",
+            "if guide.schedule.T != denoise.schedule.T:",
+            "a guide on another schedule",
+        ),
+        ("shapes[0] != shapes[1]:", "len(shapes[0]) != len(shapes[1]):", "a guide of images of another size"),
+        (
+            'return "auto" if self.guide.precision == "auto" else self.denoise.precision',
+            "return self.denoise.precision",
+            "the coarser of two precisions",
+        ),
+        (
+            "with self.denoise.many_calls(), self.guide.many_calls():",
+            "with self.denoise.many_calls():",
+            "a guide's weights, converted once",
+        ),
+        ('answer_like("network", output, x).to(x.dtype)', "output.to(x.dtype)", "the check of a network's answer"),
+    ],
+    "oracles.py": [
+        ("(signal * self.stds.to(x) ** 2 / variance)", "(signal * self.stds.to(x) / variance)", "a mixture's gain"),
+        ("-(log_joint.softmax(1)", "-(log_joint.softmax(0)", "the axis of a mixture's shares"),
+        ("self.stds[chosen, None] * normal", "self.stds[0] * normal", "the width of a drawn component"),
+        (
+            "((self.weights > 0) & self.weights.isfinite()).all()",
+            "((self.weights > 0) & self.weights.isfinite()).any()",
+            "a negative weight",
+        ),
+        ("constant = rows.shape[1] * torch.log", "constant = torch.log", "the dimension in a density of images"),
+        ("torch.cat(sums) - math.log(len(self.images))", "torch.cat(sums)", "the weight of each of n images"),
+        ("torch.randint(len(self.images), (", "torch.randint(len(self.images) - 1, (", "the last image of a data set"),
+        ("times = _times(t, x).expand(len(x))", "times = _times(t, x)[:1].expand(len(x))", "a time for each image"),
+    ],
+    "diffusion.py": [
+        ("(t - 1).to(images.device)", "t.to(images.device)", "the time that a network in training is told"),
+        (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
+        ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
+        ('"eps": (1 - bar) / bar', '"eps": bar / (1 - bar)', "the bound's weights of eps"),
+        ('"v": 1 - bar', '"v": bar', "the bound's weights of v"),
+        ("1 / (1 - bar[1:2])", "1 / bar[1:2]", "the bound's weight at t = 1"),
+        ("snr[2:]]) * schedule.T / 2", "snr[2:]]) * schedule.T", "the half in the bound's weights"),
+        (
+            "torch.lerp(lognormal, uniform, config.uniform_share)",
+            "torch.lerp(uniform, lognormal, config.uniform_share)",
+            "the share of uniform times",
+        ),
+        ("(log_sigma[1:] + log_sigma[:-1]) / 2", "log_sigma[1:]", "where a time's mass ends"),
+        (
+            "if shape[0] != self.unet_config.channels:",
+            "if shape[0] < self.unet_config.channels:",
+            "images of too many channels",
+        ),
+    ],
+    "noise.py": [
+        ("fold_in(self.seed, self.first_index + i)", "fold_in(self.seed, i)", "a sample's number in a later chunk"),
+        ("STEP, ORDER, DROPOUT = 1, 2, 3", "STEP, ORDER, DROPOUT = 1, 1, 1", "streams that must differ"),
+        ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
+        ('device="cpu") + u) /', 'device="cpu") + u[0]) /', "times that are independent within their strata"),
+        ("else first + count)", "else count)", "the rows of a later process"),
+    ],
+    "unet/network.py": [
+        ("device=t.device) / half", "device=t.device) / (half - 1)", "the frequencies of the time's embedding"),
+        ("self.norm2(h) * (1 + scale) + shift", "self.norm2(h) * scale + shift", "a scale that begins at 1"),
+        ("scale, shift = self.time", "shift, scale = self.time", "which half is the scale"),
+        ("nn.Dropout(config.dropout)", "nn.Dropout(0.0)", "dropout"),
+        ("self.heads = channels // config.head_channels", "self.heads = 1", "the heads of attention"),
+        (" / math.sqrt(q.shape[-1])", "", "the scale of attention, in training"),
+        ('"b (h w) c -> b c h w"', '"b (w h) c -> b c h w"', "where a token's pixel is"),
+        (
+            "self.middle_out(self.middle_attention(h), embedding)",
+            "self.middle_out(h, embedding)",
+            "attention in the middle",
+        ),
+        ("nn.init.zeros_(self.conv_out.weight)", "pass", "a network that begins at zero"),
+        ("nn.init.zeros_(module.conv2.weight)", "nn.init.zeros_(module.conv1.weight)", "a branch that begins at zero"),
+        ("Float32Conv2d if level == 0 else nn.Conv2d", "nn.Conv2d if level == 0 else nn.Conv2d", "a block in float32"),
+        ("super().forward(x.to(self.weight.dtype))", "super().forward(x)", "GroupNorm in float32"),
+        (
+            "torch.autocast(x.device.type, enabled=False)",
+            "torch.autocast(x.device.type, enabled=True)",
+            "the first convolution in float32",
+        ),
+        ("if t.ndim != 1 or len(t) not in (1, len(x)):", "if t.ndim != 1:", "a wrong number of times"),
+        (
+            "nn.Upsample(scale_factor=2.0), nn.Conv2d(before_doubling",
+            'nn.Upsample(scale_factor=2.0, mode="bilinear"), nn.Conv2d(before_doubling',
+            "how a map is doubled",
+        ),
+    ],
+    "unet/sizes.py": [
+        ("return max(sides)", "return sides[0]", "the largest receptive field behind a doubling"),
+        ("sum(p.numel() for p in weights)", "len(weights)", "the number of weights"),
+        ('and not (way == "up" and config.resample_last)', "", "where a level that doubles first is read"),
+        (
+            "channel_multipliers=(1, 1, 2, 2, 4, 4)",
+            "channel_multipliers=(1, 2, 2, 2, 4, 4)",
+            "the widths of convention C",
+        ),
+        ("attention_levels=(4,)", "attention_levels=(5,)", "where convention C has attention"),
+        (
+            '"middle_in", "middle_attention", "middle_out"]',
+            '"middle_in", "middle_out"]',
+            "the middle's attention in its operations",
+        ),
+        ('("middle", last + config.resample_last,', '("middle", last,', "the middle's size by algebra"),
+    ],
+    "unet/config.py": [
+        ("math.gcd(self.base_channels // 4, 32)", "math.gcd(self.base_channels // 4, 16)", "the groups of GroupNorm"),
+        (
+            "for w in (self.widths[level], self.up_widths[level])]",
+            "for w in (self.widths[level],)]",
+            "heads on the way up",
+        ),
+        ("len(self.channel_multipliers) - 1 + self.resample_last", "len(self.channel_multipliers) - 1", "the halvings"),
+        ("{below} or {below + self.divisor}", "{below} or {below * 2}", "the sizes that a message names"),
+        ('"dropout", at_least=0, below=1)', '"dropout", at_least=0, at_most=1)', "a dropout of 1"),
+    ],
+    "autoencoder.py": [
+        ("(x + 1) / 2, reduction", "x, reduction", "grey levels as probabilities"),
+        ("log_sigma = (mean / pixels).log() / 2", "log_sigma = (mean / pixels).log()", "a deviation from a variance"),
+        ("lerp_(log_sigma, 0.02)", "lerp_(log_sigma, 0.2)", "how slowly sigma follows"),
+        ("mean = errors.detach().mean()", "mean = errors.mean()", "a gradient through sigma"),
+        ("errors / (2 * torch.exp(2 * log_sigma))", "errors / torch.exp(2 * log_sigma)", "half a squared error"),
+        ("log_variance.exp() - 1 - log_variance", "log_variance.exp() - log_variance", "a divergence that can be 0"),
+        ("        if self.training:", "        if True:", "sigma, while nothing is trained"),
+        ("losses.mean() / images[0].numel()", "losses.mean()", "a loss for each value"),
+        ("check_range(images)", "pass", "images beyond [-1, 1]"),
+        ("mean /= distributed.get_world_size()", "mean /= 1", "sigma over several processes"),
+    ],
+    "gan.py": [
+        ('if game == "minimax"', 'if game != "minimax"', "the two games, exchanged"),
+        ("self.config.r1 / 2 *", "self.config.r1 *", "the weight of the penalty"),
+        (".flatten(1).sum(1).mean()", ".flatten(1).mean()", "the norm of a gradient"),
+        ("create_graph=True", "retain_graph=True", "the gradient of the penalty"),
+        ("nn.LeakyReLU(0.2)", "nn.LeakyReLU(0.02)", "the slope of a leaky ReLU"),
+        ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers)", "the last layer of an mlp"),
+    ],
+    "sampling.py": [
+        ('16 if denoise.device.type == "cpu" else 256', '64 if denoise.device.type == "cpu" else 256', "the chunk"),
+        ("randn_like = PerSampleNoise(seed, first)", "randn_like = PerSampleNoise(seed)", "the noise of later chunks"),
+        ("PerSampleNoise(seed, first)(empty)", "PerSampleNoise(seed)(empty)", "the codes of later chunks"),
+        ("check_start(timesteps, denoise.schedule)", "pass", "a warning where a grid begins too low"),
+        ("bar.update(state.t != t)", "bar.update(1)", "a bar that Langevin's steps overfill"),
+        ("timesteps, randn_like=randn_like, **options)", "timesteps, randn_like=randn_like)", "a sampler's options"),
+        (
+            ".unflatten(0, (processes, each)).transpose(0, 1)",
+            ".unflatten(0, (each, processes))",
+            "the order of several processes' images",
+        ),
+        ("steps: int = 50,", "steps: int = 20,", "the default of steps"),
+        ('"euler": "ddim"', '"euler": "heun"', "a sampler by another library's name"),
+        ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
+    ],
+    "fast.py": [
+        ('precision == "auto" and has', 'precision != "none" and has', "float32 where it is asked for"),
+        ("return any(getattr(torch.cpu", "return all(getattr(torch.cpu", "which CPUs have bfloat16"),
+        ("if not form.walks:", "if form.walks:", "when a prepared network is dropped"),
+        (
+            "    if type(part) in (nn.Conv2d, nn.Linear):",
+            "    if isinstance(part, nn.Conv2d | nn.Linear):",
+            "a convolution that stays in float32",
+        ),
+        ("(id(weight), _version(weight), weight.dtype", "(id(weight), weight.dtype", "weights that change in place"),
+        ('or "forward" in vars(module)', "", "a module whose forward was replaced"),
+    ],
+    "files.py": [
+        ("beside.unlink(missing_ok=True)", "pass", "a half-written file that stays"),
+        ("hexdigest() not in sha256", "hexdigest() in ()", "a hash that is not compared"),
+        ("if value.shape != own.shape or", "if value.numel() != own.numel() or", "weights of another shape"),
+        ("if not value.isfinite().all():", "if not value.isfinite().any():", "a NaN among weights"),
+        ("                folder.rmdir()", "                pass", "empty folders on the way to one that failed"),
+        ("if first is not None:", "if first is None:", "a folder that holds something"),
+        ("if not part.exists():", "if part.exists():", "what goes back when a move fails"),
+    ],
+    "pretrained.py": [
+        ("network.eval().to(", "network.to(", "a loaded model in training mode"),
+        ("load_tensors(weights_file, *_hashes(record))", "load_tensors(weights_file)", "the hash of a model's weights"),
+        ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
+        ("check_weights(files.weights_file, weights, network.state_dict())", "pass", "the check of a model's weights"),
+        (
+            "if isinstance(name_or_path, str) and name_or_path in names:",
+            "if str(name_or_path) in names:",
+            "a path like a name",
+        ),
+        ("elif config.image_shape != shape:", "elif len(config.image_shape) != len(shape):", "a record of two shapes"),
+        (".requires_grad_(False)", ".requires_grad_(True)", "gradients of a loaded model"),
+    ],
+    "settings.py": [
+        ("or operator.index(value) < 1:", "or operator.index(value) < 0:", "a positive number that is 0"),
+        ("if seed >= 2**64:", "if seed > 2**64:", "the largest seed"),
+        ("and above < value < below", "and above <= value <= below", "open limits"),
+        ("return not isinstance(value, bool)", "return True", "True as a number"),
+        (
+            '"at most": at_most, "below": below}',
+            '"at most": below, "below": at_most}',
+            "the limit that a message names",
+        ),
+    ],
+    "model_settings.py": [
+        ("log_sigma_mean: float = -0.9", "log_sigma_mean: float = -1.2", "the mean of lognormal times"),
+        ("r1: float = 1.0", "r1: float = 10.0", "the default penalty of a GAN"),
+        (
+            'if self.weighting == "bound" and self.times != "uniform":',
+            'if self.weighting == "" and self.times != "uniform":',
+            "a bound over other times",
+        ),
+        ('"uniform_share", at_least=0, at_most=1)', '"uniform_share", at_least=0, below=1)', "a uniform share of 1"),
+    ],
+    "arguments.py": [
+        ("if not values.isfinite().all():", "if not values.isfinite().any():", "a NaN among values"),
+        ("elif t.shape not in ((), (1,), x.shape[:1]):", "elif t.ndim > 1:", "a wrong number of times"),
+        (
+            "not in (torch.float32, torch.float64):",
+            "not in (torch.float16, torch.float32, torch.float64):",
+            "a walk in 16 bits",
+        ),
+        ("if answer.shape != x.shape:", "if answer.numel() != x.numel():", "an answer of another shape"),
+    ],
+    "threads.py": [
+        ('free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))', "free_cores()", "cores that processes share"),
+        ("threads = min(own, _choice)", "threads = _choice", "more threads than torch has"),
+        ("return int(cores + 0.5)", "return int(cores)", "a core that is nearly busy"),
+        ("torch.set_num_threads(before)", "torch.set_num_threads(threads)", "the number of threads afterwards"),
+    ],
+    "data/reading.py": [
+        ("6: Image.Transpose.ROTATE_270", "6: Image.Transpose.ROTATE_90", "a picture held on its side"),
+        ("5: Image.Transpose.TRANSPOSE", "5: Image.Transpose.TRANSVERSE", "a picture held on its side and mirrored"),
+        ("Image.Resampling.LANCZOS", "Image.Resampling.NEAREST", "how pictures shrink"),
+        ("(height - image.height) // 2)", "0)", "the middle of a frame"),
+        ("levels = white - levels", "pass", "a file in which 0 is white"),
+        (
+            "whites, slack = [255, 4095, 65535], 0.0",
+            "whites, slack = [255, 4095, 65535], 0.01",
+            "a level just above white",
+        ),
+        ('image.size, "black")', 'image.size, "white")', "what transparent pictures are laid on"),
+        (".permute(2, 0, 1)", ".permute(2, 1, 0)", "height and width"),
+    ],
+    "data/scaling.py": [
+        ("* 127.5).round()", "* 127.5)", "grey levels rounded to the nearest"),
+        ("low >= -1 and high <= 1", "low >= -1 or high <= 1", "images beyond [-1, 1] on one side"),
+    ],
+    "data/sets.py": [
+        ("hexdigest() != _SHA256[name, split]", 'hexdigest() == ""', "the hash of a data set"),
+        ("((0, 0), (2, 2), (2, 2))", "((0, 0), (4, 0), (4, 0))", "garments in the middle of their frame"),
+        ('train=split == "train"', "train=True", "the split of torchvision's sets"),
+        ("images.permute(0, 3, 1, 2)", "images.permute(0, 3, 2, 1)", "colour pictures, transposed"),
+        ('file[f"{split}_labels"]', 'file["train_labels"]', "the labels of the test split"),
+        (
+            "F.pad(images[:, None], (2, 2, 2, 2))",
+            "F.pad(images[:, None], (4, 0, 4, 0))",
+            "digits in the middle of their frame",
+        ),
+    ],
+    "data/toys.py": [
+        ("row = 2 * rng.integers(2, size=n) + column % 2", "row = 2 * rng.integers(2, size=n)", "the checkerboard"),
+        ("0.04 * rng.standard_normal", "0.4 * rng.standard_normal", "the width of the ring's Gaussians"),
+        ("np.sqrt(rng.random(n))", "rng.random(n)", "how dense the spiral is"),
+    ],
+    "data/pictures.py": [
+        ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
+        ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),
+    ],
+    "data/workers.py": [
+        ("raise answer.error", "return answer.error", "an error in another process"),
+        ("    ignore_signals()", "    pass", "a signal to the processes that read"),
+    ],
+    "metrics/distances.py": [
+        ("if not FEATURES < n <= 60_000:", "if not FEATURES <= n <= 60_000:", "as few images as features"),
+        ("(n - 1) * covariance", "n * covariance", "a covariance of n samples"),
+        ('_moments()[f"test.{name}"]', '_moments()[f"train.{name}"]', "which split images are compared with"),
+        ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
+        ("1000 * poly_mmd(real, generated)", "100 * poly_mmd(real, generated)", "the unit of the kernel distance"),
+        ("features(images.clamp(-1, 1)).double()", "features(images).double()", "clipping before the kernel distance"),
+        (
+            '"floor" if "distance" in self.name else "ceiling"',
+            '"ceiling" if "distance" in self.name else "floor"',
+            "the words of a distance",
+        ),
+        ("floor=_distance(real_train_features(n))", "floor=_distance(real_test_features())", "the floor of a distance"),
+    ],
+    "metrics/features.py": [
+        ("(self.body(images) - self.mean) @", "self.body(images) @", "features with mean 0"),
+        ("self.head(F.relu(self.body(images)))", "self.head(self.body(images))", "the classifier"),
+    ],
+    "metrics/fidelity.py": [
+        ("(x, y, data_range=2.0)", "(x, y, data_range=1.0)", "the range in PSNR"),
+        ("(a, b, data_range=2.0", "(a, b, data_range=1.0", "the range in SSIM"),
+        ("rank=1 + (distances < own).sum(1)", "rank=1 + (distances < own).sum(0)", "the axis of a rank"),
+        ("fidelity(back, others)", "fidelity(originals, others)", "what a random pair is"),
+    ],
+    "metrics/precision_recall.py": [
+        ("kthvalue(neighbours + 1, dim=1)", "kthvalue(neighbours, dim=1)", "the k-th neighbour"),
+        ("<= radius).any(dim=1)", "<= radius[:, None]).any(dim=1)", "whose radius it is"),
+        (
+            "precision = _share_inside(generated, real,",
+            "precision = _share_inside(real, generated,",
+            "precision, which is recall",
+        ),
+    ],
+    "metrics/copies.py": [
+        ("(of_generated[:, None] < of_test)", "(of_generated[:, None] > of_test)", "which image is the nearer one"),
+        ("features(images.clamp(-1, 1))", "features(images)", "clipping before copies are sought"),
+    ],
+    "training/loop.py": [
+        ("torch.manual_seed(config.seed)", "pass", "the seed of the initial weights"),
+        ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
+        ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
+        ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
+        ("check_finite(name, step, mean_loss, mean_norm)", "pass", "a loss that is not finite"),
+        ("averages.update(state.weights, step)", "averages.update(state.weights, step + 1)", "the average's warm-up"),
+        (
+            "state.step(name, config.rate(step))",
+            "state.step(name, config.rate(step + 1))",
+            "the learning rate of a step",
+        ),
+        (
+            "(step + 1) % config.checkpoint_every == 0",
+            "step % config.checkpoint_every == 0",
+            "when a checkpoint is due",
+        ),
+        ("deque(maxlen=config.checkpoint_every)", "deque(maxlen=1)", "the mean loss since a checkpoint"),
+        ("share_stopping > 0", "share_stopping >= 1", "a signal that one process has heard"),
+        (".min())", ".max())", "the threads of several processes"),
+        ('files.check_place("out", out / "config.json")', "pass", "a place where nothing can be written"),
+    ],
+    "training/state.py": [
+        (
+            'if label not in tensors and label.rpartition(".")[0] not in tensors:',
+            "if not tensors:",
+            "a state that lacks something",
+        ),
+        ('copy_weights(tensors, self.weights, "weights.")', "pass", "the weights of a resumed training"),
+    ],
+    "training/config.py": [
+        (
+            "self.learning_rate * (step + 1) / self.warmup",
+            "self.learning_rate * step / self.warmup",
+            "the warm-up's first step",
+        ),
+        (
+            "share = (step - self.warmup) / max(1, self.steps - self.warmup)",
+            "share = step / self.steps",
+            "where the decay begins",
+        ),
+        ("momentum: float = 0.9", "momentum: float = 0.99", "the default momentum"),
+        ("weight_decay: float = 0.01", "weight_decay: float = 0.1", "the default weight decay"),
+        ("tuple[float, ...] = 0.999", "tuple[float, ...] = 0.99", "the default decay of the averages"),
+        ("or len(set(decays)) < len(decays):", ":", "two equal decays"),
+    ],
+    "training/recipes.py": [
+        ('"optimiser": "adam", "momentum": 0.0', '"optimiser": "adam", "momentum": 0.5', "a GAN's momentum"),
+        ('"uniform_share": 0.1', '"uniform_share": 0.0', "the recipe's share of uniform times"),
+    ],
+    "training/optimisers.py": [
+        ("betas = (float(momentum), 0.999)", "betas = (float(momentum), 0.99)", "beta 2"),
+        ("nesterov=True", "nesterov=False", "Nesterov's momentum in Muon"),
+        ("torch.optim.SGD(parameters, momentum=momentum,", "torch.optim.SGD(parameters,", "the momentum of sgd"),
+        ("torch.optim.Adam(parameters, betas=betas,", "torch.optim.Adam(parameters,", "the momentum of adam"),
+        ("torch.empty_like(parameter, requires_grad=False).copy_(value)", "value", "the memory layout of a state"),
+    ],
+    "training/averages.py": [
+        ("(1 + step) / (10 + step)", "(1 + step) / (20 + step)", "how an average warms up"),
+        ("{name: value.clone() for", "{name: value for", "an average that is the weights themselves"),
+    ],
+    "training/batches.py": [
+        ("_order(seed, i // n, n)[i % n]", "_order(seed, 0, n)[i % n]", "an order of every epoch's own"),
+        ("len(dataset))[rows] for", "len(dataset)) for", "the rows of one process"),
+    ],
+    "training/run.py": [
+        ("lock.acquire()", "pass", "the lock of a run's folder"),
+        ("!= self._seen:", "is None:", "a training that came in between"),
+        ("HALF_WRITTEN.fullmatch(path.name)", "path.name", "files of other programs"),
+        ('if line["step"] <= step]', 'if line["step"] < step]', "the last line of a log"),
+        ("step, self.keep)", "step, self.keep + 1)", "how many checkpoints are kept"),
+        (
+            "if (replaced := _published_sha256(folder)) is not None:",
+            "if (replaced := None) is not None:",
+            "a kill while a model is published",
+        ),
+        ('elif (folder / "model.safetensors").exists():', "elif folder is None:", "a model without a checkpoint"),
+    ],
+    "training/record.py": [
+        ('asdict(config) | {"keep": TrainingConfig.keep}', "asdict(config)", "a run that keeps more checkpoints"),
+        ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
+        (
+            "{old.get(key)} there and {value} here",
+            "{value} there and {old.get(key)} here",
+            "what a message says is where",
+        ),
+    ],
+    "training/checkpoint.py": [
+        ('if sealed(manifest)["seal"] != seal or', "if", "a manifest that was changed"),
+        ('".safetensors"), manifest["sha256"])', '".safetensors"))', "tensors that were changed"),
+        ("    return min((path for path", "    return max((path for path", "which checkpoint is the best"),
+        ("sound[-keep:]", "sound[:keep]", "which checkpoints are kept"),
+        ('if path.stem <= f"step-{step:08d}"]', "]", "damaged checkpoints beyond the step"),
+        ('glob("step-*.json"), reverse=True)', 'glob("step-*.json"))', "which checkpoint is the newest"),
+        ("ema[0] if isinstance", "ema[-1] if isinstance", "which average is the run's own"),
+        (
+            'if manifest.get("version") != VERSION:',
+            'if manifest.get("version") is None:',
+            "another version's checkpoint",
+        ),
+    ],
+    "training/signals.py": [
+        ("if signal.getsignal(number) is not signal.SIG_IGN:", "if number:", "a signal that the program ignores"),
+        ("        if number == signal.SIGINT:", "        if number == signal.SIGTERM:", "a second Ctrl-C"),
+        ("signal.signal(number, handler)", "pass", "the handlers afterwards"),
+    ],
+    "interop/weights.py": [
+        ("channel_multipliers[0]) != 1:", "channel_multipliers[0]) < 1:", "a first level that diffusers lacks"),
+        ('"attention_head_dim": config.head_channels', '"attention_head_dim": 8', "the heads in diffusers"),
+    ],
+    "interop/schedulers.py": [
+        ('timestep_spacing="trailing"', 'timestep_spacing="leading"', "the grid of an exported scheduler"),
+        ("clip_sample=False", "clip_sample=True", "an exported scheduler that clips"),
+        ("np.linspace(start**0.5, end**0.5, T) ** 2", "np.linspace(start, end, T)", "the scaled linear schedule"),
+        ("np.linspace(-6, 6, T)", "np.linspace(-3, 3, T)", "diffusers' sigmoid schedule"),
+    ],
+    "interop/pipelines.py": [
+        ("check_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
+        ("height if height == width else (height, width)", "height", "images that are not square, exported"),
+        (
+            "config.in_channels, sides[0], sides[1]",
+            "config.in_channels, sides[1], sides[0]",
+            "height and width, imported",
+        ),
+        ('or options.get("num_class_embeds")', "", "a model of classes"),
+        ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
+    ],
+    "cli/__init__.py": [
+        ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
+        ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
+    ],
+    "cli/options.py": [
+        ("if sampler != owner:", "if not owner:", "an option that the sampler lacks"),
+        ("if out.is_dir():", "if not out.name:", "a folder in the picture's place"),
+    ],
+    "cli/round_trip.py": [
+        ("randn_like=PerSampleNoise(seed, 16 * i)", "randn_like=PerSampleNoise(seed)", "the noise of the 17th picture"),
+        ('order=1 if sampler == "ddim" else 2', "order=1", "an inversion by Heun's method"),
+        ("trip.back - trip.originals", "trip.originals - trip.back", "the sign of the difference"),
+        (
+            "in (trip.originals, trip.back)), strict",
+            "in (trip.back, trip.originals)), strict",
+            "what a picture looked like",
+        ),
+    ],
+    "cli/sample.py": [
+        ("range(each - 1, -1,", "range(each - 2, -1,", "the last frame of a film"),
+        ("WEIGHT = 1.6", "WEIGHT = 1.3", "the default weight of a guide"),
+        ("        check_frechet(n)", "        pass", "too few images, before they are drawn"),
+    ],
+    "cli/train.py": [
+        ("in_file | given)", "given | in_file)", "an option against a file"),
+        ('training.pop("threads", None)', "pass", "the threads of another machine"),
+        (
+            "(3 if job.channels is None else job.channels,",
+            "(1 if job.channels is None else job.channels,",
+            "pictures in colour",
+        ),
+    ],
+    "cli/settings.py": [
+        ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
+    ],
+    "companion/checks.py": [
+        (
+            "if _enforced and not low <= measured <= high:",
+            "if _enforced and (measured < low or measured > high):",
+            "a number that is NaN",
+        ),
+        (
+            "math.isclose(answer, right, rel_tol=1e-3)",
+            "math.isclose(answer, right, rel_tol=1e-1)",
+            "an answer that is nearly right",
+        ),
+    ],
+    "companion/claims.py": [
+        ("if name not in MEASURED]", "if not name]", "a verdict without its number"),
+        ("if c.chapter == chapter]", "if c.chapter >= chapter]", "the claims of a chapter"),
+        ("if not self.evidence:", "if self.evidence is None:", "a claim without evidence"),
+    ],
+    "companion/results.py": [
+        (
+            '"claimed": m.claim, "cpu": str(m)',
+            '"claimed": str(m), "cpu": m.claim',
+            "the columns of the page of results",
+        ),
+    ],
+    "companion/ledger.py": [
+        (
+            "elif not any(pattern.fullmatch(name) for pattern in checked):",
+            "elif not name:",
+            "a number that no cell checks",
+        ),
+        ("(slow|skip|browser|xfail)", "(skip|browser|xfail)", "evidence that make test leaves out"),
+        ('any(cell.get("execution_count") for cell', "any(True for cell", "evidence that did not run"),
+    ],
+    "companion/hand_in.py": [
+        (
+            "[copy for copy in copies if copy.exists()]",
+            "[copy for copy in copies if not copy]",
+            "a student's work, written over",
+        ),
+        (
+            'guess if guess != published.get("guess") else',
+            'guess if guess == published.get("guess") else',
+            "whose prediction it is",
+        ),
+        ("preset, only, force=True)", "preset, only)", "an earlier run of what is handed in"),
+    ],
+    "companion/runner.py": [
+        (
+            'before.get("fingerprint") == fingerprint',
+            'before.get("fingerprint") is not None',
+            "a chapter that has changed",
+        ),
+        ("return all(outcome.succeeded", "return any(outcome.succeeded", "a chapter that failed"),
+        ("if tagged != 1:", "if tagged < 1:", "two cells of parameters"),
+        ('b"\\0" + path.read_bytes())', 'b"\\0")', "a package that has changed"),
+    ],
+    "companion/provenance.py": [
+        (
+            'checks.enforce(self.preset != "smoke")',
+            'checks.enforce(self.preset == "cpu")',
+            "the checks of the gpu tier",
+        ),
+        (
+            'if not Path(git("rev-parse", "--show-toplevel")).samefile(ROOT):',
+            "if not ROOT:",
+            "another project's commit",
+        ),
+    ],
+    "companion/figures.py": [
+        ("vmin=-1, vmax=1", "vmin=0, vmax=1", "the black of a picture"),
+        ("boxes[level], boxes[-1 - level]", "boxes[level], boxes[len(skips) + level]", "where a skip leads"),
+        ('image_size, "resampled")', 'image_size, "block")', "the sizes at a drawing's arrows"),
+    ],
+}
+MUTANTS = [Mutant(file, *change) for file, changes in CHANGES.items() for change in changes]
+
+#: The tests of a module that has no file of its own in tests/ or more than one, nearest first.
+NEAREST = {
+    "samplers.py": ["test_samplers.py", "parity/test_schedulers.py"],
+    "unet/network.py": ["test_unet.py", "parity/test_unet.py"],
+    "unet/sizes.py": ["test_unet.py"],
+    "unet/config.py": ["test_unet.py"],
+    "model_settings.py": ["test_settings.py", "test_autoencoder.py", "test_gan.py", "test_diffusion.py"],
+    "arguments.py": ["test_settings.py", "test_denoiser.py", "test_oracles.py", "test_likelihood.py"],
+    "fast.py": ["test_fast.py", "test_bits.py"],
+    "data/finding.py": ["data/test_pictures.py"],
+    "data/reading.py": ["data/test_pictures.py"],
+    "data/scaling.py": ["data/test_sets.py"],
+    "data/toys.py": ["data/test_sets.py"],
+    "metrics/precision_recall.py": ["metrics/test_distances.py"],
+    "metrics/copies.py": ["metrics/test_distances.py"],
+    "training/launcher.py": ["training/test_launcher.py", "training/test_several.py"],
+    "interop/weights.py": ["parity/test_unet.py", "parity/test_folders.py"],
+    "interop/schedulers.py": ["parity/test_folders.py", "parity/test_schedulers.py"],
+    "interop/pipelines.py": ["parity/test_folders.py"],
+    "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
+    "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
+    "cli/sample.py": ["cli/test_sample.py", "cli/test_evaluate.py"],
+    "cli/settings.py": ["cli/test_help.py", "cli/test_train.py"],
+    "companion/claims.py": ["companion/test_ledger.py"],
+    "companion/results.py": ["companion/test_ledger.py"],
+    "companion/provenance.py": ["companion/test_runner.py"],
+}
+
+
+def nearest(file):
+    """The tests nearest to a file of the package."""
+    mirrored = Path(file).with_name(f"test_{Path(file).name}").as_posix()
+    return [f"tests/{test}" for test in NEAREST.get(file, [mirrored]) if (ROOT / "tests" / test).is_file()]
+
+
+def rounds(file, scope):
+    """The runs of pytest that a mutant of this file has to pass, one by one: (files, marks, other arguments)."""
+    near = nearest(file)
+    yield near, QUICK, []
+    yield near, "long and not slow and not browser", []
+    if scope == "nearest":
+        return
+    others = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    others = [path for path in others if path not in near and not path.startswith(NEVER)]
+    others.sort(key=lambda path: Path(path).parent.name != Path(file).parent.name and "bits" not in path)
+    few = [path for path in others if not path.startswith(OF_ALL)]
+    yield few, QUICK, []
+    yield few, "long and not slow and not browser", []
+    if scope == "all":
+        yield [*(path for path in others if path not in few), "notebooks"], USUAL, ["--nbval"]
+        yield [*near, *others], "slow", []
+
+
+def copy_of_tree(folder):
+    """Copy the tracked and the new files of the working tree, and make a repository of the copy."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    by = ["-c", "user.name=mutants", "-c", "user.email=mutants@localhost", "-c", "commit.gpgsign=false"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*by, "commit", "--quiet", "--message", "a copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
+class Watcher:
+    """A plugin of pytest that notes what fails."""
+
+    def __init__(self):
+        self.failed = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    pytest_collectreport = pytest_runtest_logreport
+
+
+def _test(folder, arguments, answers):
+    """In a process of its own, which has what is slow to import already: run pytest in a copy of the tree."""
+    import pytest
+
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.chdir(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "ddpm", "conftest")]:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    watcher = Watcher()
+    code = pytest.main([*arguments, "-q", "-p", "no:cacheprovider"], plugins=[watcher])
+    answers.send((int(code), watcher.failed))
+
+
+def failures(folder, files, marks, others, without=(), *, first=True):
+    """The tests that fail in a copy of the tree, only the first of them if so wanted."""
+    deselected = [argument for test in without for argument in ("--deselect", test)]
+    arguments = [*files, "-m", marks, *others, *deselected, *(["-x"] if first else [])]
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_test, args=(folder, arguments, sender))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(PATIENCE):
+            return ["it hangs"]
+        code, failed = receiver.recv()
+        return failed if code in (0, 1, 5) or failed else [f"pytest ends with {code}"]
+    except EOFError:
+        return ["the process of the tests dies"]
+    finally:
+        if process.is_alive():
+            process.join(5)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                break
+            time.sleep(0.2)
+        process.join()
+
+
+class Tree:
+    """A copy of the working tree in which mutants are tried, one at a time."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._failing = {}
+        copy_of_tree(folder)
+        content = [path.read_bytes() for part in ("ddpm", "tests") for path in sorted((folder / part).rglob("*.py"))]
+        self.digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:12]
+
+    def _fails_anyway(self, files, marks, others):
+        """Tests of these files that fail without a mutant, too; found once, and said."""
+        key = (*files, marks)
+        if key not in self._failing:
+            self._failing[key] = failures(self.folder, files, marks, others, first=False)
+            for test in self._failing[key]:
+                tqdm.write(f"fails without a mutant and does not count: {test}")
+        return self._failing[key]
+
+    def killer(self, mutant, scope):
+        """The test that notices a mutant; None where none does."""
+        for files, marks, others in rounds(mutant.file, scope):
+            without = self._fails_anyway(files, marks, others)
+            path = self.folder / "ddpm" / mutant.file
+            source = path.read_bytes()
+            try:
+                mutated(self.folder, *mutant[:3])
+                failed = failures(self.folder, files, marks, others, without)
+            finally:
+                path.write_bytes(source)
+            if failed:
+                return failed[0]
+        return None
+
+
+def settled(record, scope, digest):
+    """Whether a mutant need not be tried again: some test noticed it, or these very files did not."""
+    wide_enough = SCOPES.index(record["scope"]) >= SCOPES.index(scope)
+    return record["by"] is not None or (record["tree"] == digest and wide_enough)
+
+
+def read_results(path):
+    """The last result of every mutant."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {(line["file"], line["right"], line["wrong"]): line for line in map(json.loads, lines)}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("--only", nargs="+", default=[""], help="take the mutants with one of these in file or words")
+    parser.add_argument("--nearest", action="store_true", help="try no tests but the nearest ones")
+    parser.add_argument("--all", action="store_true", help="try the chapters, the book and the slow tests, too")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="file of the results, which a second call resumes"
+    )
+    parser.add_argument("--list", action="store_true", help="say what is known of every mutant, and try none")
+    options = parser.parse_args()
+    scope = "nearest" if options.nearest else "all" if options.all else "tests"
+    chosen = [mutant for mutant in MUTANTS if any(word in " ".join(mutant) for word in options.only)]
+    if not options.list:
+        try_all(chosen, scope, options.results)
+    known = read_results(options.results)
+    results = [(mutant, known.get(mutant[:3])) for mutant in chosen]
+    for mutant, result in results:
+        by = "not tried" if result is None else result["by"] or f"SURVIVES ({result['scope']})"
+        print(f"{mutant.file}: {mutant.broken}: {by}")
+    killed = sum(bool(result and result["by"]) for _, result in results)
+    tried = sum(result is not None for _, result in results)
+    print(f"{len(results)} mutants, {tried} tried, {killed} noticed")
+
+
+def try_all(mutants, scope, results):
+    """Try these mutants, and write what becomes of each to a file at once."""
+    os.nice(15)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs ends, too
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    for name in BEFORE:
+        import_module(name)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as scratch:
+        tree = Tree(Path(scratch, "tree"))
+        os.environ["PYTHONPATH"] = str(tree.folder)  # for processes that tests start
+        known = read_results(results)
+        todo = [m for m in mutants if m[:3] not in known or not settled(known[m[:3]], scope, tree.digest)]
+        for mutant in (bar := tqdm(todo, unit="mutant")):
+            start = time.monotonic()
+            by = tree.killer(mutant, scope)
+            tqdm.write(f"{mutant.file}: {mutant.broken}: " + (f"killed by {by}" if by else "SURVIVES"))
+            line = {**mutant._asdict(), "by": by, "scope": scope, "tree": tree.digest}
+            line["seconds"] = round(time.monotonic() - start, 1)
+            with open(results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            bar.refresh()
+
+
+if __name__ == "__main__":
+    main()
