@@ -204,3 +204,28 @@ def test_the_cosine_schedule_is_the_papers():
         share = [math.cos((u / 100 + 0.008) / 1.008 * math.pi / 2) ** 2 for u in (t, 0)]
         assert schedule.alpha_bar[t].item() == pytest.approx(share[0] / share[1], abs=1e-12)
     assert schedule.alpha_bar[100] == pytest.approx(schedule.alpha_bar[99].item() * 0.001)
+
+
+@pytest.mark.parametrize(
+    ("n", "spacing", "grid"),
+    [
+        (6, "trailing", [1000, 833, 667, 500, 333, 167, 0]),
+        (6, "leading", [831, 665, 499, 333, 167, 1, 0]),
+        (6, "linspace", [1000, 800, 600, 401, 201, 1, 0]),
+        (4, "quadratic", [1000, 562.5, 250, 62.5, 0]),
+    ],
+)
+def test_the_times_of_every_grid_by_hand(n, spacing, grid):
+    assert linear().timesteps(n, spacing) == grid
+
+
+@pytest.mark.parametrize("times", [(5, 5), (5, math.nan), (math.nan, 5), (4, 5)])
+def test_a_grid_whose_times_do_not_fall_is_refused(times):
+    with pytest.raises(ValueError, match="timesteps go from .* they must decrease strictly"):
+        check_grid([10, *times, 0], linear())
+
+
+def test_the_linear_schedule_of_another_length_scales_both_betas():
+    for T in (100, 4000):
+        assert linear(T).beta(1, 0) == pytest.approx(1e-4 * 1000 / T)
+        assert linear(T).beta(T, T - 1) == pytest.approx(0.02 * 1000 / T)
