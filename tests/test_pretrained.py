@@ -316,3 +316,25 @@ def test_a_model_is_read_while_a_training_publishes_another(own, monkeypatch):
     found = ddpm.load(own / "run", device="cpu").network.state_dict()
     assert torch.equal(found[FIRST], second[FIRST])
     assert not torch.equal(found[FIRST], first[FIRST])
+
+
+def test_weights_other_than_the_records_are_refused(copy):
+    weights = load_file(copy / "model.safetensors")
+    save_tensors(copy / "model.safetensors", {name: -value for name, value in weights.items()})
+    with pytest.raises(ValueError, match="is damaged or was replaced: its SHA-256 is not the one recorded"):
+        ddpm.load(copy)
+
+
+def test_a_model_is_whole_while_its_weights_are_being_replaced(copy):
+    """A kill between the two: the record has the new hash, and the old one as that which is replaced."""
+    record = json.loads((copy / "config.json").read_text())
+    write_json(copy / "config.json", record | {"sha256": "0" * 64, "replaced": record["sha256"]})
+    assert ddpm.load(copy).image_shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "equal-vae", "equal-gan"])
+def test_a_loaded_model_is_ready_and_trains_no_further(name):
+    model = ddpm.load(name, device="cpu")
+    network = getattr(model, "network", model)
+    assert not any(module.training for module in network.modules())
+    assert not any(weight.requires_grad for weight in network.parameters())
