@@ -12,7 +12,7 @@ from ddpm._moved import MOVED
 
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"arguments", "settings", "files", "fast", "_moved"},
+    {"arguments", "settings", "files", "messages", "fast", "_moved"},
     {"noise", "schedule", "threads", "unet"},
     {"model_settings", "denoiser"},
     {"data"},

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from ddpm.messages import say
 from ddpm.settings import one_of
 
 __all__ = ["ASSETS", "CLASSES", "DEBIAN_FOLDER", "NAMES", "Dataset", "Split", "cache_folder", "load"]
@@ -53,6 +53,11 @@ class Dataset:
         images: uint8 (n, channels, height, width).
         labels: int64 (n,).
         source: where the images were read from, for people.
+        former_names: other names that records of the same data have.
+
+    Raises:
+        TypeError: images or labels are no tensors, or the images are not uint8.
+        ValueError: there is no image, they have another number of axes, or the labels are not as many.
     """
 
     name: str
@@ -60,6 +65,21 @@ class Dataset:
     images: Tensor
     labels: Tensor
     source: str
+    former_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            if not isinstance(value := getattr(self, name), Tensor):
+                raise TypeError(f"{name} are {type(value).__name__}; they must be a tensor")
+        if self.images.dtype != torch.uint8:
+            raise TypeError(f"images are {self.images.dtype}; they must be torch.uint8 (grey levels 0 to 255)")
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or not all(shape):
+            raise ValueError(f"images have shape {shape}; it must be (n, channels, height, width), none of them 0")
+        if self.labels.shape != shape[:1]:
+            raise ValueError(
+                f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -84,11 +104,14 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
         quiet: do not print where the images came from.
 
     Raises:
-        ValueError: an unknown name or split, or files that are not Fashion-MNIST's.
+        TypeError: `folder` is no name of a folder.
+        ValueError: an unknown name or split, or files that are damaged or not the data set's.
         FileNotFoundError: the folder holds no such files, or they could not be downloaded.
     """
     one_of("data set", name, NAMES)
     one_of("split", split, list(_IDX_PREFIX))
+    if not isinstance(folder, str | os.PathLike | None):
+        raise TypeError(f"folder is {folder!r}; it must be the name of a folder")
     if name in TORCHVISION:
         return _torchvision_set(name, split, folder, quiet)
     if name == "fashion-mnist-embedded":
@@ -102,15 +125,32 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
         labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")
     if hashlib.sha256(pixels.tobytes()).hexdigest() != _SHA256[name, split]:
         raise ValueError(f"the {split} images in {source} are not those of {name}: their SHA-256 differs")
+    if len(labels) != pixels.size // 28**2 or labels.max() >= len(CLASSES):
+        raise ValueError(f"the {split} labels in {source} are not those of {name}: they must be as many, from 0 to 9")
     if not quiet:
-        tqdm.write(f"{name} {split}: {len(labels):,} images, {source}")
+        say(f"{name} {split}: {len(labels):,} images, {source}")
     padded = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
     return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
 
 
 def cache_folder() -> Path:
-    """Where this package keeps what it can fetch or compute again."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ddpm"
+    """Where this package keeps what it can fetch or compute again.
+
+    It is the user's cache, `XDG_CACHE_HOME` or ~/.cache; where there is no such folder and none can be made, as in a
+    container of a user without a home, it lies in the system's folder for temporary files.
+    """
+    places = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")]  # "~" stays where no home is known
+    folders = [Path(place, "ddpm") for place in places if os.path.isabs(place)]  # others are void, says XDG
+    user = getattr(os, "getuid", int)()  # a number of which Windows has none
+    temporary = Path(os.environ.get("TMPDIR") or "/tmp", f"ddpm-{user}")
+    return next((folder for folder in folders if _is_or_can_be_made(folder)), temporary)
+
+
+def _is_or_can_be_made(folder: Path) -> bool:
+    if os.path.isdir(folder):
+        return True
+    existing = next((parent for parent in folder.parents if os.path.lexists(parent)), "")
+    return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
 
 
 def _fashion_mnist_folder() -> Path:
@@ -127,7 +167,7 @@ def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: 
     images = torch.as_tensor(found.data)
     images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else F.pad(images[:, None], (2, 2, 2, 2))
     if not quiet:
-        tqdm.write(f"{name} {split}: {len(images):,} images, {found.root}")
+        say(f"{name} {split}: {len(images):,} images, {found.root}")
     return Dataset(name, split, images, torch.as_tensor(found.targets), str(found.root))
 
 
@@ -141,16 +181,19 @@ def _torchvision(what: str, split: Split, folder: str | Path | None, instead: st
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise FileNotFoundError(f"{what} is not in {root}, or could not be downloaded ({reason}); {instead}") from error
+    except Exception as error:  # its readers may raise anything at a damaged file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{what} in {root} is damaged ({reason}); {instead}") from error
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:
     """The values of an IDX file, after its header of 4 bytes and 4 more for each dimension; gzipped or not."""
     for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
-        if path.is_file():
+        if os.path.isfile(path):
             try:
                 with opener(path, "rb") as file:
                     content = file.read()
                 return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
-            except (EOFError, IndexError, ValueError, gzip.BadGzipFile, zlib.error) as error:
+            except (EOFError, IndexError, OSError, ValueError, zlib.error) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
     raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")

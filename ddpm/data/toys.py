@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.settings import one_of
+from ddpm.settings import non_negative_int, one_of
 
 __all__ = ["TOYS", "toy"]
 
@@ -21,10 +21,11 @@ def toy(name: str, n: int, seed: int = 0) -> Tensor:
         seed: of the draws.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or `n` or `seed` is no integer from 0 up.
     """
     one_of("toy", name, TOYS)
-    rng = np.random.default_rng(seed)
+    n = non_negative_int("n", n)
+    rng = np.random.default_rng(non_negative_int("seed", seed))
     if name == "ring":
         angle = 2 * np.pi * rng.integers(8, size=n) / 8
         points = 0.8 * np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.04 * rng.standard_normal((n, 2))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm.files import load_tensors, save_tensors, write_json
+from ddpm.messages import say
 from ddpm.training.averages import average_in
 from ddpm.training.record import upgraded
 
@@ -104,7 +104,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
             return load_checkpoint(path)
         except (ValueError, OSError) as error:
             problem = error
-            tqdm.write(f"checkpoint {path.stem} is passed over: {error}")
+            say(f"checkpoint {path.stem} is passed over: {error}")
     if problem is not None:
         raise ValueError(f"no checkpoint in {folder} can be read: {problem}")
     return None

@@ -22,6 +22,7 @@ from ddpm import files
 from ddpm.data import Dataset, normalise
 from ddpm.data.pictures import Pictures
 from ddpm.fast import computes_in_bfloat16
+from ddpm.messages import say
 from ddpm.noise import DROPOUT, StepRandomness, fold_in
 from ddpm.threads import choose_threads, computing_with, in_words
 from ddpm.training.batches import batches
@@ -149,7 +150,8 @@ def train(
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands.
-        OSError: a checkpoint or the log cannot be written; the last checkpoint stands.
+        OSError: a checkpoint or the log cannot be written, or one of the `workers` was killed; the last checkpoint
+            stands.
         Stopped: a signal came; the same call goes on from there.
     """
     check_trackers(trackers)
@@ -178,7 +180,7 @@ def train(
     with lock, computing_with(threads), StopSignals() as signals, watching, bar, closing(feed):
         if is_main:
             if progress:
-                tqdm.write(describe(config, accelerator, threads))
+                say(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
         for step, images in zip(bar, feed, strict=True):
             line, stop_requested = train_step(task, state, images, step, config, accelerator, signals)
@@ -223,7 +225,7 @@ def run_of(
     """The run of a training of so many networks; `ValueError` unless `out` can hold it."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     record = record_of(model, config, data, init, compilation(accelerator, networks))
-    run = Run(out, record, default_record(model), config.keep)
+    run = Run(out, record, default_record(model), config.keep, dataset.former_names)
     if accelerator.is_main_process:
         files.check_place("out", out / "config.json")
     return run

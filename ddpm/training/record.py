@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ddpm.training.config import TrainingConfig
 
-__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded"]
+__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_data_renamed"]
 
 
 #: Settings that had another name in version 0.1.0, and their names now.
@@ -71,6 +71,14 @@ def settled(record: Any, other: Any) -> Any:
     if isinstance(record, dict) and isinstance(other, dict):
         return {name: settled(value, other.get(name)) for name, value in record.items()}
     return other if record is None else record
+
+
+def with_data_renamed(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:
+    """The old record; the data has the new one's name in it if it had one of those that earlier versions gave it."""
+    data = old.get("data")
+    if isinstance(data, dict) and data.get("name") in former_names:
+        return old | {"data": data | {"name": new["data"]["name"]}}
+    return old
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from ddpm import files
+from ddpm.messages import say
 from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
 from ddpm.training.extra import needed
-from ddpm.training.record import difference, filled, settled
+from ddpm.training.record import difference, filled, settled, with_data_renamed
 
 with needed("filelock"):
     from filelock import FileLock, Timeout
@@ -54,6 +54,7 @@ class Run:
             A setting that one of the two leaves open, None, is the other's.
         defaults: the record of a run with every setting at its default; it completes records older than a setting.
         keep: how many of the newest checkpoints to keep.
+        former_names: what earlier versions called the data of this record.
 
     Attributes:
         found: the checkpoint to resume from, if there is one.
@@ -63,12 +64,19 @@ class Run:
         ValueError: the folder holds another run, or a model without a checkpoint to resume from.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], defaults: Mapping[str, Any], keep: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        record: dict[str, Any],
+        defaults: Mapping[str, Any],
+        keep: int,
+        former_names: Collection[str] = (),
+    ) -> None:
         self.folder, self.keep, self.record = folder, keep, record
         self._seen = sorted(folder.glob("checkpoints/*.json"))
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
-            old = filled(self.found.config, defaults)
+            old = with_data_renamed(filled(self.found.config, defaults), record, former_names)
             self.record = settled(record, old)
             if (old := settled(old, record)) != self.record:
                 raise ValueError(
@@ -102,7 +110,7 @@ class Run:
         """Bring the folder to its state after `step` of `steps`, and return the lines of the log up to that step."""
         lines = self.shorten_log(step)
         if step > 0:
-            tqdm.write(f"resumed from step {step} of {steps} in {self.folder}")
+            say(f"resumed from step {step} of {steps} in {self.folder}")
             with _named(f"the averaged weights of step {step}"):
                 self.publish(step, averages)  # a kill may have come right after the checkpoint
         return lines
@@ -203,7 +211,7 @@ def _held(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise OSError(f"{path} cannot be locked: {error.strerror}") from error
-        tqdm.write(
+        say(
             f"{path} cannot be locked ({error.strerror}): nothing keeps a second process from training in its folder",
             file=sys.stderr,
         )

@@ -1,3 +1,5 @@
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ from ddpm import cli
 from ddpm.data import Dataset, pictures
 from ddpm.data.pictures import Pictures, load_folder, read_image
 from ddpm.diffusion import DiffusionConfig
-from ddpm.training import batches, train
+from ddpm.training import batches, checkpoint, train
 from ddpm.training.checkpoint import newest_checkpoint
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
@@ -105,6 +107,224 @@ def test_a_changed_folder_is_another_data_set(folder, tmp_path):
     assert load_folder(copy, (1, 32, 32)).name != before
 
 
+@pytest.fixture
+def few(tmp_path, monkeypatch):
+    """A folder of 20 pictures, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "few").mkdir()
+    for i in range(20):
+        Image.new("L", (40, 30), 10 * i).save(tmp_path / "few" / f"{i:02d}.bmp")
+    return tmp_path / "few"
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_a_picture_that_is_edited_and_keeps_its_length_makes_another_data_set(few, memory):
+    before = load_folder(few, (1, 8, 8), memory=memory)
+    status = (few / "07.bmp").stat()
+    Image.new("L", (40, 30), 3).save(few / "07.bmp")
+    os.utime(few / "07.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))  # as a program that keeps the date
+    assert (few / "07.bmp").stat().st_size == status.st_size
+    after = load_folder(few, (1, 8, 8), memory=memory)
+    assert after.name != before.name
+    Image.new("L", (40, 30), 70).save(few / "07.bmp")
+    assert load_folder(few, (1, 8, 8), memory=memory).name == before.name
+
+
+def test_dates_alone_make_no_other_data_set(few):
+    before = load_folder(few, (1, 8, 8), memory=0).name
+    for path in few.iterdir():
+        os.utime(path, (1, 1))
+    assert load_folder(few, (1, 8, 8), memory=0).name == before
+
+
+def test_the_same_folder_is_the_same_data_by_every_word(few, monkeypatch):
+    monkeypatch.chdir(few.parent)
+    os.symlink("few", "link")
+    monkeypatch.setenv("HOME", str(few.parent))
+    expected = load_folder(few, (1, 8, 8)).name
+    assert expected.startswith("folder:few@")
+    words = ("few", "./few/", "few/.", "link", "link/../few", few.parent / "link", "~/few", f"{few}//")
+    assert {load_folder(word, (1, 8, 8)).name for word in words} == {expected}
+    monkeypatch.chdir(few)
+    assert {load_folder(word, (1, 8, 8), memory=0).name for word in (".", "../few")} == {expected}
+
+
+def test_what_is_guessed_or_left_out_is_said_with_a_count(few, capsys):
+    for i in (3, 5):
+        Image.fromarray(np.full((30, 40), 4000, dtype=np.uint16)).save(few / f"{i:02d}.tiff")
+    (few / "lions").symlink_to(few / "nowhere")
+    (few / "up").symlink_to("..")
+    load_folder(few, (1, 8, 8), memory=0)
+    for _ in range(2):  # the second time from the cache
+        said = capsys.readouterr().out.splitlines()
+        assert "2 pictures: 12 bits made 8" in said
+        assert f"left out: 1 links that lead nowhere, such as {few / 'lions'}" in said
+        assert f"left out: 1 links that lead back to a folder around them, such as {few / 'up'}" in said
+        load_folder(few, (1, 8, 8), memory=0)
+
+
+def test_a_folder_of_links_to_nowhere_says_why_nothing_is_in_it(tmp_path):
+    (tmp_path / "cats").symlink_to(tmp_path / "store")
+    with pytest.raises(
+        ValueError, match=r"there is no picture in it, .*; left out: 1 links that lead nowhere, such as "
+    ):
+        load_folder(tmp_path, (1, 8, 8))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"content": 1, "problems": 2, "more": 3}', "\0"])
+def test_a_damaged_memory_of_a_folder_is_as_none(few, content):
+    before = load_folder(few, (1, 8, 8), memory=0)
+    (cache,) = few.parent.joinpath("cache").rglob("*.json")
+    cache.write_text(content)
+    assert load_folder(few, (1, 8, 8), memory=0).name == before.name
+
+
+def test_a_folder_is_read_where_nothing_can_be_remembered(few, monkeypatch):
+    (few.parent / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(few.parent / "file"))
+    monkeypatch.setenv("HOME", str(few.parent / "file"))
+    monkeypatch.setenv("TMPDIR", str(few.parent / "file"))
+    assert len(load_folder(few, (1, 8, 8), memory=0)) == 20
+
+
+NAMES = ["ünï.png", "\N{GRINNING FACE}.png", os.fsdecode(b"caf\xe9.png"), "two\nlines.png", "\u202e.png"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_console_cannot_print_are_read_and_told(few, monkeypatch, encoding, name):
+    folder = few.rename(few.parent / name.removesuffix(".png"))
+    Image.new("L", (4, 4)).save(few.parent / "whole.png")
+    (few.parent / "whole.png").rename(folder / name)
+    (folder / f"no picture {name}").write_bytes(b"")
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", console)
+    found = load_folder(folder, (1, 8, 8), memory=0)
+    console.flush()
+    assert len(found) == 21
+    assert b"no picture " in console.buffer.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_training_on_names_that_a_console_cannot_print_ends_well(few, tmp_path, monkeypatch, encoding):
+    folder = few.rename(few.parent / NAMES[2])
+    (folder / "00.bmp").rename(folder / NAMES[1])
+    (folder / NAMES[0]).write_bytes(b"")
+    out = tmp_path / os.fsdecode(b"\xff\xfe \xf0\x9f\x98\x80")
+    command = small_training(folder, out)
+
+    def program():
+        sys.stdout.reconfigure(encoding=encoding, errors="strict")
+        cli.main()
+
+    monkeypatch.setattr(sys, "argv", command)
+    for _ in range(2):
+        code = ended(fork(program, tmp_path / "out.txt", tmp_path / "err.txt"))
+        assert code == 0, (tmp_path / "err.txt").read_text()
+    said = (tmp_path / "out.txt").read_text(encoding, errors="replace")
+    assert "resumed from step 2 of 2" in said
+    assert "done: " in said
+    assert "cannot be read as a picture" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((None, (1, 8, 8)), TypeError, r"^folder is None; it must be the name of a folder$"),
+        ((5, (1, 8, 8)), TypeError, r"^folder is 5; "),
+        (("", (1, 8, 8)), ValueError, r"^data is 'folder:'; there is no such folder$"),
+        (("a\0b", (1, 8, 8)), ValueError, "there is no such folder"),
+        (("x" * 5000, (1, 8, 8)), ValueError, "there is no such folder"),
+        (("~nobody-of-that-name/x", (1, 8, 8)), ValueError, "there is no such folder"),
+        ((".", (1, 8)), ValueError, r"^shape is \(1, 8\); it must be \(channels, height, width\)$"),
+        ((".", (1, 8, 0)), ValueError, r"^shape is "),
+        ((".", 8), ValueError, r"^shape is 8; "),
+        ((".", (2, 8, 8)), ValueError, r"channels is 2; pictures have 1 or 3 channels$"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(few, monkeypatch, arguments, error, words):
+    monkeypatch.chdir(few)
+    with pytest.raises(error, match=words) as raised:
+        load_folder(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "option", [{"workers": -1}, {"workers": 1.5}, {"memory": -1}, {"unreadable": 2}, {"unreadable": "5%"}]
+)
+def test_wrong_options_are_refused_by_name(few, option):
+    with pytest.raises(ValueError, match=f"^{next(iter(option))} is "):
+        load_folder(few, (1, 8, 8), **option)
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused_whatever_share_is_legal(few):
+    for path in few.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"^none of the 20 pictures in .* can be read; the first: "):
+        load_folder(few, (1, 8, 8), unreadable=1)
+
+
+def test_pictures_are_some_files_of_a_legal_shape(few):
+    with pytest.raises(ValueError, match="paths is empty"):
+        Pictures("none", [], (1, 8, 8))
+    with pytest.raises(ValueError, match="shape is"):
+        Pictures("some", list(few.iterdir()), (1, 8))
+
+
+def small_training(data, out):
+    """A command that trains on a folder."""
+    return [
+        "ddpm", "train", "--data", f"folder:{data}", "--image-size", "8", "--channels", "1", "--steps", "2",
+        "--batch-size", "2", "--base-channels", "8", "--track", "none", "--workers", "0", "--out", str(out),
+    ]  # fmt: skip
+
+
+def run_command(monkeypatch, tmp_path, *arguments):
+    """How the command ended, and what it said."""
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+    code = ended(fork(cli.main, tmp_path / "out.txt", tmp_path / "err.txt"))
+    return code, (tmp_path / "out.txt").read_text(errors="replace") + (tmp_path / "err.txt").read_text()
+
+
+def test_a_run_in_its_own_data_goes_on_and_never_learns_from_what_it_drew(few, tmp_path, monkeypatch):
+    monkeypatch.chdir(few)
+    for words in (".", few, "../few"):
+        code, said = run_command(monkeypatch, tmp_path, *small_training(words, "run"))
+        assert code == 0, said
+        assert "20 pictures" in said
+        assert ("resumed from step 2 of 2" in said) == (words != ".")
+    assert [path.name for path in (few / "run" / "samples").iterdir()] == ["step-00000002.png"]
+    code, said = run_command(monkeypatch, tmp_path, *small_training(".", "another"))
+    assert code == 0
+    assert "left out: 1 folders of trainings, with what they drew, such as run" in said
+    records = [json.loads((few / name / "config.json").read_text()) for name in ("run", "another")]
+    assert records[0]["data"] == records[1]["data"]
+    assert records[0]["data"]["images"] == 20
+
+
+@pytest.mark.parametrize(("words", "name"), [(".", ""), ("../few", "few"), ("../link", "link")])
+def test_a_run_of_version_0_1_0_goes_on_by_the_words_that_it_began_with(few, tmp_path, monkeypatch, words, name):
+    """Which called the data by the word for its folder, and by the names and sizes of the files."""
+    monkeypatch.chdir(few)
+    os.symlink("few", "../link")
+    sizes = [[path.name, path.stat().st_size] for path in sorted(few.glob("*.bmp"))]
+    digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:12]
+    command = small_training(words, tmp_path / "run")
+    assert run_command(monkeypatch, tmp_path, *command)[0] == 0
+    manifest = tmp_path / "run" / "checkpoints" / "step-00000002.json"
+    old = json.loads(manifest.read_text())
+    old["config"]["data"]["name"] = f"folder:{name}@{digest}"
+    del old["seal"]
+    manifest.write_text(json.dumps(checkpoint.sealed(old)))
+    code, said = run_command(monkeypatch, tmp_path, *command)
+    assert code == 0, said
+    assert "resumed from step 2 of 2" in said
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["name"].startswith("folder:few@")
+    Image.new("L", (45, 30)).save(few / "07.bmp")
+    code, said = run_command(monkeypatch, tmp_path, *command)
+    assert (code, "holds another run (" in said) == (2, True)
+
+
 def test_batches_begin_anywhere_and_split_among_processes(folder):
     device = torch.device("cpu")
     for dataset in (load_folder(folder, (1, 32, 32)), load_folder(folder, (1, 32, 32), memory=1000)):
@@ -120,7 +340,7 @@ def test_a_reader_that_the_system_kills_ends_the_command_in_one_line(folder, tmp
         assert os.getpid() != program
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(pictures, "read_image", killed)
+    monkeypatch.setattr(pictures, "read_picture", killed)
     monkeypatch.setattr(sys, "argv", ["ddpm", "train", "--data", f"folder:{folder}", "--out", str(tmp_path / "run")])
     assert ended(fork(cli.main, tmp_path / "out", tmp_path / "err")) == 1
     said = (tmp_path / "err").read_text()

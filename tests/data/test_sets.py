@@ -1,13 +1,14 @@
 import gzip
 import hashlib
+import os
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
 
 from ddpm import data
-from ddpm.data import pictures, sets
+from ddpm.data import sets
+from tests.data.users import as_a_user
 
 
 @pytest.fixture(scope="module")
@@ -85,92 +86,131 @@ def test_normalise_and_denormalise_are_inverse():
         data.denormalise(grey)
 
 
-def test_a_photograph_is_cut_shrunk_and_made_grey(tmp_path):
-    across = np.linspace(0, 255, 500, dtype=np.uint8)
-    Image.fromarray(np.broadcast_to(across[None, :, None], (333, 500, 3)).copy()).save(tmp_path / "photo.png")
-    grey, words = pictures.read_image(tmp_path / "photo.png", (1, 32, 32))
-    assert words == "500 x 333, RGB; made grey; cut to 333 x 333; shrunk to 32 x 32"
-    assert (grey.shape, grey.dtype) == ((1, 32, 32), torch.uint8)
-    centres = (500 - 333) / 2 + (np.arange(32) + 0.5) * 333 / 32 - 0.5  # of the 32 columns, in the photograph
-    assert np.abs(grey[0].numpy() - np.interp(centres, np.arange(500), across)).max() < 2
-    colours, words = pictures.read_image(tmp_path / "photo.png", (3, 32, 32))
-    assert words == "500 x 333, RGB; cut to 333 x 333; shrunk to 32 x 32"
-    assert torch.equal(colours, grey.expand(3, 32, 32))
+def written(folder, pixels, labels, monkeypatch):
+    """A folder of IDX files whose images are taken for Fashion-MNIST's."""
+    write_idx(folder, pixels, labels)
+    monkeypatch.setitem(sets._SHA256, ("fashion-mnist", "train"), hashlib.sha256(pixels.tobytes()).hexdigest())
+    return folder
 
 
-def test_a_picture_of_the_right_shape_is_left_as_it_is(tmp_path, splits):
-    garment = splits["test"].images[3]
-    Image.fromarray(garment[0].numpy()).save(tmp_path / "garment.png")
-    read, words = pictures.read_image(tmp_path / "garment.png", (1, 32, 32))
-    assert torch.equal(read, garment)
-    assert words == "32 x 32, L"
-    Image.fromarray(garment[0, 2:-2, 2:-2].numpy()).save(tmp_path / "small.png")  # as the data set has it
-    read, words = pictures.read_image(tmp_path / "small.png", (1, 32, 32))
-    assert torch.equal(read, garment)
-    assert words == "28 x 28, L; framed to 32 x 32"
-
-
-def test_pictures_of_every_kind_are_read(tmp_path):
-    dark = np.zeros((40, 64), dtype=np.uint8)
-    dark[:, 32:] = 255
-    picture = Image.fromarray(dark)
-    clear = Image.fromarray(np.stack([dark, dark, dark, 255 - dark], axis=-1))  # only what is black is there
-    for name, image, options in (
-        ("one-bit.png", picture.convert("1"), {}),
-        ("palette.gif", picture.convert("P"), {}),
-        ("deep.png", Image.fromarray(dark.astype(np.uint16) * 257), {}),
-        ("cmyk.jpg", picture.convert("CMYK"), {"quality": 95}),
-        ("clear.png", clear, {}),
-        ("turned.jpg", ImageOps.mirror(picture), {"exif": mirrored(), "quality": 95}),
+@pytest.mark.parametrize("labels", [np.arange(6), np.arange(8), np.arange(7) + 5, np.arange(0)])
+def test_labels_that_do_not_fit_are_refused(tmp_path, monkeypatch, labels):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 28, 28), dtype=np.uint8)
+    with pytest.raises(
+        ValueError, match="labels in .* are not those of fashion-mnist: they must be as many, from 0 to 9"
     ):
-        image.save(tmp_path / name, **options)
-        read, words = pictures.read_image(tmp_path / name, (1, 32, 32))
-        left, right = read[0, :, :12].float(), read[0, :, -12:].float()
-        assert left.max() < 8, (name, words)
-        assert (right.max() == 0) if name == "clear.png" else (right.min() > 247), (name, words)
-    for i in (1, 2):  # a long and a wide one, narrower than the frame: their middles
-        Image.fromarray(np.repeat(np.arange(100, dtype=np.uint8)[:, None], 20, axis=1)).rotate(
-            90 * (i - 1), expand=True
-        ).save(tmp_path / "long.png")
-        read, words = pictures.read_image(tmp_path / "long.png", (1, 32, 32))
-        assert (
-            words == f"{['20 x 100', '100 x 20'][i - 1]}, L; cut to {['20 x 32', '32 x 20'][i - 1]}; framed to 32 x 32"
-        )
-        assert sorted(set(read.flatten().tolist())) == [0, *range(34, 66)]
-    film = [Image.new("L", (40, 40), level) for level in (10, 200)]
-    film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
-    assert "the first of 2 frames" in pictures.read_image(tmp_path / "film.gif", (1, 32, 32))[1]
-    for name, word in (("deep.png", "16 bits made 8"), ("clear.png", "laid on black")):
-        assert word in pictures.read_image(tmp_path / name, (1, 32, 32))[1]
+        data.load("fashion-mnist", "train", written(tmp_path, pixels, labels, monkeypatch))
 
 
-def mirrored():
-    exif = Image.Exif()
-    exif[0x0112] = 2  # a camera that saw it in a mirror
-    return exif
+@pytest.mark.parametrize("name", [None, 5, ["mnist"], ("mnist",), b"mnist", ""])
+def test_a_name_of_another_type_is_refused(name):
+    with pytest.raises(ValueError, match=r"^data set is .*; legal are fashion-mnist"):
+        data.load(name)
+    with pytest.raises(ValueError, match=r"^split is .*; legal are train, test$"):
+        data.load("fashion-mnist-embedded", name)
 
 
-def test_what_is_no_picture_gets_one_clear_line(tmp_path):
-    Image.new("RGB", (300, 200), "red").save(tmp_path / "whole.png")
-    whole = (tmp_path / "whole.png").read_bytes()
-    for name, content in (("cut.png", whole[:200]), ("text.jpg", b"not a picture"), ("empty.png", b"")):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
-            pictures.read_image(tmp_path / name, (1, 32, 32))
-    Image.new("F", (4, 4)).save(tmp_path / "real.tiff")
-    Image.fromarray(np.full((4, 4), 70_000, dtype=np.int32)).save(tmp_path / "deeper.tiff")
-    for name in ("real.tiff", "deeper.tiff"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture .* not grey levels of 8 or 16 bits"):
-            pictures.read_image(tmp_path / name, (1, 32, 32))
-    Image.new("LAB", (40, 40)).save(tmp_path / "lab.tiff")
-    with pytest.raises(ValueError, match="lab.tiff cannot be read as a picture"):
-        pictures.read_image(tmp_path / "lab.tiff", (1, 32, 32))
-    with pytest.raises(ValueError, match="is a folder; name the pictures in it"):
-        pictures.read_image(tmp_path, (1, 32, 32))
-    with pytest.raises(FileNotFoundError, match="there is no picture"):
-        pictures.read_image(tmp_path / "nowhere.png", (1, 32, 32))
-    with pytest.raises(ValueError, match="pictures have 1 or 3 channels"):
-        pictures.read_image(tmp_path / "whole.png", (2, 32, 32))
+@pytest.mark.parametrize("folder", [5, ["here"], b"here"])
+def test_a_folder_of_another_type_is_refused(folder):
+    for name in data.NAMES:
+        with pytest.raises(TypeError, match=r"^folder is .*; it must be the name of a folder$"):
+            data.load(name, "train", folder)
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", *data.TORCHVISION])
+def test_folders_without_the_files_are_refused_in_one_line(tmp_path, name):
+    (tmp_path / "a file").write_text("")
+    for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "a file", "x" * 5000, ""):
+        with pytest.raises(FileNotFoundError) as error:
+            data.load(name, "train", folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"\0\0\x08\x03" + bytes(12), b"nonsense" * 9])
+@pytest.mark.parametrize("name", ["mnist", "kmnist"])
+def test_damaged_files_of_torchvisions_sets_are_refused_in_one_line(tmp_path, name, content):
+    raw = tmp_path / data.TORCHVISION[name] / "raw"
+    raw.mkdir(parents=True)
+    for prefix in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{prefix}-{kind}-ubyte").write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{data.TORCHVISION[name]} in") as error:
+        data.load(name, "train", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "error", "words"),
+    [
+        (IMAGES.numpy(), LABELS, TypeError, "images are ndarray; they must be a tensor"),
+        (IMAGES, [0] * 4, TypeError, "labels are list; they must be a tensor"),
+        (IMAGES.float(), LABELS, TypeError, r"images are torch.float32; they must be torch.uint8"),
+        (
+            IMAGES[:0],
+            LABELS[:0],
+            ValueError,
+            r"images have shape \(0, 1, 8, 8\); it must be \(n, channels, height, width\)",
+        ),
+        (IMAGES[0], LABELS, ValueError, r"images have shape \(1, 8, 8\); it must be"),
+        (IMAGES, LABELS[:3], ValueError, r"labels have shape \(3,\); it must be \(4,\), one for each image"),
+        (IMAGES, LABELS[:, None], ValueError, r"labels have shape \(4, 1\)"),
+    ],
+)
+def test_a_data_set_has_images_and_a_label_for_each(images, labels, error, words):
+    with pytest.raises(error, match=words):
+        data.Dataset("mine", "train", images, labels, "made here")
+
+
+# Where things are kept.
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home, with the variables as they are on a person's machine."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_the_cache_is_the_users(home, tmp_path, monkeypatch):
+    assert data.cache_folder() == home / ".cache" / "ddpm"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data.cache_folder() == tmp_path / "cache" / "ddpm"
+
+
+@pytest.mark.parametrize("void", ["", "relative", "./here", "~/cache"])
+def test_a_cache_that_is_no_absolute_path_is_void(home, monkeypatch, void):
+    """As the XDG Base Directory Specification says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", void)
+    assert data.cache_folder() == home / ".cache" / "ddpm"
+
+
+def test_without_a_home_the_cache_is_temporary(home, tmp_path, monkeypatch):
+    expected = tmp_path / "tmp" / f"ddpm-{os.getuid()}"
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    assert data.cache_folder() == expected
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it answers where no passwd knows the user
+    assert data.cache_folder() == expected
+
+
+def test_a_cache_that_may_not_be_written_is_temporary_unless_it_is_there(home, tmp_path):
+    os.chmod(tmp_path, 0o755)
+    os.chmod(home, 0o555)
+    (tmp_path / "tmp").mkdir()
+
+    def program():
+        assert data.cache_folder() == tmp_path / "tmp" / f"ddpm-{os.getuid()}"
+
+    assert as_a_user(program) == 0
+    (home / ".cache" / "ddpm").mkdir(parents=True)
+    assert data.cache_folder() == home / ".cache" / "ddpm"
 
 
 @pytest.mark.parametrize("name", data.TOYS)
@@ -182,3 +222,21 @@ def test_toys_fill_the_square_and_repeat(name):
     assert not torch.equal(points, data.toy(name, 4000, seed=1))
     assert points.abs().quantile(0.999) < 1.3
     assert points.std(0).min() > 0.2
+
+
+@pytest.mark.parametrize("arguments", [("ring", -1), ("ring", 2.5), ("ring", None), ("ring", 5, -1), ("ring", 5, 0.5)])
+def test_a_toy_has_a_number_of_points_and_a_seed(arguments):
+    with pytest.raises(ValueError, match=r"^(n|seed) is .*; it must be an integer from 0 up$"):
+        data.toy(*arguments)
+
+
+@pytest.mark.parametrize("value", [None, 5, [0.5], np.zeros((1, 2, 2), dtype=np.uint8)])
+def test_only_tensors_are_scaled(value):
+    with pytest.raises(TypeError, match=r"^images are .*; normalise takes a tensor of torch.uint8$"):
+        data.normalise(value)
+    with pytest.raises(TypeError, match=r"^x is .*; denormalise takes a tensor"):
+        data.denormalise(value)
+
+
+def test_no_images_lie_in_any_range():
+    data.check_range(torch.zeros(0, 1, 8, 8))
