@@ -1,6 +1,11 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as make has it: the bits depend on the number, and two workers share
+os.environ.pop("MPLBACKEND", None)  # the gate's kernels draw into the notebook
+
+
+def pytest_configure(config):
+    config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "notebooks" / "sanitize.cfg")  # from any folder
 
 
 def pytest_collectstart(collector):

@@ -5,11 +5,18 @@ The claims and the results are read from `book/`, which lies beside the package 
 
 import warnings
 
-from ddpm.companion.checks import check, check_exact, grade, record
-from ddpm.companion.claims import claims_table, verdict
-from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
-from ddpm.companion.provenance import Parameters, provenance
-from ddpm.companion.results import markdown_table, results, results_table
+try:
+    from ddpm.companion.checks import check, check_exact, grade, record
+    from ddpm.companion.claims import claims_table, verdict
+    from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
+    from ddpm.companion.provenance import Parameters, provenance
+    from ddpm.companion.results import markdown_table, results, results_table
+except ModuleNotFoundError as error:
+    if (error.name or "ddpm").startswith("ddpm"):
+        raise
+    needed = f"{error.name} is not installed; ddpm.companion needs: pip install 'ddpm[book]'"
+    # By the name of this package, of which `python -m ddpm.companion.book` says the line alone.
+    raise ModuleNotFoundError(needed, name=__name__) from None
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # a warning about bars as widgets; no chapter has one
 

@@ -11,6 +11,7 @@ import nbformat
 import typer
 
 from ddpm.companion.checkout import ROOT, beside_package
+from ddpm.companion.notebook import read_notebook
 
 __all__ = ["PAGES", "build", "main", "staged"]
 
@@ -28,14 +29,17 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
 
     Raises:
         FileNotFoundError: the book's pages are not beside the package.
+        ValueError: `executed` holds none of the book's chapters.
     """
     pages = [beside_package(name) for name in PAGES]
+    if executed is not None and not any((executed / path.name).is_file() for path in _chapters(ROOT)):
+        raise ValueError(f"executed is {str(executed)!r}; it must be a folder of executed chapters")
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     for page in pages:
         copy = shutil.copytree if page.is_dir() else shutil.copy
         copy(page, stage / page.name)
-    for chapter in (stage / "notebooks").glob("*.ipynb"):
+    for chapter in _chapters(stage):
         if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
             shutil.copy(executed / chapter.name, chapter)
         if not solutions:
@@ -43,17 +47,29 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     return stage
 
 
+def _chapters(root: Path) -> list[Path]:
+    return list((root / "notebooks").glob("*.ipynb"))
+
+
 def _remove_solutions(chapter: Path) -> None:
-    notebook = nbformat.read(chapter, as_version=4)
+    notebook = read_notebook(chapter)
     notebook["cells"] = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
     nbformat.write(notebook, chapter)
 
 
 def build(stage: Path) -> Path:
-    """Build the book from staged pages; returns the path of the first page."""
-    tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
-    command = [tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]
-    subprocess.run(command, check=True)
+    """Build the book from staged pages; returns the path of the first page.
+
+    Raises:
+        FileNotFoundError: jupyter-book is not installed beside this interpreter, nor found elsewhere.
+        ValueError: jupyter-book has failed, and has said why.
+    """
+    tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or shutil.which("jupyter-book")
+    if tool is None:
+        raise FileNotFoundError("jupyter-book is not installed; building needs: pip install 'ddpm[book]'")
+    code = subprocess.run([tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]).returncode
+    if code:
+        raise ValueError(f"the book was not built: jupyter-book ended with exit code {code}")
     return stage / "_build" / "html" / "index.html"
 
 
@@ -70,5 +86,5 @@ def main(
 if __name__ == "__main__":
     try:
         typer.run(main)
-    except FileNotFoundError as error:  # no checkout
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))

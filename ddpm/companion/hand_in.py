@@ -11,8 +11,9 @@ from typing import Any
 
 import nbformat
 
+from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters, run_chapters
-from ddpm.files import write_atomically
+from ddpm.files import check_place, write_atomically
 
 __all__ = ["BLANK", "blanked", "pack", "write_copies"]
 
@@ -29,30 +30,41 @@ def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list
         only: number of the one chapter to copy.
 
     Raises:
-        ValueError: there is no such chapter, or there is a copy already. Nothing was written.
+        ValueError: there is no such chapter, it cannot be read, there is a copy already, or the folder cannot be
+            written to. Nothing was written.
     """
     chapters = find_chapters(notebooks, only)
     copies = [folder / chapter.name for chapter in chapters]
     if there := [copy for copy in copies if copy.exists()]:
         raise ValueError(f"hand-in is {str(folder)!r}; {there[0].name} is there already and may hold your work")
-    for chapter, copy in zip(chapters, copies, strict=True):
-        write_atomically(copy, nbformat.writes(_blank_copy(chapter)).encode())
+    contents = [nbformat.writes(_blank_copy(chapter)).encode() for chapter in chapters]
+    for copy in copies:
+        check_place("hand-in", copy)
+    for copy, content in zip(copies, contents, strict=True):
+        write_atomically(copy, content)
     return copies
 
 
 def _blank_copy(chapter: Path) -> Any:
     """A chapter's notebook without outputs and solutions; its metadata says which chapter it is a copy of."""
-    notebook = nbformat.read(chapter, as_version=4)
+    notebook = read_notebook(chapter)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
             tags = cell["metadata"].get("tags", [])
             if "solution" in tags:
-                cell["source"] = blanked(cell["source"])
+                cell["source"] = _blanked_in(chapter, cell["source"])
                 cell["metadata"]["tags"] = [tag for tag in tags if tag != "hide-input"]
     published = {"copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(), "guess": _guess(notebook)}
     notebook["metadata"]["ddpm"] = published
     return notebook
+
+
+def _blanked_in(chapter: Path, source: str) -> str:
+    try:
+        return blanked(source)
+    except SyntaxError as error:
+        raise ValueError(f"{chapter.name}: its solution is not Python, in line {error.lineno}: {error.msg}") from error
 
 
 def blanked(source: str) -> str:
@@ -84,25 +96,29 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
         The zip; None if a chapter failed, in which case the error is printed.
 
     Raises:
-        ValueError: the folder holds no chapter.
+        ValueError: the folder holds no chapter, or a chapter cannot be read, or the zip cannot be written. Nothing has
+            run.
     """
     folder = folder.resolve()
     chapters = find_chapters(folder, only, "pack")
-    executed = folder / "executed"
+    executed, target = folder / "executed", folder.parent / f"{folder.name}.zip"
+    for path in (executed / preset / "chapter", target):
+        check_place("pack", path)
+    if target.is_dir():
+        raise ValueError(f"pack is {str(folder)!r}; there must be no folder {target.name} beside it")
     if not run_chapters(folder, executed, preset, only, force=True):
         return None
     finished = [executed / preset / chapter.name for chapter in chapters]
     files = {path.name: path.read_bytes() for path in finished}
     provenance = {path.stem: _provenance(path) for path in finished}
     files["provenance.json"] = json.dumps(provenance, indent=1).encode()
-    target = folder.with_name(f"{folder.name}.zip")
     write_atomically(target, _zipped(files))
     return target
 
 
 def _provenance(finished: Path) -> dict[str, Any]:
     """What provenance.json says about one executed chapter."""
-    notebook = nbformat.read(finished, as_version=4)
+    notebook = read_notebook(finished)
     record = json.loads(finished.with_suffix(".json").read_text(encoding="utf-8"))
     del record["fingerprint"]
     published = notebook["metadata"].get("ddpm", {})

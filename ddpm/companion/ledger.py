@@ -7,13 +7,14 @@ import ast
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import nbformat
+import typer
 
 from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.claims import Claim, load_claims
+from ddpm.companion.notebook import read_notebook
 from ddpm.companion.results import results_page
 
 __all__ = ["evidence_problems", "evidence_tests", "ledger", "main"]
@@ -169,16 +170,14 @@ def _tagged_cells(root: Path, name: str, tag: str) -> list[dict[str, Any]]:
 
 
 def _notebook(root: Path, name: str) -> dict[str, Any]:
-    notebook: dict[str, Any] = nbformat.read(beside_package("notebooks", root) / name, as_version=4)
+    notebook: dict[str, Any] = read_notebook(beside_package("notebooks", root) / name)
     return notebook
 
 
-def main() -> None:
-    """Write the three pages, or with --check say whether they are up to date; exit with the problems, if there are any.
-
-    Raises:
-        FileNotFoundError: the book is not beside the package.
-    """
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing, say what is out of date.")] = False,
+) -> None:
+    """Write the three generated pages, or say whether they are up to date; problems of the evidence end it."""
     problems = [problem for claim in load_claims().values() for problem in evidence_problems(claim)]
     if problems:
         sys.exit("\n".join(problems))
@@ -186,7 +185,7 @@ def main() -> None:
     for name, page in (("ledger.md", ledger), ("evidence.md", evidence_tests), ("results.md", results_page)):
         text = page()
         path = ROOT / "book" / name
-        if "--check" not in sys.argv:
+        if not check:
             path.write_text(text, encoding="utf-8", newline="\n")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:
             outdated.append(f"book/{name} is out of date: run python -m ddpm.companion.ledger")
@@ -196,6 +195,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
-    except FileNotFoundError as error:  # no checkout
+        typer.run(main)
+    except (FileNotFoundError, ValueError) as error:  # no checkout, or a chapter that is no notebook
         sys.exit(str(error))

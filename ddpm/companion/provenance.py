@@ -1,5 +1,6 @@
 """What a chapter was run with: its parameters, the machine, the versions, and the time that each tier takes."""
 
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ import torch
 
 import ddpm
 from ddpm.companion import checks
+from ddpm.companion.checkout import ROOT
 from ddpm.settings import check, non_negative_int, one_of
 
-__all__ = ["PRESETS", "Parameters", "commit", "provenance"]
+__all__ = ["PRESETS", "Parameters", "commit", "provenance", "usable_device"]
 
 #: The tiers in which a chapter runs.
 PRESETS = ("cpu", "gpu", "smoke")
+#: The variables by which git, in its hooks, names the repository of another folder.
+OTHER_REPOSITORY = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,7 @@ class Parameters:
         seed: 0 or more.
 
     Raises:
-        ValueError: an illegal preset or seed.
-        RuntimeError: torch knows no such device.
+        ValueError: an illegal preset or seed, or a device that is not here.
     """
 
     preset: str
@@ -39,9 +42,7 @@ class Parameters:
     def __post_init__(self) -> None:
         check(self, one_of, "preset", legal=PRESETS)
         check(self, non_negative_int, "seed")
-        if self.device == "auto":
-            object.__setattr__(self, "device", "cuda" if torch.cuda.is_available() else "cpu")
-        torch.device(self.device)  # raises an error if torch does not know it
+        object.__setattr__(self, "device", usable_device(self.device))
         checks.enforce(self.preset != "smoke")
 
     def pick(self, *, cpu: int, gpu: int, smoke: int) -> int:
@@ -60,13 +61,41 @@ def provenance(parameters: Parameters, estimates: dict[Literal["cpu", "gpu"], st
         print(f"{tier} tier: {estimate}")
 
 
-def commit() -> str:
-    """The short hash of the package's checkout, or "unknown" outside one."""
-    folder = Path(__file__).parent
+def usable_device(name: str) -> str:
+    """The device of this name; "auto" is a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: torch knows no such device, or finds none here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True, check=True
+        torch.empty(0, device=torch.device(str(name)))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which of them depends on torch's build
+        raise ValueError(f"device is {name!r}, which torch does not find here; legal are auto and cpu") from error
+    return name
+
+
+def commit(root: Path = ROOT) -> str:
+    """The short hash of the commit that the package is at, or "unknown" outside a checkout of this project.
+
+    A repository around an installed package is another project's.
+
+    Args:
+        root: the folder that holds the package.
+    """
+    variables = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+
+    def git(*command: str) -> str:
+        done = subprocess.run(
+            ["git", *command], cwd=root, env=variables, capture_output=True, text=True, check=True, encoding="utf-8"
         )
-    except (OSError, subprocess.CalledProcessError):
+        return done.stdout.strip()
+
+    try:
+        if not Path(git("rev-parse", "--show-toplevel")).samefile(root):
+            return "unknown"
+        git("ls-files", "--error-unmatch", "--", "ddpm/companion/provenance.py")
+        return git("describe", "--always", "--dirty", "--exclude=*")
+    except (OSError, ValueError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()

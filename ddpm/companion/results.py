@@ -1,18 +1,18 @@
 """Numbers from long runs, kept in `book/results/` with the conditions under which they were measured."""
 
-import json
 import platform
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import torch
 from IPython.display import Markdown
 
 from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
+from ddpm.companion.notebook import read_notebook
+from ddpm.files import read_json
 
 __all__ = [
     "LONG_RUNS", "machine", "markdown_table", "measured_with", "results", "results_page", "results_table",
@@ -71,10 +71,9 @@ def results(name: str, root: Path = ROOT) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file, or no `book/results` in `root`.
+        ValueError: it is damaged.
     """
-    path = beside_package("book/results", root) / f"{name}.json"
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_json(beside_package("book/results", root) / f"{name}.json")
 
 
 def results_table(name: str, columns: Sequence[str] | None = None) -> Markdown:
@@ -114,9 +113,9 @@ def results_page(root: Path = ROOT) -> str:
 
 def _of_chapter(path: Path, root: Path) -> list[str]:
     """The lines of the page about one chapter."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     full = root / "book" / "results" / "gpu" / f"{path.stem}.json"
-    run = json.loads(full.read_text(encoding="utf-8")) if full.is_file() else {}
+    run = read_json(full) if full.is_file() else {}
     on_gpu = {entry["name"]: str(Measurement(**entry)) for entry in run.get("measured", [])}
     rows = [
         {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get(m.name, "not run")}

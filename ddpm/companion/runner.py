@@ -1,5 +1,6 @@
 """Execute the chapters with papermill, one at a time, and report the result of each."""
 
+import ast
 import hashlib
 import json
 import os
@@ -12,18 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nbformat
 import papermill
 import torch
 import yaml
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 import ddpm
 from ddpm.companion.checks import read_record
-from ddpm.companion.provenance import PRESETS, commit
-from ddpm.files import write_json
-from ddpm.settings import one_of
+from ddpm.companion.execution import Unfinished, executed
+from ddpm.companion.notebook import read_notebook
+from ddpm.companion.provenance import PRESETS, commit, usable_device
+from ddpm.files import check_place, read_json, write_json
+from ddpm.settings import non_negative_int, one_of
 
 __all__ = ["PACKAGE", "check_parameters", "find_chapters", "parse_parameters", "run_chapters"]
 
@@ -64,11 +64,11 @@ def run_chapters(
         Whether all succeeded. The traceback of a failing cell is printed, and the other chapters still run.
 
     Raises:
-        ValueError: an unknown preset, chapter or parameter, or a notebook without one parameters cell. Nothing has run.
+        ValueError: an unknown preset, chapter or parameter, an illegal value of one, a notebook that cannot be read or
+            has not one parameters cell, or a place that cannot be written to. Nothing has run.
     """
     _check_preset(preset)
-    if "preset" in (parameters or {}):
-        raise ValueError("parameter is 'preset'; give it with --preset")
+    _check_values(parameters or {})
     chapters = find_chapters(notebooks, only)
     values = {"preset": preset, **(parameters or {})}
     for chapter in chapters:
@@ -76,6 +76,10 @@ def run_chapters(
     folder = out / preset
     if folder.resolve() == notebooks.resolve():
         raise ValueError(f"out is {str(out)!r}; the executed chapters may not replace their sources")
+    for chapter in chapters:
+        _check_text("notebooks", chapter)
+        _check_text("out", _partial(folder, chapter))
+        check_place("out", _partial(folder, chapter))
     folder.mkdir(parents=True, exist_ok=True)
 
     outcomes = []
@@ -83,7 +87,7 @@ def run_chapters(
         fingerprint = _fingerprint(chapter, values)
         before = _recorded(folder / f"{chapter.stem}.json")
         if not force and (folder / chapter.name).is_file() and before.get("fingerprint") == fingerprint:
-            outcomes.append(_Outcome(chapter.stem, "unchanged, skipped", before["seconds"]))
+            outcomes.append(_Outcome(chapter.stem, "unchanged, skipped", before.get("seconds", 0)))
         else:
             print(f"chapter {number} of {len(chapters)}: {chapter.stem}, preset {preset}", flush=True)
             outcomes.append(_execute(chapter, folder, values, fingerprint))
@@ -97,16 +101,37 @@ def _check_preset(preset: str) -> None:
         raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
 
 
+def _check_values(parameters: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a value is not legal in any chapter."""
+    if "preset" in parameters:
+        raise ValueError("parameter is 'preset'; give it with --preset")
+    if "seed" in parameters:
+        non_negative_int("seed", parameters["seed"])
+    if "device" in parameters:
+        usable_device(parameters["device"])
+
+
+def _partial(folder: Path, chapter: Path) -> Path:
+    """Where a chapter is while it runs, and stays if it fails."""
+    return folder / f"{chapter.stem}.partial.ipynb"
+
+
+def _check_text(name: str, path: Path) -> None:
+    """Raise `ValueError` where a path is not text: papermill writes it into the notebook."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {str(path)!r}; the path must be text in UTF-8") from error
+
+
 def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint: str) -> _Outcome:
     """Execute a chapter into a folder; only one that succeeded gets its name and its JSON file there."""
     started = time.time()
-    partial = folder / f"{chapter.stem}.partial.ipynb"
+    partial = _partial(folder, chapter)
     try:
-        executed = papermill.execute_notebook(
-            str(chapter), str(partial), parameters=values, kernel_name="python3", cwd=str(chapter.parent)
-        )
-    except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
-        print(f"{chapter.stem} failed{_where(error)}", file=sys.stderr)
+        notebook = executed(chapter, partial, values)
+    except Unfinished as failure:
+        print(f"{chapter.stem} failed{failure}", file=sys.stderr)
         return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, succeeded=False)
     seconds = time.time() - started
     os.replace(partial, folder / chapter.name)
@@ -114,7 +139,7 @@ def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
         **_provenance({**_defaults(chapter), **values}),
-        "measured": [asdict(m) for m in read_record(executed).values()],
+        "measured": [asdict(m) for m in read_record(notebook).values()],
     }
     write_json(folder / f"{chapter.stem}.json", record)
     return _Outcome(chapter.stem, "done", seconds)
@@ -153,7 +178,12 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise ValueError(f"parameter is {pair!r}; it must be NAME=VALUE")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+            json.dumps(values[name])
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            legal = "VALUE must be a number, a text, true, false or a list of them, as in YAML"
+            raise ValueError(f"parameter is {pair!r}; {legal}") from error
     return values
 
 
@@ -163,27 +193,41 @@ def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
     papermill does not check this: it injects unknown parameters silently, at the top if there is no such cell.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not, or it is no notebook.
     """
-    cells = nbformat.read(notebook, as_version=4)["cells"]
+    cells = read_notebook(notebook)["cells"]
     tagged = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)
     if tagged != 1:
         raise ValueError(f"{notebook.name} has {tagged} cells tagged parameters; it must have exactly one")
-    known = papermill.inspect_notebook(str(notebook))
+    known = _parameters(notebook)
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"parameter is {unknown[0]!r}; legal in {notebook.name} are {', '.join(known)}")
 
 
+def _parameters(notebook: Path) -> dict[str, str]:
+    """The parameters of a chapter: the source of each one's default, by name."""
+    content = read_notebook(notebook)
+    content["metadata"]["kernelspec"] = {"name": "python3", "language": "python"}  # it may have none of its own
+    return {name: found["default"] for name, found in papermill.inspect_notebook(content).items()}
+
+
 def _defaults(notebook: Path) -> dict[str, Any]:
-    """The values of a chapter's own parameters cell."""
-    parameters = papermill.inspect_notebook(str(notebook))
-    return {name: yaml.safe_load(parameter["default"]) for name, parameter in parameters.items()}
+    """The values of a chapter's own parameters cell; what is no constant stays as it is written."""
+
+    def value_of(source: str) -> Any:
+        try:
+            value = ast.literal_eval(source)
+        except (ValueError, SyntaxError):
+            return source
+        return value if isinstance(value, str | int | float | bool | None) else source
+
+    return {name: value_of(source) for name, source in _parameters(notebook).items()}
 
 
 def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
     """Hash of everything that a chapter's result depends on."""
     digest = hashlib.sha256(json.dumps([values, _versions(), torch.cuda.is_available()], sort_keys=True).encode())
-    for cell in nbformat.read(notebook, as_version=4)["cells"]:
+    for cell in read_notebook(notebook)["cells"]:
         digest.update(json.dumps([cell["cell_type"], cell["source"], cell["metadata"]], sort_keys=True).encode())
     book = PACKAGE.parent / "book"
     files = [*PACKAGE.rglob("*"), book / "claims.yml", *book.glob("results/*.json")]
@@ -215,17 +259,9 @@ def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
 def _recorded(result: Path) -> dict[str, Any]:
     """The JSON file of a chapter that ran before; empty if there is none, or if it is damaged."""
     try:
-        record: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(result)
+    except (FileNotFoundError, ValueError):
         return {}
-    return record
-
-
-def _where(error: Exception) -> str:
-    """Where a chapter failed, and why."""
-    if isinstance(error, PapermillExecutionError):
-        return f" in cell {error.cell_index}:\n{error.source}\n" + "\n".join(error.traceback)
-    return f": {error}"
 
 
 def _print_table(outcomes: Sequence[_Outcome]) -> None:

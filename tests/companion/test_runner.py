@@ -1,26 +1,17 @@
 import json
+import os
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from ddpm.companion import runner
+from tests.companion.chapters import write
 
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
-
-
-def write(folder, number, *sources, tagged=True):
-    folder.mkdir(exist_ok=True)
-    cells = [nbformat.v4.new_code_cell('preset = "cpu"\nseed = 0', metadata={"tags": ["parameters"]} if tagged else {})]
-    cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook.metadata["language_info"] = {"name": "python"}
-    path = folder / f"{number:02}_chapter.ipynb"
-    nbformat.write(notebook, path)
-    return path
 
 
 @pytest.fixture
@@ -71,6 +62,11 @@ def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys
         ({"preset": "gpu"}, "no GPU is found"),
         ({"only": 7}, "only is 7; legal are 1"),
         ({"parameters": {"sede": 1}}, "parameter is 'sede'; legal in 01_chapter.ipynb are preset, seed"),
+        ({"parameters": {"preset": "smoke"}}, "parameter is 'preset'; give it with --preset"),
+        ({"parameters": {"seed": -1}}, "seed is -1; it must be an integer from 0 up"),
+        ({"parameters": {"seed": "1e3"}}, "seed is '1e3'; it must be an integer from 0 up"),
+        ({"parameters": {"device": "gpu9"}}, "device is 'gpu9', which torch does not find here"),
+        ({"parameters": {"device": 3}}, "device is 3, which torch does not find here"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(folder, arguments, message, monkeypatch):
@@ -78,6 +74,67 @@ def test_bad_input_is_refused_before_anything_runs(folder, arguments, message, m
     with pytest.raises(ValueError, match=message):
         runner.run_chapters(folder / "notebooks", folder / "out", **arguments)
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< ours\n{}", "", "[]", '{"cells": ['])
+def test_a_chapter_that_is_no_notebook_is_refused_before_anything_runs(folder, content):
+    (folder / "notebooks" / "02_merged.ipynb").write_text(content)
+    with pytest.raises(ValueError, match="02_merged.ipynb cannot be read as a notebook: .") as error:
+        runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+    assert "\n" not in str(error.value)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "where no file can be written: Not a directory"),
+        ("n" * 300, "where no file can be written: File name too long"),
+        (os.fsdecode(b"b\xfccher"), "the path must be text in UTF-8"),
+    ],
+)
+def test_a_place_that_takes_no_chapters_is_refused_before_anything_runs(folder, out, message):
+    (folder / "file").write_text("")
+    before = sorted(folder.iterdir())
+    with pytest.raises(ValueError, match=f"out is .*{message}"):
+        runner.run_chapters(folder / "notebooks", folder / out, "smoke")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_executed_chapters_do_not_replace_their_sources(folder):
+    (folder / "notebooks").rename(folder / "smoke")
+    with pytest.raises(ValueError, match="out is .*; the executed chapters may not replace their sources"):
+        runner.run_chapters(folder / "smoke", folder, "smoke")
+
+
+@pytest.mark.parametrize("record", ["[]", "nonsense", "{}", '{"fingerprint": "another"}', b"\xff"])
+def test_a_chapter_whose_record_is_damaged_runs_again(folder, record, capsys):
+    (folder / "out" / "smoke").mkdir(parents=True)
+    (folder / "out" / "smoke" / "01_chapter.ipynb").write_text("{}")
+    content = record if isinstance(record, bytes) else record.encode()
+    (folder / "out" / "smoke" / "01_chapter.json").write_bytes(content)
+    assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+    assert "done" in capsys.readouterr().out
+
+
+def test_a_notebook_that_does_not_name_its_language_runs(folder):
+    path = folder / "notebooks" / "01_chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {}
+    nbformat.write(notebook, path)
+    assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+
+
+def test_a_default_is_recorded_by_its_value_or_as_it_is_written(folder):
+    path = folder / "notebooks" / "01_chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source += "\nnone = None\nrate = 1e-3\nsize = 2 * 3\nname = '%s: x'\n"
+    nbformat.write(notebook, path)
+    assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+    recorded = json.loads((folder / "out" / "smoke" / "01_chapter.json").read_text())["parameters"]
+    assert recorded == {
+        "preset": "smoke", "seed": 0, "none": None, "rate": 0.001, "size": "2 * 3", "name": "%s: x",
+    }  # fmt: skip
 
 
 def test_a_notebook_without_a_parameters_cell_is_refused(folder):
@@ -88,8 +145,25 @@ def test_a_notebook_without_a_parameters_cell_is_refused(folder):
 
 def test_parameters_are_read_as_yaml():
     assert runner.parse_parameters(["seed=3", "device=cpu", "x=0.5"]) == {"seed": 3, "device": "cpu", "x": 0.5}
-    with pytest.raises(ValueError, match="NAME=VALUE"):
-        runner.parse_parameters(["seed"])
+    assert runner.parse_parameters(["x=", "y=a=b", "z=[1, true]"]) == {"x": None, "y": "a=b", "z": [1, True]}
+
+
+@pytest.mark.parametrize(
+    ("pair", "legal"),
+    [
+        ("seed", "it must be NAME=VALUE"),
+        ("=1", "it must be NAME=VALUE"),
+        ("seed=[1", "VALUE must be a number"),
+        ("seed=2024-01-01", "VALUE must be a number"),
+        ("seed=2024-13-01", "VALUE must be a number"),
+        ("seed=!!python/object:x", "VALUE must be a number"),
+        ("seed=\x01", "VALUE must be a number"),
+    ],
+)
+def test_a_parameter_that_cannot_be_read_is_named_in_one_line(pair, legal):
+    with pytest.raises(ValueError, match=re.escape(f"parameter is {pair!r}; {legal}")) as error:
+        runner.parse_parameters([pair])
+    assert "\n" not in str(error.value)
 
 
 def test_the_books_own_chapters_run_in_the_smoke_tier(tmp_path):

@@ -1,0 +1,56 @@
+import json
+
+import nbformat
+import pytest
+
+from ddpm.companion.notebook import read_notebook
+from tests.companion.chapters import write
+
+
+def test_a_notebook_of_an_old_version_is_brought_to_the_fourth(tmp_path):
+    cell = {"cell_type": "code", "input": "a = 1", "language": "python", "outputs": [], "metadata": {}}
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [{"cells": [cell]}]}
+    (tmp_path / "old.ipynb").write_text(json.dumps(old))
+    notebook = read_notebook(tmp_path / "old.ipynb")
+    assert notebook["nbformat"] == 4
+    assert [cell["source"] for cell in notebook["cells"]] == ["a = 1"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "<<<<<<< ours\n" + text,
+        lambda text: text.replace('"nbformat"', '<<<<<<< ours\n "nbformat"'),
+        lambda text: text[:200],
+        lambda _: "",
+        lambda _: "[]",
+        lambda _: "null",
+        lambda _: "{}",
+        lambda text: text.replace('"nbformat": 4', '"nbformat": 5'),
+        lambda text: text.replace('"cells"', '"sells"'),
+        lambda text: text.replace('"source"', '"sauce"'),
+        lambda text: text.encode("utf-16"),
+    ],
+)
+def test_what_is_no_notebook_is_named_in_one_line(change, tmp_path):
+    path = write(tmp_path, 1, "1")
+    content = change(path.read_text())
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"01_chapter\.ipynb cannot be read as a notebook: .+") as error:
+        read_notebook(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_notebook_that_is_not_there_is_no_damaged_one(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_notebook(tmp_path / "none.ipynb")
+
+
+def test_a_folder_is_no_notebook(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read as a notebook"):
+        read_notebook(tmp_path)
+
+
+def test_a_sound_notebook_comes_as_it_is(tmp_path):
+    path = write(tmp_path, 1, "1")
+    assert read_notebook(path) == nbformat.read(path, as_version=4)
