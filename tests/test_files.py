@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import torch
 
 from ddpm import files
 from ddpm.files import (
+    check_place,
     check_weights,
     load_tensors,
     new_folder,
@@ -47,6 +49,43 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "replace", lambda *names: (happened.append("renamed"), replace(*names)))
     write_atomically(tmp_path / "value", b"content")
     assert happened == ["flushed", "renamed"]
+
+
+@pytest.mark.parametrize("name", ["value", "new/folder/value", "n" * 200])
+def test_a_place_for_a_file_is_found_without_a_trace(name, tmp_path):
+    check_place("out", tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    write_atomically(tmp_path / name, b"content")
+    check_place("out", tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("file/value", "Not a directory"),
+        ("n" * 300, "File name too long"),
+        ("n" * 250, "File name too long"),  # while it is written it has a longer name
+        ("new/" + "n" * 300 + "/value", "File name too long"),
+        ("n/" * 3000 + "value", "File name too long"),
+        ("nowhere/value", "No such file or directory"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_refused_without_a_trace(name, reason, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=f"^out is '.*', where no file can be written: {reason}$"):
+        check_place("out", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "nowhere"]
+
+
+def test_a_place_is_tried_where_it_is(tmp_path, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "write_atomically", read_only)
+    with pytest.raises(ValueError, match="where no file can be written: Read-only file system"):
+        check_place("out", tmp_path / "value")
 
 
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
