@@ -120,8 +120,8 @@ def _in_a_line(error: Exception) -> str:
 
 def _open(path: str | Path) -> tuple[Image.Image, list[str], list[str]]:
     """The first frame of a file, upright and of 8 bits; in words, what was found, and what was guessed."""
-    frames = _frames(path)
     with Image.open(path) as file:
+        frames = 1 if file.format == "JPEG" else _frames(path)
         deep_colours = ";16" in str(file.tile) and not file.mode.startswith("I")
         file.load()
         if deep_colours:
@@ -135,7 +135,7 @@ def _open(path: str | Path) -> tuple[Image.Image, list[str], list[str]]:
 
 
 def _frames(path: str | Path) -> int:
-    """How many pictures a file holds, as far as can be told."""
+    """How many pictures a file holds, as far as can be told; it is opened anew, as counting moves to other pictures."""
     with Image.open(path) as file:
         try:
             return int(getattr(file, "n_frames", 1))

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -28,7 +29,7 @@ def map_ahead(function: Callable[[A], B], arguments: Iterable[A], workers: int) 
     A process has a pipe of its own. So no shared memory is needed, of which containers have little, and the death of a
     process is noticed at once, even in the middle of an answer.
 
-    Close the generator when no more is wanted: the processes ignore SIGTERM, and the program waits for them.
+    Close the generator when no more is wanted, which ends the processes; at the latest the program's end does.
 
     Args:
         function: a function of a module, or a `partial` of one; its values are numpy's or Python's, and not tensors.
@@ -73,6 +74,7 @@ class _Worker:
                 self._process.start()
             except OSError as error:
                 raise ChildProcessError(f"a process that reads could not be started ({error}); {_INSTEAD}") from error
+        Finalize(self, self._process.kill, exitpriority=0)  # SIGTERM, which multiprocessing would send it, it ignores
 
     def ask(self, argument: Any) -> None:
         """Let the process begin to compute. It takes no new argument before its last answer was taken."""

@@ -36,7 +36,7 @@ def batches(
 ) -> Generator[Tensor]:
     """The uint8 images of every step, on the device.
 
-    Close the generator when the training ends: its workers ignore SIGTERM, and the program waits for them.
+    Close the generator when the training ends, which ends its workers.
 
     Args:
         dataset: a `Dataset` is held on the device; `Pictures` are read by `workers` while the device computes.

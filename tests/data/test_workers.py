@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 from functools import partial
@@ -124,6 +126,12 @@ def test_processes_end_when_the_program_is_killed(tmp_path):
     while any(runs(reader) for reader in readers):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_program_ends_although_it_has_left_processes_open():
+    program = "from ddpm.data.workers import map_ahead; left = map_ahead(len, ['one'] * 9, 2); print(next(left))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
 def runs(process):
