@@ -369,3 +369,19 @@ def test_the_argument_noise_still_draws(name):
     with pytest.warns(DeprecationWarning, match="the argument noise is now called randn_like"):
         old = final(SAMPLERS[name](oracle, x, grid, noise=PerSampleNoise(3)))
     assert torch.equal(old, final(SAMPLERS[name](oracle, x, grid, randn_like=PerSampleNoise(3))))
+
+
+def test_heun_in_the_angle_is_the_trapezoidal_rule_by_hand():
+    """With x0 and eps of a formula: half the angle of the move times what their change makes of v where it ends."""
+
+    class Formula(Denoiser):
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(torch.full_like(x, t / 1000), torch.full_like(x, 1 - t / 400))
+
+    (signal, noise), (x0, eps), (x0_s, eps_s) = (SCHEDULE.signal(300), SCHEDULE.noise(300)), (0.6, -0.5), (0.3, 0.25)
+    angle = math.acos(SCHEDULE.signal(300)) - math.acos(SCHEDULE.signal(600))
+    wanted = signal * x0 + noise * eps + angle / 2 * (signal * (eps_s - eps) - noise * (x0_s - x0))
+    first = next(heun(Formula(), torch.zeros(1, 1, dtype=torch.float64), [600, 300, 0]))
+    assert first.x.item() == pytest.approx(wanted, abs=1e-14)

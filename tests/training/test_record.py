@@ -1,6 +1,6 @@
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ import ddpm
 from ddpm import pretrained
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
+from ddpm.gan import GANConfig
 from ddpm.training.config import TrainingConfig
 from ddpm.training.record import default_record, difference, filled, record_of, upgraded
 from ddpm.unet import UNetConfig
@@ -152,3 +153,28 @@ def test_a_model_of_an_unknown_kind_is_refused_by_its_name(tmp_path):
     folder = copy_of("fashion-mnist", shipped("fashion-mnist") | {"kind": "flow"}, tmp_path)
     with pytest.raises(ValueError, match="kind is 'flow'; legal are diffusion, autoencoder, gan"):
         ddpm.load(folder)
+
+
+def test_defaults_are_those_by_which_older_records_are_completed():
+    """A record older than a setting means the default that the setting began with, so no default may move."""
+    model = {name: value for name, value in asdict(DiffusionConfig()).items() if name != "unet"}
+    assert model == {
+        "schedule": "linear", "T": 1000, "target": "eps", "weighting": "simple", "times": "uniform",
+        "log_sigma_mean": -0.9, "log_sigma_std": 1.2, "uniform_share": 0.0,
+    }  # fmt: skip
+    assert asdict(UNetConfig()) == {
+        "channels": 1, "base_channels": 32, "channel_multipliers": (1, 2, 4), "blocks_per_level": 2,
+        "attention_levels": (2,), "head_channels": 32, "dropout": 0.0, "middle_attention": True,
+        "time_conditioning": "add", "resample_last": False, "up_width": "mirror", "skips": True,
+    }  # fmt: skip
+    autoencoder = {
+        "image_shape": (1, 32, 32), "base_channels": 32, "channel_multipliers": (1, 2, 4), "latent_dim": 32,
+    }  # fmt: skip
+    assert asdict(AutoencoderConfig()) == autoencoder | {"variational": False, "loss": "mse"}
+    gan = {"architecture": "convolutional", "game": "non-saturating", "r1": 1.0}
+    assert asdict(GANConfig()) == autoencoder | gan
+    assert asdict(TrainingConfig()) == {
+        "steps": 5000, "batch_size": 64, "learning_rate": 1e-3, "warmup": 200, "decay": "cosine", "optimiser": "adamw",
+        "momentum": 0.9, "weight_decay": 0.01, "clip": 1.0, "ema": 0.999, "seed": 0, "checkpoint_every": 500, "keep": 2,
+        "precision": "auto", "threads": None,
+    }  # fmt: skip
