@@ -102,8 +102,8 @@ class _Worker:
         except (EOFError, OSError) as error:
             self._process.join()
             code = self._process.exitcode or 0
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-            ended = f"a process that reads ended {how}, often for want of memory"
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            ended = f"a process that reads {how}, often for want of memory"
             raise ChildProcessError(f"{ended}; {_INSTEAD}") from error
 
 

@@ -344,7 +344,7 @@ def test_a_reader_that_the_system_kills_ends_the_command_in_one_line(folder, tmp
     monkeypatch.setattr(sys, "argv", ["ddpm", "train", "--data", f"folder:{folder}", "--out", str(tmp_path / "run")])
     assert ended(fork(cli.main, tmp_path / "out", tmp_path / "err")) == 1
     said = (tmp_path / "err").read_text()
-    assert said.startswith("ddpm: a process that reads ended by SIGKILL, often for want of memory; --workers 0 ")
+    assert said.startswith("ddpm: a process that reads was killed by SIGKILL, often for want of memory; --workers 0 ")
     assert "--shm-size" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()

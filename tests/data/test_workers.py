@@ -78,7 +78,7 @@ def test_a_negative_number_of_processes_is_refused():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGXCPU])
 def test_a_process_that_the_system_kills_ends_the_rest_in_one_line(number):
     answers = map_ahead(partial(dies, of=3, number=number), range(10), 2)
-    with pytest.raises(ChildProcessError, match=f"ended by {number.name}.* --workers 0 .* --shm-size$") as error:
+    with pytest.raises(ChildProcessError, match=f"was killed by {number.name}.* --workers 0 .* --shm-size$") as error:
         list(answers)
     assert "\n" not in str(error.value)
 
@@ -91,7 +91,7 @@ def test_a_process_that_is_killed_in_the_middle_of_an_answer_is_noticed():
     (reader,) = set(active_children()) - before
     time.sleep(0.2)  # it has begun the next answer
     reader.kill()
-    with pytest.raises(ChildProcessError, match="ended by SIGKILL"):
+    with pytest.raises(ChildProcessError, match="was killed by SIGKILL"):
         list(answers)
 
 

@@ -136,7 +136,7 @@ def test_a_reader_that_is_killed_is_one_line(pictures):
     with closing(batches(pictures, 3, range(1000), 6, slice(None), CPU, 2)) as feed:
         next(feed)
         (set(active_children()) - before).pop().kill()
-        with pytest.raises(ChildProcessError, match=r"^a process that reads ended by SIGKILL, .* --workers 0 .*$"):
+        with pytest.raises(ChildProcessError, match=r"^a process that reads was killed by SIGKILL, .* --workers 0 .*$"):
             list(feed)
     assert set(active_children()) <= before
 
