@@ -3,8 +3,12 @@
 No command imports torch before it runs, so that `--help` and a wrong option are answered at once.
 """
 
+import errno
+import io
+import re
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import typer
 
@@ -31,32 +35,78 @@ for command in (train, sample, evaluate, round_trip, export, chapters):
 EXTRAS = {
     "accelerate": "train", "filelock": "train", "tensorboard": "train", "timm": "train",
     "torchdiffeq": "evaluate", "torchmetrics": "evaluate",
-    "IPython": "book", "matplotlib": "book", "nbformat": "book", "papermill": "book", "yaml": "book",
+    "ipykernel": "book", "jupyter_client": "book", "nbclient": "book", "nbformat": "book", "papermill": "book",
 }  # fmt: skip
+#: What the system says of a path that a person has named wrongly.
+WRONG_PATH = (
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, whose names it does not export
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
+    _mend_streams()
     try:
+        _refuse_empty(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         leave()
+        sys.stdout.flush()  # an error is still told here
         sys.exit(code)
     except UsageError as error:
-        _stop(error, 2)
+        _stop(error.format_message(), 2)
     except typer.Abort:
         sys.exit(1)
     except (ValueError, TypeError, FileNotFoundError) as error:
-        _stop(error, 2)
+        _stop(str(error) or type(error).__name__, 2)
     except ModuleNotFoundError as error:
-        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+        if (needed := _needed(error)) is None:
             raise
-        _stop(ValueError(f"{error.name} is not installed; this command needs: pip install 'ddpm[{extra}]'"), 2)
-    except (OSError, FloatingPointError) as error:
-        _stop(error, 1)
+        _stop(needed, 2)
+    except BrokenPipeError:  # whoever read the output has left
+        _silence_stdout()
+        sys.exit(1)
+    except OSError as error:
+        _silence_stdout()
+        _stop(str(error), 2 if error.errno in WRONG_PATH else 1)
+    except FloatingPointError as error:
+        _stop(str(error), 1)
 
 
-def _stop(error: Exception, code: int) -> None:
-    text = error.format_message() if isinstance(error, UsageError) else str(error)
-    print("ddpm: " + (text or type(error).__name__).splitlines()[0], file=sys.stderr)
+def _mend_streams() -> None:
+    """Print what a console has no character for with escapes, and what goes to a closed stream nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `ValueError` if an argument or the value of an option is empty: as a path it would be this folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or re.fullmatch("--[a-z-]+=", argument):
+            name = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+            raise ValueError(f"{name} is empty; a variable of the shell that is not set looks like this")
+
+
+def _needed(error: ModuleNotFoundError) -> str | None:
+    """How to install what is missing, if it is one of the extras."""
+    if error.name == "ddpm.companion":
+        return str(error)
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    return extra and f"{error.name} is not installed; this command needs: pip install 'ddpm[{extra}]'"
+
+
+def _silence_stdout() -> None:
+    """Drop what could not be printed, which Python would otherwise try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = io.StringIO()
+
+
+def _stop(text: str, code: int) -> NoReturn:
+    print("ddpm: " + text.splitlines()[0], file=sys.stderr)
     sys.exit(code)

@@ -7,7 +7,7 @@ import typer
 
 __all__ = ["chapters"]
 
-OUT = Path("_build/chapters")
+NOTEBOOKS, OUT = Path("notebooks"), Path("_build/chapters")
 
 
 def chapters(
@@ -19,7 +19,7 @@ def chapters(
         list[str] | None,
         typer.Option("--parameter", "-p", help="NAME=VALUE: set a parameter of the notebook. Repeat for several."),
     ] = None,
-    notebooks: Annotated[Path, typer.Option(help="Folder that holds the chapters.")] = Path("notebooks"),
+    notebooks: Annotated[Path, typer.Option(help="Folder that holds the chapters.")] = NOTEBOOKS,
     out: Annotated[Path, typer.Option(help="Folder for the executed chapters.")] = OUT,
     force: Annotated[bool, typer.Option(help="Also run chapters that are finished and unchanged.")] = False,
     hand_in: Annotated[
@@ -38,7 +38,7 @@ def chapters(
 
     if hand_in is not None or pack is not None:
         others = {"pack": hand_in and pack, "parameter": parameter, "force": force, "out": out != OUT}
-        others |= {"preset": hand_in and preset != "cpu"}
+        others |= {"preset": hand_in and preset != "cpu", "notebooks": pack and notebooks != NOTEBOOKS}
         if given := [name for name, value in others.items() if value]:
             raise ValueError(f"{given[0]} is given; it does not go with {'hand-in' if hand_in else 'pack'}")
     if hand_in is not None:

@@ -92,11 +92,14 @@ def leave() -> None:
 
 def check_out(out: Path, *endings: str) -> None:
     """Raise `ValueError` unless a picture of one of these kinds can be written to `out`."""
+    from ddpm.files import check_place
+
     if out.suffix.lower() not in endings:
         legal = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
         raise ValueError(f"out is {str(out)!r}; its name must end in {legal}")
-    if out.is_dir() or any(folder.exists() and not folder.is_dir() for folder in out.parents):
-        raise ValueError(f"out is {str(out)!r}; there must be no folder of that name, and no file on the way to it")
+    check_place("out", out)
+    if out.is_dir():
+        raise ValueError(f"out is {str(out)!r}; there must be no folder of that name")
 
 
 def sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:

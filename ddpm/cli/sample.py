@@ -32,6 +32,7 @@ __all__ = ["evaluate", "sample"]
 
 GARMENTS = (1, 32, 32)
 WEIGHT = 1.6
+MOST = 1_000_000  # images in one grid
 
 
 def sample(
@@ -51,14 +52,18 @@ def sample(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Draw images and save them as one grid, or film their way from noise."""
+    import ddpm
     from ddpm.data import denormalise
     from ddpm.files import write_atomically
 
     check_out(out, ".png", ".gif", ".webp")
+    if n > MOST:
+        raise ValueError(f"n is {n}; legal are 1 to {MOST:,} images in a grid")
     is_film = out.suffix.lower() != ".png"
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
-    images, _ = _draw(model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **watch)
+    trained, options, _ = _prepared(model, sampler, steps, eta, variance, spacing, guide, weight, precision, **watch)
+    images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     _, is_main = launched()
     if not is_main:
         return
@@ -118,48 +123,56 @@ def evaluate(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Frechet distance of a model's images to Fashion-MNIST's test images, with the context needed to read it."""
+    import ddpm
     from ddpm.metrics import frechet_distance
-    from ddpm.metrics.features import FEATURES
+    from ddpm.metrics.distances import check_frechet
 
-    if n <= FEATURES:
-        raise ValueError(f"n is {n}; a Frechet distance over {FEATURES} features needs more than that")
-    images, drawn = _draw(
-        model, n, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, only=GARMENTS
+    trained, options, drawn = _prepared(
+        model, sampler, steps, eta, variance, spacing, guide, weight, precision, only=GARMENTS
     )
     _, is_main = launched()
+    if is_main:
+        check_frechet(n)
+    images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
 
 
-def _draw(
-    model: str, n: int, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None,
-    weight: float, seed: int, precision: str, only: tuple[int, int, int] | None = None, **more: Any,
-) -> tuple[Any, str]:  # fmt: skip
-    """Images (n, channels, height, width), and in words how they were drawn."""
+def _prepared(
+    model: str, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None, weight: float,
+    precision: str, only: tuple[int, int, int] | None = None, **options: Any,
+) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
+    """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
+
+    Raises:
+        ValueError: something is wrong, or does not go together.
+    """
     import ddpm
     from ddpm.autoencoder import Autoencoder
     from ddpm.denoiser import Guided
     from ddpm.sampling import LatentModel
 
     distributed, _ = launched()
-    more |= sampler_options(sampler, eta, variance) | {"distributed": distributed and "watch" not in more}
+    options |= sampler_options(sampler, eta, variance)
     if guide is None and weight != WEIGHT:
         raise ValueError(f"weight is {weight:g}; it needs a --guide")
     trained = ddpm.load(model, precision)  # type: ignore[arg-type]
     latent = isinstance(trained, LatentModel)
     if only is not None and tuple(trained.image_shape or ()) != only:
         raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
-    if latent and "watch" in more:
+    if latent and "watch" in options:
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
     if guide is not None:
         worse = ddpm.load(guide, precision)  # type: ignore[arg-type]
-        if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
+        if latent or isinstance(worse, LatentModel):
             raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
         trained = Guided(trained, worse, weight)
+    if not latent:
+        trained.schedule.timesteps(steps, spacing)  # raises an error if there is no such grid
     if type(trained) is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
-    images = ddpm.sample(trained, n, sampler, steps, seed, spacing=spacing, **more)  # type: ignore[arg-type]
+    options |= {"spacing": spacing, "distributed": distributed and "watch" not in options}
     drawn = "one call" if latent else how(sampler, eta, variance, steps, spacing)
-    return images, drawn if guide is None else f"{drawn}, guided by {guide} with weight {weight:g}"
+    return trained, options, drawn if guide is None else f"{drawn}, guided by {guide} with weight {weight:g}"

@@ -15,9 +15,9 @@ from torchmetrics.image.kid import poly_mmd
 
 from ddpm import data
 from ddpm.files import load_tensors
-from ddpm.metrics.features import FEATURES, FEATURES_SHA256, features
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256, feature_network, features
 
-__all__ = ["Distance", "frechet_distance", "kernel_distance"]
+__all__ = ["Distance", "check_frechet", "frechet_distance", "kernel_distance"]
 
 # The moments are frozen with the features.
 MOMENTS_SHA256 = "4716e6ce9641023913c96d34286552149e6072fd0b0ea127b2343b04c4cba420"
@@ -57,6 +57,21 @@ class Distance:
         )
 
 
+def check_frechet(n: int) -> None:
+    """Raise the error that `frechet_distance` of n images would raise, before hours are spent on drawing them.
+
+    Raises:
+        ValueError: too few or too many images, or frozen features that are damaged.
+        FileNotFoundError: n is above 10,000, and the full Fashion-MNIST cannot be had.
+    """
+    if not FEATURES < n <= 60_000:
+        legal = f"{FEATURES + 1} to 60,000: more than features, no more than real images"
+        raise ValueError(f"n, the number of images, is {n}; legal are {legal}")
+    _real_train(n)
+    _moments()
+    feature_network()
+
+
 def frechet_distance(images: Tensor, *, weights: str) -> Distance:
     """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST in the frozen features.
 
@@ -69,12 +84,10 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
 
     Raises:
         ValueError: too few or too many images, or images of another shape or dtype.
+        FileNotFoundError: there are more than 10,000, and the full Fashion-MNIST cannot be had.
     """
     n = len(images)
-    if not FEATURES < n <= 60_000:
-        raise ValueError(
-            f"images are {n}; legal are {FEATURES + 1} to 60,000: more than features, no more than real ones"
-        )
+    check_frechet(n)
     generated = features(images.clamp(-1, 1))
     return Distance(
         value=_distance(generated),
@@ -94,10 +107,15 @@ def bootstrap_sd(generated: Tensor, measure: Callable[[Tensor], float]) -> float
     return torch.tensor(draws).std().item()
 
 
+def _real_train(n: int) -> Tensor:
+    """The training images that n real ones are taken from, uint8; up to 10,000 are taken from the embedded ones."""
+    return data.load("fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist", "train", quiet=True).images
+
+
 @lru_cache(maxsize=4)
 def real_train_features(n: int) -> Tensor:
-    """Features (n, 64) of n real training images; up to 10,000 are taken from the embedded ones."""
-    train = data.load("fashion-mnist-embedded" if n <= 10_000 else "fashion-mnist", "train", quiet=True).images
+    """Features (n, 64) of n real training images."""
+    train = _real_train(n)
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
     return features(data.normalise(train[chosen]))
 

@@ -1,6 +1,49 @@
+import json
+import zipfile
+
 import pytest
 
-from tests.cli.commands import refusal
+from tests.cli.commands import done, refusal, run
+from tests.companion.chapters import write
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    """A folder of two small chapters."""
+    for number in (1, 2):
+        write(tmp_path / "bücher-衣服 {1}", number, "print(preset, seed)")
+    return tmp_path / "bücher-衣服 {1}"
+
+
+@pytest.mark.long
+def test_a_chapter_runs_with_its_parameters(notebooks, tmp_path):
+    command = ["chapters", "--notebooks", notebooks, "--preset", "smoke", "--only", 2, "-p", "seed=3"]
+    done(*command, "--out", tmp_path / "out")
+    folder = tmp_path / "out" / "smoke"
+    assert sorted(path.name for path in folder.iterdir()) == ["02_chapter.ipynb", "02_chapter.json"]
+    assert json.loads((folder / "02_chapter.json").read_text())["parameters"] == {"preset": "smoke", "seed": 3}
+    assert "done" in done(*command, "--out", tmp_path / "out", "--force").stdout
+
+
+@pytest.mark.long
+def test_chapters_are_copied_and_packed(notebooks, tmp_path):
+    mine = tmp_path / "mine"
+    said = done("chapters", "--notebooks", notebooks, "--hand-in", mine, "--only", 1).stdout
+    assert said == f"{mine / '01_chapter.ipynb'}\n"
+    assert f"hand in: {tmp_path / 'mine.zip'}" in done("chapters", "--pack", mine, "--preset", "smoke").stdout
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        assert sorted(archive.namelist()) == ["01_chapter.ipynb", "provenance.json"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("option", ["--notebooks", "--pack"])
+def test_a_chapter_that_fails_is_exit_code_1(option, tmp_path):
+    folder = write(tmp_path / "notebooks", 1, "import os; os._exit(1)").parent
+    where = [] if option == "--pack" else ["--out", tmp_path / "out"]
+    process = run("chapters", "--preset", "smoke", option, folder, *where)
+    assert process.returncode == 1
+    assert "01_chapter failed: the kernel died in cell 2, 'import os; os._exit(1)'" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -16,6 +59,12 @@ from tests.cli.commands import refusal
         (["--hand-in", "RUN", "--force"], "force is given; it does not go with hand-in"),
         (["--pack", "RUN", "-p", "seed=1"], "parameter is given; it does not go with pack"),
         (["--pack", "RUN", "--out", "RUN"], "out is given; it does not go with pack"),
+        (["--pack", "RUN", "--notebooks", "RUN"], "notebooks is given; it does not go with pack"),
+        (["-p", "seed=[1"], "parameter is 'seed=[1'; VALUE must be a number, a text"),
+        (["-p", "seed=-1"], "seed is -1; it must be an integer from 0 up"),
+        (["-p", "device=gpu9"], "device is 'gpu9', which torch does not find here"),
+        (["--out", "README.md"], "out is 'README.md/cpu/"),
+        (["--hand-in", "README.md"], "hand-in is 'README.md/"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):

@@ -1,5 +1,7 @@
 import pytest
 
+import ddpm
+from ddpm.data import sets
 from tests.cli.commands import done, refusal
 
 pytestmark = pytest.mark.long
@@ -25,15 +27,33 @@ def test_a_model_that_draws_in_one_call_has_a_distance(vae):
     assert "one call, seed 0: Frechet distance" in done("evaluate", "--model", vae, "--n", 65).stdout
 
 
+def draws_for_hours(*_, **__):
+    raise AssertionError("the images were drawn")
+
+
+def test_real_images_that_cannot_be_had_are_missed_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(ddpm, "sample", draws_for_hours)
+    monkeypatch.setattr(sets, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert "FashionMNIST is not in" in refusal(["evaluate", "--n", 10_001], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--n", 10], "n is 10; a Frechet distance over 64 features needs more than that"),
+        (["--n", 64], "n, the number of images, is 64; legal are 65 to 60,000"),
+        (["--n", 60_001], "n, the number of images, is 60001; legal are 65 to 60,000"),
+        (["--n", 10**30], "legal are 65 to 60,000"),
+        (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["--spacing", "even"], "spacing is 'even'"),
         (["--model", "nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
         (["--sampler", "ddpm"], "did you mean ancestral?"),
         (["--guide", "equal-gan"], "only diffusion models guide and are guided"),
         (["--weight", 2], "weight is 2; it needs a --guide"),
     ],
 )
-def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+def test_bad_input_gives_one_line_and_exit_code_2_before_anything_is_drawn(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(ddpm, "sample", draws_for_hours)
     assert message in refusal(["evaluate", *arguments], tmp_path)

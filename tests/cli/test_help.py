@@ -2,12 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import typer
 
 from ddpm import cli
 from tests.cli.commands import done, refusal
+from tests.forked import ended, fork
 
 COMMANDS = ("train", "sample", "evaluate", "round-trip", "export", "chapters")
 
@@ -40,6 +43,11 @@ def test_the_help_of_train_teaches():
         (["sample", "--colour", 3], "No such option"),
         (["sample", "--steps", "many"], "Invalid value for '--steps'"),
         (["evaluate", "--n"], "requires an argument"),
+        (["sample", "--out", ""], "--out is empty"),
+        (["sample", "--out="], "--out is empty"),
+        (["chapters", "--hand-in", ""], "--hand-in is empty"),
+        (["export", ""], "an argument is empty"),
+        (["chapters", "-p", ""], "-p is empty"),
     ],
 )
 def test_a_command_line_that_cannot_be_read_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -61,7 +69,10 @@ def raising(error):
         (FileNotFoundError("there is no picture"), 2, "ddpm: there is no picture\n"),
         (ValueError(), 2, "ddpm: ValueError\n"),
         (ModuleNotFoundError("No module named 'timm'", name="timm.optim"), 2, "pip install 'ddpm[train]'\n"),
+        (ModuleNotFoundError("IPython is not installed", name="ddpm.companion"), 2, "ddpm: IPython is not installed\n"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "ddpm: [Errno 28] No space left on device\n"),
+        (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)), 2, "ddpm: [Errno 36] File name too long\n"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), 2, "ddpm: [Errno 13] Permission denied\n"),
         (FloatingPointError("loss is nan"), 1, "ddpm: loss is nan\n"),
         (typer.Abort(), 1, ""),
     ],
@@ -74,6 +85,69 @@ def test_an_error_is_one_line_and_an_exit_code(error, code, line, monkeypatch, c
     said = capsys.readouterr().err
     assert said.endswith(line)
     assert said.count("\n") <= 1
+
+
+def ends(app, out, **streams):
+    """The exit code of the command line when its `app` is this one, in a process of its own with these streams."""
+
+    def program():
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
+        sys.argv = ["ddpm", "--help"]
+        cli.app = app
+        cli.main()
+
+    return ended(fork(program, out=out, err=out.parent / "err"))
+
+
+ODD = "b\xfccher-\u8863\udcff"  # a letter that cp1252 has, one that it has not, and a byte that is no letter
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"),
+    [("ascii", r"b\xfccher-\u8863\udcff"), ("cp1252", "b\xfccher-\\u8863\\udcff"), ("utf-8", "b\xfccher-衣\\udcff")],
+)
+def test_a_name_that_the_console_cannot_print_is_printed_with_escapes(encoding, line, tmp_path):
+    console = open(tmp_path / "out", "w", encoding=encoding)  # noqa: SIM115
+    assert ends(lambda *_, **__: print(ODD), tmp_path / "out", stdout=console) == 0
+    assert (tmp_path / "out").read_text(encoding=encoding) == line + "\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_name_that_the_console_cannot_print_ends_no_command(encoding, tmp_path):
+    console = open(tmp_path / "out", "w", encoding=encoding)  # noqa: SIM115
+    assert ends(lambda *_, **__: typer.echo(ODD), tmp_path / "out", stdout=console) == 0
+
+
+def test_an_error_with_such_a_name_is_one_line(tmp_path):
+    console = open(tmp_path / "err", "w", encoding="ascii", errors="strict")  # noqa: SIM115
+    assert ends(raising(ValueError("model is 'b\xfccher'")), tmp_path / "out", stderr=console) == 2
+    assert (tmp_path / "err").read_text() == "ddpm: model is 'b\\xfccher'\n"
+
+
+def test_closed_streams_take_everything(tmp_path):
+    def app(*_, **__):
+        print("done")
+        print("a warning", file=sys.stderr)
+        sys.stderr.flush()
+
+    assert ends(app, tmp_path / "out", stdout=None, stderr=None) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+def test_output_that_cannot_be_written_is_one_line_and_no_success(tmp_path):
+    program = "from ddpm import cli; cli.app = lambda *_, **__: print('done'); cli.main()"
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (process.returncode, process.stderr) == (1, "ddpm: [Errno 28] No space left on device\n")
+
+
+def test_a_reader_that_has_left_ends_the_command_without_a_traceback():
+    program = "from ddpm import cli; cli.app = lambda *_, **__: print('done'); cli.main()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize("error", [KeyError("a fault"), ModuleNotFoundError("No module named 'x'", name="x")])

@@ -87,6 +87,8 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
     [
         (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
         (["--n", 0], "n is 0; it must be an integer from 1 up"),
+        (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images in a grid"),
+        (["--n", 10**30], "legal are 1 to 1,000,000 images in a grid"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
         (["--sampler", "dim"], "did you mean ddim?"),
         (["--sampler", "ddmi", "--eta", 0.5], "did you mean ddim?"),
@@ -110,10 +112,20 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("RUN.jpg", "its name must end in .png, .gif or .webp"), ("/dev/null/x.png", "no file on the way to it")],
+    [
+        ("RUN.jpg", "its name must end in .png, .gif or .webp"),
+        ("/dev/null/x.png", "where no file can be written: Not a directory"),
+        ("RUN" + "n" * 300 + ".png", "where no file can be written: File name too long"),
+    ],
 )
 def test_a_place_that_no_picture_can_go_to_is_refused(out, message, tmp_path):
     assert message in refusal(["sample", "--out", out], tmp_path)
+
+
+def test_a_folder_in_the_pictures_place_is_refused(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    said = refusal(["sample", "--out", tmp_path / "folder.png"], tmp_path)
+    assert "there must be no folder of that name" in said
 
 
 def test_a_run_without_its_weights_is_refused(trained, tmp_path):

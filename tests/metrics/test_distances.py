@@ -49,7 +49,7 @@ def test_the_distance_carries_its_five_facts_and_orders_images(test_split):
 
 
 def test_too_few_or_wrong_images_are_refused():
-    with pytest.raises(ValueError, match="images are 64"):
+    with pytest.raises(ValueError, match="n, the number of images, is 64; legal are 65 to 60,000"):
         metrics.frechet_distance(torch.zeros(64, 1, 32, 32), weights="none")
     with pytest.raises(ValueError, match=r"\(100, 1, 28, 28\)"):
         metrics.frechet_distance(torch.zeros(100, 1, 28, 28), weights="none")
