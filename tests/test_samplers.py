@@ -385,3 +385,23 @@ def test_heun_in_the_angle_is_the_trapezoidal_rule_by_hand():
     wanted = signal * x0 + noise * eps + angle / 2 * (signal * (eps_s - eps) - noise * (x0_s - x0))
     first = next(heun(Formula(), torch.zeros(1, 1, dtype=torch.float64), [600, 300, 0]))
     assert first.x.item() == pytest.approx(wanted, abs=1e-14)
+
+
+@pytest.mark.parametrize("part", ["x0", "eps"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_single_number_that_is_not_finite_is_named(name, part):
+    class Broken(Denoiser):
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            answer = {"x0": torch.zeros_like(x), "eps": x.clone()}
+            answer[part][-1, -1] = math.nan if t < 500 else 0
+            return Prediction(**answer)
+
+    with pytest.raises(FloatingPointError, match="at time 400 is not finite"):
+        final(SAMPLERS[name](Broken(), torch.ones(2, 3), SCHEDULE.timesteps(5)))
+
+
+def test_a_last_state_of_which_a_part_is_not_finite_is_refused():
+    with pytest.raises(FloatingPointError, match="last state is not finite"):
+        final(iter([Step(torch.tensor([[1.0, math.nan]]), 0, Prediction(None, None))]))
