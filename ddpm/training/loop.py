@@ -222,13 +222,10 @@ def run_of(
     init: str | Path | None,
     accelerator: "Accelerator",
 ) -> Run:
-    """The run of a training of so many networks; `ValueError` unless `out` can hold it."""
+    """The run of a training of so many networks; `ValueError` if `out` holds another."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     record = record_of(model, config, data, init, compilation(accelerator, networks))
-    run = Run(out, record, default_record(model), config.keep, dataset.former_names)
-    if accelerator.is_main_process:
-        files.check_place("out", out / "config.json")
-    return run
+    return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 
 def first_step(run: Run, accelerator: "Accelerator") -> int:

@@ -93,11 +93,13 @@ class Run:
         On a file system without locks it says so and goes on.
 
         Raises:
-            ValueError: another process trains in the folder, or has done so since this object was made.
-            OSError: the folder cannot be made, or its .lock cannot be opened.
+            ValueError: another process trains in the folder, or has done so since this object was made; or nothing can
+                be written there.
         """
-        with _named(str(self.folder)):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
         with _held(self.folder / ".lock"):
             if sorted(self.folder.glob("checkpoints/*.json")) != self._seen:
                 raise ValueError(f"{self.folder}: another process has just trained in it; start again to go on")
@@ -197,6 +199,10 @@ def _published_sha256(folder: Path) -> str | None:
         return None
 
 
+def _unusable(path: Path, error: OSError) -> ValueError:
+    return ValueError(f"out is {str(path)!r}, where nothing can be written: {error.strerror}")
+
+
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """A context that one process is in at a time, by a lock on a file."""
@@ -210,7 +216,7 @@ def _held(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise OSError(f"{path} cannot be locked: {error.strerror}") from error
+            raise _unusable(path, error) from error
         say(
             f"{path} cannot be locked ({error.strerror}): nothing keeps a second process from training in its folder",
             file=sys.stderr,

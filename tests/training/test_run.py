@@ -148,20 +148,21 @@ def test_a_file_system_without_locks_is_trained_on_with_a_warning(name, tmp_path
 
 def test_a_lock_that_fails_for_another_reason_is_named(tmp_path, monkeypatch):
     flock_answers(monkeypatch, errno.EIO)
-    with pytest.raises(OSError, match=f"^{tmp_path / '.lock'} cannot be locked: Input/output error$"):
+    with pytest.raises(ValueError, match=f"^out is '{tmp_path / '.lock'}', where nothing can be written: Input/output"):
         enter(run_in(tmp_path).locked())
 
 
 def test_a_lock_that_is_a_folder_is_named(tmp_path):
     (tmp_path / ".lock").mkdir()
-    with pytest.raises(OSError, match=f"^{tmp_path / '.lock'} cannot be locked: Is a directory$"):
+    with pytest.raises(ValueError, match=f"^out is '{tmp_path / '.lock'}', where nothing can be written: Is a direct"):
         enter(run_in(tmp_path).locked())
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=f"^{tmp_path / 'file' / 'run'} could not be written"):
-        enter(run_in(tmp_path / "file" / "run").locked())
+    for place, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "run", "Not a directory")):
+        with pytest.raises(ValueError, match=f"^out is '{place}', where nothing can be written: {why}$"):
+            enter(run_in(place).locked())
 
 
 def test_the_lock_is_free_after_an_error(tmp_path, monkeypatch):
