@@ -253,3 +253,17 @@ def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
 def test_bad_arguments_are_named(walk, message):
     with pytest.raises(ValueError, match=message):
         list(walk(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), [10, 0]))
+
+
+def test_one_chain_that_is_not_finite_or_diverges_is_named_among_others():
+    def box(x):
+        return torch.where(x[:, 0].abs() < 1, 0.0, -math.inf)
+
+    with pytest.raises(FloatingPointError, match="not finite where the chain begins"):
+        next(metropolis_langevin(box, torch.zeros_like, torch.tensor([[0.0], [5.0]]), step_size=0.1, steps=1))
+    runs_away = torch.tensor([0.0, 1e6])
+    with pytest.raises(FloatingPointError, match="step_size is 1; the chain diverged by step 2"):
+        list(langevin(lambda x: runs_away * x, torch.ones(1, 2), step_size=1.0, steps=5))
+    one_nan = torch.tensor([0.0, math.nan])
+    with pytest.raises(FloatingPointError, match="the score is not finite at step 1"):
+        next(langevin(lambda x: x * one_nan, torch.ones(1, 2), step_size=1.0, steps=5))

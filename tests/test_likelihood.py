@@ -262,3 +262,24 @@ def test_the_bound_on_a_schedule_without_signal_at_its_end_is_the_closed_one():
     assert torch.equal(bound.prior, torch.zeros_like(bound.prior))
     entropy = math.log(0.7 * math.sqrt(2 * math.pi * math.e))
     assert bound.total.mean().item() - entropy == pytest.approx(expected_gap(0.49, schedule, grid), abs=0.02)
+
+
+def test_one_sample_that_is_not_finite_is_named_among_others():
+    class Root(Denoiser):
+        """Finite everywhere, but its slope is not at 0."""
+
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(x, x.abs().sqrt())
+
+    one_nan, one_zero, one_large = (torch.tensor([[v], [1.0]], dtype=torch.float64) for v in (math.nan, 0.0, 1e200))
+    for call in (variational_bound, flow_nll):
+        with pytest.raises(ValueError, match="hold NaN or infinity"):
+            call(ORACLES[0], one_nan)
+    with pytest.raises(ValueError, match="nats hold NaN or infinity"):
+        bits_per_dimension(one_nan, 1)
+    with pytest.raises(FloatingPointError, match="is not finite"):
+        flow_nll(Root(), one_zero, 400, divergence="exact")
+    with pytest.raises(FloatingPointError, match="the bound is not finite"):
+        variational_bound(Gaussian(0.0, 0.5, SCHEDULE), one_large, [1000, 500, 0])
