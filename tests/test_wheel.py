@@ -33,12 +33,17 @@ def package_files():
     return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines())
 
 
-def built(folder):
-    """The wheel of the package's files; the checkout is left as it is."""
-    source = folder / "source"
+def copy_of_package(source):
+    """What a wheel is built from, in a folder of its own: the checkout is left as it is."""
     for name in (*package_files(), "pyproject.toml", "README.md", "LICENSE"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
+
+
+def built(folder):
+    """The wheel of the package's files."""
+    source = folder / "source"
+    copy_of_package(source)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
@@ -106,14 +111,38 @@ def test_its_command_samples_without_any_extra(environment, tmp_path):
         ("evaluate --n 65 --steps 1 --model equal-diffusion", TRAINING_AND_EVALUATION, "evaluate"),
         ("round-trip --model equal-diffusion --steps 2", TRAINING_AND_EVALUATION, "evaluate"),
         ("chapters", BOOK, "book"),
+        ("chapters", ("papermill",), "book"),
+        ("chapters", ("ipykernel",), "book"),
     ],
 )
 def test_a_command_says_which_extra_it_needs(environment, tmp_path, command, hidden, extra):
     done = run(environment, tmp_path, "ddpm", *command.split(), hidden=hidden)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(f"this command needs: pip install 'ddpm[{extra}]'")
+    assert done.stderr.splitlines()[-1].endswith(f" needs: pip install 'ddpm[{extra}]'")
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["hidden"]
+
+
+@pytest.mark.parametrize("module", ["book", "ledger"])
+def test_a_program_of_the_book_says_in_one_line_which_extra_it_needs(environment, tmp_path, module):
+    done = run(environment, tmp_path, "python", "-m", f"ddpm.companion.{module}", hidden=BOOK)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "IPython is not installed; ddpm.companion needs: pip install 'ddpm[book]'" in line
+
+
+def test_the_companion_says_which_extra_it_needs(environment, tmp_path):
+    done = run(environment, tmp_path, "python", "-c", "import ddpm.companion", hidden=("yaml",))
+    line = "ModuleNotFoundError: yaml is not installed; ddpm.companion needs: pip install 'ddpm[book]'"
+    assert done.stderr.splitlines()[-1] == line
+
+
+@pytest.mark.parametrize("module", ["book", "ledger"])
+def test_a_program_of_the_book_says_in_one_line_that_it_needs_a_checkout(environment, tmp_path, module):
+    done = run(environment, tmp_path, "python", "-m", f"ddpm.companion.{module}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("need a checkout of the book")
 
 
 @pytest.mark.parametrize("program", ["claims_table(1)", "verdict('C1')", "results_table('samplers')"])
@@ -127,6 +156,20 @@ def test_chapters_outside_a_checkout_are_refused_in_one_line(environment, tmp_pa
     done = run(environment, tmp_path, "ddpm", "chapters")
     assert done.returncode == 2
     assert done.stderr == "ddpm: notebooks is 'notebooks'; it must be a folder of chapters\n"
+
+
+def test_an_editable_install_is_found_beside_a_folder_of_its_name(tmp_path):
+    source, folder = tmp_path / "source", tmp_path / "venv"
+    copy_of_package(source)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-index"]
+    command = [*pip, "--no-deps", "--no-build-isolation", "--editable", source]
+    subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "work" / "ddpm" / "ddpm").mkdir(parents=True)
+    done = run(folder, tmp_path / "work", "python", "-c", "import ddpm; print(ddpm.__file__)")
+    assert done.stdout == f"{source / 'ddpm' / '__init__.py'}\n", done.stderr
 
 
 def test_users_see_its_types(environment, tmp_path):
