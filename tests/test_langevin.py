@@ -15,7 +15,7 @@ from ddpm.langevin import (
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import linear
+from ddpm.schedule import cosine, linear
 
 SCHEDULE = linear()
 
@@ -267,3 +267,61 @@ def test_one_chain_that_is_not_finite_or_diverges_is_named_among_others():
     one_nan = torch.tensor([0.0, math.nan])
     with pytest.raises(FloatingPointError, match="the score is not finite at step 1"):
         next(langevin(lambda x: x * one_nan, torch.ones(1, 2), step_size=1.0, steps=5))
+
+
+def test_metropolis_is_its_algorithm_by_hand():
+    """On log p = -x^4 / 4, with a step at which about half of the proposals are rejected."""
+    delta, draw = 0.9, seeded(0)
+    x, steps, seen = 0.4, 200, []
+    for _ in range(steps):
+        here = torch.zeros(1, 1, dtype=torch.float64)
+        to = x - delta / 2 * x**3 + math.sqrt(delta) * draw(here).item()
+        forth, back = to - x + delta / 2 * x**3, x - to + delta / 2 * to**3
+        log_ratio = (x**4 - to**4) / 4 + (forth**2 - back**2) / (2 * delta)
+        uniform = 0.5 * (1 + math.erf(draw(here).item() / math.sqrt(2)))
+        x = to if uniform < math.exp(min(0.0, log_ratio)) else x
+        seen.append(x)
+    chain = metropolis_langevin(
+        lambda x: -(x[:, 0] ** 4) / 4, lambda x: -(x**3), torch.tensor([[0.4]], dtype=torch.float64),
+        step_size=delta, steps=steps, randn_like=seeded(0),
+    )  # fmt: skip
+    states, accepted = zip(*chain, strict=True)
+    assert torch.cat(states).flatten().tolist() == pytest.approx(seen, abs=1e-12)
+    assert 0.2 < torch.cat(accepted).double().mean() < 0.8
+
+
+def by_hand(sampler, schedule, x, grid, draw):
+    """States of a walk in Song & Ermon's, Y. Song et al.'s and Karras et al.'s words, with the score of N(0, 0.25)."""
+
+    def langevin_step(x, delta, score):
+        return x + delta / 2 * score + math.sqrt(delta) * draw(x)
+
+    for t, s in itertools.pairwise(grid):
+        oracle = Gaussian(0.0, 0.5, schedule)
+        down = schedule.add_noise(oracle(x, t).x0, s, oracle(x, t).eps) if s else oracle(x, t).x0
+        if sampler == "annealed":
+            for _ in range(5):
+                x = langevin_step(x, schedule.noise(t) ** 2, oracle.score(x, t))
+            x = schedule.signal(s) / max(schedule.signal(t), (1 + 160**2) ** -0.5) * x if s else oracle(x, t).x0
+        elif sampler == "corrector":
+            x = down
+            for _ in range(3 if s else 0):
+                x = langevin_step(x, 0.1 * schedule.noise(s) ** 2, oracle.score(x, s))
+        else:
+            x = langevin_step(down, 0.6 * schedule.beta(t, s), oracle.score(x, t)) if s else down
+    return x
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine()])
+@pytest.mark.parametrize(
+    ("name", "sampler", "options"),
+    [
+        ("annealed", annealed_langevin, {}),
+        ("corrector", predictor_corrector, {"corrector_steps": 3}),
+        ("flow", flow_and_langevin, {"weight": 0.6}),
+    ],
+)
+def test_samplers_are_their_algorithms_by_hand(schedule, name, sampler, options):
+    x, grid = torch.ones(3, 2, dtype=torch.float64), schedule.timesteps(6)
+    end = final(sampler(Gaussian(0.0, 0.5, schedule), x, grid, randn_like=seeded(1), **options))
+    assert torch.allclose(end, by_hand(name, schedule, x, grid, seeded(1)), rtol=1e-9)

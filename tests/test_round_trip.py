@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ddpm.langevin import annealed_langevin
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.round_trip import (
@@ -238,3 +239,10 @@ def test_an_inverted_trip_reaches_noise_alone_where_no_signal_is_left(order):
     assert found.std().item() == pytest.approx(1, abs=0.05)
     assert found.mean().item() == pytest.approx(0, abs=0.06)
     assert (steps[-1].x - points).abs().max() < 0.25
+
+
+def test_the_top_of_a_trip_whose_sampler_stays_there_is_the_noised_image():
+    x0, grid = torch.ones(2, 2, dtype=torch.float64), SCHEDULE.timesteps(4, start=500)
+    kept = ends(round_trip(DENOISE, x0, grid, sampler=annealed_langevin, randn_like=seeded(0)))
+    assert torch.equal(kept.noised, SCHEDULE.add_noise(x0, 500, seeded(0)(x0)))
+    assert torch.equal(kept.one_shot, DENOISE(kept.noised, 500).x0)
