@@ -52,22 +52,21 @@ def find_pictures(folder: Path) -> Found:
     the name that it has in `folder` without a link, if it has one. Names that begin with a dot are passed over. A
     training's folder is left out; if it is `folder` itself, only what the training drew.
     """
-    found, read, endings = Found(), set[tuple[int, int]](), _picture_endings()
+    found, read, endings = Found(), set[Path](), _picture_endings()
     folders, links = [folder], list[Path]()
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
         try:
-            entries, status = _entries(here), here.stat()
+            entries, place = _entries(here), here.resolve()
         except OSError:
             found.leave_out(_CLOSED, here)
             continue
-        identity = status.st_dev, status.st_ino
-        if identity in read:
+        if place in read:
             found.leave_out(_TWICE, here)
         elif here != folder and _is_of_a_run(here, entries):
             found.leave_out(_RUN, here)
         else:
-            read.add(identity)
+            read.add(place)
             for subfolder in _sort(entries, endings, found):
                 if not subfolder.is_symlink():
                     folders.append(subfolder)
