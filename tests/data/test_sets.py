@@ -240,3 +240,53 @@ def test_only_tensors_are_scaled(value):
 
 def test_no_images_lie_in_any_range():
     data.check_range(torch.zeros(0, 1, 8, 8))
+
+
+def test_both_splits_of_a_torchvision_set_are_read_and_framed(tmp_path):
+    """MNIST's own files: the splits are two, and digits of 28 x 28 lie in the middle of 32 x 32."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix, n in (("train", 5), ("t10k", 3)):
+        pixels = np.full((n, 28, 28), n, dtype=np.uint8)
+        write_idx(raw, pixels, np.arange(n), prefix, compress=False)
+    for split, n in (("train", 5), ("test", 3)):
+        found = data.load("mnist", split, tmp_path, quiet=True)
+        assert (found.split, found.labels.tolist()) == (split, list(range(n)))
+        framed = torch.zeros(n, 1, 32, 32, dtype=torch.uint8)
+        framed[:, :, 2:30, 2:30] = n
+        assert torch.equal(found.images, framed)
+
+
+def test_colour_images_keep_their_height_and_width(tmp_path, monkeypatch):
+    class Colours:
+        """torchvision's CIFAR10 without its files: one image whose rows brighten downward, red alone."""
+
+        def __init__(self, root, train, download):
+            self.root, self.targets = root, [7]
+            self.data = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+            self.data[0, :, :, 0] = np.arange(32)[:, None]
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Colours)
+    (image,) = data.load("cifar10", "train", tmp_path, quiet=True).images
+    assert torch.equal(image[0], torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 32))
+    assert not image[1:].any()
+
+
+@pytest.mark.parametrize("levels", [[-1.5, 0.0], [0.0, 1.5], [-2.0, 2.0], [0.0, float("nan")]])
+def test_images_beyond_the_range_on_either_side_are_refused(levels):
+    with pytest.raises(ValueError, match=r"images lie in .*; legal is \[-1, 1\]"):
+        data.check_range(torch.tensor(levels))
+    data.check_range(torch.tensor([-1.0, 1.0]))
+
+
+def test_toys_are_where_their_names_say():
+    squares = ((data.toy("checkerboard", 4000) + 1) * 2).floor()
+    assert (squares.sum(1) % 2 == 0).all()
+    assert len(squares.unique(dim=0)) == 8
+    ring = data.toy("ring", 4000)
+    corners = 0.8 * torch.tensor([[np.cos(a), np.sin(a)] for a in 2 * np.pi * np.arange(8) / 8], dtype=torch.float32)
+    nearest = torch.cdist(ring, corners).min(1)
+    assert nearest.indices.bincount().min() > 400
+    assert nearest.values.square().mean().sqrt().item() == pytest.approx(0.04 * 2**0.5, rel=0.05)
+    radius = data.toy("spiral", 4000).norm(dim=1)
+    assert radius.median().item() == pytest.approx((1 + 2 * 0.5**0.5) / 3, abs=0.02)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from ddpm.training.config import TrainingConfig
+from ddpm.training.recipes import RECIPES, recipe
 
 CONFIG = TrainingConfig(steps=1000, warmup=100, learning_rate=2.0)
 
@@ -57,3 +58,16 @@ def test_an_illegal_option_is_named(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"^{name} is "):
         TrainingConfig(**options)
+
+
+def test_the_recipes_are_those_of_the_page_on_training():
+    """A change of one is a change of what everybody's `ddpm train` does; its page and the changelog say so then."""
+    assert {kind: recipe(kind)[1] for kind in RECIPES} == {
+        "diffusion": TrainingConfig(optimiser="muon", learning_rate=2e-3, warmup=50),
+        "autoencoder": TrainingConfig(optimiser="adamw", learning_rate=2e-3),
+        "vae": TrainingConfig(optimiser="adamw", learning_rate=2e-3),
+        "gan": TrainingConfig(optimiser="adam", momentum=0.0, learning_rate=5e-4),
+    }
+    model, _ = recipe("diffusion")
+    assert (model.target, model.times, model.uniform_share, model.unet.blocks_per_level) == ("v", "lognormal", 0.1, 1)
+    assert [recipe(kind)[0].variational for kind in ("autoencoder", "vae")] == [False, True]
