@@ -1,4 +1,8 @@
-"""Processes that read pictures while the program computes something else."""
+"""Processes that read pictures while the program computes something else.
+
+torch's DataLoader does this, too. But it hands images over in shared memory, of which containers have little, and where
+that is full, or a process is killed for want of memory, it waits for ever or ends in a traceback.
+"""
 
 import signal
 import sys
@@ -26,8 +30,7 @@ _INSTEAD = "--workers 0 reads without such processes, and a container has more m
 def map_ahead(function: Callable[[A], B], arguments: Iterable[A], workers: int) -> Generator[B]:
     """What `function` returns for every argument, in order; processes compute the next ones while the caller works.
 
-    A process has a pipe of its own. So no shared memory is needed, of which containers have little, and the death of a
-    process is noticed at once, even in the middle of an answer.
+    A process has a pipe of its own, so its death is noticed at once, even in the middle of an answer.
 
     Close the generator when no more is wanted, which ends the processes; at the latest the program's end does.
 
