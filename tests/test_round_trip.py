@@ -246,3 +246,11 @@ def test_the_top_of_a_trip_whose_sampler_stays_there_is_the_noised_image():
     kept = ends(round_trip(DENOISE, x0, grid, sampler=annealed_langevin, randn_like=seeded(0)))
     assert torch.equal(kept.noised, SCHEDULE.add_noise(x0, 500, seeded(0)(x0)))
     assert torch.equal(kept.one_shot, DENOISE(kept.noised, 500).x0)
+
+
+def test_the_coupled_ways_have_the_papers_mixing_by_default():
+    x0, grid = torch.ones(2, 2, dtype=torch.float64), SCHEDULE.timesteps(20, start=500)
+    up = final(invert_edict(DENOISE, x0, grid))
+    assert torch.equal(up, final(invert_edict(DENOISE, x0, grid, mixing=0.93)))
+    assert torch.equal(final(edict(DENOISE, up, grid)), final(edict(DENOISE, up, grid, mixing=0.93)))
+    assert torch.allclose(final(edict(DENOISE, up, grid)), x0.expand(2, 2, 2))

@@ -155,3 +155,28 @@ def test_an_optimiser_takes_back_only_what_is_its_own():
     optimiser = optimiser_of("sgd", [torch.nn.Parameter(WEIGHT.clone())])
     restore_optimiser("a", optimiser, {"b.0.momentum_buffer": torch.ones(2, 2)})
     assert flatten_optimiser("a", optimiser) == {}
+
+
+def test_muon_looks_ahead_as_nesterov_does():
+    """The mean of 1 and -0.9 with momentum 0.95 is above 0, and one step further along the last gradient below."""
+    moved = stepped("muon", [torch.eye(2), torch.diag(torch.tensor([-0.9, 1.0]))], weight_decay=0.0)
+    once = stepped("muon", [torch.eye(2)], weight_decay=0.0)
+    up, down = (moved - once).diagonal()
+    assert up > 1e-4
+    assert down < -1e-4
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_restored_state_lies_in_memory_as_its_weight_does(name):
+    weight = torch.nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last))
+    weight.grad = torch.randn_like(weight)
+    optimiser = optimiser_of(name, [weight])
+    optimiser.step()
+    saved = {label: value.clone(memory_format=torch.contiguous_format) for label, value in
+             flatten_optimiser("net", optimiser).items()}  # fmt: skip
+    restored = optimiser_of(name, [weight])
+    restore_optimiser("net", restored, saved)
+    assert saved
+    for key, value in restored.state[weight].items():
+        assert torch.equal(value, saved[f"net.0.{key}"])
+        assert value.numel() == 1 or value.stride() == weight.stride()
