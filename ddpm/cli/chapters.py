@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ddpm.cli.options import ThreadsOption
+
 __all__ = ["chapters"]
 
 NOTEBOOKS, OUT = Path("notebooks"), Path("_build/chapters")
@@ -31,6 +33,7 @@ def chapters(
     pack: Annotated[
         Path | None, typer.Option(help="Run the copies in this folder, then zip them with their provenance.")
     ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Execute the book's chapters, one at a time, and skip those that are finished and unchanged."""
     from ddpm.companion import hand_in as copies
@@ -39,14 +42,17 @@ def chapters(
     if hand_in is not None or pack is not None:
         others = {"pack": hand_in and pack, "parameter": parameter, "force": force, "out": out != OUT}
         others |= {"preset": hand_in and preset != "cpu", "notebooks": pack and notebooks != NOTEBOOKS}
+        others |= {"threads": hand_in and threads is not None}
         if given := [name for name, value in others.items() if value]:
             raise ValueError(f"{given[0]} is given; it does not go with {'hand-in' if hand_in else 'pack'}")
     if hand_in is not None:
         for copy in copies.write_copies(notebooks, hand_in, only):
             typer.echo(copy)
     elif pack is not None:
-        if (target := copies.pack(pack, only, preset)) is None:
+        if (target := copies.pack(pack, only, preset, threads)) is None:
             raise typer.Exit(1)
         typer.echo(f"hand in: {target}")
-    elif not runner.run_chapters(notebooks, out, preset, only, runner.parse_parameters(parameter or []), force):
-        raise typer.Exit(1)
+    else:
+        parameters = runner.parse_parameters(parameter or [])
+        if not runner.run_chapters(notebooks, out, preset, only, parameters, force, threads):
+            raise typer.Exit(1)

@@ -4,11 +4,14 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from ddpm.settings import SPACINGS, SamplerName
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "EtaOption",
@@ -19,6 +22,7 @@ __all__ = [
     "SeedOption",
     "SpacingOption",
     "StepsOption",
+    "ThreadsOption",
     "VarianceOption",
     "WeightOption",
     "check_out",
@@ -27,6 +31,7 @@ __all__ = [
     "leave",
     "one_process_first",
     "sampler_options",
+    "say_where",
 ]  # fmt: skip
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
@@ -58,6 +63,10 @@ WeightOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the noise. Sample i of a seed is the same at any --n.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bfloat16 where the hardware has it) or float32.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", help="Threads of the CPU to compute with; by default as many as there are free cores."),
+]
 
 
 def launched() -> tuple[bool, bool]:
@@ -66,9 +75,11 @@ def launched() -> tuple[bool, bool]:
         return False, True
     import torch
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     patience = timedelta(hours=6)  # while one process reads a folder, the others wait
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=patience)  # gives each its device
+    state = PartialState(cpu=cpu, timeout=patience)  # gives each its device
     return True, state.is_main_process
 
 
@@ -120,3 +131,13 @@ def how(sampler: str, eta: float, variance: str, steps: int, spacing: str) -> st
     """A sampler and its settings, in words."""
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     return f"{sampler}{option}, {steps} steps, {spacing} grid"
+
+
+def say_where(doing: str, device: "torch.device") -> None:
+    """Say in a line on stderr where something is computed, and with how many threads."""
+    import torch
+
+    from ddpm.threads import in_words
+
+    if launched()[1]:
+        typer.echo(f"{doing} on {device.type}, {in_words(torch.get_num_threads())}", err=True)

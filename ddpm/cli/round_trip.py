@@ -15,10 +15,12 @@ from ddpm.cli.options import (
     SamplerOption,
     SeedOption,
     SpacingOption,
+    ThreadsOption,
     VarianceOption,
     check_out,
     how,
     sampler_options,
+    say_where,
 )
 
 if TYPE_CHECKING:
@@ -57,13 +59,16 @@ def round_trip(
     spacing: SpacingOption = "trailing",
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Noise pictures, denoise them again, and say what is left of them.
 
     The shipped model knows garments, light on black; it makes garments of other pictures, too.
     """
     from ddpm.files import write_atomically
+    from ddpm.threads import choose_threads
 
+    choose_threads(threads)
     import_module("ddpm.metrics.fidelity")  # which fails here, before the walk, where the extra is not installed
     check_out(out, ".png")
     pictures = pictures or []
@@ -74,6 +79,7 @@ def round_trip(
     denoise = _denoiser(model, precision)
     grid = _grid(denoise.schedule, depth, steps, spacing)
     names, words, images = _read(pictures, denoise.image_shape)
+    say_where("round trip", denoise.device)
     trip = _trip(denoise, images, grid, sampler, invert, seed, options)
     write_atomically(out, _strip(trip))
 

@@ -16,12 +16,14 @@ from ddpm.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    ThreadsOption,
     VarianceOption,
     WeightOption,
     check_out,
     how,
     launched,
     sampler_options,
+    say_where,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +52,15 @@ def sample(
     weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Draw images and save them as one grid, or film their way from noise."""
     import ddpm
     from ddpm.data import denormalise
     from ddpm.files import write_atomically
+    from ddpm.threads import choose_threads
 
+    choose_threads(threads)
     check_out(out, ".png", ".gif", ".webp")
     if n > MOST:
         raise ValueError(f"n is {n}; legal are 1 to {MOST:,} images in a grid")
@@ -63,6 +68,7 @@ def sample(
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
     trained, options, _ = _prepared(model, sampler, steps, eta, variance, spacing, guide, weight, precision, **watch)
+    say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     _, is_main = launched()
     if not is_main:
@@ -121,18 +127,22 @@ def evaluate(
     weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
+    threads: ThreadsOption = None,
 ) -> None:
     """Frechet distance of a model's images to Fashion-MNIST's test images, with the context needed to read it."""
     import ddpm
     from ddpm.metrics import frechet_distance
     from ddpm.metrics.distances import check_frechet
+    from ddpm.threads import choose_threads
 
+    choose_threads(threads)
     trained, options, drawn = _prepared(
         model, sampler, steps, eta, variance, spacing, guide, weight, precision, only=GARMENTS
     )
     _, is_main = launched()
     if is_main:
         check_frechet(n)
+    say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")

@@ -26,13 +26,14 @@ class Unfinished(Exception):
     """A notebook did not come to its end; the message follows "NAME failed"."""
 
 
-def executed(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> Any:
+def executed(notebook: Path, target: Path, parameters: Mapping[str, Any], threads: int | None = None) -> Any:
     """A notebook that was executed, in the folder it lies in, and saved.
 
     Args:
         notebook: the file.
         target: where it is saved after every cell, so that the outputs of one that fails are there, too.
         parameters: values for its parameters cell.
+        threads: threads of the CPU that its kernel computes with; None leaves them to the notebook.
 
     Raises:
         Unfinished: a cell has raised an error, the kernel has died or not started, or the disk is full.
@@ -48,7 +49,7 @@ def executed(notebook: Path, target: Path, parameters: Mapping[str, Any]) -> Any
         try:
             result = papermill.execute_notebook(
                 _literal(notebook), _literal(target), parameters=parameters,
-                kernel_name="python3", language="python", kernel_manager_class=kernel_manager(Path(own)),
+                kernel_name="python3", language="python", kernel_manager_class=kernel_manager(Path(own), threads),
                 start_timeout=PATIENCE, cwd=str(notebook.parent), on_cell_start=remember,
             )  # fmt: skip
         except PapermillExecutionError as error:
@@ -84,7 +85,7 @@ class ThisInterpreter(KernelSpecManager):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def kernel_manager(folder: Path) -> type[AsyncKernelManager]:
+def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernelManager]:
     """A class by which nbclient starts this interpreter as a kernel.
 
     A chapter's provenance names the versions of this interpreter, so no other may run it. Figures go into the notebook
@@ -92,6 +93,7 @@ def kernel_manager(folder: Path) -> type[AsyncKernelManager]:
 
     Args:
         folder: an empty folder for the files of one kernel: its ports, its profile, and what it prints outside cells.
+        threads: threads of the CPU that the kernel computes with, by which `ddpm.threads` abides.
     """
 
     class OwnKernelManager(AsyncKernelManager):
@@ -107,6 +109,8 @@ def kernel_manager(folder: Path) -> type[AsyncKernelManager]:
                 "IPYTHONDIR": str(folder),
                 "JUPYTER_RUNTIME_DIR": str(folder),
             }
+            if threads is not None:
+                variables["OMP_NUM_THREADS"] = str(threads)
             with open(folder / LOG, "w", encoding="utf-8") as log:
                 await super().start_kernel(env=variables, stdout=log, stderr=log, **options)
 

@@ -80,7 +80,7 @@ def blanked(source: str) -> str:
     return "\n".join(lines)
 
 
-def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | None:
+def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: int | None = None) -> Path | None:
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
     For each chapter the provenance holds what `ddpm chapters` records (versions, device, date, parameters,
@@ -91,6 +91,7 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
         folder: the student's copies.
         only: number of the one chapter to pack.
         preset: "cpu", "gpu" or "smoke".
+        threads: threads of the CPU to compute with; by default as many as there are free cores.
 
     Returns:
         The zip; None if a chapter failed, in which case the error is printed.
@@ -106,7 +107,7 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu") -> Path | N
         check_place("pack", path)
     if target.is_dir():
         raise ValueError(f"pack is {str(folder)!r}; there must be no folder {target.name} beside it")
-    if not run_chapters(folder, executed, preset, only, force=True):
+    if not run_chapters(folder, executed, preset, only, force=True, threads=threads):
         return None
     finished = [executed / preset / chapter.name for chapter in chapters]
     files = {path.name: path.read_bytes() for path in finished}

@@ -12,7 +12,8 @@ import torch
 import ddpm
 from ddpm.companion import checks
 from ddpm.companion.checkout import ROOT
-from ddpm.settings import check, non_negative_int, one_of
+from ddpm.settings import check, one_of, seed_number
+from ddpm.threads import choose_threads
 
 __all__ = ["PRESETS", "Parameters", "commit", "provenance", "usable_device"]
 
@@ -24,7 +25,7 @@ OTHER_REPOSITORY = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 
 @dataclass(frozen=True)
 class Parameters:
-    """The three parameters that every chapter has, checked when it begins.
+    """The three parameters that every chapter has, checked when it begins; torch's threads are chosen then, too.
 
     Attributes:
         preset: "cpu" (a laptop, about a minute), "gpu" (full size) or "smoke" (seconds, no claim checked).
@@ -41,8 +42,9 @@ class Parameters:
 
     def __post_init__(self) -> None:
         check(self, one_of, "preset", legal=PRESETS)
-        check(self, non_negative_int, "seed")
+        check(self, seed_number, "seed")
         object.__setattr__(self, "device", usable_device(self.device))
+        choose_threads()
         checks.enforce(self.preset != "smoke")
 
     def pick(self, *, cpu: int, gpu: int, smoke: int) -> int:

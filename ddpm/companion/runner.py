@@ -23,7 +23,8 @@ from ddpm.companion.execution import Unfinished, executed
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.provenance import PRESETS, commit, usable_device
 from ddpm.files import check_place, read_json, write_json
-from ddpm.settings import non_negative_int, one_of
+from ddpm.settings import one_of, seed_number
+from ddpm.threads import choose_threads, in_words
 
 __all__ = ["PACKAGE", "check_parameters", "find_chapters", "parse_parameters", "run_chapters"]
 
@@ -47,6 +48,7 @@ def run_chapters(
     only: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
+    threads: int | None = None,
 ) -> bool:
     """Execute chapters into `out/preset/`, each with a JSON file of its provenance and measurements beside it.
 
@@ -59,6 +61,7 @@ def run_chapters(
         only: number of the one chapter to run.
         parameters: further values for the notebook's parameters cell.
         force: run finished chapters again.
+        threads: threads of the CPU to compute with; by default as many as there are free cores.
 
     Returns:
         Whether all succeeded. The traceback of a failing cell is printed, and the other chapters still run.
@@ -67,6 +70,7 @@ def run_chapters(
         ValueError: an unknown preset, chapter or parameter, an illegal value of one, a notebook that cannot be read or
             has not one parameters cell, or a place that cannot be written to. Nothing has run.
     """
+    threads = choose_threads(threads)
     _check_preset(preset)
     _check_values(parameters or {})
     chapters = find_chapters(notebooks, only)
@@ -89,8 +93,9 @@ def run_chapters(
         if not force and (folder / chapter.name).is_file() and before.get("fingerprint") == fingerprint:
             outcomes.append(_Outcome(chapter.stem, "unchanged, skipped", before.get("seconds", 0)))
         else:
-            print(f"chapter {number} of {len(chapters)}: {chapter.stem}, preset {preset}", flush=True)
-            outcomes.append(_execute(chapter, folder, values, fingerprint))
+            with_what = f"preset {preset}, {in_words(threads)}"
+            print(f"chapter {number} of {len(chapters)}: {chapter.stem}, {with_what}", flush=True)
+            outcomes.append(_execute(chapter, folder, values, fingerprint, threads))
     _print_table(outcomes)
     return all(outcome.succeeded for outcome in outcomes)
 
@@ -106,7 +111,7 @@ def _check_values(parameters: Mapping[str, Any]) -> None:
     if "preset" in parameters:
         raise ValueError("parameter is 'preset'; give it with --preset")
     if "seed" in parameters:
-        non_negative_int("seed", parameters["seed"])
+        seed_number("seed", parameters["seed"])
     if "device" in parameters:
         usable_device(parameters["device"])
 
@@ -124,12 +129,12 @@ def _check_text(name: str, path: Path) -> None:
         raise ValueError(f"{name} is {str(path)!r}; the path must be text in UTF-8") from error
 
 
-def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint: str) -> _Outcome:
+def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint: str, threads: int) -> _Outcome:
     """Execute a chapter into a folder; only one that succeeded gets its name and its JSON file there."""
     started = time.time()
     partial = _partial(folder, chapter)
     try:
-        notebook = executed(chapter, partial, values)
+        notebook = executed(chapter, partial, values, threads)
     except Unfinished as failure:
         print(f"{chapter.stem} failed{failure}", file=sys.stderr)
         return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, succeeded=False)

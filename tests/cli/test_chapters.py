@@ -56,6 +56,7 @@ def test_a_chapter_that_fails_is_exit_code_1(option, tmp_path):
         (["--notebooks", "nowhere"], "notebooks is 'nowhere'"),
         (["--hand-in", "RUN", "--pack", "RUN"], "pack is given; it does not go with hand-in"),
         (["--hand-in", "RUN", "--preset", "gpu"], "preset is given; it does not go with hand-in"),
+        (["--hand-in", "RUN", "--threads", 2], "threads is given; it does not go with hand-in"),
         (["--hand-in", "RUN", "--force"], "force is given; it does not go with hand-in"),
         (["--pack", "RUN", "-p", "seed=1"], "parameter is given; it does not go with pack"),
         (["--pack", "RUN", "--out", "RUN"], "out is given; it does not go with pack"),

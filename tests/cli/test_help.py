@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 
@@ -33,6 +34,33 @@ def test_the_help_of_train_teaches():
     said = done("train", "--help").stdout
     assert "resumes it" in said
     assert "[default: (5000)]" in said
+
+
+COMPUTING = ("train", "sample", "evaluate", "round-trip", "chapters")
+
+
+@pytest.mark.parametrize("command", COMPUTING)
+def test_what_computes_takes_its_threads(command, tmp_path):
+    assert "--threads" in done(command, "--help").stdout
+    place = ["--out", "RUN"] if command == "train" else []
+    assert "threads is 0; it must be an integer from 1 up" in refusal([command, "--threads", 0, *place], tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("sample", "-n", 1, "--steps", 1, "--threads", 2, "--out", "samples.png"), r"sampling on \w+, 2 threads"),
+        (("evaluate", "-n", 65, "--steps", 1, "--threads", 1), r"sampling on \w+, 1 thread"),
+        (
+            ("round-trip", "--depth", 1, "--steps", 1, "--threads", 1, "--out", "trip.png"),
+            r"round trip on \w+, 1 thread",
+        ),
+    ],
+)
+def test_the_first_line_says_the_threads(command, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.fullmatch(words, done(*command).stderr.splitlines()[0])
 
 
 @pytest.mark.parametrize(

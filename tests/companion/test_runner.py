@@ -5,7 +5,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
+from ddpm import threads
 from ddpm.companion import runner
 from tests.companion.chapters import write
 
@@ -37,6 +39,22 @@ def test_chapters_run_with_their_parameters_and_are_skipped_until_something_chan
     write(notebooks, 1, 'print("changed")')
     assert runner.run_chapters(notebooks, out, "smoke", parameters={"seed": 3})
     assert "done" in capsys.readouterr().out
+
+
+def test_chapters_compute_with_the_threads_that_are_asked_for_and_say_so(folder, capsys, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "_choice", None)
+    asked = "from ddpm.companion import Parameters; Parameters(preset, 'cpu', seed); import torch"
+    write(folder / "notebooks", 1, f"{asked}; print(torch.get_num_threads())")
+    try:
+        assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke", threads=before + 1)
+    finally:
+        torch.set_num_threads(before)
+    executed = nbformat.read(folder / "out" / "smoke" / "01_chapter.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0]["text"] == f"{before + 1}\n"
+    record = json.loads((folder / "out" / "smoke" / "01_chapter.json").read_text())
+    assert torch.cuda.is_available() or record["device"].endswith(f", {before + 1} threads")
+    assert capsys.readouterr().out.startswith(f"chapter 1 of 1: 01_chapter, preset smoke, {before + 1} threads\n")
 
 
 def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys):
