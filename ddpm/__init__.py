@@ -12,6 +12,6 @@ from ddpm import _moved
 
 # Names come from __init__.pyi when they are asked for: torch takes two seconds to import, and `ddpm --help` needs none.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _moved.install()
