@@ -376,3 +376,13 @@ def test_a_folder_trains_from_the_command_line(folder, tmp_path):
     assert "which draws (3, 16, 16); distances are to garments, (1, 32, 32)" in process.communicate()[1]
     launched(1, "ddpm", "sample", "--model", tmp_path / "run", "--n", 4, "--steps", 2, "--out", tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == (2 * 18 + 2, 2 * 18 + 2)
+
+
+def test_a_twentieth_of_the_files_may_be_unreadable_by_default(tmp_path):
+    for i in range(19):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i:02}.png")
+    (tmp_path / "19.png").write_bytes(b"no picture")
+    assert len(load_folder(tmp_path, (1, 8, 8), quiet=True)) == 19
+    (tmp_path / "18.png").write_bytes(b"no picture either")
+    with pytest.raises(ValueError, match=r"2 of 20 pictures .* cannot be read, more than the legal 5%"):
+        load_folder(tmp_path, (1, 8, 8), quiet=True)

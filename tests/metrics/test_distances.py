@@ -117,3 +117,16 @@ def test_counts_that_these_figures_cannot_have_are_refused():
         metrics.precision_and_recall(torch.zeros(65, 1, 32, 32), weights="none", neighbours=0)
     with pytest.raises(ValueError, match="training_images are 0"):
         metrics.copying(torch.zeros(1, 1, 32, 32), torch.zeros(0, 1, 32, 32), weights="none")
+
+
+def test_every_measure_clips_images_as_saved_ones_would_be():
+    garments = data.normalise(data.load("fashion-mnist-embedded", "train", quiet=True).images[:80])
+    beyond = 1.5 * garments
+    measures = (
+        metrics.frechet_distance,
+        metrics.kernel_distance,
+        lambda images, weights: metrics.precision_and_recall(images, weights=weights)[0],
+        lambda images, weights: metrics.copying(images, garments, weights=weights),
+    )
+    for measure in measures:
+        assert measure(beyond, weights="none").value == measure(beyond.clamp(-1, 1), weights="none").value

@@ -94,3 +94,17 @@ def test_images_without_originals_are_refused(shape):
     originals = torch.zeros(3, 1, 32, 32) if shape[0] == 4 else torch.zeros(shape)
     with pytest.raises(ValueError, match="originals"):
         fidelity(torch.zeros(shape), originals)
+
+
+def test_the_rank_is_among_the_originals_of_all_by_hand():
+    """The first image is nearer to both other originals than to its own."""
+
+    def flat(*levels):
+        return torch.tensor(levels)[:, None, None, None].expand(-1, 1, 16, 16)
+
+    assert fidelity(flat(0.1, 0.05, 0.5), flat(-0.5, 0.0, 0.6)).rank.tolist() == [3, 1, 1]
+
+
+def test_a_random_pair_is_what_came_back_and_anothers_original():
+    pairs = table(torch.zeros_like(GARMENTS), GARMENTS, GARMENTS)["random pair"]
+    assert pairs["squared error"] == pytest.approx(GARMENTS.square().mean().item(), rel=1e-6)
