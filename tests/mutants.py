@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "_build" / "mutants.jsonl"
-#: What is run against a mutant: the quick tests nearest to it; or these, and then all that make test runs but chapters
+#: What is run against a mutant: the tests nearest to it; or these, and then all that make test runs but chapters
 #: and book; or chapters, book and slow tests, too.
 SCOPES = ("nearest", "tests", "all")
 QUICK, SLOWER = "not long and not slow and not browser", "long and not slow and not browser"
@@ -752,7 +752,7 @@ NEAREST = {
     "fast.py": ["test_bits.py"],
     "model_settings.py": ["training/test_record.py", "test_settings.py", "test_gan.py", "test_diffusion.py"],
     "arguments.py": ["test_settings.py", "test_denoiser.py", "test_oracles.py", "test_likelihood.py"],
-    "unet/network.py": ["test_unet.py", "parity/test_unet.py"],
+    "unet/network.py": ["test_unet.py", "test_networks.py", "parity/test_unet.py"],
     "unet/sizes.py": ["test_unet.py"],
     "unet/config.py": ["test_unet.py"],
     "data/scaling.py": ["data/test_sets.py"],
@@ -769,7 +769,8 @@ NEAREST = {
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
     "cli/sample.py": ["cli/test_evaluate.py"],
     "cli/settings.py": ["cli/test_help.py", "cli/test_train.py"],
-    "companion/claims.py": ["companion/test_ledger.py"],
+    "autoencoder.py": ["test_networks.py"],
+    "gan.py": ["test_networks.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
     "companion/provenance.py": ["companion/test_runner.py"],
 }
@@ -785,9 +786,9 @@ def rounds(file, scope):
     """The runs of pytest that a mutant of this file has to pass, one by one: (files, marks, other arguments)."""
     near = nearest(file)
     yield near, QUICK, []
+    yield near, SLOWER, []
     if scope == "nearest":
         return
-    yield near, SLOWER, []
     others = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     others = [path for path in others if path not in near and not path.startswith(NEVER)]
     others.sort(key=lambda path: Path(path).parent.name != Path(file).parent.name and "bits" not in path)
@@ -934,7 +935,7 @@ def read_results(path):
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--only", nargs="+", default=[""], help="take the mutants with one of these in file or words")
-    parser.add_argument("--nearest", action="store_true", help="try no tests but the nearest quick ones")
+    parser.add_argument("--nearest", action="store_true", help="try no tests but the nearest ones")
     parser.add_argument("--all", action="store_true", help="try the chapters, the book and the slow tests, too")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="file of the results, which a second call resumes"

@@ -1,0 +1,65 @@
+"""What the networks of several kinds of model are made of, and what a training of several processes shares."""
+
+import pytest
+import torch
+
+from ddpm import autoencoder
+from ddpm.autoencoder import AutoencoderConfig
+from ddpm.gan import gradient_penalty, mlp
+from ddpm.unet import UNetConfig
+from ddpm.unet.network import ResidualBlock
+
+
+def test_a_block_drops_features_in_training_alone():
+    torch.manual_seed(0)
+    block = ResidualBlock(UNetConfig(base_channels=8, head_channels=8, dropout=0.5), 8, 8)
+    x, embedding = torch.randn(1, 8, 4, 4), torch.randn(1, 32)
+    assert not torch.equal(block(x, embedding), block(x, embedding))
+    block.eval()
+    assert torch.equal(block(x, embedding), block(x, embedding))
+    dropped = torch.nn.functional.dropout(torch.ones(10_000), 0.5)
+    assert (block.dropout.p, dropped.unique().tolist()) == (0.5, [0.0, 2.0])
+
+
+def test_an_mlp_leaks_a_fifth_after_all_layers_but_the_last():
+    first, leak, last = mlp([1, 1, 1])
+    assert leak(torch.tensor([-1.0, 2.0])).tolist() == pytest.approx([-0.2, 2.0])
+    assert isinstance(first, torch.nn.Linear)
+    assert isinstance(last, torch.nn.Linear)
+
+
+def test_the_penalty_has_a_gradient_of_its_own():
+    """Of the logit w x it is w^2, whose gradient in w is 2 w."""
+    w, x = torch.tensor(3.0, requires_grad=True), torch.ones(5, 1, requires_grad=True)
+    gradient_penalty((w * x).sum(1), x).backward()
+    assert w.grad.item() == pytest.approx(6)
+
+
+def test_processes_agree_on_one_sigma(monkeypatch):
+    """Two processes of equal shares, the other with four times this one's errors: sigma^2 is 2.5 times this one's."""
+    model = AutoencoderConfig((1, 8, 8), 8, (1, 2), latent_dim=5, variational=True).network()
+    x, noise = torch.rand(4, 1, 8, 8), torch.zeros(4, 5)
+    alone = (model.decode(model.encode(x)) - x).square().mean().log().item() / 2
+    distributed = autoencoder.distributed
+    for name, answer in (
+        ("is_available", lambda: True),
+        ("is_initialized", lambda: True),
+        ("get_world_size", lambda: 2),
+    ):
+        monkeypatch.setattr(distributed, name, answer)
+    monkeypatch.setattr(distributed, "all_reduce", lambda mean: mean.mul_(5))
+    model.bound(x, noise)
+    together = alone + torch.tensor(2.5).log().item() / 2
+    assert model.log_sigma.item() == pytest.approx(0.02 * together, rel=1e-4)
+
+
+def test_sigma_stays_where_nothing_is_trained_and_carries_no_gradient():
+    model = AutoencoderConfig((1, 8, 8), 8, (1, 2), latent_dim=5, variational=True).network()
+    x, noise = torch.rand(4, 1, 8, 8), torch.zeros(4, 5)
+    for _ in range(2):  # a buffer that carried one would fail in the second step
+        model.bound(x, noise)[0].mean().backward()
+        assert not model.log_sigma.requires_grad
+    model.eval()
+    before = model.log_sigma.clone()
+    model.bound(x, noise)
+    assert torch.equal(model.log_sigma, before)
