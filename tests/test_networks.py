@@ -5,8 +5,10 @@ import torch
 
 from ddpm import autoencoder
 from ddpm.autoencoder import AutoencoderConfig
+from ddpm.denoiser import NetworkDenoiser
 from ddpm.gan import gradient_penalty, mlp
-from ddpm.unet import UNetConfig
+from ddpm.schedule import linear
+from ddpm.unet import UNet, UNetConfig
 from ddpm.unet.network import ResidualBlock
 
 
@@ -63,3 +65,9 @@ def test_sigma_stays_where_nothing_is_trained_and_carries_no_gradient():
     before = model.log_sigma.clone()
     model.bound(x, noise)
     assert torch.equal(model.log_sigma, before)
+
+
+def test_a_denoiser_puts_its_network_into_evaluation():
+    network = UNet(UNetConfig(base_channels=8, head_channels=8, dropout=0.5)).train()
+    denoise = NetworkDenoiser(network, linear())
+    assert not any(module.training for module in denoise.network.modules())

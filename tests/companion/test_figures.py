@@ -1,6 +1,9 @@
 import re
 
-from ddpm.companion import draw_chains, draw_unet
+import torch
+from matplotlib.text import Annotation
+
+from ddpm.companion import draw_chains, draw_unet, image_rows
 from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
 
 
@@ -29,3 +32,16 @@ def test_drawn_chains_show_every_stop_and_a_box_around_networks():
         "two", "image", "Encoder\n1,000", "code", "one", "Judge",
     ]  # fmt: skip
     assert len(axes.patches) == 2
+
+
+def test_black_and_white_of_a_picture_are_the_ends_of_its_range():
+    figure = image_rows({"a row": torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)})
+    assert [axes.images[0].get_clim() for axes in figure.axes] == [(-1, 1), (-1, 1)]
+
+
+def test_a_skip_leads_across_at_its_own_level():
+    (axes,) = draw_unet(UNetConfig(base_channels=8, head_channels=8)).axes
+    arrows = [text for text in axes.texts if isinstance(text, Annotation)]
+    across = [arrow for arrow in arrows if arrow.xy[1] == arrow.xyann[1]]
+    assert [arrow.xy[1] for arrow in across] == [0, -1, -2]
+    assert all(arrow.xyann[0] < arrow.xy[0] for arrow in across)
