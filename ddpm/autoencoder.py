@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from ddpm.arguments import check_samples, instance
 from ddpm.data.scaling import check_range
 from ddpm.model_settings import AutoencoderSettings, levels_without_skips
 from ddpm.noise import StepRandomness
+from ddpm.settings import one_of
 from ddpm.unet import UNetConfig
 from ddpm.unet.network import DownLevel, Float32Conv2d, GroupNorm, UpLevel
 
@@ -25,6 +27,7 @@ class Encoder(nn.Module):
     def __init__(self, shape: UNetConfig, image_shape: Sequence[int], outputs: int) -> None:
         super().__init__()
         widths = shape.widths
+        self.image_shape = tuple(image_shape)
         self.conv_in = Float32Conv2d(shape.channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             DownLevel(shape, width, [before], False, nn.Conv2d(width, width, 3, stride=2, padding=1))
@@ -34,7 +37,8 @@ class Encoder(nn.Module):
         self.linear_out = nn.Linear(widths[-1] * math.prod(image_shape[1:]) // shape.divisor**2, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
+        check_samples("x", x, self.image_shape)
+        h = self.conv_in(x.to(self.conv_in.weight.dtype))
         for level in self.down:
             h = level(h, None)[-1]
         out: Tensor = self.linear_out(F.silu(self.norm_out(h)).flatten(1))
@@ -57,7 +61,9 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], shape.channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.linear_in(z).unflatten(1, self.smallest).contiguous(memory_format=torch.channels_last)
+        check_samples("z", z, (self.linear_in.in_features,))
+        h = self.linear_in(z.to(self.linear_in.weight.dtype)).unflatten(1, self.smallest)
+        h = h.contiguous(memory_format=torch.channels_last)
         for level in self.up:
             h = level(h, None, [])
         out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
@@ -112,6 +118,8 @@ class Autoencoder(nn.Module):
 
     def errors(self, x: Tensor, z: Tensor) -> Tensor:
         """(batch,) squared errors of decoding z, or cross-entropies in nats, summed over the image."""
+        check_samples("x", x, self.image_shape)
+        check_samples("z", z, (self.latent_dim,), len(x))
         output: Tensor = self.decoder(z)
         if self.config.loss == "mse":
             return (output - x).square().flatten(1).sum(1)
@@ -173,6 +181,7 @@ class VariationalAutoencoder(Autoencoder):
         eq. 10 and appendix B).
         """
         mean, log_variance = self.posterior(x)
+        check_samples("noise", noise, (self.latent_dim,), len(x))
         z = mean + torch.exp(log_variance / 2) * noise
         return self.reconstruction(x, z), divergence(mean, log_variance)
 
@@ -184,6 +193,7 @@ class VariationalAutoencoder(Autoencoder):
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) || N(0, I)) of each row, in nats."""
+    check_samples("mean", mean, instance("log_variance", log_variance, Tensor).shape[1:], len(log_variance))
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
 
 
@@ -204,7 +214,8 @@ class Autoencoding:
 
         A squared error or a cross-entropy; of the variational kind the bound of Kingma & Welling (2014), eq. 10.
         """
+        check_samples("images", images, self.config.image_shape, randomness.count)
         check_range(images)
         noise = randomness.normal(self.config.latent_dim).to(images.device)
-        losses: Tensor = self.parts[part](images, noise)  # (batch,)
-        return losses.mean() / images[0].numel()
+        losses: Tensor = self.parts[one_of("part", part, list(self.parts))](images, noise)  # (batch,)
+        return losses.mean() / math.prod(images.shape[1:])

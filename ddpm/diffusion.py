@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm.arguments import check_samples, exact, instance
 from ddpm.denoiser import NetworkDenoiser, target_of
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
-from ddpm.settings import Precision, Target
+from ddpm.settings import TARGETS, Precision, Target, integers, one_of
 from ddpm.unet import UNet
 
 __all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
@@ -64,21 +65,26 @@ class Diffusion:
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        self.unet_config.check_image(*shape[1:])
-        if shape[0] != self.unet_config.channels:
-            raise ValueError(f"channels is {self.unet_config.channels}; the images have {shape[0]}")
+        if len(shape) != 3:
+            raise ValueError(f"shape is {shape!r}; it must be (channels, height, width)")
+        channels, *size = integers("shape", shape, at_least=1)
+        self.unet_config.check_image(*size)
+        if channels != self.unet_config.channels:
+            raise ValueError(f"channels is {self.unet_config.channels}; the images have {channels}")
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.
 
         Images are (batch, channels, height, width) in [-1, 1].
         """
+        check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
         t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
         signal = self.schedule.signal(t).to(images.device)  # (batch, 1, 1, 1)
         noise = self.schedule.noise(t).to(images.device)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
-        output = self.parts[part](x_t, (t - 1).to(images.device)).float()  # t - 1 is diffusers' index
+        network = self.parts[one_of("part", part, list(self.parts))]
+        output = network(x_t, (t - 1).to(images.device)).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
         loss: Tensor
         if self.loss_weights is None:
@@ -96,7 +102,8 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     changes: T (SNR(t - 1) - SNR(t)) / 2 times the squared error of x0, and T / (2 noise(1)^2) at t = 1, where the
     decoder is N(x0_hat, noise(1)^2).
     """
-    bar = schedule.alpha_bar
+    one_of("target", target, TARGETS)
+    bar = instance("schedule", schedule, NoiseSchedule).alpha_bar
     snr = bar / (1 - bar)
     of_x0 = torch.cat([bar[:1] * 0, 1 / (1 - bar[1:2]), snr[1:-1] - snr[2:]]) * schedule.T / 2
     return of_x0 * {"x0": torch.ones_like(bar), "eps": (1 - bar) / bar, "v": 1 - bar}[target]
@@ -104,11 +111,11 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
 
 def time_probabilities(config: DiffusionConfig) -> Tensor:
     """(T,) probabilities with which training draws the times 1 to T, float64."""
-    schedule = config.noise_schedule()
-    uniform = torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
+    schedule = instance("config", config, DiffusionConfig).noise_schedule()
+    uniform = torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64, device="cpu")
     if config.times == "uniform":
         return uniform
-    log_sigma = torch.tensor([schedule.sigma(t) for t in range(1, schedule.T + 1)], dtype=torch.float64).log()
+    log_sigma = exact("sigma", [schedule.sigma(t) for t in range(1, schedule.T + 1)]).log()
     middles = (log_sigma[1:] + log_sigma[:-1]) / 2  # a time has the mass from halfway to its neighbours
     below = torch.special.ndtr((middles - config.log_sigma_mean) / config.log_sigma_std)
     lognormal = torch.cat([below.new_zeros(1), below, below.new_ones(1)]).diff()

@@ -4,15 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ddpm.arguments import check_samples
 from ddpm.autoencoder import Decoder, Encoder
 from ddpm.data.scaling import check_range
 from ddpm.model_settings import Game, GANSettings, levels_without_skips
 from ddpm.noise import StepRandomness
+from ddpm.settings import one_of
 
 __all__ = [
     "GAN", "AdversarialTraining", "Discriminator", "GANConfig", "Game", "Generator", "discriminator_loss",
@@ -44,7 +47,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
-        self.image_shape = config.image_shape
+        self.image_shape, self.latent_dim = config.image_shape, config.latent_dim
         if config.architecture == "mlp":
             hidden = [config.base_channels * m for m in config.channel_multipliers]
             self.body: nn.Module = mlp([config.latent_dim, *hidden, math.prod(config.image_shape)])
@@ -53,7 +56,8 @@ class Generator(nn.Module):
             self.body = Decoder(shape, config.image_shape, config.latent_dim)
 
     def forward(self, z: Tensor) -> Tensor:
-        out: Tensor = self.body(z)
+        check_samples("z", z, (self.latent_dim,))
+        out: Tensor = self.body(z.to(next(self.parameters()).dtype))
         return out.float().reshape(-1, *self.image_shape).tanh()
 
 
@@ -62,6 +66,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
+        self.image_shape = config.image_shape
         if config.architecture == "mlp":
             hidden = [config.base_channels * m for m in reversed(config.channel_multipliers)]
             self.body: nn.Module = nn.Sequential(nn.Flatten(), mlp([math.prod(config.image_shape), *hidden, 1]))
@@ -70,7 +75,8 @@ class Discriminator(nn.Module):
             self.body = Encoder(shape, config.image_shape, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.body(x)
+        check_samples("x", x, self.image_shape)
+        logits: Tensor = self.body(x.to(next(self.parameters()).dtype))
         return logits.float()[:, 0]
 
 
@@ -106,6 +112,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def generator_loss(fake: Tensor, game: Game) -> Tensor:
     """The generator's loss of logits (batch,): -log D(G(z)), or log(1 - D(G(z))), whose gradient may vanish."""
+    one_of("game", game, get_args(Game))
     return -F.softplus(fake).mean() if game == "minimax" else F.softplus(-fake).mean()
 
 
@@ -124,7 +131,8 @@ class AdversarialTraining:
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The discriminator's loss of images `(batch, *image_shape)`, or the generator's, a scalar."""
-        if part == "discriminator":
+        check_samples("images", images, self.config.image_shape, randomness.count)
+        if one_of("part", part, list(self.parts)) == "discriminator":
             return self._discriminator_loss(images, randomness)
         return self._generator_loss(images, randomness)
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import answer_like, float_tensor, instance, number
+from ddpm.arguments import answer_like, float_tensor, function, instance, number
 from ddpm.denoiser import Denoiser, Prediction
-from ddpm.noise import RandnLike
+from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
 from ddpm.schedule import NOISE_ALONE, check_grid
 from ddpm.settings import positive_int
@@ -48,13 +48,13 @@ def langevin(
     after the last move).
     """
     _check(step_size, steps)
-    float_tensor("x", x)
-    bound = 1e6 * max(1.0, x.abs().max().item()) if x.numel() else math.inf
+    function("score", score)
+    bound = 1e6 * max(1.0, _farthest(float_tensor("x", x)))
     for step in range(1, steps + 1):
         slope = _score(score, x)
         if x.device.type == "cpu" and not torch.isfinite(slope).all():
             raise FloatingPointError(f"the score is not finite at step {step}")
-        x = x + step_size / 2 * slope + math.sqrt(step_size) * randn_like(x)
+        x = x + step_size / 2 * slope + math.sqrt(step_size) * drawn(randn_like, x)
         if (x.device.type == "cpu" or step == steps) and not (x.abs() < bound).all():
             raise FloatingPointError(f"step_size is {step_size:g}; the chain diverged by step {step}; take a smaller")
         yield x
@@ -77,26 +77,28 @@ def metropolis_langevin(
     (on a GPU after the last move).
     """
     _check(step_size, steps)
-    float_tensor("x", x)
+    function("score", score)
+    function("log_density", log_density)
+    _farthest(float_tensor("x", x))
 
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
         return -_flat(to - origin - step_size / 2 * slope).square().sum(1) / (2 * step_size)
 
     log_p, slope = log_density(x), _score(score, x)
-    if log_p.shape != x.shape[:1]:
+    if instance("log_density(x)", log_p, Tensor).shape != x.shape[:1]:
         raise ValueError(f"log_density answers {tuple(log_p.shape)} at x of {tuple(x.shape)}; it must be (batch,)")
     on_cpu = x.device.type == "cpu"
-    spoilt = torch.zeros_like(log_p, dtype=torch.bool)
+    sound = torch.ones_like(log_p, dtype=torch.bool)
     if not (torch.isfinite(log_p).all() and torch.isfinite(slope).all()):
         raise FloatingPointError("the log density or the score is not finite where the chain begins")
     for step in range(1, steps + 1):
-        to = x + step_size / 2 * slope + math.sqrt(step_size) * randn_like(x)  # a wild one is rejected below
+        to = x + step_size / 2 * slope + math.sqrt(step_size) * drawn(randn_like, x)  # a wild one is rejected below
         log_p_to, slope_to = log_density(to), _score(score, to)
         log_ratio = log_p_to + log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)
-        spoilt |= log_ratio.isnan() & (log_p_to != -math.inf)  # a proposal of density 0 is only rejected
-        if (on_cpu or step == steps) and spoilt.any():
+        sound &= ~log_ratio.isnan() | (log_p_to == -math.inf)  # a proposal of density 0 is only rejected
+        if (on_cpu or step == steps) and not sound.all():
             raise FloatingPointError(f"the log density or the score is NaN {'at' if on_cpu else 'by'} step {step}")
-        first = _flat(randn_like(x))[:, 0]  # of the same sample's noise
+        first = _flat(drawn(randn_like, x))[:, 0]  # of the same sample's noise
         uniform = torch.special.log_ndtr(first.double() if on_cpu else first)  # log of a uniform
         accepted = uniform < log_ratio
         pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
@@ -202,9 +204,17 @@ def _check(step_size: float, steps: int, name: str = "steps", limit: float = mat
     positive_int(name, steps)
 
 
+def _farthest(x: Tensor) -> float:
+    """The largest absolute value in x, which must be finite."""
+    farthest = x.abs().max().item() if x.numel() else 0.0
+    if not math.isfinite(farthest):
+        raise ValueError("x holds NaN or infinity; legal are finite values")
+    return farthest
+
+
 def _move(prediction: Prediction, x: Tensor, delta: float, std: float, randn_like: RandnLike) -> Tensor:
     """Eq. 1 with the score -eps / std of a prediction."""
-    return x - delta / (2 * std) * prediction.eps + math.sqrt(delta) * randn_like(x)
+    return x - delta / (2 * std) * prediction.eps + math.sqrt(delta) * drawn(randn_like, x)
 
 
 def _score(score: Score, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser
 from ddpm.fast import computes_in_bfloat16
-from ddpm.noise import RandnLike
+from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
 from ddpm.schedule import check_grid
 from ddpm.settings import one_of, positive_int
@@ -73,7 +73,7 @@ def variational_bound(
     prior = _summed(moved + (variance - 1 - math.log(variance))) / 2
     steps = []
     for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
-        x0_hat = predict(denoise, schedule.add_noise(x0, t, randn_like(x0)), t).x0
+        x0_hat = predict(denoise, schedule.add_noise(x0, t, drawn(randn_like, x0)), t).x0
         if s > 0:
             gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
             steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
@@ -143,7 +143,7 @@ def importance_bound(
     sigma = model.log_sigma.exp().item()
     log_weights = []
     for _ in range(draws):
-        e = randn_like(mean)
+        e = drawn(randn_like, mean)
         z = mean + torch.exp(log_variance / 2) * e
         log_ratio = (e.square() + log_variance - z.square()).sum(1) / 2  # log p(z) / q(z | x)
         log_weights.append(_summed(_decoder(x, model.decode(z), sigma, levels)) + log_ratio)
@@ -198,7 +198,7 @@ def flow_nll(
     if not len(x):
         return x.new_zeros(0)
     dimensions = math.prod(x.shape[1:])
-    probe = randn_like(x) if divergence == "hutchinson" else None
+    probe = drawn(randn_like, x) if divergence == "hutchinson" else None
     sigma = schedule.sigma(t)
     start, end = math.log(sigma), math.log(min(schedule.sigma(schedule.T), max(1e5, 10 * sigma)))
 
@@ -215,8 +215,7 @@ def flow_nll(
             raise FloatingPointError(f"the denoiser's answer at time {time:g} is not finite")
         return scale * (eps.detach() - scale * state[0]), scale * (trace - scale * dimensions)
 
-    # The solver keeps time in float64; not every device has that.
-    of_time = torch.float64 if x.device.type == "cpu" else x.dtype
+    of_time = _type_of_time(x)
     times = torch.tensor([start, end], dtype=of_time, device=x.device)
     length = round(end - start, 2)
     with tqdm(total=length, unit="log sigma", desc="flow", disable=not progress, delay=1) as bar:
@@ -228,6 +227,11 @@ def flow_nll(
         )  # fmt: skip
     log_prior = -(_summed(states[-1].square()) + dimensions * math.log(2 * math.pi)) / 2
     return -(log_prior + gained[-1])
+
+
+def _type_of_time(x: Tensor) -> torch.dtype:
+    """In what the solver keeps the time: float64 on a CPU; not every other device has that."""
+    return torch.float64 if x.device.type == "cpu" else x.dtype
 
 
 def _divergence(eps: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddpm.settings import non_negative_int
+from ddpm.arguments import answer_like, function
+from ddpm.settings import integers, non_negative_int, positive_int
 
-__all__ = ["Draws", "Noise", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "fold_in", "mix"]
+__all__ = ["Draws", "Noise", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "drawn", "fold_in", "mix"]
 
 #: What draws noise: x -> standard normal of x's shape, dtype and device.
 RandnLike = Callable[[Tensor], Tensor]
@@ -24,9 +25,17 @@ STEP, ORDER, DROPOUT = 1, 2, 3
 
 
 def fold_in(*numbers: int) -> int:
-    """One 63-bit seed made of several numbers; two different sequences share it only by chance."""
-    whole = tuple(operator.index(number) for number in numbers)  # numpy's integers print differently
+    """One 63-bit seed made of several integers; two different sequences share it only by chance."""
+    try:
+        whole = tuple(operator.index(number) for number in numbers)  # numpy's integers print differently
+    except TypeError as error:
+        raise TypeError(f"numbers are {numbers}; all must be integers") from error
     return int.from_bytes(hashlib.sha256(repr(whole).encode()).digest()[:8], "little") >> 1
+
+
+def drawn(randn_like: RandnLike, x: Tensor) -> Tensor:
+    """What `randn_like` draws for x; an answer of another shape raises `ValueError`, as it would be spread over x."""
+    return answer_like("randn_like", function("randn_like", randn_like)(x), x)
 
 
 class PerSampleNoise:
@@ -71,8 +80,12 @@ class StepRandomness:
     """
 
     def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
-        self.total = total
-        self.rows = slice(first, total if count is None else first + count)
+        seed, step = non_negative_int("seed", seed), non_negative_int("step", step)
+        self.total, first = positive_int("total", total), non_negative_int("first", first)
+        self.count = self.total - first if count is None else non_negative_int("count", count)
+        if not 0 <= self.count <= self.total - first:
+            raise ValueError(f"first is {first} and count {count}; the rows must be among the batch's {self.total}")
+        self.rows = slice(first, first + self.count)
         self._generator = torch.Generator("cpu").manual_seed(fold_in(STEP, seed, step))
 
     def stratified(self) -> Tensor:
@@ -83,7 +96,7 @@ class StepRandomness:
 
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
-        return _randn((self.total, *shape), self._generator)[self.rows]
+        return _randn((self.total, *integers("shape", shape, at_least=0)), self._generator)[self.rows]
 
 
 def _randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:

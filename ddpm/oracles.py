@@ -59,7 +59,7 @@ class GaussianMixture(Oracle):
         stds: Tensor | Sequence[float] | float,
         schedule: NoiseSchedule,
     ) -> None:
-        self.means, self.weights = exact(means), exact(weights)
+        self.means, self.weights = exact("means", means), exact("weights", weights)
         if self.means.ndim != 2 or not len(self.means) or self.weights.shape != self.means.shape[:1]:
             raise ValueError(
                 f"weights have shape {tuple(self.weights.shape)} and means {tuple(self.means.shape)}; "
@@ -70,7 +70,7 @@ class GaussianMixture(Oracle):
         if not self.means.isfinite().all():
             raise ValueError(f"means are {self.means.tolist()}; all must be finite")
         self.weights = self.weights / self.weights.sum()
-        self.stds = exact(stds)
+        self.stds = exact("stds", stds)
         if self.stds.shape not in ((), (1,), self.weights.shape):
             raise ValueError(
                 f"stds have shape {tuple(self.stds.shape)}; they must be one number, or one for each of "
@@ -147,7 +147,7 @@ class Gaussian(Oracle):
         self.std = number("std", std)
         if not 0 < self.std < math.inf:
             raise ValueError(f"std is {std}; it must be above 0 and finite")
-        self.mean = exact(mean)
+        self.mean = exact("mean", mean)
         if not self.mean.isfinite().all():
             raise ValueError(f"mean is {self.mean.tolist()}; it must be finite")
         self.schedule = instance("schedule", schedule, NoiseSchedule)
@@ -267,7 +267,7 @@ def _times(t: float | Tensor, x: Tensor) -> Tensor:
     """Times (1,) or (batch,) for x (batch, ...), float64 on the CPU if t is a number, and where x is float64."""
     check_times(t, x)
     if not isinstance(t, Tensor):
-        return exact([t])
+        return exact("t", [t])
     return (t.double() if x.dtype == torch.float64 else t).reshape(-1)
 
 

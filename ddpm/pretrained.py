@@ -49,7 +49,9 @@ def load(
     one_of("precision", precision, PRECISIONS)
     files = _read(name_or_path)
     config, shape = _settings(files)
-    model, network = _untrained(config, shape, precision)
+    with torch.device("cpu"):
+        model, network = _untrained(config, shape, precision)
+    network.to(torch.float32)  # whatever torch's defaults are
     weights = _without_part(files.weights, config.kind)
     check_weights(files.weights_file, weights, network.state_dict())
     network.load_state_dict(weights)

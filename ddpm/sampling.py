@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm.arguments import instance
 from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import check_start
-from ddpm.settings import SamplerName, Spacing, positive_int
+from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = ["SAMPLERS", "LatentModel", "sample", "sampler_named", "watched"]
 
@@ -108,14 +109,14 @@ def sample(
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
         _refuse_walk(given)
         return _decoded(denoise, n, seed, chunk, distributed)
-    if not isinstance(denoise, Denoiser):
-        raise TypeError(f"denoise is {type(denoise).__name__}; it must be a ddpm.denoiser.Denoiser")
+    instance("denoise", denoise, Denoiser)
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
     chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
-    shape = shape or denoise.image_shape
+    shape = shape if shape is not None else denoise.image_shape
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
+    shape = integers("shape", shape, at_least=1)
     timesteps = denoise.schedule.timesteps(steps, spacing)
     check_start(timesteps, denoise.schedule)
     samples = []
@@ -127,7 +128,7 @@ def sample(
     with bar, denoise.many_calls():
         for first in share.firsts:
             randn_like = PerSampleNoise(seed, first)
-            x = randn_like(torch.empty(chunk, *shape, device=denoise.device))
+            x = randn_like(torch.empty(chunk, *shape, dtype=torch.float32, device=denoise.device))
             states = walk(denoise, x, timesteps, randn_like=randn_like, **options)
             samples.append(final(watched(states, timesteps[0], bar, watch)))
     return share.join(samples)
@@ -145,8 +146,8 @@ def _decoded(model: LatentModel, n: int, seed: int, chunk: int | None, distribut
     """Images (n, channels, height, width) of codes drawn from N(0, I)."""
     chunk = positive_int("chunk", 500 if chunk is None else chunk)
     share = _share(positive_int("n", n), chunk, distributed)
-    codes = (PerSampleNoise(seed, first)(torch.empty(chunk, model.latent_dim)) for first in share.firsts)
-    return share.join([model.decode(z.to(model.device)) for z in codes])
+    empty = torch.empty(chunk, model.latent_dim, dtype=torch.float32, device=model.device)
+    return share.join([model.decode(PerSampleNoise(seed, first)(empty)) for first in share.firsts])
 
 
 class _Share(NamedTuple):

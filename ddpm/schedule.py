@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.arguments import check_times, exact, float_tensor, number
+from ddpm.arguments import check_real, check_times, exact, float_tensor, instance
 from ddpm.settings import SPACINGS, ScheduleName, Spacing, one_of, positive_int
 
 __all__ = [
@@ -47,7 +47,7 @@ class NoiseSchedule:
     """
 
     def __init__(self, alpha_bar: Tensor | Sequence[float] | np.ndarray) -> None:
-        table = exact(alpha_bar)
+        table = exact("alpha_bar", alpha_bar)
         if table.ndim != 1 or len(table) < 2:
             raise ValueError(f"alpha_bar has shape {tuple(table.shape)}; it must be a list of at least two values")
         if table[0] != 1:
@@ -81,8 +81,8 @@ class NoiseSchedule:
             TypeError: t is neither a number nor a tensor.
             ValueError: a time is outside [0, T]. Times on a GPU are not checked.
         """
+        check_real(t)
         if not isinstance(t, Tensor):
-            number("t", t)
             if not 0 <= t <= self.T:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
             table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
@@ -93,7 +93,10 @@ class NoiseSchedule:
         if t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T):
             raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; legal times are 0 to {self.T}")
         in_float64 = t.device.type == "cpu" or t.dtype == torch.float64
-        dtype = torch.float64 if in_float64 else torch.float32
+        return self._interpolated(t, torch.float64 if in_float64 else torch.float32)
+
+    def _interpolated(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        """Log of alpha_bar at times (batch,), computed in this type."""
         logs = self._log_alpha_bar.to(dtype).to(t.device)
         index = t.long().clamp(0, self.T - 1)
         fraction = t.to(dtype) - index
@@ -138,7 +141,7 @@ class NoiseSchedule:
 
     def sigma_to_t(self, sigma: float) -> float:
         """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
-        if self.alpha_bar[-1] == 0 and sigma > self.sigma(self.T - 1):
+        if self._log_alpha_bar_list[-1] == -math.inf and sigma > self.sigma(self.T - 1):
             return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
         logs = [-log for log in self._log_alpha_bar_list]
@@ -165,8 +168,9 @@ class NoiseSchedule:
             TypeError: x0 is not float32 or float64.
             ValueError: t is neither a number nor one time for each image, or eps has another shape than x0.
         """
-        signal, noise = self.coefficients(t, x0)
-        if eps.shape[1:] != x0.shape[1:] or (len(eps) != len(x0) and 1 not in (len(eps), len(x0))):
+        signal, noise = self.coefficients(t, float_tensor("x0", x0))
+        counts = {*instance("eps", eps, Tensor).shape[:1], len(x0)} - {1}  # one image goes with any number of noises
+        if eps.ndim != x0.ndim or eps.shape[1:] != x0.shape[1:] or len(counts) > 1:
             raise ValueError(f"eps has shape {tuple(eps.shape)}; it must be x0's, {tuple(x0.shape)}")
         return signal * x0 + noise * eps
 
@@ -192,8 +196,7 @@ class NoiseSchedule:
 
         Times on a GPU are not checked.
         """
-        if not isinstance(t, Tensor):
-            number("t", t)
+        check_real(t)
         if isinstance(t, Tensor) and (t.device.type != "cpu" or not t.numel()):
             return  # on a GPU, reading a value forces a synchronisation
         low, high = (t.min().item(), t.max().item()) if isinstance(t, Tensor) else (t, t)

@@ -6,6 +6,7 @@ import torch
 from ddpm.autoencoder import AutoencoderConfig, divergence
 from ddpm.data import load, normalise
 from ddpm.noise import StepRandomness
+from ddpm.sampling import sample
 
 SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
 
@@ -92,6 +93,7 @@ def test_illegal_settings_and_images_are_refused():
         ({"image_shape": 32}, "image_shape is 32; it must be"),
         ({"loss": "l1"}, "loss is 'l1'; legal are mse, bce"),
         ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
+        ({"channel_multipliers": 4}, "channel_multipliers is 4; it must be a list of integers from 1 up"),
     ):
         with pytest.raises(ValueError, match=words):
             AutoencoderConfig(**{**SMALL, **change})
@@ -101,3 +103,45 @@ def test_illegal_settings_and_images_are_refused():
     grey_levels = torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
         task.loss("autoencoder", grey_levels, StepRandomness(0, 0, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_that_was_cast_computes_in_that_type(dtype):
+    torch.manual_seed(0)
+    model = AutoencoderConfig(**SMALL, variational=True).network().eval().requires_grad_(False)
+    x, z = images(3), torch.randn(3, 5)
+    code, image, drawn = model.encode(x), model.decode(z), sample(model, 2)
+    model.to(dtype)
+    for ours, expected in ((model.encode(x), code), (model.decode(z), image), (sample(model, 2), drawn)):
+        assert (ours.float() - expected).norm() < 0.05 * expected.norm()
+
+
+def test_what_a_model_does_not_take_is_named():
+    model = AutoencoderConfig(**SMALL, variational=True).network().eval()
+    x, z = images(3), torch.randn(3, 5)
+    for call, words in (
+        (lambda: model.encode(x[0]), r"x has shape \(1, 16, 16\); it must be \(batch, 1, 16, 16\)"),
+        (lambda: model.encode(x.expand(3, 3, 16, 16)), r"x has shape \(3, 3, 16, 16\)"),
+        (lambda: model.decode(z[0]), r"z has shape \(5,\); it must be \(batch, 5\)"),
+        (lambda: model.decode(z[:, :4]), r"z has shape \(3, 4\); it must be \(batch, 5\)"),
+        (lambda: model.errors(x, z[:2]), r"z has shape \(2, 5\); it must be \(3, 5\)"),
+        (lambda: model.errors(x[:, :, :8], z), r"x has shape \(3, 1, 8, 16\)"),
+        (lambda: model.bound(x, z[0]), r"noise has shape \(5,\); it must be \(3, 5\)"),  # one noise for all
+        (lambda: divergence(z, z[0]), r"mean has shape \(3, 5\); it must be \(5\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    for call in (lambda: model.encode(x.long()), lambda: model.errors(x.long(), z)):
+        with pytest.raises(TypeError, match="x is torch.int64; it must be floating point"):
+            call()
+    assert model.encode(x[:0]).shape == (0, 5)
+    assert model.decode(z[:0]).shape == (0, 1, 16, 16)
+
+
+def test_a_loss_names_what_it_cannot_take():
+    task = AutoencoderConfig(**SMALL).task()
+    randomness = StepRandomness(0, 0, 3)
+    with pytest.raises(ValueError, match="part is 'unet'; legal are autoencoder"):
+        task.loss("unet", images(3), randomness)
+    with pytest.raises(ValueError, match=r"images has shape \(2, 1, 16, 16\); it must be \(3, 1, 16, 16\)"):
+        task.loss("autoencoder", images(2), randomness)

@@ -212,3 +212,28 @@ def test_images_that_the_network_does_not_take_are_refused(shape, message):
 
 def test_images_that_the_network_takes_are_not_refused():
     MODEL.task().check_images((1, 32, 64))
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 8, 8, 8), (1, 8.0, 8), (1, 0, 8), "abc"])
+def test_what_is_no_shape_of_an_image_is_refused(shape):
+    with pytest.raises(ValueError, match="shape is .*; it must be"):
+        MODEL.task().check_images(shape)
+
+
+def test_a_loss_names_what_it_cannot_take():
+    task = MODEL.task()
+    with pytest.raises(ValueError, match="part is 'gan'; legal are unet"):
+        task.loss("gan", images(3), StepRandomness(0, 0, 3))
+    with pytest.raises(ValueError, match=r"images has shape \(2, 1, 4, 4\); it must be \(3, 1, 4, 4\)"):
+        task.loss("unet", images(2), StepRandomness(0, 0, 3))
+    with pytest.raises(TypeError, match="images is torch.int64; it must be floating point"):
+        task.loss("unet", images(3).long(), StepRandomness(0, 0, 3))
+
+
+def test_weights_and_times_are_those_of_a_schedule_and_a_configuration():
+    with pytest.raises(ValueError, match="target is 'epsilon'; legal are eps, x0, v"):
+        bound_weights(linear(), "epsilon")
+    with pytest.raises(TypeError, match="schedule is str; it must be a ddpm.schedule.NoiseSchedule"):
+        bound_weights("linear", "eps")
+    with pytest.raises(TypeError, match="config is NoneType; it must be a ddpm.diffusion.DiffusionConfig"):
+        time_probabilities(None)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from ddpm.data import load, normalise
 from ddpm.gan import GANConfig, discriminator_loss, generator_loss, gradient_penalty
 from ddpm.noise import StepRandomness
+from ddpm.sampling import sample
 
 SMALL = {"base_channels": 8, "channel_multipliers": (1, 2), "latent_dim": 5, "image_shape": (1, 16, 16)}
 
@@ -99,3 +100,43 @@ def test_illegal_settings_and_images_are_refused():
     grey_levels = torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
         task.loss("discriminator", grey_levels, StepRandomness(0, 0, 2))
+
+
+@pytest.mark.parametrize("architecture", ["convolutional", "mlp"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_players_that_were_cast_compute_in_that_type(architecture, dtype):
+    torch.manual_seed(0)
+    players = GANConfig(**SMALL, architecture=architecture).network().eval().requires_grad_(False)
+    z, x = torch.randn(3, 5), images(3)
+    fakes, logits, drawn = players.decode(z), players.discriminator(x), sample(players, 2)
+    players.to(dtype)
+    for ours, expected in ((players.decode(z), fakes), (players.discriminator(x), logits), (sample(players, 2), drawn)):
+        assert ours.dtype == torch.float32
+        assert (ours - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("architecture", ["convolutional", "mlp"])
+def test_what_a_player_does_not_take_is_named(architecture):
+    players = GANConfig(**SMALL, architecture=architecture).network()
+    for call, words in (
+        (lambda: players.decode(torch.randn(3, 4)), r"z has shape \(3, 4\); it must be \(batch, 5\)"),
+        (lambda: players.decode(torch.randn(5)), r"z has shape \(5,\); it must be \(batch, 5\)"),
+        (lambda: players.discriminator(images(3)[0]), r"x has shape \(1, 16, 16\); it must be \(batch, 1, 16, 16\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    with pytest.raises(TypeError, match="x is torch.int64; it must be floating point"):
+        players.discriminator(images(3).long())
+    assert players.decode(torch.randn(0, 5)).shape == (0, 1, 16, 16)
+    assert players.discriminator(images(0)).shape == (0,)
+
+
+def test_a_loss_names_what_it_cannot_take():
+    task, randomness = GANConfig(**SMALL).task(), StepRandomness(0, 0, 3)
+    with pytest.raises(ValueError, match="part is 'unet'; legal are discriminator, generator"):
+        task.loss("unet", images(3), randomness)
+    for part in task.parts:
+        with pytest.raises(ValueError, match=r"images has shape \(2, 1, 16, 16\); it must be \(3, 1, 16, 16\)"):
+            task.loss(part, images(2), randomness)
+    with pytest.raises(ValueError, match="game is 'chess'; legal are non-saturating, minimax"):
+        generator_loss(torch.zeros(1), "chess")

@@ -325,3 +325,86 @@ def test_samplers_are_their_algorithms_by_hand(schedule, name, sampler, options)
     x, grid = torch.ones(3, 2, dtype=torch.float64), schedule.timesteps(6)
     end = final(sampler(Gaussian(0.0, 0.5, schedule), x, grid, randn_like=seeded(1), **options))
     assert torch.allclose(end, by_hand(name, schedule, x, grid, seeded(1)), rtol=1e-9)
+
+
+def test_a_chain_of_none_has_moves_of_none():
+    x, options = torch.zeros(0, 2), {"step_size": 0.1, "steps": 3}
+    assert [state.shape for state in langevin(torch.neg, x, **options)] == [(0, 2)] * 3
+    walk = metropolis_langevin(lambda x: x.sum(1), torch.neg, x, **options)
+    assert [(state.shape, accepted.shape) for state, accepted in walk] == [((0, 2), (0,))] * 3
+    denoise = Gaussian(0.0, 0.5, SCHEDULE)
+    for sampler in (annealed_langevin, predictor_corrector, flow_and_langevin):
+        assert final(sampler(denoise, x, [10, 5, 0])).shape == (0, 2)
+
+
+def test_a_chain_of_numbers_is_one_of_points_with_one_coordinate():
+    x, options = torch.linspace(-1, 1, 5), {"step_size": 0.3, "steps": 4}
+    *_, plain = langevin(torch.neg, x, **options, randn_like=PerSampleNoise(0))
+    *_, points = langevin(torch.neg, x[:, None], **options, randn_like=PerSampleNoise(0))
+    assert torch.equal(plain, points[:, 0])
+
+    def chain(x, log_density):
+        *_, last = metropolis_langevin(log_density, torch.neg, x, **options, randn_like=PerSampleNoise(0))
+        return last
+
+    numbers = chain(x, lambda x: -x.square() / 2)
+    points = chain(x[:, None], lambda x: -x[:, 0].square() / 2)
+    assert torch.equal(numbers[0], points[0][:, 0])
+    assert torch.equal(numbers[1], points[1])
+
+
+NAMED = {"step_size": 0.1, "steps": 1}
+
+
+@pytest.mark.parametrize(
+    ("walk", "error", "words"),
+    [
+        (lambda d, x: langevin(None, x, **NAMED), TypeError, "score is NoneType; it must be a function"),
+        (
+            lambda d, x: langevin(lambda x: 1.0, x, **NAMED),
+            TypeError,
+            "score answers float; it must be a tensor like x",
+        ),
+        (lambda d, x: langevin(torch.neg, x.long(), **NAMED), TypeError, "x is torch.int64; it must be float32 or"),
+        (lambda d, x: langevin(torch.neg, x, step_size=math.nan, steps=1), ValueError, "step_size is nan; it must be"),
+        (lambda d, x: langevin(torch.neg, x, step_size=math.inf, steps=1), ValueError, "step_size is inf; it must be"),
+        (
+            lambda d, x: langevin(torch.neg, x, step_size="1", steps=1),
+            TypeError,
+            "step_size is '1'; it must be a number",
+        ),
+        (lambda d, x: langevin(torch.neg, x, step_size=0.1, steps=1.5), ValueError, "steps is 1.5; it must be an int"),
+        (lambda d, x: langevin(torch.neg, x, step_size=0.1, steps=math.nan), ValueError, "steps is nan; it must be an"),
+        (lambda d, x: langevin(torch.neg, x / 0, **NAMED), ValueError, "x holds NaN or infinity; legal are finite"),
+        (
+            lambda d, x: langevin(torch.neg, x, **NAMED, randn_like=lambda x: torch.randn(2)),
+            ValueError,
+            r"randn_like answers \(2,\) at x of shape \(3, 2\)",
+        ),
+        (
+            lambda d, x: metropolis_langevin(None, torch.neg, x, **NAMED),
+            TypeError,
+            "log_density is NoneType; it must be a function",
+        ),
+        (
+            lambda d, x: metropolis_langevin(lambda x: 1.0, torch.neg, x, **NAMED),
+            TypeError,
+            r"log_density\(x\) is float; it must be a torch.Tensor",
+        ),
+        (
+            lambda d, x: metropolis_langevin(lambda x: x.sum(1), torch.neg, x + math.inf, **NAMED),
+            ValueError,
+            "x holds NaN or infinity; legal are finite",
+        ),
+        (lambda d, x: annealed_langevin(torch.neg, x, [5, 0]), TypeError, "denoise is .*; it must be a ddpm.denoiser"),
+        (lambda d, x: annealed_langevin(d, x, [5, 0], step_size=math.nan), ValueError, "step_size is nan"),
+        (lambda d, x: predictor_corrector(d, x.half(), [5, 0]), TypeError, "x is torch.float16; it must be float32"),
+        (lambda d, x: predictor_corrector(d, x, [9, 5, 0], randn_like=None), TypeError, "randn_like is NoneType"),
+        (lambda d, x: flow_and_langevin(d, x, [5, 0], weight="1"), TypeError, "weight is '1'; it must be a number"),
+        (lambda d, x: [score_at(torch.neg, 5)], TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (lambda d, x: [score_at(d, math.nan)], ValueError, "t is nan; legal are times above 0"),
+    ],
+)
+def test_what_no_chain_takes_is_named(walk, error, words):
+    with pytest.raises(error, match=words):
+        list(walk(Gaussian(0.0, 0.5, SCHEDULE), torch.ones(3, 2)))

@@ -283,3 +283,81 @@ def test_one_sample_that_is_not_finite_is_named_among_others():
         flow_nll(Root(), one_zero, 400, divergence="exact")
     with pytest.raises(FloatingPointError, match="the bound is not finite"):
         variational_bound(Gaussian(0.0, 0.5, SCHEDULE), one_large, [1000, 500, 0])
+
+
+def test_of_no_images_there_is_nothing_to_find():
+    x = torch.zeros(0, 2)
+    assert flow_nll(ORACLES[1], x, 300).shape == (0,)
+    bound = variational_bound(ORACLES[1], x, [10, 5, 0])
+    assert (bound.prior.shape, bound.steps.shape, bound.total.shape) == ((0,), (0, 1), (0,))
+
+
+def test_numbers_are_points_with_one_coordinate():
+    gaussian, x = Gaussian(0.3, 0.5, LONG), torch.linspace(-1, 1, 5, dtype=torch.float64)
+    for divergence in ("exact", "hutchinson"):
+        options = {"divergence": divergence, "randn_like": torch.ones_like}
+        assert torch.equal(flow_nll(gaussian, x, 300, **options), flow_nll(gaussian, x[:, None], 300, **options))
+    plain, points = (variational_bound(gaussian, y, [10, 5, 0], randn_like=torch.ones_like) for y in (x, x[:, None]))
+    assert torch.equal(plain.total, points.total)
+
+
+VAE = AutoencoderConfig((1, 4, 4), base_channels=4, channel_multipliers=(1,), latent_dim=2, variational=True)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "find",
+    [
+        lambda x: variational_bound(Gaussian(0.0, 0.5, SCHEDULE), x, [10, 0]),
+        lambda x: flow_nll(Gaussian(0.0, 0.5, SCHEDULE), x, 900),
+        lambda x: importance_bound(VAE.network().eval(), x, 1),
+        lambda x: bits_per_dimension(x, 16),
+    ],
+)
+def test_one_value_that_is_not_finite_has_no_density(find, wrong):
+    x = torch.zeros(3, 1, 4, 4)
+    find(x)
+    x[2, 0, 3, 3] = wrong
+    with pytest.raises(ValueError, match="^(x|x0|nats) hold NaN or infinity; legal are finite values$"):
+        find(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: variational_bound(torch.neg, x), TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (
+            lambda x: variational_bound(ORACLES[0], x, [5, 0], levels=2.5),
+            ValueError,
+            "levels is 2.5; it must be an int",
+        ),
+        (
+            lambda x: variational_bound(ORACLES[0], x, [5, 0], randn_like=lambda x: torch.zeros(2)),
+            ValueError,
+            r"randn_like answers \(2,\)",
+        ),
+        (lambda x: flow_nll(torch.neg, x), TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (lambda x: flow_nll(ORACLES[0], x, "5"), TypeError, "t is '5'; it must be a number"),
+        (lambda x: flow_nll(ORACLES[0], x, math.nan), ValueError, "t is nan; legal are times above 0 and below 1000"),
+        (lambda x: flow_nll(ORACLES[0], x, tolerance=math.nan), ValueError, "tolerance is nan; it must be above 0"),
+        (lambda x: flow_nll(ORACLES[0], x, randn_like=torch.sum), ValueError, r"randn_like answers \(\) at x"),
+        (lambda x: importance_bound(ORACLES[0], x, 1), TypeError, "model is Gaussian; it must be a ddpm.autoencoder"),
+        (
+            lambda x: importance_bound(VAE.network(), x, 1),
+            ValueError,
+            r"x has shape \(3, 2\); it must be \(batch, 1, 4",
+        ),
+        (lambda x: bits_per_dimension(x, 2.5), ValueError, "dimensions is 2.5; it must be an integer from 1 up"),
+        (lambda x: bits_per_dimension(x, 2, 1), ValueError, "levels is 1; it must be at least 2"),
+        (lambda x: bits_per_dimension([1.0], 2), TypeError, "nats is list; it must be a torch.Tensor"),
+    ],
+)
+def test_what_has_no_likelihood_is_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call(torch.zeros(3, 2))
+
+
+def test_a_flow_begins_above_time_0_and_ends_above_where_it_begins():
+    for t in (0, 1000, 1001, math.nan):
+        with pytest.raises(ValueError, match=f"t is {t}; legal are times above 0 and below 1000"):
+            flow_nll(ORACLES[0], torch.zeros(1, 2), t)

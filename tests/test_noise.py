@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddpm import noise
-from ddpm.noise import PerSampleNoise, StepRandomness, fold_in
+from ddpm.noise import PerSampleNoise, StepRandomness, drawn, fold_in
 
 X = torch.empty(6, 1, 4, 4)
 
@@ -33,8 +33,8 @@ def test_numpys_integers_make_the_same_seed():
 
 
 def test_a_fraction_makes_no_seed():
-    with pytest.raises(TypeError):
-        fold_in(1.5)
+    with pytest.raises(TypeError, match=r"numbers are \(1, 1.5\); all must be integers"):
+        fold_in(1, 1.5)
 
 
 # The noise of samples.
@@ -138,3 +138,65 @@ def test_every_call_draws_the_next_numbers_of_the_step():
 
 def test_the_names_of_version_0_1_still_stand_for_these():
     assert (noise.mix, noise.PerSample, noise.Draws) == (fold_in, PerSampleNoise, StepRandomness)
+
+
+# What cannot be drawn.
+
+
+def test_a_batch_of_none_has_no_noise_and_moves_no_generator():
+    randn_like = PerSampleNoise(3)
+    assert randn_like(X[:0]).shape == (0, 1, 4, 4)
+    assert torch.equal(randn_like(X), PerSampleNoise(3)(X))
+
+
+def test_a_sample_may_be_one_number():
+    assert torch.equal(PerSampleNoise(3)(torch.empty(5)), PerSampleNoise(3)(torch.empty(5, 1))[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "words"),
+    [
+        (torch.zeros(()), ValueError, r"x has shape \(\); it must be \(batch, ...\)"),
+        (np.zeros(3), TypeError, "x is ndarray; it must be a tensor"),
+        (torch.zeros(3, dtype=torch.complex64), TypeError, "x is torch.complex64; it must be floating point"),
+    ],
+)
+def test_what_has_no_noise_is_refused(x, error, words):
+    with pytest.raises(error, match=words):
+        PerSampleNoise(3)(x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seed": 0.5}, "seed is 0.5; it must be an integer from 0 up"),
+        ({"step": -1}, "step is -1; it must be an integer from 0 up"),
+        ({"total": 0}, "total is 0; it must be an integer from 1 up"),
+        ({"first": -1}, "first is -1; it must be an integer from 0 up"),
+        ({"count": 2.0}, "count is 2.0; it must be an integer from 0 up"),
+        ({"first": 6, "count": 3}, "first is 6 and count 3; the rows must be among the batch's 8"),
+        ({"first": 9}, "first is 9 and count None; the rows must be among the batch's 8"),
+    ],
+)
+def test_rows_that_a_step_does_not_have_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        StepRandomness(**{"seed": 0, "step": 0, "total": 8, **arguments})
+
+
+def test_the_last_rows_of_a_step_are_legal():
+    assert len(StepRandomness(0, 0, 8, 6, 2).stratified()) == 2
+    assert len(StepRandomness(0, 0, 8, 8).stratified()) == 0
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2.5,), ("3",)])
+def test_a_shape_is_made_of_sizes(shape):
+    with pytest.raises(ValueError, match="shape is .*; it must be a list of integers from 0 up"):
+        StepRandomness(0, 0, 8).normal(*shape)
+
+
+def test_noise_of_another_shape_would_be_spread_over_x_and_is_refused():
+    assert torch.equal(drawn(torch.ones_like, X), torch.ones_like(X))
+    with pytest.raises(ValueError, match=r"randn_like answers \(1, 4, 4\) at x of shape \(6, 1, 4, 4\)"):
+        drawn(lambda x: torch.randn(x.shape[1:]), X)
+    with pytest.raises(TypeError, match="randn_like is int; it must be a function"):
+        drawn(3, X)

@@ -149,3 +149,82 @@ print((peak() - before) / 2**20)
         pytest.skip("reads the peak of a process from Linux's /proc")
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 0.1 < float(run.stdout) < 2, "GiB"
+
+
+ORACLES = [
+    mixture(), Gaussian(torch.tensor([0.5, -1.0], dtype=torch.float64), 0.4, SCHEDULE),
+    EmpiricalData(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), SCHEDULE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_of_no_points_there_is_nothing_to_say(oracle):
+    x = torch.zeros(0, 2)
+    for t in (5, torch.zeros(0), torch.tensor([5.0])):
+        assert {part.shape for part in oracle(x, t)} == {(0, 2)}
+        assert oracle.score(x, t).shape == (0, 2)
+        assert oracle.log_density(x, t).shape == (0,)
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_a_time_for_each_point_is_that_of_the_point_alone(oracle):
+    x, times = torch.randn(3, 2, dtype=torch.float64), [0.5, 70.0, 1000.0]
+    together = [*oracle(x, torch.tensor(times)), oracle.score(x, torch.tensor(times))]
+    density = oracle.log_density(x, torch.tensor(times))
+    for row, t in enumerate(times):
+        alone = [*oracle(x[row : row + 1], t), oracle.score(x[row : row + 1], t)]
+        for ours, expected in zip(together, alone, strict=True):
+            assert torch.allclose(ours[row], expected[0], rtol=1e-9, atol=1e-12)
+        assert torch.allclose(density[row], oracle.log_density(x[row : row + 1], t)[0], rtol=1e-9)
+
+
+def test_a_gaussian_of_numbers_takes_a_batch_of_them():
+    numbers = torch.linspace(-2, 2, 5, dtype=torch.float64)
+    gaussian = Gaussian(0.3, 0.5, SCHEDULE)
+    expected = torch.distributions.Normal(0.3, 0.5).log_prob(numbers)
+    assert torch.allclose(gaussian.log_density(numbers, 0), expected, rtol=1e-6)
+    assert torch.equal(gaussian(numbers, 5).x0, gaussian(numbers[:, None], 5).x0[:, 0])
+
+
+@pytest.mark.parametrize("oracle", ORACLES)
+@pytest.mark.parametrize("n", [0, -1, 2.5, None, "3"])
+def test_as_many_samples_are_drawn_as_can_be_counted(oracle, n):
+    with pytest.raises(ValueError, match="n is .*; it must be an integer from 1 up|n is '3'; it must be a list"):
+        oracle.sample(n)
+
+
+def test_a_data_set_gives_all_its_images_alike():
+    drawn = ORACLES[2].sample(5000, torch.Generator().manual_seed(0))
+    shares = (drawn[:, None] == ORACLES[2].images).all(2).double().mean(0)
+    assert torch.allclose(shares, torch.full((5,), 0.2, dtype=torch.float64), atol=4 * math.sqrt(0.2 * 0.8 / 5000))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Gaussian("a", 1.0, SCHEDULE), TypeError, "mean is 'a'; it must be a number"),
+        (lambda: Gaussian(0.0, "1", SCHEDULE), TypeError, "std is '1'; it must be a number"),
+        (lambda: Gaussian(0.0, 1.0, "linear"), TypeError, "schedule is str; it must be a ddpm.schedule.NoiseSchedule"),
+        (lambda: GaussianMixture([1.0], [[0.0]], 1.0, None), TypeError, "schedule is NoneType"),
+        (
+            lambda: GaussianMixture([1.0], [[0.0], [1.0, 2.0]], 1.0, SCHEDULE),
+            TypeError,
+            "means is .*; it must be a num",
+        ),
+        (
+            lambda: GaussianMixture([1.0], [[0.0]], -1.0, SCHEDULE),
+            ValueError,
+            r"stds are \[-1.0\]; all must be at least 0",
+        ),
+        (lambda: EmpiricalData(torch.ones(3, 2), None), TypeError, "schedule is NoneType"),
+        (lambda: EmpiricalData([[0.0]], SCHEDULE), TypeError, "images is list; it must be a torch.Tensor"),
+        (
+            lambda: EmpiricalData(torch.tensor([[0.0, 1.0], [0.0, math.nan]]), SCHEDULE),
+            ValueError,
+            "images hold NaN or infinity",
+        ),
+    ],
+)
+def test_what_makes_no_oracle_is_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make()

@@ -272,3 +272,23 @@ def test_watch_sees_every_state_of_every_chunk():
     assert [state.t for state in seen] == 2 * list(SCHEDULE.timesteps(4)[1:])
     assert torch.equal(torch.cat([seen[3].x, seen[7].x])[:3], images)
     assert all(a.t > b.t for a, b in pairwise(seen[:4]))
+
+
+# What is asked for and cannot be drawn.
+
+
+@pytest.mark.parametrize("shape", [32, (1, 0, 4), (1, 4.0, 4), "4", [-1]])
+def test_a_shape_is_made_of_sizes(shape):
+    with pytest.raises(ValueError, match="shape is .*; it must be a list of integers from 1 up"):
+        drawn(Images(), shape=shape)
+
+
+def test_a_sample_may_be_one_number():
+    assert drawn(Gaussian(0.0, 0.5, SCHEDULE), shape=()).shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["n", "steps", "chunk", "seed"])
+@pytest.mark.parametrize("value", [math.nan, "3", True, [3]])
+def test_a_count_is_an_integer(name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*; it must be an integer from"):
+        drawn(Images(), **{name: value})

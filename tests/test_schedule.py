@@ -229,3 +229,41 @@ def test_the_linear_schedule_of_another_length_scales_both_betas():
     for T in (100, 4000):
         assert linear(T).beta(1, 0) == pytest.approx(1e-4 * 1000 / T)
         assert linear(T).beta(T, T - 1) == pytest.approx(0.02 * 1000 / T)
+
+
+@pytest.mark.parametrize(
+    ("x0", "t", "eps", "error", "words"),
+    [
+        (torch.zeros(3, 2), 5, torch.zeros(3, 1), ValueError, r"eps has shape \(3, 1\); it must be x0's, \(3, 2\)"),
+        (torch.zeros(3, 2), 5, torch.zeros(2, 2), ValueError, r"eps has shape \(2, 2\); it must be x0's, \(3, 2\)"),
+        (torch.zeros(3, 2), 5, torch.zeros(2), ValueError, r"eps has shape \(2,\); it must be x0's, \(3, 2\)"),
+        (torch.zeros(3), 5, torch.zeros(()), ValueError, r"eps has shape \(\); it must be x0's, \(3,\)"),
+        (torch.zeros(3, 2), 5, None, TypeError, "eps is NoneType; it must be a torch.Tensor"),
+        (
+            torch.zeros(3, 2).half(),
+            5,
+            torch.zeros(3, 2),
+            TypeError,
+            "x0 is torch.float16; it must be float32 or float64",
+        ),
+        (torch.zeros(3, 2), "5", torch.zeros(3, 2), TypeError, "t is '5'; it must be a number"),
+    ],
+)
+def test_what_noise_cannot_be_added_to_is_named(x0, t, eps, error, words):
+    with pytest.raises(error, match=words):
+        linear().add_noise(x0, t, eps)
+
+
+def test_one_image_goes_with_any_number_of_noises():
+    eps = torch.randn(5, 2)
+    together = linear().add_noise(torch.ones(1, 2), 300, eps)
+    assert torch.equal(together, linear().add_noise(torch.ones(5, 2), 300, eps))
+    assert linear().add_noise(torch.ones(0, 2), torch.zeros(0), torch.ones(0, 2)).shape == (0, 2)
+
+
+def test_coefficients_have_the_images_type_whatever_the_times():
+    times = torch.tensor([1, 500])
+    for t in (times, times.float(), times.double()):
+        for x in (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.float64)):
+            assert {value.dtype for value in linear().coefficients(t, x)} == {x.dtype}
+    assert linear().signal(times).dtype == torch.float32

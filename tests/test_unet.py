@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps, shapes
 from ddpm.unet.network import GroupNorm, sinusoids
 
@@ -129,9 +130,9 @@ def test_an_illegal_size_is_refused_with_the_nearest_legal_ones(height, width, n
         UNet(replace(SMALL, resample_last=True), 36)
 
 
-@pytest.mark.parametrize("size", [30, (32,), 32.0, "32", (32, 30)])
+@pytest.mark.parametrize("size", [30, (32,), 32.0, "32", (32, 30), True, (32, True), None])
 def test_an_illegal_image_size_is_refused_wherever_it_is_given(size):
-    for use in (feature_maps, shapes, UNet):
+    for use in (feature_maps, shapes, *([UNet] if size is not None else [])):
         with pytest.raises(ValueError, match="image"):
             use(SMALL, size)
     for use in (feature_maps, shapes):
@@ -156,6 +157,10 @@ def test_an_illegal_image_size_is_refused_wherever_it_is_given(size):
         {"time_conditioning": "film"},
         {"up_width": "coarser"},
         {"head_channels": 64, "attention_levels": (2,), "up_width": "finer", "base_channels": 16},
+        {"channel_multipliers": {8, 1, 2, 4}},
+        {"channel_multipliers": 4},
+        {"skips": "no"},
+        {"resample_last": 1},
     ],
 )
 def test_an_illegal_option_is_named(options):
@@ -295,3 +300,50 @@ def test_the_receptive_field_is_what_the_gradient_reaches(config):
             sides.append(int(rows.max() - rows.min()) + 1)
         expected = maps["middle" if name == "middle_out" else name]
         assert max(sides) == expected.receptive_field, name
+
+
+@pytest.mark.parametrize("config", ["small", {}, DiffusionConfig()])
+def test_what_is_no_configuration_of_a_unet_is_refused(config):
+    for use in (UNet, lambda config: feature_maps(config, 32), lambda config: shapes(config, 32)):
+        with pytest.raises(
+            TypeError, match=f"config is {type(config).__name__}; it must be a ddpm.unet.config.UNetConf"
+        ):
+            use(config)
+
+
+def test_images_and_times_that_the_network_does_not_take_are_named():
+    network, x, t = UNet(SMALL), torch.zeros(2, 1, 8, 8), torch.zeros(2)
+    for images, times, words in (
+        (x[0], t, r"x has shape \(1, 8, 8\); it must be \(batch, 1, height, width\)"),
+        (x.expand(2, 3, 8, 8), t, r"x has shape \(2, 3, 8, 8\); it must be \(batch, 1, height, width\)"),
+        (x, torch.tensor(5.0), r"t has shape \(\); it must be a time for each image, \(2,\)"),
+        (x, torch.zeros(3), r"t has shape \(3,\); it must be a time for each image, \(2,\)"),
+        (x, torch.zeros(2, 1), r"t has shape \(2, 1\); it must be a time for each image, \(2,\)"),
+        (x[:, :, :6], t, "image height is 6; it must be a multiple of 4"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}"):
+            network(images, times)
+    for images, times, words in (
+        (x.long(), t, "x is torch.int64; it must be torch.float32, as the weights are"),
+        (x.double(), t, "x is torch.float64; it must be torch.float32, as the weights are"),
+        (x.numpy(), t, "x is ndarray; it must be a torch.Tensor"),
+        (x, 5.0, "t is float; it must be a torch.Tensor"),
+        (x, t.to(torch.complex64), "t is torch.complex64; it must be a number"),
+    ):
+        with pytest.raises(TypeError, match=f"^{words}"):
+            network(images, times)
+    assert network(x, torch.tensor([5])).shape == x.shape  # one time for all images
+    assert network(x[:0], t[:0]).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("conditioning", ["add", "scale_shift", "none"])
+def test_a_network_can_be_cast_as_a_whole(dtype, conditioning):
+    torch.manual_seed(0)
+    network = UNet(replace(SMALL, time_conditioning=conditioning)).eval().requires_grad_(False)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 500.0])
+    exact, cast = network(x, t), network.to(dtype)(x.to(dtype), t)
+    assert cast.dtype == dtype
+    assert (cast.float() - exact).norm() < 0.05 * exact.norm()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm.metrics.distances import bootstrap_sd, real_test_features
-from ddpm.metrics.features import FEATURES_SHA256, features
+from ddpm.metrics.features import FEATURES_SHA256, check_garments, features
 
 __all__ = ["Copying", "copying"]
 
@@ -53,10 +53,11 @@ def copying(images: Tensor, training_images: Tensor, *, weights: str) -> Copying
         weights: which weights made the images, for the record.
 
     Raises:
-        ValueError: there are no images, or their shape is another one.
+        ValueError: there are no images, their shape or dtype is another one, or a value is not finite.
     """
-    for name, count in (("images", len(images)), ("training_images", len(training_images))):
-        if not count:
+    for name, given in (("images", images), ("training_images", training_images)):
+        check_garments(name, given)
+        if not len(given):
             raise ValueError(f"{name} are 0; legal is at least 1")
     train = features(training_images)
     of_test = _nearest(real_test_features(), train)

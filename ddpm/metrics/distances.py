@@ -15,7 +15,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from ddpm import data
 from ddpm.files import load_tensors
-from ddpm.metrics.features import FEATURES, FEATURES_SHA256, feature_network, features
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256, check_garments, feature_network, features
 
 __all__ = ["Distance", "check_frechet", "frechet_distance", "kernel_distance"]
 
@@ -83,9 +83,10 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
         weights: which weights made the images ("EMA", "last", "none"), for the record.
 
     Raises:
-        ValueError: too few or too many images, or images of another shape or dtype.
+        ValueError: too few or too many images, images of another shape or dtype, or with values that are not finite.
         FileNotFoundError: there are more than 10,000, and the full Fashion-MNIST cannot be had.
     """
+    check_garments("images", images)
     n = len(images)
     check_frechet(n)
     generated = features(images.clamp(-1, 1))
@@ -102,9 +103,10 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
 
 def bootstrap_sd(generated: Tensor, measure: Callable[[Tensor], float]) -> float:
     """Standard deviation of a measure over 20 resamples, with replacement, of the generated images' values (n, ...)."""
-    n, generator = len(generated), torch.Generator().manual_seed(0)
-    draws = [measure(generated[torch.randint(n, (n,), generator=generator)]) for _ in range(20)]
-    return torch.tensor(draws).std().item()
+    n, generator = len(generated), torch.Generator("cpu").manual_seed(0)
+    chosen = (torch.randint(n, (n,), generator=generator, device="cpu") for _ in range(20))
+    draws = [measure(generated[rows]) for rows in chosen]
+    return torch.tensor(draws, dtype=torch.float32, device="cpu").std().item()
 
 
 def _real_train(n: int) -> Tensor:
@@ -116,7 +118,7 @@ def _real_train(n: int) -> Tensor:
 def real_train_features(n: int) -> Tensor:
     """Features (n, 64) of n real training images."""
     train = _real_train(n)
-    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]
+    chosen = torch.randperm(len(train), generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:n]
     return features(data.normalise(train[chosen]))
 
 
@@ -128,6 +130,7 @@ def real_test_features() -> Tensor:
 
 def legal_count(images: Tensor) -> int:
     """The number of images; `ValueError` if there are too few or too many to compare with the embedded test images."""
+    check_garments("images", images)
     n, most = len(images), len(real_test_features())
     if not FEATURES < n <= most:
         raise ValueError(f"images are {n}; legal are {FEATURES + 1} to {most:,}: no more than the embedded test images")
@@ -146,7 +149,7 @@ def kernel_distance(images: Tensor, *, weights: str) -> Distance:
         weights: which weights made the images, for the record.
 
     Raises:
-        ValueError: too few or too many images, or images of another shape or dtype.
+        ValueError: too few or too many images, images of another shape or dtype, or with values that are not finite.
     """
     n = legal_count(images)
     real = real_test_features()[:n].double()
@@ -176,13 +179,15 @@ def _moments() -> dict[str, Tensor]:
 def _distance(generated: Tensor) -> float:
     """Frechet distance of features (n, 64) to those of all test images."""
     alone: dict[str, Any] = {"sync_on_compute": False}  # other processes have the same images, not more of them
-    metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False, **alone).set_dtype(torch.float64)
     n, mean, covariance = (_moments()[f"test.{name}"] for name in ("n", "mean", "covariance"))
-    metric.real_features_num_samples = n
-    metric.real_features_sum = n * mean
-    metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)
-    metric.update(generated.double(), real=False)
-    distance: float = metric.compute().item()
+    with torch.device("cpu"):  # whatever torch's default is
+        metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False, **alone)
+        metric.set_dtype(torch.float64)
+        metric.real_features_num_samples = n
+        metric.real_features_sum = n * mean
+        metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)
+        metric.update(generated.double(), real=False)
+        distance: float = metric.compute().item()
     return distance
 
 

@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm import data
+from ddpm.arguments import check_finite, instance
 from ddpm.files import load_tensors
 
-__all__ = ["FEATURES", "FEATURES_SHA256", "FeatureNetwork", "classify", "feature_network", "features"]
+__all__ = [
+    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "check_garments", "classify", "feature_network", "features"
+]  # fmt: skip
 
 FEATURES = 64  # the dimension
 # The network is frozen: with another one, every distance would be another metric.
@@ -60,24 +63,42 @@ class FeatureNetwork(nn.Module):
 @cache
 def feature_network() -> FeatureNetwork:
     """The frozen network that ships with the package, on the CPU, in float32."""
-    network = FeatureNetwork()
+    with torch.device("cpu"):
+        network = FeatureNetwork().to(torch.float32)
     network.load_state_dict(load_tensors(data.ASSETS / "features.safetensors", FEATURES_SHA256))
     return network.eval().requires_grad_(False)
+
+
+def check_garments(name: str, images: Tensor) -> None:
+    """Raise an error unless the frozen network can look at these images.
+
+    Raises:
+        TypeError: they are no tensor.
+        ValueError: they are not floating point (n, 1, 32, 32), or hold NaN or infinity.
+    """
+    instance(name, images, Tensor)
+    if images.ndim != 4 or images.shape[1:] != (1, 32, 32) or not images.is_floating_point():
+        raise ValueError(
+            f"{name} are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)"
+        )
+    check_finite(name, images)
 
 
 def features(images: Tensor) -> Tensor:
     """Images (n, 1, 32, 32) in [-1, 1] -> whitened features (n, 64), computed on the CPU in chunks.
 
     Raises:
-        ValueError: images of another shape or dtype.
+        ValueError: images of another shape or dtype, or with values that are not finite.
     """
-    if images.ndim != 4 or images.shape[1:] != (1, 32, 32) or not images.is_floating_point():
-        raise ValueError(
-            f"images are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)"
-        )
+    check_garments("images", images)
     return torch.cat([feature_network()(chunk) for chunk in images.float().cpu().split(500)])
 
 
 def classify(images: Tensor) -> Tensor:
-    """Images (n, 1, 32, 32) in [-1, 1] -> the class that the frozen classifier sees in each, int64 (n,)."""
+    """Images (n, 1, 32, 32) in [-1, 1] -> the class that the frozen classifier sees in each, int64 (n,).
+
+    Raises:
+        ValueError: images of another shape or dtype, or with values that are not finite.
+    """
+    check_garments("images", images)
     return torch.cat([feature_network().logits(chunk).argmax(1) for chunk in images.float().cpu().split(500)])

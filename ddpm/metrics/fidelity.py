@@ -6,23 +6,54 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from ddpm.arguments import check_finite, instance
 from ddpm.data import denormalise
 from ddpm.metrics.features import classify
 
-__all__ = ["Fidelity", "fidelity", "psnr", "ssim", "table"]
+__all__ = ["Fidelity", "check_pairs", "fidelity", "psnr", "ssim", "table"]
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (n,), in dB, of each pair of images (n, c, h, w) in [-1, 1]."""
+    """Peak signal-to-noise ratio (n,), in dB, of each pair of images (n, c, h, w) in [-1, 1].
+
+    Raises:
+        ValueError: the shapes differ or are illegal, or a value is not finite.
+        TypeError: a or b is not floating point.
+    """
+    check_pairs("a", a, "b", b)
     pairs = zip(a, b, strict=True)
-    return torch.stack([peak_signal_noise_ratio(x, y, data_range=2.0) for x, y in pairs])
+    with a.device:  # whatever torch's default is
+        return torch.stack([peak_signal_noise_ratio(x, y, data_range=2.0) for x, y in pairs]).to(a.dtype)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity (n,), by Wang et al. (2004), of each pair of images (n, c, h, w) in [-1, 1]."""
+    """Structural similarity (n,), by Wang et al. (2004), of each pair of images (n, c, h, w) in [-1, 1].
+
+    Raises:
+        ValueError: the shapes differ or are illegal, the images are below 6 x 6, or a value is not finite.
+        TypeError: a or b is not floating point.
+    """
+    check_pairs("a", a, "b", b)
+    if min(a.shape[2:]) < 6:
+        raise ValueError(f"a has shape {tuple(a.shape)}; structural similarity needs images of 6 x 6 or larger")
     similarity = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
     assert isinstance(similarity, Tensor)  # a tuple only if the contrast or the full image is asked for, too
     return similarity
+
+
+def check_pairs(name: str, images: Tensor, other_name: str, originals: Tensor) -> None:
+    """Raise `ValueError` or `TypeError` unless these are pairs of images, floating point and finite."""
+    for each, values in ((name, images), (other_name, originals)):
+        instance(each, values, Tensor)
+    if images.shape != originals.shape or images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"{name} have shape {tuple(images.shape)} and {other_name} {tuple(originals.shape)}; "
+            "they must have the same, (n, channels, height, width), n at least 1"
+        )
+    for each, values in ((name, images), (other_name, originals)):
+        if not values.is_floating_point():
+            raise TypeError(f"{each} are {values.dtype}; they must be floating point, in about [-1, 1]")
+        check_finite(each, values)
 
 
 class Fidelity(NamedTuple):
@@ -48,20 +79,12 @@ def fidelity(images: Tensor, originals: Tensor) -> Fidelity:
     Images are clipped to [-1, 1], as saved images would be.
 
     Raises:
-        ValueError: the shapes differ or are illegal, or a value is not finite.
+        ValueError: the shapes differ or are illegal, the images are below 6 x 6, or a value is not finite.
         TypeError: images or originals are not floating point.
     """
-    if images.shape != originals.shape or images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"images have shape {tuple(images.shape)} and originals {tuple(originals.shape)}; "
-            "they must have the same, (n, channels, height, width), n at least 1"
-        )
-    for name, values in (("images", images), ("originals", originals)):
-        if not values.is_floating_point():
-            raise TypeError(f"{name} are {values.dtype}; they must be floating point, in about [-1, 1]")
-        if not values.isfinite().all():
-            raise ValueError(f"{name} hold NaN or infinity; legal are finite values in about [-1, 1]")
-    images, originals = images.clamp(-1, 1).cpu(), originals.to(images.dtype).cpu()
+    check_pairs("images", images, "originals", originals)
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    images, originals = images.cpu().to(dtype).clamp(-1, 1), originals.cpu().to(dtype)
     exactly = "donot_use_mm_for_euclid_dist"  # the default is a matrix product, which rounds more
     distances = torch.cdist(images.flatten(1), originals.flatten(1), compute_mode=exactly)
     own = distances.diagonal()[:, None]
@@ -87,6 +110,8 @@ def table(back: Tensor, one_shot: Tensor, originals: Tensor) -> dict[str, dict[s
         The means, by column and measure. The columns are "back", "one-shot mean" and, for n above 1, "random pair": the
         images that came back, each compared with another image's original, for what two unrelated images share.
     """
+    check_pairs("back", back, "originals", originals)
+    check_pairs("one_shot", one_shot, "originals", originals)
     columns = {"back": fidelity(back, originals), "one-shot mean": fidelity(one_shot, originals)}
     if len(originals) > 1:
         others = originals[_others(len(originals)).to(originals.device)]
@@ -99,9 +124,9 @@ def _others(n: int) -> Tensor:
 
     The images stand in a circle in random order, and each is paired with the one before it.
     """
-    circle = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
+    circle = torch.randperm(n, generator=torch.Generator("cpu").manual_seed(0), device="cpu").tolist()
     before = {circle[i]: circle[i - 1] for i in range(n)}  # circle[-1] stands before circle[0]
-    return torch.tensor([before[image] for image in range(n)])
+    return torch.tensor([before[image] for image in range(n)], device="cpu")
 
 
 def _means(values: Fidelity) -> dict[str, float]:

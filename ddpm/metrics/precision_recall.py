@@ -1,6 +1,7 @@
 """Precision and recall: the share of generated images that look real, and of real ones that the model might draw."""
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -25,10 +26,11 @@ def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -
         neighbours: k.
 
     Raises:
-        ValueError: too few or too many images, images of another shape or dtype, or an illegal k.
+        ValueError: too few or too many images, images of another shape or dtype or with values that are not finite, or
+            an illegal k.
     """
     n = legal_count(images)
-    if not 1 <= neighbours < n:
+    if not isinstance(neighbours, Integral) or not 1 <= neighbours < n:
         raise ValueError(f"neighbours is {neighbours}; legal are 1 to {n - 1}, one fewer than images")
     real, generated, train = real_test_features()[:n], features(images.clamp(-1, 1)), real_train_features(n)
 

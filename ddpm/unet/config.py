@@ -89,7 +89,8 @@ class UNetConfig:
     def height_and_width(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         """(height, width) of this image size, checked; a single number means a square."""
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        if not isinstance(size, tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        sides = size if isinstance(size, tuple) and len(size) == 2 else (None, None)
+        if not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
             raise ValueError(f"image_size is {image_size!r}; it must be an integer or a pair of them")
         self.check_image(*size)
         return size

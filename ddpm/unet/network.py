@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ddpm.arguments import check_real, instance
 from ddpm.unet.config import UNetConfig
 
 __all__ = [
@@ -213,7 +214,7 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig | None = None, image_size: int | tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.config = config = config or UNetConfig()
+        self.config = config = instance("config", config, UNetConfig) if config is not None else UNetConfig()
         if image_size is not None:
             config.height_and_width(image_size)
         widths, blocks = config.widths, config.blocks_per_level
@@ -273,13 +274,12 @@ class UNet(nn.Module):
 
     def _check(self, x: Tensor, t: Tensor) -> None:
         """Raise `TypeError` or `ValueError` unless x are images and t times that this network takes."""
-        for name, value in (("x", x), ("t", t)):
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} is {type(value).__name__}; it must be a tensor")
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}; it must be floating point")
+        dtype = self.conv_in.weight.dtype
+        if instance("x", x, Tensor).dtype != dtype:
+            raise TypeError(f"x is {x.dtype}; it must be {dtype}, as the weights are")
         if x.ndim != 4 or x.shape[1] != self.config.channels:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, {self.config.channels}, height, width)")
+        check_real(instance("t", t, Tensor))
         if t.ndim != 1 or len(t) not in (1, len(x)):
             raise ValueError(f"t has shape {tuple(t.shape)}; it must be a time for each image, ({len(x)},)")
         self.config.check_image(*x.shape[2:])

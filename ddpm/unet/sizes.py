@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm.arguments import instance
+from ddpm.settings import one_of
 from ddpm.unet.config import UNetConfig
 from ddpm.unet.network import Level, UNet
 
@@ -66,11 +68,11 @@ def feature_maps(
         ValueError: `report` is not legal, or the image does not fit the network; the message names the nearest sizes
             that do.
     """
-    config = config or UNetConfig()
+    config = config if config is not None else UNetConfig()
     size = _checked(config, image_size, report)
     with torch.device("meta"):
         network = UNet(config)
-        x, t = torch.empty(1, config.channels, *size), torch.empty(1)
+        x, t = torch.empty(1, config.channels, *size, dtype=network.conv_in.weight.dtype), torch.empty(1)
     seen: dict[str, tuple[torch.Size, int]] = {}
     path: list[nn.Module] = []  # convolutions and doublings so far, along the longest path
 
@@ -116,7 +118,8 @@ def shapes(
 
     A convolution of stride 2 over 3 x 3 pixels, padded by 1, halves an even size (Dumoulin & Visin 2016).
     """
-    last, (height, width) = len(config.widths) - 1, _checked(config, image_size, report)
+    height, width = _checked(config, image_size, report)
+    last = len(config.widths) - 1
     down = [n + (report == "resampled" and (n < last or config.resample_last)) for n in range(last + 1)]
     up = [n - (report == "resampled" and n > 0 and not config.resample_last) for n in range(last + 1)]
     rows: list[tuple[Role, int, int]] = [("down", *row) for row in zip(down, config.widths, strict=True)]
@@ -148,8 +151,8 @@ def receptive_field(path: Sequence[nn.Module]) -> int:
 
 def _checked(config: UNetConfig, image_size: int | tuple[int, int], report: Report) -> tuple[int, int]:
     """Height and width of the image, once size and report are found legal."""
-    if report not in ("block", "resampled"):
-        raise ValueError(f"report is {report!r}; legal are block, resampled")
+    instance("config", config, UNetConfig)
+    one_of("report", report, ("block", "resampled"))
     return config.height_and_width(image_size)
 
 

@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from ddpm import data, metrics
 from ddpm.metrics import distances, precision_recall
-from ddpm.metrics.features import FEATURES_SHA256, features
+from ddpm.metrics.features import FEATURES_SHA256, classify, features
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,44 @@ def test_every_measure_clips_images_as_saved_ones_would_be():
     )
     for measure in measures:
         assert measure(beyond, weights="none").value == measure(beyond.clamp(-1, 1), weights="none").value
+
+
+MEASURES = {
+    "frechet_distance": lambda images: metrics.frechet_distance(images, weights="none"),
+    "kernel_distance": lambda images: metrics.kernel_distance(images, weights="none"),
+    "precision_and_recall": lambda images: metrics.precision_and_recall(images, weights="none"),
+    "copying": lambda images: metrics.copying(images, torch.zeros(2, 1, 32, 32), weights="none"),
+    "copying from": lambda images: metrics.copying(torch.zeros(2, 1, 32, 32), images, weights="none"),
+    "features": features,
+    "classify": classify,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_has_no_distance(measure, wrong):
+    """Clipping would hide an infinity."""
+    images = torch.zeros(70, 1, 32, 32)
+    images[69, 0, 31, 31] = wrong
+    with pytest.raises(ValueError, match="^(training_)?images hold NaN or infinity; legal are finite values$"):
+        MEASURES[measure](images)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_is_no_batch_of_garments_is_named(measure):
+    for images, words in (
+        (torch.zeros(70, 32, 32), r"images are torch.float32 of shape \(70, 32, 32\)"),
+        (torch.zeros(70, 3, 32, 32), r"images are torch.float32 of shape \(70, 3, 32, 32\)"),
+        (torch.zeros(70, 1, 32, 32, dtype=torch.uint8), r"images are torch.uint8 of shape \(70, 1, 32, 32\)"),
+        (torch.zeros(()), r"images are torch.float32 of shape \(\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            MEASURES[measure](images)
+    with pytest.raises(TypeError, match="images is ndarray; it must be a torch.Tensor"):
+        MEASURES[measure](torch.zeros(70, 1, 32, 32).numpy())
+
+
+@pytest.mark.parametrize("neighbours", [-1, 65, 2.0, math.nan, "3", None])
+def test_neighbours_are_counted(neighbours):
+    with pytest.raises(ValueError, match="neighbours is .*; legal are 1 to 64"):
+        metrics.precision_and_recall(torch.zeros(65, 1, 32, 32), weights="none", neighbours=neighbours)

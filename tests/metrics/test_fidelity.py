@@ -108,3 +108,49 @@ def test_the_rank_is_among_the_originals_of_all_by_hand():
 def test_a_random_pair_is_what_came_back_and_anothers_original():
     pairs = table(torch.zeros_like(GARMENTS), GARMENTS, GARMENTS)["random pair"]
     assert pairs["squared error"] == pytest.approx(GARMENTS.square().mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("measure", [psnr, ssim, fidelity, lambda a, b: table(a, b, b), lambda a, b: table(b, a, b)])
+def test_one_value_that_is_not_finite_has_no_likeness(measure, wrong):
+    broken = GARMENTS.clone()
+    broken[7, 0, 31, 31] = wrong
+    with pytest.raises(ValueError, match="^(a|images|back|one_shot) hold NaN or infinity; legal are finite values$"):
+        measure(broken, GARMENTS)
+    with pytest.raises(ValueError, match="^(b|originals|back) hold NaN or infinity; legal are finite values$"):
+        measure(GARMENTS, broken)
+
+
+@pytest.mark.parametrize("measure", [psnr, ssim])
+def test_what_is_no_pair_of_images_is_named(measure):
+    for a, b in ((GARMENTS[0], GARMENTS[0]), (GARMENTS[:0], GARMENTS[:0]), (GARMENTS, GARMENTS[:1])):
+        with pytest.raises(
+            ValueError, match=r"a have shape .* and b .*; they must have the same, \(n, channels, height"
+        ):
+            measure(a, b)
+    with pytest.raises(TypeError, match="a are torch.int64; they must be floating point"):
+        measure(GARMENTS.long(), GARMENTS.long())
+    with pytest.raises(TypeError, match="b is NoneType; it must be a torch.Tensor"):
+        measure(GARMENTS, None)
+
+
+def test_structures_of_tiny_images_have_no_likeness():
+    tiny = torch.zeros(2, 1, 5, 8)
+    with pytest.raises(ValueError, match=r"a has shape \(2, 1, 5, 8\); structural similarity needs images of 6 x 6"):
+        ssim(tiny, tiny)
+    assert torch.allclose(ssim(GARMENTS[:2, :, :6, :6], GARMENTS[:2, :, :6, :6]), torch.ones(2))
+
+
+def test_images_of_sixteen_bits_are_compared_in_thirty_two():
+    close, exact = fidelity(GARMENTS[:5].half(), GARMENTS[:5]), fidelity(GARMENTS[:5].half().float(), GARMENTS[:5])
+    for ours, expected in zip(close, exact, strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_a_rank_is_that_of_an_images_own_original():
+    """The second comes back nearer to the first's original than to its own; the first's own stays its nearest."""
+    originals = torch.zeros(3, 1, 8, 8)
+    originals[1], originals[2] = 0.5, -0.9
+    images = originals.clone()
+    images[1] = 0.1
+    assert fidelity(images, originals).rank.tolist() == [1, 2, 1]

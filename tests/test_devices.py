@@ -1,0 +1,466 @@
+"""Every sampler, wrapper, loss and oracle on devices that this machine need not have, and under torch's other defaults.
+
+A GPU is stood for by torch's fake tensors, which have a device, a shape and a type but no values. So the tests see, on
+any machine, whether a value is asked for, for which a GPU would be waited for; and whether anything there is float64,
+which Apple's MPS does not have.
+"""
+
+import contextlib
+import itertools
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import ddpm
+from ddpm import langevin, likelihood, round_trip, samplers
+from ddpm.autoencoder import AutoencoderConfig
+from ddpm.denoiser import TARGETS, Clipped, Guided, NetworkDenoiser
+from ddpm.diffusion import DiffusionConfig
+from ddpm.gan import GANConfig
+from ddpm.metrics.fidelity import fidelity, psnr, ssim
+from ddpm.noise import PerSampleNoise, StepRandomness
+from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
+from ddpm.sampling import SAMPLERS, sample
+from ddpm.schedule import SCHEDULES, linear, zero_terminal_snr
+from ddpm.unet import UNet, UNetConfig
+
+SMALL = UNetConfig(1, 4, (1, 2), 1, attention_levels=(), head_channels=8)
+SCHEDULE = linear()
+GRID = SCHEDULE.timesteps(3)
+GAUSSIAN = Gaussian(0.0, 0.5, SCHEDULE)
+
+
+class Accelerator(TorchDispatchMode):
+    """A device without values and without float64, which counts how often the program waits for its values.
+
+    It is "cuda" under torch's fake tensors, or the meta device, which can also go backward on a machine without CUDA.
+    Whatever is asked of it, the answer is yes or one. On the CPU a value can be read without waiting.
+    """
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.waits = device, 0
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True) if device == "cuda" else contextlib.nullcontext()
+
+    def __enter__(self):
+        self.fake.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.fake.__exit__(*error)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        is_there = any(tensor.device.type == self.device for tensor in tensors_of((args, kwargs)))
+        if operation is torch.ops.aten._local_scalar_dense.default and (is_there or self.device == "cuda"):
+            self.waits += is_there
+            return args[0].dtype == torch.bool or 1.0
+        out = operation(*args, **(kwargs or {}))
+        for made in tensors_of(out):
+            self.waits += is_there and made.device.type == "cpu"
+            if made.device.type == self.device and made.dtype == torch.float64:
+                raise TypeError(f"cannot make a float64 tensor on this device ({operation})")
+        return out
+
+
+def tensors_of(values):
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def move(thing, device):
+    """Put a network's weights on the device, or those of all networks in a denoiser."""
+    if not isinstance(thing, torch.nn.Module):
+        for name in ("denoise", "guide", "network"):
+            if hasattr(thing, name):
+                move(getattr(thing, name), device)
+        return thing
+    for module in thing.modules():
+        for kept in (module._parameters, module._buffers):
+            for name, value in kept.items():
+                if value is not None:
+                    there = torch.zeros_like(value, device=device)
+                    is_weight = isinstance(value, torch.nn.Parameter)
+                    kept[name] = torch.nn.Parameter(there, value.requires_grad) if is_weight else there
+    return thing
+
+
+# What is done there. Each is called on the CPU, where it makes what has values; what that returns is called there.
+
+
+def images(device):
+    return torch.zeros(2, 1, 8, 8, device=device)
+
+
+def network_denoiser(target="v"):
+    return NetworkDenoiser(UNet(SMALL).requires_grad_(False), SCHEDULE, target, "auto", (1, 8, 8))
+
+
+def there(work):
+    """Something that needs nothing from the CPU."""
+    return lambda: work
+
+
+def walk(sampler, *arguments, **options):
+    return there(lambda device: list(sampler(GAUSSIAN, images(device), GRID, *arguments, **options)))
+
+
+def answers(make):
+    """All that a denoiser knows: at a time, below time 1, and at a time for each image."""
+
+    def on_cpu():
+        denoise = make()
+
+        def everything(device):
+            x = images(device).reshape(2, *move(denoise, device).image_shape)
+            several = torch.tensor([1, 1000], device=device), torch.tensor([0.5, 1000.0], device=device)
+            calls = [getattr(denoise, name) for name in ("__call__", "score", "log_density") if hasattr(denoise, name)]
+            return [call(x, t) for call, t in itertools.product(calls, (500, 0.5, *several))]
+
+        return everything
+
+    return on_cpu
+
+
+def losses(config):
+    """The losses of a training step; with their gradients where this machine can go backward on the device."""
+
+    def on_cpu():
+        task = config.task()
+
+        def step(device):
+            for part in task.parts.values():
+                move(part, device)
+            for name, part in task.parts.items():
+                loss = task.loss(name, images(device), StepRandomness(0, 1, 2))
+                if device == "meta":
+                    loss.backward()
+                    assert all(weight.grad is not None for weight in part.parameters())
+
+        return step
+
+    return on_cpu
+
+
+def latent(config, work):
+    """Something that is done with a model of codes."""
+
+    def on_cpu():
+        model = config.network().eval()
+        return lambda device: work(move(model, device), device)
+
+    return on_cpu
+
+
+def drawn(make, n, **options):
+    def on_cpu():
+        model = make()
+        return lambda device: sample(move(model, device), n, progress=False, **options)
+
+    return on_cpu
+
+
+def chain(metropolis):
+    def moves(device):
+        score = langevin.score_at(GAUSSIAN, 5)
+        options = {"step_size": 0.1, "steps": 5, "randn_like": PerSampleNoise(0)}
+        if metropolis:
+            walk = langevin.metropolis_langevin(lambda x: GAUSSIAN.log_density(x, 5), score, images(device), **options)
+        else:
+            walk = langevin.langevin(score, images(device), **options)
+        return list(walk)
+
+    return moves
+
+
+def parameters_there(device):
+    """Oracles whose parameters are there, too."""
+    ones = torch.ones(2, device=device)
+    mixture = GaussianMixture(ones, torch.zeros(2, 64, device=device), ones, SCHEDULE)
+    gaussian = Gaussian(torch.zeros(1, 8, 8, device=device), 0.5, SCHEDULE)
+    return mixture(images(device).flatten(1), 5), gaussian(images(device), 5)
+
+
+def data_there(device):
+    data = EmpiricalData(torch.zeros(5, 1, 8, 8, device=device), SCHEDULE)
+    return answers(lambda: data)()(device), data.sample(3)
+
+
+def schedule_there(device):
+    x, t = images(device), torch.tensor([1, 1000], device=device)
+    return SCHEDULE.add_noise(x, t, x), SCHEDULE.add_noise(x, 5, x), SCHEDULE.signal(t), SCHEDULE.noise(t.float())
+
+
+AUTOENCODERS = {
+    f"{'variational ' * variational}autoencoder, {loss}": AutoencoderConfig((1, 8, 8), 8, (1, 2), 3, variational, loss)
+    for variational, loss in itertools.product((False, True), ("mse", "bce"))
+}
+GANS = {
+    f"{architecture} GAN, {game}, r1 {r1}": GANConfig((1, 8, 8), architecture, 8, (1, 2), 3, game, r1)
+    for architecture, game, r1 in itertools.product(("convolutional", "mlp"), ("non-saturating", "minimax"), (0.0, 1.0))
+}
+DIFFUSIONS = {
+    f"diffusion, {target}, {' '.join(map(str, settings.values()))}": DiffusionConfig(SMALL, target=target, **settings)
+    for target, settings in itertools.product(
+        TARGETS, ({}, {"weighting": "bound"}, {"times": "lognormal", "uniform_share": 0.1})
+    )
+}
+VAE, GAN = AUTOENCODERS["variational autoencoder, mse"], GANS["convolutional GAN, non-saturating, r1 1.0"]
+TRAININGS = {name: losses(config) for name, config in (DIFFUSIONS | AUTOENCODERS | GANS).items()}
+WORK = {
+    **{name: walk(sampler) for name, sampler in SAMPLERS.items()},
+    "ancestral, large": walk(samplers.ancestral, variance="large"),
+    "ddim, eta 1": walk(samplers.ddim, eta=1.0),
+    "heun, sigma": walk(samplers.heun, coordinates="sigma"),
+    "every sample's own noise": walk(samplers.ancestral, randn_like=PerSampleNoise(3)),
+    "invert": walk(samplers.invert),
+    "invert_heun": walk(round_trip.invert_heun),
+    "round_trip": walk(round_trip.round_trip),
+    "cycles": walk(round_trip.cycles, 2),
+    "inverted_round_trip": walk(round_trip.inverted_round_trip),
+    "inverted_round_trip, order 2": walk(round_trip.inverted_round_trip, order=2),
+    "coupled_round_trip": walk(round_trip.coupled_round_trip),
+    **{f"network, {target}": answers(lambda target=target: network_denoiser(target)) for target in TARGETS},
+    "clipped": answers(lambda: Clipped(network_denoiser())),
+    "guided": answers(lambda: Guided(network_denoiser(), network_denoiser(), 2)),
+    "gaussian": answers(lambda: Gaussian(torch.zeros(1, 8, 8), 0.5, SCHEDULE)),
+    "mixture": answers(lambda: GaussianMixture([1.0, 2.0], torch.zeros(2, 64), [0.0, 0.1], SCHEDULE)),
+    "schedule": there(schedule_there),
+    "code of an image": latent(VAE, lambda model, device: model.encode(images(device))),
+    "image of a code": latent(VAE, lambda model, device: model.decode(torch.zeros(2, 3, device=device))),
+    "sample of a latent model, three chunks": drawn(lambda: GAN.network().eval(), 6, chunk=2),
+    "data there": there(data_there),
+    "langevin": there(chain(metropolis=False)),
+    "metropolis": there(chain(metropolis=True)),
+    "final": there(lambda device: samplers.final(samplers.ddim(GAUSSIAN, images(device), GRID))),
+    "sample, three chunks": drawn(network_denoiser, 6, steps=1, chunk=2),
+    "variational_bound": there(lambda device: likelihood.variational_bound(GAUSSIAN, images(device), GRID, levels=256)),
+    "importance_bound": latent(
+        VAE, lambda model, device: likelihood.importance_bound(model, images(device), 2, levels=256)
+    ),
+    "bits_per_dimension": there(lambda device: likelihood.bits_per_dimension(torch.ones(2, device=device), 5)),
+    "psnr": there(lambda device: psnr(images(device), images(device))),
+    "ssim": there(lambda device: ssim(images(device), images(device))),
+}
+TO_CPU = {  # what goes to the CPU, which a meta tensor cannot
+    "parameters there": there(parameters_there),
+    "fidelity": there(lambda device: fidelity(images(device), images(device))),
+}
+#: What waits for the device by design, how often, and why. No walk, no denoiser and no loss does.
+WAITS = {
+    "data there": (1, "the images must be finite, which is asked once, when they are taken"),
+    "langevin": (2, "how far out the chain begins, and whether it diverged, which is asked after the last move"),
+    "metropolis": (4, "the chain, its density and its score must be finite where it begins, and no NaN by its end"),
+    "final": (1, "the last state must be finite, as the states before are not looked at"),
+    "sample, three chunks": (3, "`final`, once a chunk"),
+    "variational_bound": (2, "the images must be finite, and so must the bound"),
+    "importance_bound": (3, "the images must be finite, and so must the bound; sigma is read once"),
+    "bits_per_dimension": (1, "a NaN must not go on as a figure"),
+    "psnr": (2, "both images must be finite"),
+    "ssim": (2, "both images must be finite"),
+    "parameters there": (4, "parameters are kept on the CPU in float64, to which they go when they are given"),
+    "fidelity": (4, "both images must be finite, and go to the CPU to be compared"),
+}
+
+
+@pytest.mark.parametrize("name", [*WORK, *TO_CPU])
+def test_only_what_must_wait_waits_for_a_gpu_and_nothing_there_is_float64(name):
+    work = (WORK | TO_CPU)[name]()
+    with Accelerator("cuda") as device:
+        work("cuda")
+    assert device.waits == WAITS.get(name, (0, ""))[0]
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_nor_on_another_device(name):
+    work = WORK[name]()
+    with Accelerator("meta") as device:
+        work("meta")
+    assert device.waits == WAITS.get(name, (0, ""))[0]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_step_waits_for_nothing_and_has_no_float64(name):
+    step = TRAININGS[name]()
+    with Accelerator("meta") as device:
+        step("meta")
+    assert device.waits == 0
+
+
+@pytest.mark.parametrize("name", [name for name in TRAININGS if "r1 1" not in name])
+def test_a_loss_waits_for_no_gpu(name):
+    """Without the gradient penalty, for which torch must go backward on a GPU that is there."""
+    step = TRAININGS[name]()
+    with Accelerator("cuda") as device:
+        step("cuda")
+    assert device.waits == 0
+
+
+def test_the_density_is_found_without_float64(monkeypatch):
+    """The solver's time in float32, as on a device without float64, here on the CPU and under a mode that sees it."""
+
+    class NoFloat64(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            out = operation(*args, **(kwargs or {}))
+            assert not any(made.dtype == torch.float64 for made in tensors_of(out)), operation
+            return out
+
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    denoise = NetworkDenoiser(UNet(SMALL).requires_grad_(False), SCHEDULE, "v")
+    torch.nn.init.normal_(denoise.network.conv_out.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    exact = likelihood.flow_nll(denoise, x, 300, randn_like=PerSampleNoise(0))
+    monkeypatch.setattr(likelihood, "_type_of_time", lambda x: torch.float32)
+    with NoFloat64():
+        found = likelihood.flow_nll(denoise, x, 300, randn_like=PerSampleNoise(0))
+    assert (found - exact).abs().max() < 1e-2
+    assert (exact[0] - exact[1]).abs() > 1
+
+
+@pytest.mark.parametrize("schedule", [*(SCHEDULES[name]() for name in SCHEDULES), zero_terminal_snr(linear())])
+def test_coefficients_without_float64_are_those_of_float64(schedule):
+    """What a device without float64 computes for a time of each image, here on the CPU."""
+    times = torch.tensor([0.01, 0.5, 1.0, 3.25, 500.0, 700.5, 999.0, 999.5, 1000.0])
+    log = schedule._interpolated(times, torch.float32)
+    signal, noise = (log / 2).exp(), (0 - torch.expm1(log)).sqrt()
+    for found, exact in ((signal, schedule.signal(times)), (noise, schedule.noise(times))):
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, exact.flatten(), rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("schedule", [linear(), zero_terminal_snr(linear())])
+@pytest.mark.parametrize("t", [1, 10, 100, 500, 1000])
+def test_a_data_sets_denoiser_without_float64_is_that_of_float64(schedule, t):
+    """Near t = 0 the nearest image is told from the others by small differences of large squares."""
+    generator = torch.Generator().manual_seed(0)
+    data = 2 * torch.rand(50, 1, 16, 16, generator=generator) - 1
+    near = data[0] + 0.01 * torch.randn(50, 1, 16, 16, generator=generator)  # all alike but for the noise of t = 1
+    for kept in (data, near):
+        oracle, x = (
+            EmpiricalData(kept, schedule),
+            schedule.add_noise(kept[:9], t, torch.randn(9, 1, 16, 16, generator=generator)),
+        )
+        exact, density = oracle(x, t), oracle.log_density(x, t)
+        oracle.images = oracle.images.float()
+        found = oracle(x, t)
+        assert found.x0.dtype == torch.float32
+        assert (found.x0 - exact.x0).abs().max() < 2e-4
+        assert (found.eps - exact.eps).abs().max() < 2e-4 / schedule.noise(t)
+        assert (oracle.log_density(x, t) - density).abs().max() < 2e-2
+        times = torch.full((9,), float(t))
+        assert torch.allclose(oracle(x, times).x0, found.x0, atol=1e-5)
+
+
+# Under torch's other defaults.
+
+
+@contextlib.contextmanager
+def default(kind):
+    """A block under another default type, or another default device, of torch's."""
+    if kind == "meta":
+        with torch.device("meta"):
+            yield
+        return
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def stirred(module):
+    generator = torch.Generator().manual_seed(0)
+    for weight in module.parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    return module
+
+
+X = 2 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+POINTS = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+TIMES = torch.tensor([0.5, 3.0, 1000.0])
+
+
+def step_of(config):
+    """A training step's losses and gradients, of a model made before."""
+    task = config.task()
+    for part in task.parts.values():
+        stirred(part)
+
+    def step():
+        made = []
+        for name, part in task.parts.items():
+            part.zero_grad()
+            loss = task.loss(name, X, StepRandomness(0, 1, 3))
+            loss.backward()
+            made += [loss.detach(), *(weight.grad.clone() for weight in part.parameters())]
+        return made
+
+    return step
+
+
+def all_that_oracles_know():
+    schedule = linear()
+    mixture = GaussianMixture([1, 2], [[0.0, 1.0], [1.0, 2.0]], 0.3, schedule)
+    made = []
+    for oracle in (mixture, Gaussian(POINTS[0], 0.5, schedule), EmpiricalData(POINTS, schedule)):
+        for t in (5, TIMES):
+            made += [*oracle(POINTS, t), oracle.score(POINTS, t), oracle.log_density(POINTS, t)]
+        made.append(oracle.sample(4, torch.Generator("cpu").manual_seed(0)))
+    return made
+
+
+def density(x):
+    return -x.square().flatten(1).sum(1) / 2
+
+
+def last_of(chain):
+    return list(chain)[-1]
+
+
+def under_defaults():
+    """What is made the same under every default, by name; networks are made before, as they follow torch's defaults."""
+    denoise = NetworkDenoiser(stirred(UNet(SMALL)).requires_grad_(False), SCHEDULE, "v", "float32", (1, 8, 8))
+    models = {name: stirred(config.network()).eval() for name, config in (("VAE", VAE), ("GAN", GAN))}
+    own, score = PerSampleNoise, langevin.score_at(denoise, 5)
+    chain = {"step_size": 0.1, "steps": 2}
+    return {
+        **{
+            f"samples by {name}": lambda name=name: [sample(denoise, 3, name, 4, 1, progress=False)]
+            for name in SAMPLERS
+        },
+        **{
+            f"samples of a {name}": lambda model=model: [sample(model, 3, seed=1).detach()]
+            for name, model in models.items()
+        },
+        **{f"a step of {name}": step_of(config) for name, config in (DIFFUSIONS | AUTOENCODERS | GANS).items()},
+        "noise": lambda: [own(0)(X), own(0)(X.double()), StepRandomness(0, 1, 3).normal(2)],
+        "strata": lambda: [StepRandomness(0, 1, 3).stratified()],
+        "schedules": lambda: [SCHEDULES[name](50).alpha_bar for name in SCHEDULES],
+        "coefficients": lambda: [linear().signal(TIMES), linear().noise(TIMES), *linear().coefficients(TIMES, X)],
+        "a time for each image": lambda: [*denoise(X, TIMES)],
+        "oracles": all_that_oracles_know,
+        "langevin": lambda: [last_of(langevin.langevin(score, X, **chain, randn_like=own(0)))],
+        "metropolis": lambda: [
+            *last_of(langevin.metropolis_langevin(density, torch.neg, X, **chain, randn_like=own(0)))
+        ],
+        "a density": lambda: [likelihood.flow_nll(denoise, X, 300, tolerance=1e-3, randn_like=own(0))],
+        "a bound": lambda: [*likelihood.variational_bound(denoise, X, GRID, levels=256, randn_like=own(0))],
+        "a tighter bound": lambda: [likelihood.importance_bound(models["VAE"], X, 2, randn_like=own(0))],
+        "similarity": lambda: [ssim(X, X.flip(0)), *fidelity(X, X.flip(0))[-3:-1]],
+        "a shipped model": lambda: [sample(ddpm.load("equal-gan", "float32", "cpu"), 2, chunk=2)],
+    }
+
+
+UNDER_DEFAULTS = under_defaults()
+
+
+@pytest.mark.parametrize("name", UNDER_DEFAULTS)
+def test_torchs_defaults_change_no_bit(name):
+    expected = UNDER_DEFAULTS[name]()
+    for kind in (torch.float64, torch.float16, "meta"):
+        with default(kind):
+            made = UNDER_DEFAULTS[name]()
+        for ours, plain in zip(made, expected, strict=True):
+            assert (ours.dtype, ours.device) == (plain.dtype, plain.device), kind
+            assert torch.equal(ours, plain), kind
