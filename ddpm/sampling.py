@@ -1,6 +1,6 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import check_start
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
-__all__ = ["SAMPLERS", "LatentModel", "sample", "sampler_named", "watched"]
+__all__ = ["SAMPLERS", "LatentModel", "refuse_walk", "sample", "sampler_named", "watched"]
 
 #: The samplers by the names that `sample` takes.
 SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
@@ -107,7 +107,7 @@ def sample(
     """
     if isinstance(denoise, LatentModel):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
-        _refuse_walk(given)
+        refuse_walk(given)
         return _decoded(denoise, n, seed, chunk, distributed)
     instance("denoise", denoise, Denoiser)
     walk = sampler_named(sampler)
@@ -134,8 +134,8 @@ def sample(
     return share.join(samples)
 
 
-def _refuse_walk(given: dict[str, Any]) -> None:
-    """Raise `ValueError` where something is given that only a walk has."""
+def refuse_walk(given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where something is given that `sample` takes for a walk only, and not for a `LatentModel`."""
     defaults = {"sampler": "ddim", "steps": 50, "spacing": "trailing"}
     for name, value in given.items():
         if value != defaults.get(name):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ddpm.settings import SPACINGS, SamplerName
+from ddpm.settings import SPACINGS, SamplerName, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -114,10 +114,13 @@ def check_out(out: Path, *endings: str) -> None:
 
 
 def sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:
-    """The options that differ from their defaults; `ValueError` unless the sampler exists and has them."""
+    """The options that differ from their defaults; `ValueError` unless they are legal and the sampler has them."""
     from ddpm.sampling import sampler_named
 
     sampler_named(sampler)
+    one_of("variance", variance, ("small", "large"))
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     options = {}
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
         if value != default:

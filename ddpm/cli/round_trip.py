@@ -22,6 +22,7 @@ from ddpm.cli.options import (
     sampler_options,
     say_where,
 )
+from ddpm.settings import non_negative_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +73,9 @@ def round_trip(
     import_module("ddpm.metrics.fidelity")  # which fails here, before the walk, where the extra is not installed
     check_out(out, ".png")
     pictures = pictures or []
-    if out.exists() and any(path.exists() and path.samefile(out) for path in pictures):
+    if any(_is_same(out, path) for path in pictures):
         raise ValueError(f"out is {str(out)!r}, which is one of the pictures; name another file")
+    non_negative_int("seed", seed)
     options = sampler_options(sampler, eta, variance)
     _check_way(sampler, invert, eta, options, spacing)
     denoise = _denoiser(model, precision)
@@ -90,6 +92,11 @@ def round_trip(
     for line in _table(trip):
         typer.echo(line)
     typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths mean one file, as "Photo.png" and "photo.png" do on some systems."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 class Trip(NamedTuple):

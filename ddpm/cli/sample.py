@@ -25,6 +25,7 @@ from ddpm.cli.options import (
     sampler_options,
     say_where,
 )
+from ddpm.settings import non_negative_int
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,12 +63,14 @@ def sample(
 
     choose_threads(threads)
     check_out(out, ".png", ".gif", ".webp")
-    if n > MOST:
+    if not 1 <= n <= MOST:
         raise ValueError(f"n is {n}; legal are 1 to {MOST:,} images in a grid")
     is_film = out.suffix.lower() != ".png"
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
-    trained, options, _ = _prepared(model, sampler, steps, eta, variance, spacing, guide, weight, precision, **watch)
+    trained, options, _ = _prepared(
+        model, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **watch
+    )
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     _, is_main = launched()
@@ -137,7 +140,7 @@ def evaluate(
 
     choose_threads(threads)
     trained, options, drawn = _prepared(
-        model, sampler, steps, eta, variance, spacing, guide, weight, precision, only=GARMENTS
+        model, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, only=GARMENTS
     )
     _, is_main = launched()
     if is_main:
@@ -150,7 +153,7 @@ def evaluate(
 
 def _prepared(
     model: str, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None, weight: float,
-    precision: str, only: tuple[int, int, int] | None = None, **options: Any,
+    seed: int, precision: str, only: tuple[int, int, int] | None = None, **options: Any,
 ) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
     """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
 
@@ -160,9 +163,11 @@ def _prepared(
     import ddpm
     from ddpm.autoencoder import Autoencoder
     from ddpm.denoiser import Guided
-    from ddpm.sampling import LatentModel
+    from ddpm.sampling import LatentModel, refuse_walk
+    from ddpm.schedule import check_start
 
     distributed, _ = launched()
+    non_negative_int("seed", seed)
     options |= sampler_options(sampler, eta, variance)
     if guide is None and weight != WEIGHT:
         raise ValueError(f"weight is {weight:g}; it needs a --guide")
@@ -179,10 +184,13 @@ def _prepared(
         if latent or isinstance(worse, LatentModel):
             raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
         trained = Guided(trained, worse, weight)
-    if not latent:
-        trained.schedule.timesteps(steps, spacing)  # raises an error if there is no such grid
+    options |= {"spacing": spacing}
+    if latent:
+        refuse_walk({"sampler": sampler, "steps": steps, **options})
+    else:
+        check_start(trained.schedule.timesteps(steps, spacing), trained.schedule)
     if type(trained) is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
-    options |= {"spacing": spacing, "distributed": distributed and "watch" not in options}
+    options |= {"distributed": distributed and "watch" not in options}
     drawn = "one call" if latent else how(sampler, eta, variance, steps, spacing)
     return trained, options, drawn if guide is None else f"{drawn}, guided by {guide} with weight {weight:g}"

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -83,6 +84,10 @@ def test_an_inverted_trip_brings_garments_back(tmp_path):
         (["--invert", "--sampler", "ddim", "--eta", 1], "eta is 1.0; with --invert it must be 0"),
         (["--spacing", "leading"], "spacing is 'leading', whose grids begin below the depth"),
         (["--sampler", "heun", "--eta", 1], "eta is 1.0; only ddim has it"),
+        (["--sampler", "ddim", "--eta", 2], "eta is 2.0; it must be in [0, 1]"),
+        (["--variance", "huge"], "variance is 'huge'; legal are small, large"),
+        (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
+        (["n" * 300], "File name too long"),
         (["--model", "equal-gan"], "model is 'equal-gan'; only a diffusion model denoises"),
         (["RUN.png"], "which is one of the pictures; name another file"),
         (["."], ". is a folder; name the pictures in it"),
@@ -92,6 +97,15 @@ def test_an_inverted_trip_brings_garments_back(tmp_path):
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in refusal(["round-trip", *arguments, "--out", "RUN.png"], tmp_path)
+
+
+def test_a_picture_is_not_written_over_under_another_name(tmp_path):
+    Image.new("L", (40, 40)).save(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    os.link(tmp_path / "photo.png", tmp_path / "other.png")
+    said = refusal(["round-trip", tmp_path / "photo.png", "--out", tmp_path / "other.png"], tmp_path)
+    assert "which is one of the pictures; name another file" in said
+    assert (tmp_path / "photo.png").read_bytes() == before
 
 
 def test_a_strip_is_a_png(tmp_path):

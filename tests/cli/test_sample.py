@@ -86,7 +86,7 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
     ("arguments", "message"),
     [
         (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
-        (["--n", 0], "n is 0; it must be an integer from 1 up"),
+        (["--n", 0], "n is 0; legal are 1 to 1,000,000 images in a grid"),
         (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images in a grid"),
         (["--n", 10**30], "legal are 1 to 1,000,000 images in a grid"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
@@ -95,6 +95,7 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
         (["--sampler", "ddpm"], "did you mean ancestral?"),
         (["--sampler", "ancestral", "--eta", 1], "eta is 1.0; only ddim has it"),
         (["--eta", 1.5], "eta is 1.5; it must be in [0, 1]"),
+        (["--eta", "nan"], "eta is nan; it must be in [0, 1]"),
         (["--sampler", "ancestral", "--variance", "huge"], "variance is 'huge'; legal are small, large"),
         (["--variance", "large"], "variance is large; only ancestral has it"),
         (["--spacing", "even"], "spacing is 'even'; legal are trailing, leading, linspace, quadratic, karras"),
