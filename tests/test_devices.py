@@ -5,8 +5,11 @@ any machine, whether a value is asked for, for which a GPU would be waited for; 
 which Apple's MPS does not have.
 """
 
+import ast
 import contextlib
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +28,7 @@ from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.sampling import SAMPLERS, sample
 from ddpm.schedule import SCHEDULES, linear, zero_terminal_snr
+from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(1, 4, (1, 2), 1, attention_levels=(), head_channels=8)
@@ -453,6 +457,52 @@ def under_defaults():
 
 
 UNDER_DEFAULTS = under_defaults()
+
+
+def test_a_run_leaves_the_same_files_under_every_default(tmp_path):
+    """The weights that it begins with and its optimiser follow torch's defaults, unless they are held."""
+    full = ddpm.data.load("fashion-mnist-embedded", "train", quiet=True)
+    images = replace(full, images=full.images[:8], labels=full.labels[:8])
+    model, config = recipe("diffusion", base_channels=8, head_channels=8, steps=2, batch_size=2, precision="float32")
+    kinds, files = ("float32", "float64", "meta"), ("model.safetensors", "checkpoints/step-00000002.safetensors")
+    for kind in kinds:
+        with default(kind if kind == "meta" else getattr(torch, kind)):
+            train(model, images, config, tmp_path / kind, progress=False)
+            assert torch.get_default_dtype() == (torch.float64 if kind == "float64" else torch.float32)
+    for file in files:
+        plain, *others = ((tmp_path / kind / file).read_bytes() for kind in kinds)
+        assert all(other == plain for other in others), file
+
+
+MAKERS = {"arange", "as_tensor", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm",
+          "tensor", "zeros"}  # fmt: skip
+OF_DEFAULT_TYPE = {"empty", "eye", "full", "linspace", "ones", "rand", "randn", "zeros"}
+PACKAGE = Path(ddpm.__file__).parent
+
+
+def makers_without_a_place(path):
+    """Calls of a file that make a tensor on torch's default device, or of its default type.
+
+    Tensors of a module may follow both, as its weights do; and a block under a device has that for its default.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    excused = set()
+    for node in ast.walk(tree):
+        is_buffer = isinstance(node, ast.Call) and ast.unparse(node.func) == "self.register_buffer"
+        has_device = isinstance(node, ast.With) and "torch.device(" in ast.unparse(node.items[0])
+        excused |= set(ast.walk(node)) if is_buffer or has_device else set()
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and call not in excused:
+            name, given = ast.unparse(call.func), {keyword.arg for keyword in call.keywords}
+            maker = name.removeprefix("torch.") if name.startswith("torch.") else ""
+            needed = "device" not in given or (maker in OF_DEFAULT_TYPE and "dtype" not in given)
+            if (maker in MAKERS and needed) or (maker == "Generator" and not call.args):
+                yield f"{path.name}, line {call.lineno}: {ast.unparse(call)}"
+
+
+def test_whatever_makes_a_tensor_says_where_and_of_what_type():
+    files = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "assets" / "build.py"]
+    assert [call for path in files for call in makers_without_a_place(path)] == []
 
 
 @pytest.mark.parametrize("name", UNDER_DEFAULTS)

@@ -93,7 +93,7 @@ def _frames(states: "list[Tensor]", n: int, seed: int) -> "list[Tensor]":
 
     each = len(states) // math.ceil(n / len(states[0]))
     shown = reversed(range(each - 1, -1, -math.ceil(each / 100)))
-    noise = PerSampleNoise(seed)(torch.empty(n, *states[0].shape[1:]))
+    noise = PerSampleNoise(seed)(torch.empty(n, *states[0].shape[1:], dtype=torch.float32, device="cpu"))
     return [denormalise(noise), *(torch.cat(states[i::each]) for i in shown)]
 
 

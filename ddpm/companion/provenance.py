@@ -72,7 +72,7 @@ def usable_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=torch.device(str(name)))
+        torch.empty(0, dtype=torch.float32, device=torch.device(str(name)))
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # which of them depends on torch's build
         raise ValueError(f"device is {name!r}, which torch does not find here; legal are auto and cpu") from error
     return name

@@ -119,7 +119,7 @@ def load_folder(
     name = f"folder:{folder.resolve().name}@{reading.content}"
     former = _former_names(folder, found)
     if fits:
-        labels = torch.zeros(len(images), dtype=torch.int64)
+        labels = torch.zeros(len(images), dtype=torch.int64, device="cpu")
         return Dataset(name, "train", torch.stack(images), labels, str(folder), former)
     readable = [path for path in paths if path.relative_to(folder).as_posix() not in reading.problems]
     return Pictures(name, readable, shape, former)

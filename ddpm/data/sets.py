@@ -164,11 +164,11 @@ def _fashion_mnist_folder() -> Path:
 
 def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: bool) -> Dataset:
     found = _torchvision(TORCHVISION[name], split, folder, "name the folder that holds torchvision's copy")
-    images = torch.as_tensor(found.data)
+    images = torch.as_tensor(found.data, device="cpu")
     images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else F.pad(images[:, None], (2, 2, 2, 2))
     if not quiet:
         say(f"{name} {split}: {len(images):,} images, {found.root}")
-    return Dataset(name, split, images, torch.as_tensor(found.targets), str(found.root))
+    return Dataset(name, split, images, torch.as_tensor(found.targets, device="cpu"), str(found.root))
 
 
 def _torchvision(what: str, split: Split, folder: str | Path | None, instead: str) -> Any:

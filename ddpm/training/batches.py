@@ -22,7 +22,8 @@ def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(fold_in(ORDER, seed, epoch)))
+    generator = torch.Generator("cpu").manual_seed(fold_in(ORDER, seed, epoch))
+    return torch.randperm(n, generator=generator, device="cpu")
 
 
 def batches(

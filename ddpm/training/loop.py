@@ -6,8 +6,8 @@ spread over processes, therefore sees the same numbers.
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -115,6 +115,19 @@ def check_finite(part: str, step: int, loss: float, grad_norm: float) -> None:
         )
 
 
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """A block under torch's own defaults, float32 on the CPU, as weights and optimisers follow whatever they are."""
+    kept, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu") if device.type != "cpu" else nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(kept)
+
+
+@own_defaults()
 def train(
     model: Any,
     dataset: Dataset | Pictures,

@@ -68,7 +68,7 @@ class TrainingState:
             tensors |= flatten_optimiser(f"optimiser-{name}", own)
             for index, parameter in enumerate(parameters_of(own)):
                 if not own.state[parameter]:
-                    tensors[f"optimiser-{name}.{index}"] = torch.empty(0, device="cpu")
+                    tensors[f"optimiser-{name}.{index}"] = torch.empty(0, dtype=torch.float32, device="cpu")
         return tensors
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
