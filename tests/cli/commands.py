@@ -4,6 +4,8 @@ import subprocess
 import sys
 
 from ddpm import cli
+from ddpm.diffusion import DiffusionConfig
+from ddpm.unet import UNetConfig
 from tests.forked import ended, fork
 
 #: A training of a few seconds; a test adds --out.
@@ -39,3 +41,9 @@ def refusal(arguments, folder):
     assert len(said.strip().splitlines()) == 1, said
     assert list(made.iterdir()) == [], said
     return said
+
+
+def coloured(*_, **__):
+    """In place of `ddpm.load`: an untrained model of small pictures in colour."""
+    unet = UNetConfig(channels=3, base_channels=8, head_channels=8)
+    return DiffusionConfig(unet=unet).denoiser("float32", (3, 16, 16))

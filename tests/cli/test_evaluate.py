@@ -2,7 +2,7 @@ import pytest
 
 import ddpm
 from ddpm.data import sets
-from tests.cli.commands import done, refusal
+from tests.cli.commands import coloured, done, refusal
 
 pytestmark = pytest.mark.long
 
@@ -38,6 +38,12 @@ def test_real_images_that_cannot_be_had_are_missed_before_anything_is_drawn(tmp_
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert "FashionMNIST is not in" in refusal(["evaluate", "--n", 10_001], tmp_path)
+
+
+def test_distances_are_to_garments_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(ddpm, "load", coloured)
+    said = refusal(["evaluate", "--n", 65], tmp_path)
+    assert "which draws (3, 16, 16); distances are to garments, (1, 32, 32)" in said
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import re
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from tests.cli.commands import done, refusal
+import ddpm
+from tests.cli.commands import coloured, done, refusal
 
 pytestmark = pytest.mark.long
 
@@ -106,6 +107,12 @@ def test_a_picture_is_not_written_over_under_another_name(tmp_path):
     said = refusal(["round-trip", tmp_path / "photo.png", "--out", tmp_path / "other.png"], tmp_path)
     assert "which is one of the pictures; name another file" in said
     assert (tmp_path / "photo.png").read_bytes() == before
+
+
+def test_a_model_of_other_images_needs_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(ddpm, "load", coloured)
+    said = refusal(["round-trip", "--out", "RUN.png"], tmp_path)
+    assert "IMAGE is not given; the test images are (1, 32, 32), this model's (3, 16, 16)" in said
 
 
 def test_a_strip_is_a_png(tmp_path):

@@ -45,8 +45,35 @@ def test_a_check_without_a_claim_is_refused():
 
 def test_exact_things_are_exact():
     checks.check_exact("calls", [1, 2], [1, 2])
+    checks.check_exact("count", 3, 3)
+    checks.check_exact("yes", True, True)
+    assert {name: (m.measured, m.claim) for name, m in checks.MEASURED.items()} == {"count": (3.0, "exactly 3")}
     with pytest.raises(AssertionError, match="claimed exactly 3"):
         checks.check_exact("count", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("measured", "claim", "words"),
+    [
+        (0.95, {"reference": 1, "tolerance": 0.05}, "1 within 0.05 dB"),
+        (1.05, {"reference": 1, "tolerance": 0.05}, "1 within 0.05 dB"),
+        (0.5, {"at_least": 0.5}, "at least 0.5 dB"),
+        (0.5, {"at_most": 0.5}, "at most 0.5 dB"),
+        (2, {"at_least": 1, "at_most": 3}, "at least 1, at most 3 dB"),
+    ],
+)
+def test_a_number_on_the_bound_holds(measured, claim, words, capsys):
+    checks.check("x", measured, **claim, unit="dB")
+    assert capsys.readouterr().out == f"x: {words}: holds\n"
+    assert checks.MEASURED["x"] == checks.Measurement("x", measured, words, "dB")
+
+
+@pytest.mark.parametrize(
+    ("measured", "claim"), [(0.5, {"at_least": 1, "at_most": 3}), (4, {"at_least": 1, "at_most": 3})]
+)
+def test_a_number_beyond_either_bound_is_refused(measured):
+    with pytest.raises(AssertionError, match="claimed at least 1, at most 3"):
+        checks.check("x", measured, at_least=1, at_most=3)
 
 
 def test_the_smoke_tier_checks_nothing_and_says_so(capsys):
@@ -70,7 +97,13 @@ def test_a_record_is_read_back_from_a_notebook(monkeypatch):
     assert checks.read_record({"cells": []}) == {}
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0"), (1.23456, "1.235"), (1234.5, "1,234"), (1e-9, "1.00e-9")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (1.23456, "1.235"), (1234.5, "1,234"), (1e-9, "1.00e-9"), (0.001, "0.001"), (0.00099, "9.90e-4"),
+        (999.96, "1,000"), (-999.4, "-999.4"), (99_999, "99,999"), (100_000, "1.00e5"), (-0.5, "-0.5"),
+    ],
+)  # fmt: skip
 def test_numbers_read_well(value, text):
     assert checks.format_number(value) == text
 

@@ -65,6 +65,33 @@ def test_work_is_not_overwritten(chapters, tmp_path):
     assert "written" in copy.read_text()
 
 
+def test_copies_are_all_written_or_none(chapters, tmp_path):
+    (chapters / "02_merged.ipynb").write_text("<<<<<<< ours\n{}")
+    with pytest.raises(ValueError, match="02_merged.ipynb cannot be read as a notebook"):
+        write_copies(chapters, tmp_path / "mine")
+    notebook = nbformat.read(chapters / "01_small.ipynb", as_version=4)
+    notebook.cells[2].source = "def f(:\n    pass"
+    nbformat.write(notebook, chapters / "02_merged.ipynb")
+    with pytest.raises(ValueError, match="02_merged.ipynb: its solution is not Python, in line 1: invalid syntax"):
+        write_copies(chapters, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_place_that_takes_no_copy_is_refused(chapters, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="hand-in is .*file/01_small.ipynb', where no file can be written: Not a dir"):
+        write_copies(chapters, tmp_path / "file")
+
+
+def test_a_zip_that_cannot_be_written_is_noticed_before_the_work_runs(chapters, tmp_path):
+    (tmp_path / "notebooks.zip").mkdir()
+    with pytest.raises(ValueError, match="pack is .*; there must be no folder notebooks.zip beside it"):
+        pack(chapters)
+    (chapters / "executed").write_text("a file where a folder must be")
+    with pytest.raises(ValueError, match="pack is .*executed/cpu/.*, where no file can be written: Not a directory"):
+        pack(chapters)
+
+
 def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
     (copy,) = write_copies(chapters, tmp_path / "mine")
     copy.write_text(copy.read_text().replace("...  # write me", "return x"))
