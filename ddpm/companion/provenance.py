@@ -13,7 +13,7 @@ import ddpm
 from ddpm.companion import checks
 from ddpm.companion.checkout import ROOT
 from ddpm.settings import check, one_of, seed_number
-from ddpm.threads import choose_threads
+from ddpm.threads import choose_threads, in_words
 
 __all__ = ["PRESETS", "Parameters", "commit", "provenance", "usable_device"]
 
@@ -56,7 +56,8 @@ def provenance(parameters: Parameters, estimates: dict[Literal["cpu", "gpu"], st
     """Print what this run is made with, and how long each tier takes."""
     cuda = torch.device(parameters.device).type == "cuda"
     print(f"preset {parameters.preset}, seed {parameters.seed}, device {parameters.device}")
-    print(f"machine: {torch.cuda.get_device_name() if cuda else platform.machine()}, {torch.get_num_threads()} threads")
+    machine = torch.cuda.get_device_name() if cuda else platform.machine()
+    print(f"machine: {machine}, {in_words(torch.get_num_threads())}")
     python, package = platform.python_version(), ddpm.__version__
     print(f"python {python}, torch {torch.__version__}, ddpm {package}, commit {commit()}")
     for tier, estimate in estimates.items():
