@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm.diffusion import Diffusion, DiffusionConfig, bound_weights, time_probabilities
-from ddpm.noise import DROPOUT, ORDER, STEP, StepRandomness
+from ddpm.noise import DROPOUT, ORDER, STEP, PerSampleNoise, StepRandomness
 from ddpm.oracles import GaussianMixture
 from ddpm.schedule import linear
 from ddpm.unet import UNetConfig
@@ -44,3 +44,14 @@ def test_the_weighted_loss_is_a_mean_over_images_and_their_values():
     wanted = (bound_weights(linear(), "eps")[times] * squares).mean().item()
     loss = task.loss("unet", torch.zeros(4, 1, 8, 8), StepRandomness(0, 0, 4))
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_smaller_batch_goes_on_with_the_first_samples_noise():
+    noise, alone = PerSampleNoise(3), PerSampleNoise(3)
+    four, two = noise(torch.empty(4, 2)), noise(torch.empty(2, 2))
+    assert torch.equal(torch.stack([alone(torch.empty(2, 2)), alone(torch.empty(2, 2))]), torch.stack([four[:2], two]))
+
+
+def test_the_times_of_a_batch_are_independent_within_their_strata():
+    within = StepRandomness(0, 0, 1000).stratified() * 1000 % 1
+    assert within.std().item() == pytest.approx(12**-0.5, rel=0.1)

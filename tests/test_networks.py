@@ -8,8 +8,8 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.gan import gradient_penalty, mlp
 from ddpm.schedule import linear
-from ddpm.unet import UNet, UNetConfig
-from ddpm.unet.network import ResidualBlock
+from ddpm.unet import UNet, UNetConfig, feature_maps
+from ddpm.unet.network import Float32Conv2d, GroupNorm, ResidualBlock, SelfAttention
 
 
 def test_a_block_drops_features_in_training_alone():
@@ -71,3 +71,45 @@ def test_a_denoiser_puts_its_network_into_evaluation():
     network = UNet(UNetConfig(base_channels=8, head_channels=8, dropout=0.5)).train()
     denoise = NetworkDenoiser(network, linear())
     assert not any(module.training for module in denoise.network.modules())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_by_hand(training):
+    """Each head: softmax of q k / sqrt(d) over all pixels of a map that is no square, times v; added to the map."""
+    torch.manual_seed(0)
+    attention = SelfAttention(UNetConfig(base_channels=8, head_channels=4), 8)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(1, 8, 2, 3)
+    tokens = attention.norm(x)[0].flatten(1).T  # (pixels, channels)
+    q, k, v = (project(tokens) for project in (attention.query, attention.key, attention.value))
+    heads = [
+        torch.softmax(q[:, d : d + 4] @ k[:, d : d + 4].T / 2, dim=1) @ v[:, d : d + 4] for d in (0, 4)
+    ]  # 2 is the root of 4 channels a head
+    wanted = x + attention.out(torch.cat(heads, dim=1)).T.reshape(1, 8, 2, 3)
+    with torch.set_grad_enabled(training):
+        assert torch.allclose(attention(x), wanted, atol=1e-4)
+
+
+def test_a_new_block_is_its_shortcut_until_it_learns():
+    block = UNet(UNetConfig(base_channels=8, head_channels=8)).down[0].blocks[0]
+    assert not block.conv2.weight.any()
+    assert block.conv1.weight.any()
+
+
+def test_what_stays_in_float32_under_bfloat16():
+    """The first two convolutions, and every GroupNorm."""
+    network = UNet(UNetConfig(base_channels=8, head_channels=8))
+    exact = [name for name, module in network.named_modules() if isinstance(module, Float32Conv2d)]
+    assert exact == ["conv_in", "down.0.blocks.0.conv1"]
+    x = torch.randn(1, 8, 4, 4, dtype=torch.bfloat16)
+    norm, convolution = GroupNorm(2, 8), Float32Conv2d(8, 8, 3)
+    assert norm(x).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolution(x.float()).dtype == torch.float32
+
+
+def test_a_level_that_doubles_first_is_read_after_its_blocks():
+    config = UNetConfig(base_channels=8, head_channels=8, resample_last=True, up_width="finer")
+    blocks, resampled = (feature_maps(config, 64, report) for report in ("block", "resampled"))
+    assert [row for row in resampled if row.role == "up"] == [row for row in blocks if row.role == "up"]
