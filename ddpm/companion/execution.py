@@ -92,17 +92,16 @@ def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernel
     whatever MPLBACKEND is. Neither a person's profile of IPython nor a home folder is used.
 
     Args:
-        folder: an empty folder for the files of one kernel: its ports, its profile, and what it prints outside cells.
+        folder: an empty folder for the files of one kernel: its profile, and what it prints outside cells.
         threads: threads of the CPU that the kernel computes with, by which `ddpm.threads` abides.
     """
 
     class OwnKernelManager(AsyncKernelManager):
         @default("kernel_spec_manager")
         def _this_interpreter(self) -> KernelSpecManager:
-            return ThisInterpreter(data_dir=str(folder))
+            return ThisInterpreter()
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            self.connection_file = str(folder / "ports.json")
             variables = {
                 **os.environ,
                 "MPLBACKEND": "module://matplotlib_inline.backend_inline",

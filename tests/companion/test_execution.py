@@ -39,17 +39,33 @@ def test_figures_are_in_the_notebook_whatever_the_backend_is(tmp_path, monkeypat
     assert "image/png" in output["data"]
 
 
-def test_a_persons_profile_and_home_are_not_used(tmp_path, monkeypatch):
+def test_a_persons_profile_is_not_used(tmp_path, monkeypatch):
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("mine = 1")
-    (tmp_path / "no-home").write_text("a file, in which there can be no folder")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.delenv("JUPYTER_RUNTIME_DIR", raising=False)
     path = write(tmp_path / "notebooks", 1, "print('mine' in globals())")
     assert printed(executed(path, tmp_path / "out.ipynb", {})) == "False\n"
+
+
+HOMELESS = """
+import pathlib
+def homeless(*_):
+    raise RuntimeError("Could not determine home directory.")  # what pathlib says of a user whom nobody knows
+pathlib.Path.expanduser = pathlib.Path.home = homeless
+"""
+
+
+def test_a_kernel_needs_no_home(tmp_path, monkeypatch):
+    (tmp_path / "homeless").mkdir()
+    (tmp_path / "homeless" / "sitecustomize.py").write_text(HOMELESS)
+    (tmp_path / "no-home").write_text("a file, in which there can be no folder")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "homeless"))
+    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
+    for name in ("JUPYTER_RUNTIME_DIR", "XDG_RUNTIME_DIR", "IPYTHONDIR"):
+        monkeypatch.delenv(name, raising=False)
+    path = write(tmp_path / "notebooks", 1, "print('done')")
+    assert printed(executed(path, tmp_path / "out.ipynb", {})) == "done\n"
 
 
 @pytest.mark.parametrize("name", ["{4f1c} course", "}{", "50 % [of] 衣服", "{seed}"])
