@@ -123,7 +123,10 @@ def ends(app, out, **streams):
             setattr(sys, name, stream)
         sys.argv = ["ddpm", "--help"]
         cli.app = app
-        cli.main()
+        try:
+            cli.main()
+        finally:  # what comes after the program may print
+            sys.stdout, sys.stderr = sys.stdout or sys.__stdout__, sys.stderr or sys.__stderr__
 
     return ended(fork(program, out=out, err=out.parent / "err"))
 
