@@ -8,7 +8,7 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.gan import gradient_penalty, mlp
 from ddpm.schedule import linear
-from ddpm.unet import UNet, UNetConfig, feature_maps
+from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 from ddpm.unet.network import Float32Conv2d, GroupNorm, ResidualBlock, SelfAttention
 
 
@@ -113,3 +113,8 @@ def test_a_level_that_doubles_first_is_read_after_its_blocks():
     config = UNetConfig(base_channels=8, head_channels=8, resample_last=True, up_width="finer")
     blocks, resampled = (feature_maps(config, 64, report) for report in ("block", "resampled"))
     assert [row for row in resampled if row.role == "up"] == [row for row in blocks if row.role == "up"]
+
+
+def test_convention_c_has_attention_at_16_pixels_as_ho_et_al_do():
+    config, size = CONVENTIONS["C"]["config"], CONVENTIONS["C"]["image_size"]
+    assert [size >> level for level in config.attention_levels] == [16]
