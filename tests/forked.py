@@ -2,7 +2,10 @@
 
 import os
 import sys
+import tempfile
 import traceback
+from functools import wraps
+from pathlib import Path
 
 import accelerate
 import timm.optim
@@ -42,3 +45,19 @@ def fork(program, out=os.devnull, err=os.devnull):
 def ended(child):
     """How a process ended: its exit code, or minus the signal's number."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def in_a_fork(test):
+    """A test that runs in a fork, for those that go backward on another device than the CPU.
+
+    That starts threads of autograd, after which no fork of the process could train any more.
+    """
+
+    @wraps(test)
+    def run(**arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            said = Path(folder, "said")
+            code = ended(fork(lambda: test(**arguments), err=said))
+            assert code == 0, said.read_text()
+
+    return run

@@ -30,6 +30,7 @@ from ddpm.sampling import SAMPLERS, sample
 from ddpm.schedule import SCHEDULES, linear, zero_terminal_snr
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
+from tests.forked import in_a_fork
 
 SMALL = UNetConfig(1, 4, (1, 2), 1, attention_levels=(), head_channels=8)
 SCHEDULE = linear()
@@ -270,6 +271,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("name", [*WORK, *TO_CPU])
+@in_a_fork
 def test_only_what_must_wait_waits_for_a_gpu_and_nothing_there_is_float64(name):
     work = (WORK | TO_CPU)[name]()
     with Accelerator("cuda") as device:
@@ -278,6 +280,7 @@ def test_only_what_must_wait_waits_for_a_gpu_and_nothing_there_is_float64(name):
 
 
 @pytest.mark.parametrize("name", WORK)
+@in_a_fork
 def test_nor_on_another_device(name):
     work = WORK[name]()
     with Accelerator("meta") as device:
@@ -286,6 +289,7 @@ def test_nor_on_another_device(name):
 
 
 @pytest.mark.parametrize("name", TRAININGS)
+@in_a_fork
 def test_a_training_step_waits_for_nothing_and_has_no_float64(name):
     step = TRAININGS[name]()
     with Accelerator("meta") as device:
@@ -294,6 +298,7 @@ def test_a_training_step_waits_for_nothing_and_has_no_float64(name):
 
 
 @pytest.mark.parametrize("name", [name for name in TRAININGS if "r1 1" not in name])
+@in_a_fork
 def test_a_loss_waits_for_no_gpu(name):
     """Without the gradient penalty, for which torch must go backward on a GPU that is there."""
     step = TRAININGS[name]()
@@ -302,6 +307,7 @@ def test_a_loss_waits_for_no_gpu(name):
     assert device.waits == 0
 
 
+@in_a_fork
 def test_the_density_is_found_without_float64(monkeypatch):
     """The solver's time in float32, as on a device without float64, here on the CPU and under a mode that sees it."""
 
@@ -459,6 +465,7 @@ def under_defaults():
 UNDER_DEFAULTS = under_defaults()
 
 
+@in_a_fork
 def test_a_run_leaves_the_same_files_under_every_default(tmp_path):
     """The weights that it begins with and its optimiser follow torch's defaults, unless they are held."""
     full = ddpm.data.load("fashion-mnist-embedded", "train", quiet=True)
@@ -506,6 +513,7 @@ def test_whatever_makes_a_tensor_says_where_and_of_what_type():
 
 
 @pytest.mark.parametrize("name", UNDER_DEFAULTS)
+@in_a_fork
 def test_torchs_defaults_change_no_bit(name):
     expected = UNDER_DEFAULTS[name]()
     for kind in (torch.float64, torch.float16, "meta"):
