@@ -70,7 +70,7 @@ def float_tensor(name: str, value: Any) -> Tensor:
 
 
 def check_samples(name: str, x: Any, shape: Sequence[int], batch: int | None = None) -> None:
-    """Raise `TypeError` or `ValueError` unless x holds samples of this shape, floating point (batch, *shape)."""
+    """Raise `TypeError` or `ValueError` unless x holds samples of this shape, floating point `(batch, *shape)`."""
     if not instance(name, x, Tensor).is_floating_point():
         raise TypeError(f"{name} is {x.dtype}; it must be floating point")
     if not x.ndim or tuple(x.shape[1:]) != tuple(shape) or batch not in (None, len(x)):

@@ -37,16 +37,13 @@ _WHITES = {  # levels that may be white in a file of more than 8 bits
 
 
 class Picture(NamedTuple):
-    """An image, and what was done to the picture that it was.
+    """An image, and what was done to the picture that it was."""
 
-    Attributes:
-        pixels: uint8 (channels, height, width).
-        words: what was done.
-        guesses: those of the words that rest on a guess.
-    """
-
+    #: uint8 (channels, height, width).
     pixels: Tensor
+    #: What was done.
     words: list[str]
+    #: Those of the words that rest on a guess.
     guesses: list[str]
 
 
