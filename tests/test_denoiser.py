@@ -22,7 +22,7 @@ from ddpm.denoiser import (
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.samplers import ddim, final
 from ddpm.sampling import sample
-from ddpm.schedule import cosine, linear
+from ddpm.schedule import NoiseSchedule, cosine, linear, zero_terminal_snr
 from ddpm.unet import UNet, UNetConfig
 
 
@@ -104,6 +104,17 @@ def test_below_time_1_the_networks_score_at_1_is_taken(target, t):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_below_time_1_an_image_is_brought_to_the_contrast_of_time_1(target):
+    """On a schedule that loses a tenth of the variance in its first step, far from the origin."""
+    schedule = NoiseSchedule([1.0, 0.9, 0.1])
+    oracle = Gaussian(50.0, 5.0, schedule)
+    x = schedule.add_noise(torch.tensor([[45.0], [55.0]], dtype=torch.float64), 0.3, torch.zeros(2, 1))
+    seen, exact = NetworkDenoiser(Knows(oracle, target), schedule, target)(x, 0.3), oracle(x, 0.3)
+    assert torch.allclose(seen.eps, exact.eps, rtol=0.01)
+    assert torch.allclose(seen.x0, exact.x0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_image_of_a_batch_has_the_answer_of_its_own_time(target):
     """From 1 up, bit for bit that of the time as a number, below as near as float32 rounds."""
     times = [0.01, 0.5, 1.0, 1.5, 200.0, 1000.0]
@@ -117,8 +128,10 @@ def test_every_image_of_a_batch_has_the_answer_of_its_own_time(target):
 
 def test_below_time_1_gradients_are_finite():
     """Also where a schedule has no signal left at T, and the ratio of two signals there is 0 / 0."""
+    schedule = zero_terminal_snr(linear())
+    oracle = GaussianMixture([1, 2], [[-1.0, 0.0], [1.0, 1.0]], 0.3, schedule)
     x = torch.randn(3, 2, requires_grad=True)
-    denoise = NetworkDenoiser(Knows(MIXTURE, "x0"), linear(), "x0")
+    denoise = NetworkDenoiser(Knows(oracle, "x0"), schedule, "x0")
     sum(part.sum() for part in denoise(x, torch.tensor([0.3, 1.0, 1000.0]))).backward()
     assert x.grad.isfinite().all()
 
@@ -139,7 +152,13 @@ def test_a_network_that_was_cast_computes_in_that_type(dtype, precision):
 
 
 @pytest.mark.parametrize("shape", [(2,), (4, 1), (5,), (1, 4), (0,)])
-@pytest.mark.parametrize("answer", ["network", "clipped", "guided", "gaussian", "mixture", "data", "add_noise"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "network", "clipped", "guided", "gaussian", "mixture", "data", "score", "log_density", "score of data",
+        "log_density of a gaussian", "add_noise",
+    ],
+)  # fmt: skip
 def test_times_that_are_not_one_for_each_image_are_refused(shape, answer):
     oracle = EmpiricalData(torch.randn(5, 2), linear())
     calls = {
@@ -149,6 +168,10 @@ def test_times_that_are_not_one_for_each_image_are_refused(shape, answer):
         "gaussian": Gaussian(0.0, 1.0, linear()),
         "mixture": MIXTURE,
         "data": oracle,
+        "score": MIXTURE.score,
+        "log_density": MIXTURE.log_density,
+        "score of data": oracle.score,
+        "log_density of a gaussian": Gaussian(0.0, 1.0, linear()).log_density,
         "add_noise": lambda x, t: linear().add_noise(x, t, x),
     }
     with pytest.raises(ValueError, match=r"t has shape \(.*\); it must be a number, or a time for each image, \(4,\)$"):

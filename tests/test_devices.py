@@ -328,6 +328,14 @@ def test_the_density_is_found_without_float64(monkeypatch):
     assert (exact[0] - exact[1]).abs() > 1
 
 
+def test_the_solvers_time_is_float64_on_a_cpu_and_where_the_images_are():
+    types = {
+        (device, dtype): likelihood._type_of_time(torch.empty(1, dtype=dtype, device=device))
+        for device, dtype in itertools.product(("cpu", "meta"), (torch.float32, torch.float64))
+    }
+    assert [key for key, of_time in types.items() if of_time != torch.float64] == [("meta", torch.float32)]
+
+
 @pytest.mark.parametrize("schedule", [*(SCHEDULES[name]() for name in SCHEDULES), zero_terminal_snr(linear())])
 def test_coefficients_without_float64_are_those_of_float64(schedule):
     """What a device without float64 computes for a time of each image, here on the CPU."""

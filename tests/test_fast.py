@@ -1,6 +1,7 @@
 """Guards of the fast paths that time nothing: what is dispatched, converted, waited for and allocated."""
 
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -255,6 +256,19 @@ def test_sampling_converts_the_weights_once_and_not_in_every_call():
     with Watch(weights) as watch:
         ddpm.sample(denoise, 2, steps=7, chunk=2, progress=False)
     assert watch.converted == len(weights)
+
+
+def test_bfloat16_is_taken_where_the_device_multiplies_it(monkeypatch):
+    for cuda, amx, avx in itertools.product((True, False), repeat=3):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, cuda=cuda: cuda)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
+        fast_on = {name: fast.has_fast_bfloat16(torch.device(name)) for name in ("cuda", "cpu", "meta")}
+        assert fast_on == {"cuda": cuda, "cpu": amx or avx, "meta": False}
+        assert fast.computes_in_bfloat16("auto", torch.device("cpu")) == (amx or avx)
+        assert not fast.computes_in_bfloat16("float32", torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not fast.has_fast_bfloat16(torch.device("cuda"))  # emulated bfloat16 is slow
 
 
 def test_a_forward_pass_dispatches_each_layer_once():

@@ -408,3 +408,30 @@ NAMED = {"step_size": 0.1, "steps": 1}
 def test_what_no_chain_takes_is_named(walk, error, words):
     with pytest.raises(error, match=words):
         list(walk(Gaussian(0.0, 0.5, SCHEDULE), torch.ones(3, 2)))
+
+
+class Elsewhere(torch.Tensor):
+    """Numbers of the CPU that say they are on a GPU, where a chain is looked at only after its last move."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+def test_on_a_gpu_a_nan_in_the_middle_of_a_chain_is_named_after_its_last_move():
+    x, calls = torch.zeros(4, 1).as_subclass(Elsewhere), []
+
+    def density(x):
+        calls.append(len(calls))
+        spoilt = torch.tensor([False, len(calls) == 3, False, False])  # the second move of the second chain
+        return torch.where(spoilt, math.nan, -x[:, 0].square() / 2)
+
+    walk = metropolis_langevin(density, torch.neg, x, step_size=0.3, steps=5, randn_like=seeded(0))
+    moves = [next(walk) for _ in range(4)]
+    assert all(state.isfinite().all() for state, _ in moves)
+    with pytest.raises(FloatingPointError, match="the log density or the score is NaN by step 5"):
+        next(walk)
+    wild = langevin(lambda x: x + 1e8, x, step_size=0.3, steps=5, randn_like=seeded(0))
+    assert len([next(wild) for _ in range(4)]) == 4
+    with pytest.raises(FloatingPointError, match="the chain diverged by step 5"):
+        next(wild)

@@ -200,3 +200,8 @@ def test_noise_of_another_shape_would_be_spread_over_x_and_is_refused():
         drawn(lambda x: torch.randn(x.shape[1:]), X)
     with pytest.raises(TypeError, match="randn_like is int; it must be a function"):
         drawn(3, X)
+
+
+def test_the_streams_of_a_run_are_those_of_version_0_1():
+    """Other numbers would train other models."""
+    assert (noise.STEP, noise.ORDER, noise.DROPOUT) == (1, 2, 3)
