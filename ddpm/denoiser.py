@@ -42,12 +42,14 @@ class Denoiser(ABC):
         device: where it computes.
         image_shape: shape of one sample, such as (channels, height, width); None where any shape will do.
         precision: "float32", or "auto" for bfloat16 where the device computes it in hardware.
+        sixteen_bits: whether its weights were cast to sixteen bits, whatever the precision.
     """
 
     schedule: NoiseSchedule
     device: torch.device = torch.device("cpu")
     image_shape: tuple[int, ...] | None = None
     precision: Precision = "float32"
+    sixteen_bits: bool = False
 
     @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -124,6 +126,11 @@ class NetworkDenoiser(Denoiser):
         weight = next(self.network.parameters(), None)
         return torch.device("cpu") if weight is None else weight.device
 
+    @property
+    def sixteen_bits(self) -> bool:  # type: ignore[override]
+        """Whether the network was cast to sixteen bits."""
+        return any(weight.dtype in (torch.float16, torch.bfloat16) for weight in self.network.parameters())
+
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk: weights become bfloat16 once, not in every call."""
         in_bfloat16 = computes_in_bfloat16(self.precision, self.device)
@@ -178,6 +185,11 @@ class Wrapper(Denoiser):
     def precision(self) -> Precision:  # type: ignore[override]
         """The precision of the denoiser inside."""
         return self.denoise.precision
+
+    @property
+    def sixteen_bits(self) -> bool:  # type: ignore[override]
+        """Whether the denoiser inside was cast to sixteen bits."""
+        return self.denoise.sixteen_bits
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -235,6 +247,11 @@ class Guided(Wrapper):
     def precision(self) -> Precision:  # type: ignore[override]
         """The coarser precision of the two."""
         return "auto" if self.guide.precision == "auto" else self.denoise.precision
+
+    @property
+    def sixteen_bits(self) -> bool:  # type: ignore[override]
+        """Whether one of the two was cast to sixteen bits."""
+        return self.denoise.sixteen_bits or self.guide.sixteen_bits
 
     @contextmanager
     def many_calls(self) -> Iterator[None]:

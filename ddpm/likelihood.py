@@ -195,6 +195,8 @@ def flow_nll(
     one_of("divergence", divergence, ("exact", "hutchinson"))
     if computes_in_bfloat16(denoise.precision, x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
+    if denoise.sixteen_bits:
+        raise ValueError("denoise has weights of sixteen bits; the density needs a denoiser in float32")
     if not len(x):
         return x.new_zeros(0)
     dimensions = math.prod(x.shape[1:])

@@ -366,3 +366,18 @@ def test_a_density_is_not_integrated_in_bfloat16_however_the_network_is_wrapped(
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
     with pytest.raises(ValueError, match="precision is 'auto', bfloat16 on this device"):
         likelihood.flow_nll(wrap(network("auto")), torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: inner, Clipped, Wrapper, lambda inner: Guided(network("float32"), inner, 2),
+             lambda inner: Guided(inner, network("float32"), 2)],
+)  # fmt: skip
+def test_nor_with_weights_of_sixteen_bits(wrap, dtype):
+    inner = network("float32")
+    wrapped = wrap(inner)
+    assert not wrapped.sixteen_bits
+    inner.network.to(dtype)
+    assert wrapped.sixteen_bits
+    with pytest.raises(ValueError, match="denoise has weights of sixteen bits; the density needs"):
+        likelihood.flow_nll(wrapped, torch.zeros(1, 1, 8, 8))
