@@ -32,7 +32,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the depth of the trip": (3, "round_trip.py", "(x0, timesteps[0], eps)", "(x0, max(timesteps[0] - 50, 0), eps)"),
     "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
-    "the time told to the network": (3, "denoiser.py", "(times - 1).clamp(min=0)", "(times + 30).clamp(min=0)"),
+    "the time told to the network": (3, "denoiser.py", "x.to(dtype), times - 1)", "x.to(dtype), times + 30)"),
     "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
     "the direction of DDIM, in the dial": (4, *DIRECTION),
     "the time of Heun's second slope": (4, "samplers.py", "predict(denoise, euler, s)", "predict(denoise, euler, t)"),
