@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
+from ddpm.arguments import number
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
-from ddpm.noise import RandnLike
+from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict
 from ddpm.schedule import NoiseSchedule, check_grid
 from ddpm.settings import positive_int
@@ -65,7 +66,7 @@ def round_trip(
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
     check_grid(timesteps, denoise.schedule)
-    eps = randn_like(x0)
+    eps = drawn(randn_like, x0)
     x = denoise.schedule.add_noise(x0, timesteps[0], eps)
     yield Step(x, timesteps[0], Prediction(x0, eps))
     yield from sampler(denoise, x, timesteps, randn_like=randn_like, **options)
@@ -182,7 +183,7 @@ def coupled_round_trip(
 def _check_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedule, mixing: float) -> None:
     """Raise `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
     check_grid(timesteps, schedule)
-    if not 0 < mixing <= 1:
+    if not 0 < number("mixing", mixing) <= 1:
         raise ValueError(f"mixing is {mixing}; it must be above 0 and at most 1")
     signal = schedule.signal(timesteps[0])
     if signal == 0:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import float_tensor
+from ddpm.arguments import float_tensor, number
 from ddpm.denoiser import Denoiser, Prediction, prediction_of, target_of
-from ddpm.noise import RandnLike
+from ddpm.noise import RandnLike, drawn
 from ddpm.schedule import NoiseSchedule, check_grid
 from ddpm.settings import one_of
 
@@ -58,7 +58,7 @@ def ancestral(
         x = (x0_term + x_term) / schedule.noise(t) ** 2  # the posterior's mean, eq. 7
         if s > 0:
             std = schedule.posterior_std(t, s) if variance == "small" else math.sqrt(beta)
-            x = x + std * randn_like(x)
+            x = x + std * drawn(randn_like, x)
         yield Step(x, s, prediction)
 
 
@@ -74,7 +74,7 @@ def ddim(
     """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
-    if not 0 <= eta <= 1:
+    if not 0 <= number("eta", eta) <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
@@ -82,7 +82,7 @@ def ddim(
         direction = math.sqrt(schedule.noise(s) ** 2 - std**2) * prediction.eps
         x = schedule.signal(s) * prediction.x0 + direction  # eq. 12
         if std > 0:
-            x = x + std * randn_like(x)
+            x = x + std * drawn(randn_like, x)
         yield Step(x, s, prediction)
 
 
@@ -178,12 +178,13 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
-    """The denoiser's prediction; where it is NaN or infinite, `FloatingPointError` that names the time."""
+    """The denoiser's prediction; where it or the state is NaN or infinite, `FloatingPointError` that names the time."""
     float_tensor("x", x)
     prediction = denoise(x, t)
     on_cpu = x.device.type == "cpu"  # on a GPU, reading a value forces a synchronisation: `final` checks there, once
     if on_cpu and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():
-        raise FloatingPointError(f"the denoiser's answer at time {t:g} is not finite")
+        whose = "denoiser's answer" if torch.isfinite(x).all() else "state"
+        raise FloatingPointError(f"the {whose} at time {t:g} is not finite")
     return prediction
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.arguments import instance
+from ddpm.arguments import function, instance
 from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
@@ -110,6 +110,8 @@ def sample(
         refuse_walk(given)
         return _decoded(denoise, n, seed, chunk, distributed)
     instance("denoise", denoise, Denoiser)
+    if watch is not None:
+        function("watch", watch)
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
     chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256

@@ -17,6 +17,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Real
 from typing import overload
 
 import numpy as np
@@ -249,7 +250,7 @@ def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
         TypeError: `timesteps` is not a list of numbers.
         ValueError: the times do not decrease strictly, or do not run from at most T to 0.
     """
-    if not isinstance(timesteps, Sequence | np.ndarray) or any(isinstance(t, Tensor) for t in timesteps):
+    if not isinstance(timesteps, Sequence | np.ndarray) or not all(isinstance(t, Real) for t in timesteps):
         raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
     if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
         raise ValueError(

@@ -137,27 +137,17 @@ def test_a_schedule_of_one_step_ends_in_the_posterior_mean(name, spacing, schedu
     grid = schedule.timesteps(1, spacing)
     assert grid == [1, 0]
     if name == "annealed_langevin":
-        mean, _ = moments(annealed_langevin, oracle, grid)
-        expected = oracle(torch.full_like(x[:1], oracle_fixed_point(oracle)), 1).x0.item()
-        assert mean == pytest.approx(expected, abs=0.02)
+        mean, _ = moments(annealed_langevin, oracle, grid)  # its steps at time 1 bring x to its mean there
+        assert mean == pytest.approx(0.5, abs=0.02)
         return
     assert torch.allclose(final(SHARES[name][0](oracle, x, grid)), oracle(x, 1).x0, atol=1e-12)
 
 
-def oracle_fixed_point(oracle):
-    """The mean of x at time 1, which Langevin steps there keep."""
-    return oracle.schedule.signal(1) * oracle.mean.item()
-
-
-def exact_flow(oracle, x, s):
-    """The probability flow of a `Gaussian` from T to s: x less its mean keeps its quantile."""
-    schedule, T = oracle.schedule, oracle.schedule.T
-
-    def spread(t):
-        return math.hypot(schedule.signal(t) * oracle.std, schedule.noise(t))
-
-    mean = oracle.mean.item()
-    return schedule.signal(s) * mean + spread(s) / spread(T) * (x - schedule.signal(T) * mean)
+def flow_between(oracle, x, s, t):
+    """The exact probability flow of a `Gaussian` from time s to t: x less its mean keeps its quantile."""
+    schedule, mean = oracle.schedule, oracle.mean.item()
+    spread = [math.hypot(schedule.signal(u) * oracle.std, schedule.noise(u)) for u in (s, t)]
+    return schedule.signal(t) * mean + spread[1] / spread[0] * (x - schedule.signal(s) * mean)
 
 
 THOUSAND = {name: schedule for name, schedule in SCHEDULES.items() if schedule.T == 1000}
@@ -180,33 +170,19 @@ def test_order_of_convergence_to_the_exact_flow(sampler, order, spacing, name):
     for n in counts:
         above = [t for t in schedule.timesteps(n, spacing) if t > 1]
         states = list(sampler(oracle, x, [*above, 1, 0]))
-        errors.append(abs(states[-2].x - exact_flow(oracle, x, 1)).item())
+        errors.append(abs(states[-2].x - flow_between(oracle, x, schedule.T, 1)).item())
     assert np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(-order, abs=0.25)
 
 
 @pytest.mark.parametrize("schedule", THOUSAND.values(), ids=THOUSAND)
 @pytest.mark.parametrize(("inversion", "order"), [(invert, 1), (invert_heun, 2)])
 def test_order_of_inversion_to_the_exact_flow(inversion, order, schedule):
-    """Up to sigma = 20 and from time 1, where all grids have a node: the first move has one size, whatever N is."""
-    oracle = Gaussian(0.4, 0.5, schedule)
-    x1 = torch.tensor([[0.9]], dtype=torch.float64)  # the state at time 1
-    top = schedule.sigma_to_t(20)
+    """From time 1 to sigma = 20; the move from 0 to time 1 has one size, whatever N is."""
+    oracle, x0 = Gaussian(0.4, 0.5, schedule), torch.tensor([[0.9]], dtype=torch.float64)
     counts, errors = [40, 80, 160, 320], []
     for n in counts:
         sigma = np.linspace(20 ** (1 / 7), schedule.sigma(1) ** (1 / 7), n) ** 7
-        grid = [top, *map(schedule.sigma_to_t, sigma[1:-1].tolist()), 1]
-        eps = oracle(x1, 1).eps
-        x0 = (x1 - schedule.noise(1) * eps) / schedule.signal(1)
-        start = final(ddim(oracle, x1, [1, 0]))
-        assert torch.allclose(start, x0, atol=1e-12)
-        states = list(inversion(oracle, start, [*grid, 0]))
-        reached = states[0].x  # at time 1
-        errors.append(abs(states[-1].x - flow_between(oracle, reached, 1, top)).item())
+        grid = [*map(schedule.sigma_to_t, sigma[:-1].tolist()), 1, 0]
+        at_1, *_, top = inversion(oracle, x0, grid)
+        errors.append(abs(top.x - flow_between(oracle, at_1.x, 1, top.t)).item())
     assert np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(-order, abs=0.25)
-
-
-def flow_between(oracle, x, s, t):
-    """The probability flow of a `Gaussian` from time s to t."""
-    schedule, mean = oracle.schedule, oracle.mean.item()
-    spread = [math.hypot(schedule.signal(u) * oracle.std, schedule.noise(u)) for u in (s, t)]
-    return schedule.signal(t) * mean + spread[1] / spread[0] * (x - schedule.signal(s) * mean)

@@ -405,3 +405,24 @@ def test_a_single_number_that_is_not_finite_is_named(name, part):
 def test_a_last_state_of_which_a_part_is_not_finite_is_refused():
     with pytest.raises(FloatingPointError, match="last state is not finite"):
         final(iter([Step(torch.tensor([[1.0, math.nan]]), 0, Prediction(None, None))]))
+
+
+def test_options_that_are_no_numbers_are_named():
+    oracle, x, grid = Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(2, 3), SCHEDULE.timesteps(5)
+    with pytest.raises(TypeError, match="eta is 'a'; it must be a number"):
+        next(ddim(oracle, x, grid, eta="a"))
+    with pytest.raises(TypeError, match="watch is int; it must be a function"):
+        sample(Gaussian(torch.zeros(2), 0.5, SCHEDULE), 2, watch=5)
+
+
+@pytest.mark.parametrize("walk", [ancestral, partial(ddim, eta=1)])
+def test_noise_of_another_shape_is_not_spread_over_the_state(walk):
+    oracle, x, grid = Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(2, 3), SCHEDULE.timesteps(5)
+    with pytest.raises(ValueError, match=r"randn_like answers \(1, 3\) at x of shape \(2, 3\)"):
+        next(walk(oracle, x, grid, randn_like=lambda x: torch.randn(1, 3)))
+
+
+def test_a_state_that_is_not_finite_is_not_blamed_on_the_denoiser():
+    x = torch.tensor([[0.0], [math.nan]])
+    with pytest.raises(FloatingPointError, match="the state at time 1000 is not finite"):
+        next(ddim(Gaussian(0.0, 0.5, SCHEDULE), x, SCHEDULE.timesteps(5)))

@@ -92,7 +92,19 @@ def test_more_steps_than_times_are_refused(n):
         linear().timesteps(n)
 
 
-@pytest.mark.parametrize("grid", [torch.tensor([9, 1, 0]), [torch.tensor(9.0), 0], (t for t in (9, 0)), 9, None])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        torch.tensor([9, 1, 0]),
+        [torch.tensor(9.0), 0],
+        ["a", 0],
+        [None, 0],
+        [[5], 0],
+        (t for t in (9, 0)),
+        9,
+        None,
+    ],
+)
 def test_what_is_no_list_of_numbers_is_no_grid(grid):
     with pytest.raises(TypeError, match=f"timesteps is {type(grid).__name__}; it must be a list of numbers"):
         check_grid(grid, linear())
