@@ -13,6 +13,8 @@ from ddpm.round_trip import invert_heun
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import SPACINGS, NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
 
+pytestmark = pytest.mark.long
+
 SCHEDULES = {
     "linear": linear(),
     "cosine": cosine(),
