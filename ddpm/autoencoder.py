@@ -206,8 +206,7 @@ class Autoencoding:
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        if tuple(shape) != self.config.image_shape:
-            raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
+        self.config.check_images(shape)
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The loss of images `(batch, *image_shape)` for each of their values, a scalar.

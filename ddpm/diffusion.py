@@ -19,7 +19,7 @@ from ddpm.denoiser import NetworkDenoiser, target_of
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
-from ddpm.settings import TARGETS, Precision, Target, integers, one_of
+from ddpm.settings import TARGETS, Precision, Target, one_of
 from ddpm.unet import UNet
 
 __all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
@@ -60,17 +60,12 @@ class Diffusion:
         self.target = config.target
         self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
         self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
-        self.unet_config = config.unet
+        self.config = config
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        if len(shape) != 3:
-            raise ValueError(f"shape is {shape!r}; it must be (channels, height, width)")
-        channels, *size = integers("shape", shape, at_least=1)
-        self.unet_config.check_image(*size)
-        if channels != self.unet_config.channels:
-            raise ValueError(f"channels is {self.unet_config.channels}; the images have {channels}")
+        self.config.check_images(shape)
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.

@@ -126,8 +126,7 @@ class AdversarialTraining:
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the players take images of this shape (channels, height, width)."""
-        if tuple(shape) != self.config.image_shape:
-            raise ValueError(f"image_shape is {self.config.image_shape}; the images are {tuple(shape)}")
+        self.config.check_images(shape)
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The discriminator's loss of images `(batch, *image_shape)`, or the generator's, a scalar."""

@@ -69,6 +69,15 @@ class DiffusionSettings:
         if self.weighting == "bound" and self.times != "uniform":
             raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
 
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
+        if len(shape) != 3:
+            raise ValueError(f"shape is {shape!r}; it must be (channels, height, width)")
+        channels, *size = integers("shape", shape, at_least=1)
+        self.unet.check_image(*size)
+        if channels != self.unet.channels:
+            raise ValueError(f"channels is {self.unet.channels}; the images have {channels}")
+
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
@@ -99,6 +108,10 @@ class AutoencoderSettings:
         check(self, flag, "variational")
         check_choices(self)
         levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
+        _check_same(self.image_shape, shape)
 
 
 @dataclass(frozen=True)
@@ -136,6 +149,15 @@ class GANSettings:
             raise ValueError("channel_multipliers is (); it must hold at least one level")
         if self.architecture == "convolutional":
             levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the players take images of this shape (channels, height, width)."""
+        _check_same(self.image_shape, shape)
+
+
+def _check_same(image_shape: Sequence[int], shape: Sequence[int]) -> None:
+    if tuple(shape) != image_shape:
+        raise ValueError(f"image_shape is {image_shape}; the images are {tuple(shape)}")
 
 
 def _image_shape(name: str, value: Any) -> tuple[int, ...]:

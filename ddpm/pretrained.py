@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
@@ -18,6 +17,7 @@ from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, read_json
 from ddpm.gan import GAN, GANConfig
+from ddpm.messages import say
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
@@ -116,22 +116,12 @@ def _settings(files: _Files) -> tuple[Any, tuple[int, int, int]]:
         shape = integers("image_shape", files.record["data"].get("image_shape"), at_least=1)
         if len(shape) != 3:
             raise ValueError(f"image_shape is {shape}; it must be (channels, height, width)")
-        _check_shape(config, shape)
+        config.check_images(shape)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{files.record_file} is damaged, or a later version of this package wrote it: {error}"
         ) from error
     return config, shape
-
-
-def _check_shape(config: Any, shape: tuple[int, ...]) -> None:
-    """Raise `ValueError` unless a model of this configuration has images of this shape."""
-    if isinstance(config, DiffusionConfig):
-        config.unet.check_image(*shape[1:])
-        if (channels := config.unet.channels) != shape[0]:
-            raise ValueError(f"channels is {channels}; the images have {shape[0]}")
-    elif config.image_shape != shape:
-        raise ValueError(f"image_shape is {config.image_shape} of the model and {shape} of its data")
 
 
 def _untrained(
@@ -191,7 +181,7 @@ def _folder_aloud(name_or_path: str | os.PathLike[str]) -> Path:
     folder = model_folder(name_or_path)
     if name_or_path == folder.name and folder != Path(folder.name) and os.path.isdir(folder.name):
         line = f'model "{folder.name}" is the one that ships; the folder of that name here is "./{folder.name}"'
-        tqdm.write(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     return folder
 
 

@@ -85,7 +85,7 @@ CHANGES = {
     "samplers.py": [
         ('if variance == "small" else math', 'if variance == "large" else math', "the two variances, exchanged"),
         ('"large"] = "small",', '"large"] = "large",', "the default variance of ancestral sampling"),
-        ("if not 0 <= eta <= 1:", "if not 0 <= eta:", "an eta above 1"),
+        ('0 <= number("eta", eta) <= 1:', '0 <= number("eta", eta):', "an eta above 1"),
         ("std = eta * schedule", "std = eta**2 * schedule", "every eta but 0 and 1"),
         ("eta: float = 0.0,", "eta: float = 1.0,", "the default eta of ddim"),
         ("(prediction.eps + at_end.eps) / 2", "(3 * prediction.eps + at_end.eps) / 4", "the mean of Heun's two slopes"),
@@ -148,7 +148,7 @@ CHANGES = {
         ),
         ("schedule.noise(s) - a * schedule.noise(t)", "schedule.noise(s) - schedule.noise(t)", "EDICT's DDIM move"),
         ("LEAST_SIGNAL = 1e-3", "LEAST_SIGNAL = 1e-5", "the signal below which EDICT needs float64"),
-        ("if not 0 < mixing <= 1:", "if not 0 <= mixing <= 1:", "a mixing of 0"),
+        ('0 < number("mixing", mixing)', '0 <= number("mixing", mixing)', "a mixing of 0"),
     ],
     "likelihood.py": [
         ("variance - 1 - math.log(variance)", "variance - 1 + math.log(variance)", "the prior's term of a bound"),
@@ -245,11 +245,6 @@ CHANGES = {
             "the share of uniform times",
         ),
         ("(log_sigma[1:] + log_sigma[:-1]) / 2", "log_sigma[1:]", "where a time's mass ends"),
-        (
-            "!= self.unet_config.channels:",
-            "< self.unet_config.channels:",
-            "images of too many channels",
-        ),
     ],
     "noise.py": [
         ("fold_in(self.seed, self.first_index + i)", "fold_in(self.seed, i)", "a sample's number in a later chunk"),
@@ -382,7 +377,6 @@ CHANGES = {
             "if str(name_or_path) in names:",
             "a path like a name",
         ),
-        ("elif config.image_shape != shape:", "elif len(config.image_shape) != len(shape):", "a record of two shapes"),
         (".requires_grad_(False)", ".requires_grad_(True)", "gradients of a loaded model"),
     ],
     "settings.py": [
@@ -397,6 +391,8 @@ CHANGES = {
         ),
     ],
     "model_settings.py": [
+        ("if channels != self.unet.channels:", "if channels < self.unet.channels:", "images of too many channels"),
+        ("tuple(shape) != image_shape:", "len(shape) != len(image_shape):", "a record of two shapes"),
         ("log_sigma_mean: float = -0.9", "log_sigma_mean: float = -1.2", "the mean of lognormal times"),
         ("r1: float = 1.0", "r1: float = 10.0", "the default penalty of a GAN"),
         (

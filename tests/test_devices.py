@@ -270,40 +270,27 @@ WAITS = {
 }
 
 
-@pytest.mark.parametrize("name", [*WORK, *TO_CPU])
+@pytest.mark.parametrize(
+    ("name", "where"), [(name, "cuda") for name in (*WORK, *TO_CPU)] + [(name, "meta") for name in WORK]
+)
 @in_a_fork
-def test_only_what_must_wait_waits_for_a_gpu_and_nothing_there_is_float64(name):
+def test_only_what_must_wait_waits_for_a_device_and_nothing_there_is_float64(name, where):
     work = (WORK | TO_CPU)[name]()
-    with Accelerator("cuda") as device:
-        work("cuda")
+    with Accelerator(where) as device:
+        work(where)
     assert device.waits == WAITS.get(name, (0, ""))[0]
 
 
-@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [(name, "meta") for name in TRAININGS] + [(name, "cuda") for name in TRAININGS if "r1 1" not in name],
+)
 @in_a_fork
-def test_nor_on_another_device(name):
-    work = WORK[name]()
-    with Accelerator("meta") as device:
-        work("meta")
-    assert device.waits == WAITS.get(name, (0, ""))[0]
-
-
-@pytest.mark.parametrize("name", TRAININGS)
-@in_a_fork
-def test_a_training_step_waits_for_nothing_and_has_no_float64(name):
+def test_a_training_step_waits_for_nothing_and_has_no_float64(name, where):
+    """On "cuda" without the gradient penalty, for which torch must go backward on a GPU that is there."""
     step = TRAININGS[name]()
-    with Accelerator("meta") as device:
-        step("meta")
-    assert device.waits == 0
-
-
-@pytest.mark.parametrize("name", [name for name in TRAININGS if "r1 1" not in name])
-@in_a_fork
-def test_a_loss_waits_for_no_gpu(name):
-    """Without the gradient penalty, for which torch must go backward on a GPU that is there."""
-    step = TRAININGS[name]()
-    with Accelerator("cuda") as device:
-        step("cuda")
+    with Accelerator(where) as device:
+        step(where)
     assert device.waits == 0
 
 

@@ -241,7 +241,7 @@ def test_an_autoencoders_images_are_those_of_its_data(tmp_path):
     shutil.copytree(pretrained.MODELS / "equal-vae", tmp_path / "run")
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     write_json(tmp_path / "run" / "config.json", record | {"data": record["data"] | {"image_shape": [1, 28, 28]}})
-    with pytest.raises(ValueError, match=r"image_shape is \(1, 32, 32\) of the model and \(1, 28, 28\) of its data"):
+    with pytest.raises(ValueError, match=r"image_shape is \(1, 32, 32\); the images are \(1, 28, 28\)"):
         ddpm.load(tmp_path / "run")
 
 

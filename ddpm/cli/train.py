@@ -142,7 +142,7 @@ def train(
         return recipe(job.model, **chosen | fitted)
 
     def check_shape(shape: Shape) -> None:
-        configs_for(shape)[0].task().check_images(shape)
+        configs_for(shape)[0].check_images(shape)
 
     with one_process_first():
         dataset = load_data(job, quiet=not is_main, check_shape=check_shape)

@@ -12,6 +12,7 @@ import torch
 import ddpm
 from ddpm.companion import checks
 from ddpm.companion.checkout import ROOT
+from ddpm.fast import chosen_device
 from ddpm.settings import check, one_of, seed_number
 from ddpm.threads import choose_threads, in_words
 
@@ -71,7 +72,7 @@ def usable_device(name: str) -> str:
         ValueError: torch knows no such device, or finds none here.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return str(chosen_device(name))
     try:
         torch.empty(0, dtype=torch.float32, device=torch.device(str(name)))
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # which of them depends on torch's build

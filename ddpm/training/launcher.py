@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm import tqdm
 
 from ddpm.fast import keep_freed_memory
+from ddpm.messages import say
 from ddpm.training.extra import needed
 
 if TYPE_CHECKING:
@@ -140,4 +140,4 @@ def _tf32_as_it_is() -> Iterator[None]:
 def _say_what_is_not_used() -> None:
     for name, (nothing, why) in OWN_SETTINGS.items():
         if (value := os.environ.get(name, nothing)).lower() != nothing:
-            tqdm.write(f"{name} is {value!r} and is not used: {why}", file=sys.stderr)
+            say(f"{name} is {value!r} and is not used: {why}", file=sys.stderr)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddpm.companion.provenance import Parameters, commit, provenance, usable_device
+from ddpm.threads import in_words
 
 
 def git(folder, *command):
@@ -99,6 +100,6 @@ def test_a_run_says_what_it_is_made_with(capsys):
     provenance(Parameters("cpu", "cpu", 5), {"cpu": "a minute", "gpu": "not measured"})
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "preset cpu, seed 5, device cpu"
-    assert said[1].endswith(f", {torch.get_num_threads()} threads")
+    assert said[1].endswith(f", {in_words(torch.get_num_threads())}")
     assert f"torch {torch.__version__}, ddpm " in said[2]
     assert said[3:] == ["cpu tier: a minute", "gpu tier: not measured"]
