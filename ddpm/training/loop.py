@@ -172,7 +172,7 @@ def train(
     torch.manual_seed(config.seed)  # the initial weights
     task = model.task()
     task.check_images(dataset.shape)
-    weights = files.load_tensors(Path(init)) if init is not None else None
+    weights = initial_weights(task, Path(init)) if init is not None else None
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)
@@ -215,6 +215,14 @@ def train(
                 signal = signals.name or "a signal to another process"
                 raise Stopped(f"stopped by {signal} after step {step + 1} of {config.steps}, and saved in {out}")
     accelerator.wait_for_everyone()  # and not `end_training`, after which these processes could not train again
+
+
+def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:
+    """The weights in a file like model.safetensors; raises `ValueError` unless they fit the task's networks."""
+    weights = files.load_tensors(init)
+    wanted = {f"{part}.{key}": value for part, net in task.parts.items() for key, value in net.state_dict().items()}
+    files.check_weights(init, weights, wanted)
+    return weights
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

@@ -113,9 +113,9 @@ def test_a_wrong_setting_of_a_training_gives_one_line_and_exit_code_2(arguments,
         (["--model", "gan", "--target", "v"], "target is 'v'; model 'gan' has no such setting"),
         (["--model", "gan", "--game", "chess"], "game is 'chess'; legal are non-saturating, minimax"),
         (["--model", "gan", "--r1", -1], "r1 is -1.0; it must be a finite number at least 0"),
-        (["--model", "gan", "--init", "fashion-mnist"], "do not fit this model"),
+        (["--model", "gan", "--init", "fashion-mnist"], "does not fit the model: it lacks generator."),
         (["--init", "nothing"], "model is 'nothing'; legal are equal-autoencoder"),
-        (["--init", "fashion-mnist", "--base-channels", 64], "do not fit this model"),
+        (["--init", "fashion-mnist", "--base-channels", 64], "does not fit the model: unet."),
     ],
 )
 def test_a_wrong_setting_of_a_model_gives_one_line_and_exit_code_2(arguments, message, tmp_path):

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import ddpm
 from ddpm import data, langevin, samplers, sampling, threads
 from ddpm.diffusion import Diffusion, DiffusionConfig
-from ddpm.files import load_tensors
+from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
 from ddpm.training import checkpoint, loop, train
 from ddpm.training.batches import image_rows
@@ -304,6 +304,17 @@ def test_training_can_start_from_given_weights_and_knows_which(tmp_path, images)
     assert all(torch.allclose(second[name], value, atol=1e-6) for name, value in first.items())
     with pytest.raises(ValueError, match="holds another run"):
         train(MODEL, images, tiny, tmp_path / "second", progress=False)
+
+
+def test_weights_to_start_from_that_are_not_finite_are_refused_before_a_run_begins(tmp_path, images):
+    train(MODEL, images, CONFIG, tmp_path / "first", progress=False)
+    init = tmp_path / "first" / "model.safetensors"
+    weights = load_tensors(init)
+    weights[next(iter(weights))].view(-1)[0] = math.nan
+    save_tensors(init, weights)
+    with pytest.raises(ValueError, match=f"{init} is damaged: .* holds numbers that are not finite"):
+        train(MODEL, images, CONFIG, tmp_path / "second", init=init, progress=False)
+    assert not (tmp_path / "second" / "config.json").exists()
 
 
 def test_a_run_older_than_a_setting_goes_on_with_its_default(tmp_path, images):
