@@ -87,6 +87,19 @@ def test_the_loss_of_a_step_is_a_function_of_seed_step_and_row():
     assert first == again != other
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_the_loss_of_a_step_is_a_mean_over_images_and_their_values(n):
+    """As torch's own losses are."""
+    for loss, theirs in (
+        ("mse", torch.nn.functional.mse_loss),
+        ("bce", lambda back, x: torch.nn.functional.binary_cross_entropy((back + 1) / 2, (x + 1) / 2)),
+    ):
+        task, x = AutoencoderConfig(**SMALL, loss=loss).task(), images(n)
+        model = task.parts["autoencoder"]
+        ours = task.loss("autoencoder", x, StepRandomness(0, 0, n))
+        assert ours.item() == pytest.approx(theirs(model.decode(model.encode(x)), x).item(), rel=1e-4)
+
+
 def test_illegal_settings_and_images_are_refused():
     for change, words in (
         ({"latent_dim": 0}, "latent_dim is 0"),

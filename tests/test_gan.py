@@ -46,6 +46,19 @@ def test_the_penalty_is_the_squared_slope_of_the_logit():
     assert gradient_penalty(x.flatten(1) @ torch.arange(4.0), x) == 14
 
 
+def test_half_of_r1_weights_the_penalty():
+    """Eq. 9 of Mescheder et al. (2018), between whose two sides stands gamma / 2."""
+    losses = {}
+    for r1 in (0.0, 3.0):
+        torch.manual_seed(0)
+        task = GANConfig(**SMALL, r1=r1).task()
+        losses[r1] = task.loss("discriminator", images(4), StepRandomness(0, 0, 4)).item()
+    real = images(4).requires_grad_()
+    penalty = gradient_penalty(task.parts["discriminator"](real), real).item()
+    assert penalty > 1e-3
+    assert losses[3.0] - losses[0.0] == pytest.approx(1.5 * penalty, rel=1e-3)
+
+
 @pytest.mark.parametrize("game", ["minimax", "non-saturating"])
 def test_a_step_of_each_player_is_to_its_own_advantage(game):
     """Of the discriminator: real images look more real than fakes; of the generator: its fakes look more real."""

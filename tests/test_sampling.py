@@ -121,6 +121,11 @@ def test_the_shape_of_a_sample_is_the_denoisers():
     assert drawn(Images()).shape == (3, 1, 4, 4)
 
 
+def test_a_grid_that_begins_where_the_image_still_shows_is_warned_of():
+    with pytest.warns(UserWarning, match=r"timesteps begin at 501, where .* of the variance is still the image's"):
+        drawn(Images(), steps=2, spacing="leading")
+
+
 def test_a_shape_that_is_given_goes_before_the_denoisers():
     assert drawn(Images(), shape=(2, 8)).shape == (3, 2, 8)
 
@@ -207,7 +212,9 @@ def test_a_latent_model_is_known_by_what_it_has():
 
 
 def test_a_latent_model_decodes_the_noise_of_every_sample():
-    assert torch.equal(sample(Doubled(), 5, seed=7), 2 * PerSampleNoise(7)(torch.empty(5, 3))[:, :, None, None])
+    for chunk in (None, 2):
+        expected = 2 * PerSampleNoise(7)(torch.empty(5, 3))[:, :, None, None]
+        assert torch.equal(sample(Doubled(), 5, seed=7, chunk=chunk), expected)
 
 
 def test_a_latent_model_decodes_chunks_that_are_all_full():

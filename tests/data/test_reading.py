@@ -25,6 +25,14 @@ def test_a_photograph_is_cut_shrunk_and_made_grey(tmp_path):
     assert torch.equal(colours, grey.expand(3, 32, 32))
 
 
+def test_a_picture_shrinks_to_what_it_shows_from_afar(tmp_path):
+    """A chessboard of single pixels, of which every other would be white alone, is grey."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).save(tmp_path / "board.png")
+    grey, _ = read_image(tmp_path / "board.png", (1, 32, 32))
+    assert (grey.float() - 127.5).abs().max() < 16
+
+
 def test_a_picture_of_the_right_shape_is_left_as_it_is(tmp_path):
     garment = data.load("fashion-mnist-embedded", "test", quiet=True).images[3]
     Image.fromarray(garment[0].numpy()).save(tmp_path / "garment.png")
@@ -161,6 +169,13 @@ def test_levels_of_8_bits_in_32_stay_as_they_are(tmp_path):
     levels = np.arange(256, dtype=np.int32).reshape(16, 16)
     (tmp_path / "deep.tiff").write_bytes(tiff(levels))
     assert read_image(tmp_path / "deep.tiff", (1, 16, 16))[0].flatten().tolist() == list(range(256))
+
+
+def test_one_level_above_white_is_a_darker_picture_with_more_bits(tmp_path):
+    (tmp_path / "deep.tiff").write_bytes(tiff((256 * RAMP).round().astype(np.uint16)))
+    read, said = read_image(tmp_path / "deep.tiff", (1, 32, 32))
+    assert "12 bits made 8" in said
+    assert read.max() == round(256 / 4095 * 255)
 
 
 def test_what_a_file_says_of_its_levels_counts_more_than_a_guess(tmp_path):

@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -8,6 +8,8 @@ import torch
 import ddpm
 from ddpm import data
 from ddpm.denoiser import NetworkDenoiser
+from ddpm.files import read_json
+from ddpm.pretrained import MODELS
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import RECIPES, recipe
@@ -32,6 +34,19 @@ def images():
 
 def losses(folder, name):
     return [json.loads(line)[f"loss_{name}"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fashion-mnist", "diffusion"), ("equal-autoencoder", "autoencoder"), ("equal-gan", "gan")]
+)
+def test_models_that_ship_were_trained_by_the_recipe(name, kind):
+    record = read_json(MODELS / name / "config.json")
+    used = record["model"] | record["model"].get("unet", {}) | record["training"]
+    model, training = recipe(kind)
+    recommended = asdict(model) | asdict(model).get("unet", {}) | asdict(training)
+    assert {setting: used[setting] for setting in RECIPES[kind]} == {
+        setting: recommended[setting] for setting in RECIPES[kind]
+    }
 
 
 @pytest.mark.parametrize(
