@@ -47,7 +47,8 @@ SAMPLERS = {
     "ancestral, small variance": Sampler("ancestral", {"variance": "small"}),
     "DPM-Solver++(2M)": Sampler("dpm_solver_pp"),
     "ancestral, large variance": Sampler("ancestral", {"variance": "large"}),
-    "Heun": Sampler("heun", {"coordinates": "sigma"}),  # algorithm 1 of Karras et al., with which the rows were made
+    "Heun": Sampler("heun"),
+    "Heun, in sigma": Sampler("heun", {"coordinates": "sigma"}),
     "DDIM, Karras's grid": Sampler("ddim", KARRAS),
     "DPM-Solver++(2M), Karras's grid": Sampler("dpm_solver_pp", KARRAS),
     "DDIM, Karras's grid, guided": Sampler("ddim", KARRAS, guided=True),

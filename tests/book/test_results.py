@@ -92,6 +92,9 @@ def test_what_is_said_of_samplers_was_measured():
         other = f"{name}{on_karras}", 50
         assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
         assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
+    by_angle, by_sigma = distance["Heun", 9], distance["Heun, in sigma", 9]
+    assert f"the *larger* distance all the same: {by_angle}, and {by_sigma} by" in chapter
+    assert float(by_angle) - float(by_sigma) > 3 * (sd["Heun", 9] + sd["Heun, in sigma", 9])
     by_ddim = distance[f"DDIM{on_karras}, guided", 50]
     assert f"reach {by_ddim} by DDIM and {sooner} by DPM-Solver++ on that grid, still in 50 calls" in chapter
     assert f"in 100 calls DPM-Solver++ has {guided}" in chapter
