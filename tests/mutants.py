@@ -765,6 +765,8 @@ NEAREST = {
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
     "cli/sample.py": ["cli/test_evaluate.py", "cli/test_drawing.py"],
     "cli/round_trip.py": ["cli/test_drawing.py"],
+    "cli/train.py": ["data/test_pictures.py"],
+    "sampling.py": ["training/test_several.py"],
     "cli/settings.py": ["cli/test_help.py", "cli/test_train.py"],
     "denoiser.py": ["test_networks.py"],
     "oracles.py": ["test_by_hand.py"],

@@ -110,10 +110,11 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
 
     finished = tmp_path / "mine" / "executed" / "cpu" / "01_small.ipynb"
     finished.write_text(finished.read_text().replace("not yet. Once is not twice.", "right"))
-    copy.write_text(copy.read_text().replace("guess = 8, 8", "guess = 7, 3"))
-    with zipfile.ZipFile(pack(tmp_path / "mine")) as archive:  # what is packed was run, not found
-        again = json.loads(archive.read("provenance.json"))["01_small"]
-    assert (again["prediction"], again["marks"]) == ("7, 3", provenance["marks"])
+    for guess in ("8, 8, as published", "7, 3"):  # what is packed was run, not found
+        with zipfile.ZipFile(pack(tmp_path / "mine")) as archive:
+            again = json.loads(archive.read("provenance.json"))["01_small"]
+        assert (again["prediction"], again["marks"]) == (guess, provenance["marks"])
+        copy.write_text(copy.read_text().replace("guess = 8, 8", "guess = 7, 3"))
 
     copy.write_text(copy.read_text().replace("return x", "return 1 / 0"))
     target.unlink()
