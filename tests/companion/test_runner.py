@@ -155,9 +155,16 @@ def test_a_default_is_recorded_by_its_value_or_as_it_is_written(folder):
     }  # fmt: skip
 
 
-def test_a_notebook_without_a_parameters_cell_is_refused(folder):
-    write(folder / "notebooks", 2, "a = 1", tagged=False)
-    with pytest.raises(ValueError, match="02_chapter.ipynb has 0 cells tagged parameters"):
+@pytest.mark.parametrize("tagged", [0, 2])
+def test_a_notebook_without_one_cell_of_parameters_is_refused(folder, tagged):
+    write(folder / "notebooks", 2, "a = 1")
+    path = folder / "notebooks" / "02_chapter.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    parameters = notebook.cells[0]
+    assert parameters.metadata.tags == ["parameters"]
+    notebook.cells = [*[parameters] * tagged, *notebook.cells[1:]]
+    nbformat.write(notebook, path)
+    with pytest.raises(ValueError, match=f"02_chapter.ipynb has {tagged} cells tagged parameters"):
         runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
 
 
