@@ -41,6 +41,23 @@ def test_chapters_run_with_their_parameters_and_are_skipped_until_something_chan
     assert "done" in capsys.readouterr().out
 
 
+def test_a_chapter_runs_again_where_a_file_of_the_package_or_of_the_books_data_says_something_else(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(runner, "PACKAGE", folder / "ddpm")
+    files = [folder / name for name in ("ddpm/training/loop.py", "book/claims.yml", "book/results/samplers.json")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1")
+    assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+    for file in files:
+        assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+        assert "unchanged, skipped" in capsys.readouterr().out
+        file.write_text("2")
+        assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+        assert "done" in capsys.readouterr().out
+
+
 def test_chapters_compute_with_the_threads_that_are_asked_for_and_say_so(folder, capsys, monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "_choice", None)
