@@ -74,11 +74,12 @@ def test_a_number_beyond_either_bound_is_refused(measured):
         checks.check("x", measured, at_least=1, at_most=3)
 
 
-def test_the_smoke_tier_checks_nothing_and_says_so(capsys):
+@pytest.mark.parametrize("preset", ["cpu", "gpu"])
+def test_the_smoke_tier_alone_checks_nothing_and_says_so(preset, capsys):
     Parameters("smoke", "cpu", 0)
     checks.check("x", 9, 1, 0.1)
     assert "not checked in this tier" in capsys.readouterr().out
-    Parameters("cpu", "cpu", 0)
+    Parameters(preset, "cpu", 0)
     with pytest.raises(AssertionError):
         checks.check("x", 9, 1, 0.1)
 
