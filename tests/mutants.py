@@ -775,7 +775,7 @@ NEAREST = {
     "autoencoder.py": ["test_networks.py"],
     "gan.py": ["test_networks.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
-    "companion/provenance.py": ["companion/test_runner.py"],
+    "companion/provenance.py": ["companion/test_checks.py", "companion/test_runner.py"],
 }
 
 
