@@ -45,13 +45,13 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     assert list(first) == [("Heun", 1)]
     first = table(3)
     assert ("Heun", 1) in first  # three calls are one move of two, less one
-    assert len(first) == 9
+    assert len(first) == 10
     assert ("DDIM, Karras's grid, guided", 2) in first  # one move of two networks
     second = table(3, 4)
-    assert len(second) == 18
+    assert len(second) == 20
     assert all(second[key] == row for key, row in first.items())
     other = table(4, seed=1)
-    assert len(other) == 9
+    assert len(other) == 10
     assert all(row["Frechet distance"] != second[key]["Frechet distance"] for key, row in other.items())
 
 
