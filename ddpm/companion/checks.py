@@ -1,13 +1,15 @@
 """Checks of the numbers that a notebook claims, made where they are measured.
 
-A check prints a line that is the same on every machine, so that nbval can compare it, and raises an error if the
-measurement lies outside its tolerance. It also keeps the measurement, for the verdicts and the chapter's last table.
+A check raises an error if the measurement lies outside its tolerance. It has a rival: what would have been measured if
+the claim were false. A rival that passes too raises an error as well, since then the measurement says nothing. What a
+check prints can be compared on every machine: nbval takes out the number before " (claimed:". It also keeps the
+measurement, for the verdicts and the chapter's last table.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from IPython.display import display
@@ -23,15 +25,31 @@ MIME = "application/vnd.ddpm.record+json"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One checked number: its name, the value measured, the claim about it, and its unit."""
+    """One checked number.
+
+    Attributes:
+        name: what was measured.
+        measured: its value.
+        claim: what is claimed of it, in words.
+        unit: its unit.
+        rivals: the values that it would have if the claim were false, by what each of them is.
+        no_rival: why there is none.
+    """
 
     name: str
     measured: float
     claim: str
     unit: str = ""
+    rivals: dict[str, float] = field(default_factory=dict)
+    no_rival: str = ""
 
     def __str__(self) -> str:
         return f"{format_number(self.measured)}{' ' + self.unit if self.unit else ''}"
+
+    @property
+    def against(self) -> str:
+        """What it would be if the claim were false, or why there is no such number; empty where nothing says so."""
+        return "; ".join(f"{what}: {format_number(value)}" for what, value in self.rivals.items()) or self.no_rival
 
 
 #: Everything that this process has measured, by name.
@@ -59,17 +77,31 @@ def check(
     at_least: float | None = None,
     at_most: float | None = None,
     unit: str = "",
+    rival: Mapping[str, float] | None = None,
+    no_rival: str = "",
 ) -> None:
     """Claim that a measured number is `reference` within `tolerance`, or lies between two bounds.
 
-    Prints one line that does not depend on the measurement.
+    Args:
+        name: what is measured.
+        measured: its value.
+        reference: the value that is claimed.
+        tolerance: how far the measured value may be off.
+        at_least: the least value that is claimed.
+        at_most: the largest.
+        unit: of all of these numbers.
+        rival: what would have been measured if the claim were false, by what it is: {"uniform attention": 0.72}. Each
+            is computed where the measurement is.
+        no_rival: why the check has none, such as an identity that holds to rounding.
 
     Raises:
-        AssertionError: the measurement lies outside.
-        ValueError: there is neither a reference with a tolerance nor a bound.
+        AssertionError: the measurement lies outside, or a rival inside.
+        ValueError: there is neither a reference with a tolerance nor a bound; or both a rival and a reason for none.
     """
-    measured = float(measured)
+    measured, rivals = float(measured), {what: float(value) for what, value in (rival or {}).items()}
     suffix = f" {unit}" if unit else ""
+    if rivals and no_rival:
+        raise ValueError(f"check {name!r} has a rival and says why it has none")
     if (reference is None) != (tolerance is None) or (reference is None and at_least is None and at_most is None):
         raise ValueError(f"check {name!r} needs a reference with a tolerance, or a bound")
     if reference is not None and tolerance is not None:
@@ -82,8 +114,18 @@ def check(
         claim = ", ".join(f"{word} {format_number(bound)}" for word, bound in bounds if bound is not None) + suffix
     if _enforced and not low <= measured <= high:
         raise AssertionError(f"{name}: measured {measured:.6g}{suffix}, claimed {claim}")
-    MEASURED[name] = Measurement(name, measured, claim, unit)
-    print(f"{name}: {claim}: {'holds' if _enforced else 'not checked in this tier'}")
+    for what, value in rivals.items():
+        if _enforced and low <= value <= high:
+            raise AssertionError(f"{name}: measured {value:.6g}{suffix} for the rival, {what}, too: claimed {claim}")
+    MEASURED[name] = Measurement(name, measured, claim, unit, rivals, no_rival)
+    if not _enforced:
+        print(f"{name}: {claim}: not checked in this tier")
+    elif not rivals:
+        print(f"{name}: {claim}: holds")
+    else:
+        print(f"{name}: {format_number(measured)} (claimed: {claim})")
+        for what, value in rivals.items():
+            print(f"  {what}: {format_number(value)} (claimed: not so)")
 
 
 def check_exact(name: str, measured: Any, expected: Any) -> None:
@@ -121,8 +163,8 @@ def grade(name: str, answer: float | None, right: float, hints: Mapping[float, s
 
 def record() -> None:
     """Show a table of everything measured so far; the output also holds the values, for the claims' ledger."""
-    rows = [f"| {m.name} | {m} | {m.claim} |" for m in MEASURED.values()]
-    table = "\n".join(["| what | measured here | claimed |", "| --- | --- | --- |", *rows])
+    rows = [f"| {m.name} | {m} | {m.claim} | {m.against} |" for m in MEASURED.values()]
+    table = "\n".join(["| what | measured here | claimed | if it were not so |", "| --- | --- | --- | --- |", *rows])
     data = {MIME: [asdict(m) for m in MEASURED.values()], "text/markdown": table, "text/plain": table}
     display(data, raw=True)
 
@@ -141,6 +183,8 @@ def read_record(notebook: Mapping[str, Any]) -> dict[str, Measurement]:
 
 def format_number(value: float) -> str:
     """A number to at most four digits, in scientific notation only where it is very large or very small."""
+    if not math.isfinite(value):
+        return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     mantissa, exponent = f"{value:.2e}".split("e")

@@ -69,7 +69,7 @@ def ledger(root: Path = ROOT) -> str:
     ]
     for claim in load_claims(root).values():
         measured = _measured(claim, root)
-        numbers = [f"- {name}: **{measured[name]}** ({measured[name].claim})" for name in claim.measured]
+        numbers = [f"- {_number(measured[name])}" for name in claim.measured]
         evidence = [f"- {_link(item)}" for item in claim.evidence]
         sources = ", ".join(f"{{cite}}`{key}`" for key in claim.source)
         lines += _row(
@@ -98,6 +98,12 @@ def evidence_tests(root: Path = ROOT) -> str:
         lines += ["", f"({_target(name)})=", f"## {test.replace('_', ' ').removeprefix('test ').capitalize()}", ""]
         lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}", f":pyobject: {test}", "```"]
     return "\n".join([*lines, ""])
+
+
+def _number(measurement: Measurement) -> str:
+    """A measured number, what is claimed of it, and what it would be if the claim were false."""
+    against = f"; *{measurement.against}*" if measurement.against else ""
+    return f"{measurement.name}: **{measurement}** ({measurement.claim}){against}"
 
 
 def _row(cells: list[str]) -> list[str]:

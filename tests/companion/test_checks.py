@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -35,6 +36,36 @@ def test_a_number_outside_raises_and_is_not_recorded(measured, claim):
     with pytest.raises(AssertionError, match="x: measured"):
         checks.check("x", measured, **claim)
     assert checks.MEASURED == {}
+
+
+def test_a_rival_stands_beside_what_was_measured_and_is_recorded(capsys):
+    checks.check("far share", 0.9, at_least=0.8, rival={"uniform attention": 0.718, "none at all": 0})
+    assert capsys.readouterr().out.splitlines() == [
+        "far share: 0.9 (claimed: at least 0.8)",
+        "  uniform attention: 0.718 (claimed: not so)",
+        "  none at all: 0 (claimed: not so)",
+    ]
+    assert checks.MEASURED["far share"].rivals == {"uniform attention": 0.718, "none at all": 0}
+    assert checks.MEASURED["far share"].against == "uniform attention: 0.718; none at all: 0"
+
+
+@pytest.mark.parametrize("rival", [{"uniform attention": 0.8}, {"none at all": 0.0, "uniform attention": 1.0}])
+def test_a_check_that_its_rival_passes_says_nothing_and_fails(rival):
+    with pytest.raises(AssertionError, match="x: measured .* for the rival, uniform attention, too: claimed at least"):
+        checks.check("x", 0.9, at_least=0.8, rival=rival)
+    assert checks.MEASURED == {}
+
+
+def test_a_rival_that_is_not_finite_does_not_pass():
+    checks.check("x", 1, 1, 0.1, rival={"a walk that diverges": float("nan")})
+    assert checks.MEASURED["x"].against == "a walk that diverges: nan"
+
+
+def test_a_check_without_a_rival_says_why(capsys):
+    checks.check("x", 1, 1, 1e-9, no_rival="an identity")
+    assert checks.MEASURED["x"].against == "an identity"
+    with pytest.raises(ValueError, match="check 'x' has a rival and says why it has none"):
+        checks.check("x", 1, 1, 0.1, rival={"nothing": 0}, no_rival="an identity")
 
 
 def test_a_check_without_a_claim_is_refused():
@@ -77,7 +108,7 @@ def test_a_number_beyond_either_bound_is_refused(measured):
 @pytest.mark.parametrize("preset", ["cpu", "gpu"])
 def test_the_smoke_tier_alone_checks_nothing_and_says_so(preset, capsys):
     Parameters("smoke", "cpu", 0)
-    checks.check("x", 9, 1, 0.1)
+    checks.check("x", 9, 1, 0.1, rival={"none": 1})
     assert "not checked in this tier" in capsys.readouterr().out
     Parameters(preset, "cpu", 0)
     with pytest.raises(AssertionError):
@@ -87,12 +118,12 @@ def test_the_smoke_tier_alone_checks_nothing_and_says_so(preset, capsys):
 def test_a_record_is_read_back_from_a_notebook(monkeypatch):
     shown = []
     monkeypatch.setattr(checks, "display", lambda data, raw: shown.append(data))
-    checks.check("x", 1.5, at_least=1, unit="dB")
+    checks.check("x", 1.5, at_least=1, unit="dB", rival={"nothing": 0})
     checks.record()
     output = {"output_type": "display_data", "data": json.loads(json.dumps(shown[0]))}
     notebook = {"cells": [{"outputs": []}, {"outputs": [output]}]}
     assert checks.read_record(notebook) == checks.MEASURED
-    assert "| x | 1.5 dB | at least 1 dB |" in shown[0]["text/markdown"]
+    assert "| x | 1.5 dB | at least 1 dB | nothing: 0 |" in shown[0]["text/markdown"]
     assert checks.read_record({"cells": []}) == {}
 
 
@@ -101,6 +132,7 @@ def test_a_record_is_read_back_from_a_notebook(monkeypatch):
     [
         (0, "0"), (1.23456, "1.235"), (1234.5, "1,234"), (1e-9, "1.00e-9"), (0.001, "0.001"), (0.00099, "9.90e-4"),
         (999.96, "1,000"), (-999.4, "-999.4"), (99_999, "99,999"), (100_000, "1.00e5"), (-0.5, "-0.5"),
+        (-math.inf, "-inf"), (math.nan, "nan"),
     ],
 )  # fmt: skip
 def test_numbers_read_well(value, text):

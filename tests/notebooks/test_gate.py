@@ -1,10 +1,14 @@
 """The gate must have something to compare: committed outputs, and few cells it passes over."""
 
+import configparser
+import math
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from ddpm.companion import checks
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -75,4 +79,20 @@ def test_sanitising_leaves_numbers_alone():
     patterns = re.findall(r"^regex: (.+)$", (ROOT / "tests/notebooks/sanitize.cfg").read_text(), re.MULTILINE)
     assert patterns
     for number in ("0.123456789", "-17", "1e-12", "1,234,567", "3.14159", "0.0000001"):
-        assert not any(re.search(pattern, number) for pattern in patterns)
+        for text in (number, f"share: {number}", f"{number} (claimed: 3)", f"share: {number} of 4 (claimed: 3)"):
+            assert not any(re.search(pattern, text) for pattern in patterns)
+
+
+def test_sanitising_takes_out_what_was_measured_and_not_what_is_claimed(monkeypatch, capsys):
+    def sanitised(measured, *claim):
+        monkeypatch.setattr(checks, "MEASURED", {})
+        checks.check("share", measured, *claim, rival={"none": -1e9, "a walk that diverges": math.inf})
+        text = capsys.readouterr().out
+        config = configparser.RawConfigParser()
+        config.read(ROOT / "tests" / "notebooks" / "sanitize.cfg")
+        for section in config.sections():
+            text = re.sub(config[section]["regex"], config[section]["replace"], text)
+        return text
+
+    assert sanitised(0.41234, 0.4, 0.1) == sanitised(0.38, 0.4, 0.1) != sanitised(0.41234, 0.4, 0.2)
+    assert len({sanitised(value, 0, 1e6) for value in (2.5e-7, -3, 1234.5, 9.9e5)}) == 1
