@@ -25,6 +25,8 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the generator detached": (1, "gan.py", "discriminate(fakes), self", "discriminate(fakes.detach()), self"),
     "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
     "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
+    "attention that looks at all pixels alike": (2, "unet/network.py", "attention(q, k, v)", "attention(0 * q, k, v)"),
+    "a time that is always the same": (2, "unet/network.py", "self.time(t)", "self.time(0 * t)"),
     "attention without its scale": (2, "unet/network.py", " / math.sqrt(q.shape[-1])", ""),
     "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
     "the direction of DDIM": (3, *DIRECTION),
