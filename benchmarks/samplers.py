@@ -114,7 +114,8 @@ def main(
                     f"where none is named; guided: by {GUIDE}, which is called as often, with weight {WEIGHT}, the "
                     "best of 1, 1.3, 1.6 and 2 on 1,000 images in 20 steps against the same test images; seed "
                     f"{seed}, the same starting noise in every row; floor, {n:,} real training images against the "
-                    f"same: {distance.floor:.2f}. Seconds for all {n:,} images, on {machine}, {date.today()}."
+                    f"same: {distance.floor:.2f}. Seconds for all {n:,} images, on {machine}, {date.today()}; those of "
+                    "rows from several runs do not compare."
                 ),
                 "provenance": {
                     **what,

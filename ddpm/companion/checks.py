@@ -2,8 +2,8 @@
 
 A check raises an error if the measurement lies outside its tolerance. It has a rival: what would have been measured if
 the claim were false. A rival that passes too raises an error as well, since then the measurement says nothing. What a
-check prints can be compared on every machine: nbval takes out the number before " (claimed:". It also keeps the
-measurement, for the verdicts and the chapter's last table.
+check prints can be compared on every machine: nbval takes out the numbers before " (claimed:" and " (must not hold)". A
+check also keeps the measurement, for the verdicts and the chapter's last table.
 """
 
 import json
@@ -48,7 +48,7 @@ class Measurement:
 
     @property
     def against(self) -> str:
-        """What it would be if the claim were false, or why there is no such number; empty where nothing says so."""
+        """What the rivals measured, or why there is none; empty where neither is said."""
         return "; ".join(f"{what}: {format_number(value)}" for what, value in self.rivals.items()) or self.no_rival
 
 
@@ -96,27 +96,17 @@ def check(
 
     Raises:
         AssertionError: the measurement lies outside, or a rival inside.
-        ValueError: there is neither a reference with a tolerance nor a bound; or both a rival and a reason for none.
+        ValueError: there is neither a reference with a tolerance nor a bound; or both a rival and a reason for none; or
+            a rival is NaN, which every bound would refuse.
     """
     measured, rivals = float(measured), {what: float(value) for what, value in (rival or {}).items()}
-    suffix = f" {unit}" if unit else ""
-    if rivals and no_rival:
-        raise ValueError(f"check {name!r} has a rival and says why it has none")
-    if (reference is None) != (tolerance is None) or (reference is None and at_least is None and at_most is None):
-        raise ValueError(f"check {name!r} needs a reference with a tolerance, or a bound")
-    if reference is not None and tolerance is not None:
-        low, high = reference - tolerance, reference + tolerance
-        claim = f"{format_number(reference)} within {format_number(tolerance)}{suffix}"
-    else:
-        low = -math.inf if at_least is None else at_least
-        high = math.inf if at_most is None else at_most
-        bounds = [("at least", at_least), ("at most", at_most)]
-        claim = ", ".join(f"{word} {format_number(bound)}" for word, bound in bounds if bound is not None) + suffix
+    low, high, claim = _bounds(name, reference, tolerance, at_least, at_most, f" {unit}" if unit else "")
+    _check_rivals(name, rivals, no_rival)
     if _enforced and not low <= measured <= high:
-        raise AssertionError(f"{name}: measured {measured:.6g}{suffix}, claimed {claim}")
+        raise AssertionError(f"{name}: measured {measured:.6g}{' ' + unit if unit else ''}, claimed {claim}")
     for what, value in rivals.items():
         if _enforced and low <= value <= high:
-            raise AssertionError(f"{name}: measured {value:.6g}{suffix} for the rival, {what}, too: claimed {claim}")
+            raise AssertionError(f"{name}: measured {value:.6g} for the rival, {what}, too: claimed {claim}")
     MEASURED[name] = Measurement(name, measured, claim, unit, rivals, no_rival)
     if not _enforced:
         print(f"{name}: {claim}: not checked in this tier")
@@ -125,7 +115,34 @@ def check(
     else:
         print(f"{name}: {format_number(measured)} (claimed: {claim})")
         for what, value in rivals.items():
-            print(f"  {what}: {format_number(value)} (claimed: not so)")
+            print(f"  {what}: {format_number(value)} (must not hold)")
+
+
+def _bounds(
+    name: str,
+    reference: float | None,
+    tolerance: float | None,
+    at_least: float | None,
+    at_most: float | None,
+    suffix: str,
+) -> tuple[float, float, str]:
+    """The least and the largest value that is claimed, and the claim in words."""
+    if (reference is None) != (tolerance is None) or (reference is None and at_least is None and at_most is None):
+        raise ValueError(f"check {name!r} needs a reference with a tolerance, or a bound")
+    if reference is not None and tolerance is not None:
+        claim = f"{format_number(reference)} within {format_number(tolerance)}{suffix}"
+        return reference - tolerance, reference + tolerance, claim
+    bounds = [("at least", at_least), ("at most", at_most)]
+    claim = ", ".join(f"{word} {format_number(bound)}" for word, bound in bounds if bound is not None) + suffix
+    return -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most, claim
+
+
+def _check_rivals(name: str, rivals: Mapping[str, float], no_rival: str) -> None:
+    if rivals and no_rival:
+        raise ValueError(f"check {name!r} has a rival and says why it has none")
+    for what, value in rivals.items():
+        if math.isnan(value):
+            raise ValueError(f"check {name!r}: the rival, {what}, is no number")
 
 
 def check_exact(name: str, measured: Any, expected: Any) -> None:
@@ -164,7 +181,7 @@ def grade(name: str, answer: float | None, right: float, hints: Mapping[float, s
 def record() -> None:
     """Show a table of everything measured so far; the output also holds the values, for the claims' ledger."""
     rows = [f"| {m.name} | {m} | {m.claim} | {m.against} |" for m in MEASURED.values()]
-    table = "\n".join(["| what | measured here | claimed | if it were not so |", "| --- | --- | --- | --- |", *rows])
+    table = "\n".join(["| what | measured here | claimed | held against |", "| --- | --- | --- | --- |", *rows])
     data = {MIME: [asdict(m) for m in MEASURED.values()], "text/markdown": table, "text/plain": table}
     display(data, raw=True)
 

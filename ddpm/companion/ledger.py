@@ -101,8 +101,8 @@ def evidence_tests(root: Path = ROOT) -> str:
 
 
 def _number(measurement: Measurement) -> str:
-    """A measured number, what is claimed of it, and what it would be if the claim were false."""
-    against = f"; *{measurement.against}*" if measurement.against else ""
+    """A measured number, what is claimed of it, and what it is held against."""
+    against = f"; held against: *{measurement.against}*" if measurement.against else ""
     return f"{measurement.name}: **{measurement}** ({measurement.claim}){against}"
 
 

@@ -42,8 +42,8 @@ def test_a_rival_stands_beside_what_was_measured_and_is_recorded(capsys):
     checks.check("far share", 0.9, at_least=0.8, rival={"uniform attention": 0.718, "none at all": 0})
     assert capsys.readouterr().out.splitlines() == [
         "far share: 0.9 (claimed: at least 0.8)",
-        "  uniform attention: 0.718 (claimed: not so)",
-        "  none at all: 0 (claimed: not so)",
+        "  uniform attention: 0.718 (must not hold)",
+        "  none at all: 0 (must not hold)",
     ]
     assert checks.MEASURED["far share"].rivals == {"uniform attention": 0.718, "none at all": 0}
     assert checks.MEASURED["far share"].against == "uniform attention: 0.718; none at all: 0"
@@ -56,9 +56,11 @@ def test_a_check_that_its_rival_passes_says_nothing_and_fails(rival):
     assert checks.MEASURED == {}
 
 
-def test_a_rival_that_is_not_finite_does_not_pass():
-    checks.check("x", 1, 1, 0.1, rival={"a walk that diverges": float("nan")})
-    assert checks.MEASURED["x"].against == "a walk that diverges: nan"
+def test_a_rival_may_be_infinite_and_must_be_a_number():
+    checks.check("x", 1, 1, 0.1, rival={"a walk that diverges": math.inf})
+    assert checks.MEASURED["x"].against == "a walk that diverges: inf"
+    with pytest.raises(ValueError, match="check 'y': the rival, a walk that diverges, is no number"):
+        checks.check("y", 1, 1, 0.1, rival={"a walk that diverges": math.nan})
 
 
 def test_a_check_without_a_rival_says_why(capsys):

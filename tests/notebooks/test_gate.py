@@ -15,7 +15,7 @@ from ddpm.companion.notebook import read_notebook
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED_AT_MOST = 8
-#: Chapters that are not through yet, and how many of their checks have no rival and say no reason why.
+#: Checks that have no rival and say no reason why, by chapter; the numbers may only fall.
 WITHOUT_RIVAL = {"01_generative_models": 47, "03_round_trip": 66, "04_samplers": 63}
 
 
@@ -89,7 +89,13 @@ def test_sanitising_leaves_numbers_alone():
     patterns = re.findall(r"^regex: (.+)$", (ROOT / "tests/notebooks/sanitize.cfg").read_text(), re.MULTILINE)
     assert patterns
     for number in ("0.123456789", "-17", "1e-12", "1,234,567", "3.14159", "0.0000001"):
-        for text in (number, f"share: {number}", f"{number} (claimed: 3)", f"share: {number} of 4 (claimed: 3)"):
+        for text in (
+            number,
+            f"share: {number}",
+            f"{number} (claimed: 3)",
+            f"share: {number} of 4 (claimed: 3)",
+            f"p: {number} (held)",
+        ):
             assert not any(re.search(pattern, text) for pattern in patterns)
 
 
