@@ -129,7 +129,10 @@ def test_ctrl_c_ends_the_kernel(tmp_path):
     path = write(tmp_path / "notebooks", 1, source)
     command = ["chapters", "--notebooks", path.parent, "--preset", "smoke", "--out", tmp_path / "out"]
     with open(tmp_path / "err", "w") as err:
-        process = subprocess.Popen([sys.executable, "-m", "ddpm", *map(str, command)], stderr=err, stdout=err)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ddpm", *map(str, command)], stderr=err, stdout=err,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # deaf to it in the background
+        )  # fmt: skip
     number = path.parent / "pid"
     while not (number.is_file() and number.read_text()):
         assert process.poll() is None, (tmp_path / "err").read_text()
