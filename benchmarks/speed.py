@@ -1,11 +1,12 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            everything, about half an hour on two CPU cores
+    python benchmarks/speed.py            everything, about half an hour on two CPU cores, fifteen minutes on a GPU
     python benchmarks/speed.py --quick    under three minutes; prints, and writes nothing
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
 counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
-`book/results/speed.json`, where a quick run reads them. diffusers runs with this package's weights.
+`book/results/speed.json` (on a GPU in `book/results/gpu/speed.json`), where a quick run reads them. diffusers runs with
+this package's weights.
 """
 
 import gc
@@ -47,10 +48,13 @@ from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "book" / "results" / "speed.json"
-FIGURE = ROOT / "book" / "assets" / "speed.svg"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-WIDTHS = (64, 128) if DEVICE.type == "cuda" else (32, 64)
+ON_GPU = DEVICE.type == "cuda"
+RESULTS = ROOT / "book" / "results" / ("gpu/speed.json" if ON_GPU else "speed.json")
+FIGURE = ROOT / "book" / "assets" / ("speed-gpu.svg" if ON_GPU else "speed.svg")
+WIDTHS = (128,) if ON_GPU else (32, 64)
+BATCHES = (64,) if ON_GPU else (1, 16, 64)
+SEARCH_BATCH = 64 if ON_GPU else 16
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,13 @@ PEERS = ("diffusers", "denoising-diffusion-pytorch")
 
 
 def choices(library: str) -> list[Settings]:
-    """Every way to run a peer; compiled only on a GPU, where compiling takes seconds and pays off."""
+    """Every way to run a peer; on a GPU also compiled, but in bfloat16 and channels last only: compiling takes long."""
     names = ["channels_last", "bfloat16", "other_attention", "float32_norm"]
-    names = names[: 4 if library == "diffusers" else 3] + (["compiled"] if DEVICE.type == "cuda" else [])
+    names = names[: 4 if library == "diffusers" else 3]
     space = itertools.product((False, True), repeat=len(names))
     found = [Settings(library, **dict(zip(names, values, strict=True))) for values in space]
+    if ON_GPU:
+        found.append(Settings(library, channels_last=True, bfloat16=True, compiled=True))
     return [s for s in found if s.bfloat16 or not s.float32_norm]
 
 
@@ -125,9 +131,15 @@ def network_of(settings: Settings, unet: UNetConfig, image_size: int = 32) -> nn
     return tuned(network, settings)
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    """A network that is compiled in its first call, with its kernels recorded in CUDA graphs."""
+    network.compile(mode="reduce-overhead")
+    return network
+
+
 def wait() -> None:
     """Wait until the device has done its work."""
-    if DEVICE.type == "cuda":
+    if ON_GPU:
         torch.cuda.synchronize()
 
 
@@ -136,12 +148,10 @@ def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: i
     network = network_of(settings, unet, size)
     if mode == "forward":
         network.eval().requires_grad_(False)
-        if settings.library == "ddpm" and settings.bfloat16:
-            with prepared(network):
-                network = in_walk(network)
-    run: Any = network
-    if settings.compiled:
-        run = torch.compile(network, mode="reduce-overhead" if mode == "forward" else None)
+    run: Any = compiled(network) if settings.compiled else network
+    if settings.library == "ddpm" and mode == "forward" and not settings.compiled:
+        with prepared(network, settings.bfloat16):  # as in a walk
+            run = in_walk(network, settings.bfloat16)
     x = torch.randn(batch, unet.channels, size, size, device=DEVICE)
 
     def answer(t: Tensor) -> Tensor:
@@ -194,7 +204,8 @@ def interleave(works: dict[str, Callable[[], None]], rounds: int) -> dict[str, l
 
 def ceiling(dtype: torch.dtype) -> float:
     """The most FLOP/s that a square matrix product or a 3 x 3 convolution reaches, each timed five times."""
-    a = torch.randn(2048, 2048, device=DEVICE, dtype=dtype)
+    side = 8192 if ON_GPU else 2048
+    a = torch.randn(side, side, device=DEVICE, dtype=dtype)
     x = torch.randn(64, 64, 32, 32, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3, device=DEVICE, dtype=dtype).to(memory_format=torch.channels_last)
 
@@ -206,7 +217,7 @@ def ceiling(dtype: torch.dtype) -> float:
         F.conv2d(x, weight, padding=1)
         wait()
 
-    works = ((product, 2 * 2048**3), (convolution, 2 * 64 * 64 * 9 * x[:, :1].numel()))
+    works = ((product, 2 * side**3), (convolution, 2 * 64 * 64 * 9 * x[:, :1].numel()))
     with torch.no_grad():
         return max(flops / min(seconds(work) for _ in range(5)) for work, flops in works)
 
@@ -246,6 +257,8 @@ def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int)
 def contestants(found: Sequence[dict[str, Any]], mode: str, width: int) -> dict[str, Settings]:
     """This package, as it is and in float32, and each peer as shipped and at its best settings."""
     field = {"ddpm": OURS, "ddpm, float32": replace(OURS, bfloat16=False)}
+    if ON_GPU:
+        field["ddpm, compiled"] = replace(OURS, compiled=True)
     for library in PEERS:
         field[f"{library}, as shipped"] = Settings(library)
         field[f"{library}, best settings"] = best_of(found, library, mode, width)
@@ -279,7 +292,7 @@ def compare(
         gc.collect()
 
 
-def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[dict[str, Any]]:
+def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[str, Any]]:
     """Time `n` images by DDIM in 50 steps from the shipped weights; contestants take turns after each chunk."""
     from diffusers import DDIMPipeline, DDIMScheduler
 
@@ -292,7 +305,7 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[
 
     def pipeline(settings: Settings) -> Callable[[], None]:
         network = tuned(unet_to_diffusers(plain, 32), settings)
-        pipe = DDIMPipeline(network, scheduler)
+        pipe = DDIMPipeline(compiled(network) if settings.compiled else network, scheduler)
         pipe.set_progress_bar_config(disable=True)
 
         def run() -> None:
@@ -311,6 +324,8 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int = 50) -> list[
         "diffusers, as shipped": pipeline(Settings("diffusers")),
         "diffusers, best settings": pipeline(best_of(found, "diffusers", "forward", WIDTHS[0])),
     }
+    for work in works.values() if ON_GPU else ():  # compilation is counted elsewhere
+        work()
     times = {name: [] for name in works}
     for number in range(n // chunk):
         for name in sorted(works, key=lambda name: (list(works).index(name) + number) % len(works)):
@@ -361,7 +376,7 @@ def alone_in_this_process(task: str) -> None:
 
 
 def _megabytes() -> int:
-    if DEVICE.type == "cuda":
+    if ON_GPU:
         return torch.cuda.max_memory_allocated() // 2**20
     if Path("/proc/self/status").exists():  # ru_maxrss counts the parent's memory, too
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024  # type: ignore[index]
@@ -386,12 +401,12 @@ def growth(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def compiled(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
+def compilation(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
     """What torch.compile costs in its first call and gains afterwards, at the smaller width and batch 64."""
     rows, width = [], WIDTHS[0]
     for mode in ("training", "forward"):
         for library, settings in (("ddpm", OURS), ("diffusers", best_of(found, "diffusers", mode, width))):
-            eager = work_of(settings, mode, unet_of(width), 64)
+            eager = work_of(replace(settings, compiled=False), mode, unet_of(width), 64)
             graph = work_of(replace(settings, compiled=True), mode, unet_of(width), 64)
             start = time.perf_counter()
             graph()
@@ -560,7 +575,7 @@ def main(
         bool, typer.Option(help="Use the smaller width and small batches; print, and write nothing.")
     ] = False,
     rounds: Annotated[int, typer.Option(help="Rounds of every comparison.")] = 5,
-    images: Annotated[int, typer.Option(help="Images of the whole job.")] = 1000,
+    images: Annotated[int, typer.Option(help="Images of the whole job.")] = 5120 if ON_GPU else 1000,
     only: Annotated[
         list[str] | None, typer.Option(help="Part to measure again; the others keep their results. Repeat for several.")
     ] = None,
@@ -571,18 +586,18 @@ def main(
         return alone_in_this_process(alone_)
     start = time.perf_counter()
     old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    if (quick or only) and not old:
+    if quick and not old:
         raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
-    found = old["search"] if quick or only else search(16, 3)
-    race = (WIDTHS[:1], (1, 16), 2) if quick else (WIDTHS, (1, 16, 64), rounds)
+    found = old["search"] if old and (quick or only) else search(SEARCH_BATCH, 3)
+    race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
     parts: dict[str, Callable[[], Any]] = {
         "rows": lambda: list(compare(found, *race)),
         "fidelity": fidelity,
         "loop": lambda: loop_share(12 if quick else 40),
         "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
-        "whole job": lambda: whole_job(found, images),
+        "whole job": lambda: whole_job(found, images, 256 if ON_GPU else 50),
         "growth": lambda: growth(3),
-        "compiled": lambda: compiled(found, 3),
+        "compiled": lambda: compilation(found, 3),
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
@@ -594,19 +609,25 @@ def main(
             typer.echo("  " + "  ".join(f"{key} {value}" for key, value in item.items()))
         if isinstance(results[name], dict):
             typer.echo(f"  {results[name]}")
-    if quick:
-        return None
-    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    results["provenance"] = {
-        "device": device, "date": date.today().isoformat(), "seed": 0,
-        "seconds": round(time.perf_counter() - start) + (old["provenance"]["seconds"] if only else 0),
+        if not quick:
+            spent = round(time.perf_counter() - start) + (old["provenance"]["seconds"] if only and old else 0)
+            results["provenance"] = conditions(spent)
+            RESULTS.parent.mkdir(exist_ok=True)
+            write_json(RESULTS, old | results)
+    results = old | results
+    if not quick and parts.keys() <= results.keys():
+        RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
+        draw(results["rows"], FIGURE)
+
+
+def conditions(seconds: int) -> dict[str, Any]:
+    """What the file of results says of the run that it comes from."""
+    return {
+        "device": torch.cuda.get_device_name() if ON_GPU else f"CPU, {torch.get_num_threads()} threads",
+        "date": date.today().isoformat(), "seed": 0, "seconds": seconds,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", *PEERS)}},
         "command": "python benchmarks/speed.py",
     }  # fmt: skip
-    results = old | results
-    write_json(RESULTS, results)
-    RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
-    draw(results["rows"], FIGURE)
 
 
 if __name__ == "__main__":

@@ -132,9 +132,10 @@ class NetworkDenoiser(Denoiser):
         return any(weight.dtype in (torch.float16, torch.bfloat16) for weight in self.network.parameters())
 
     def many_calls(self) -> AbstractContextManager[None]:
-        """A context for a whole walk: weights become bfloat16 once, not in every call."""
-        in_bfloat16 = computes_in_bfloat16(self.precision, self.device)
-        return prepared(self.network) if in_bfloat16 else nullcontext()
+        """A context for a whole walk: weights become bfloat16 once, and a GPU's kernels are recorded once."""
+        device = self.device
+        in_bfloat16 = computes_in_bfloat16(self.precision, device)
+        return prepared(self.network, in_bfloat16) if in_bfloat16 or device.type == "cuda" else nullcontext()
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         self.schedule.check_time(t)
@@ -155,7 +156,7 @@ class NetworkDenoiser(Denoiser):
             times = torch.full((len(x),), float(t), dtype=torch.float32, device=x.device)
         dtype = next(self.network.parameters(), x).dtype
         in_bfloat16 = dtype == torch.float32 and computes_in_bfloat16(self.precision, x.device)
-        network = in_walk(self.network) if in_bfloat16 else self.network
+        network = in_walk(self.network, in_bfloat16)
         with torch.autocast(x.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
             output = network(x.to(dtype), times - 1)
         return prediction_of(self.target, answer_like("network", output, x).to(x.dtype), x, signal, noise)

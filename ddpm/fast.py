@@ -6,6 +6,8 @@
   (`unet.network.Float32Conv2d`), and GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU
   (`unet.network.GroupNorm`).
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
+- **Kernels recorded once a walk** on a GPU and replayed in every further call (`Recorded`, through the same): Python
+  takes longer to launch a small network's kernels one by one than the GPU takes to run them.
 - **Channels-last memory**, which convolutions are written for (`network` of every configuration).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
   ten times slower in bfloat16 (`unet.network.SelfAttention`).
@@ -19,6 +21,7 @@ What each is worth, on which machine: `benchmarks/speed.py`.
 import ctypes
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -26,7 +29,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["chosen_device", "computes_in_bfloat16", "has_fast_bfloat16", "in_walk", "keep_freed_memory", "prepared"]
+__all__ = [
+    "Recorded", "chosen_device", "computes_in_bfloat16", "has_fast_bfloat16", "in_walk", "keep_freed_memory",
+    "prepared",
+]  # fmt: skip
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -62,43 +68,110 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26)))
 
 
-class _Prepared:
-    """A network's form for walks, made where it is first asked for and again where the weights have changed since."""
+class Recording:
+    """A network's kernels for one shape of input, in a CUDA graph.
+
+    Args:
+        network: called with (x, t); its answer must be a tensor, and it may not wait for the device.
+        x: images on a GPU, as they will be given; t: their times.
+    """
+
+    def __init__(self, network: nn.Module, x: Tensor, t: Tensor) -> None:
+        self.x, self.t = x.clone(), t.clone()
+        self.graph = torch.cuda.CUDAGraph()
+        # other threads may use the device meanwhile
+        with torch.cuda.device(x.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            self.answer: Tensor = network(self.x, self.t)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.x.copy_(x)
+        self.t.copy_(t)
+        self.graph.replay()
+        return self.answer.clone()
+
+
+class Recorded:
+    """A network on a GPU that records its kernels and replays them (CUDA graphs), for every shape of input anew.
+
+    The first calls of a shape go to the network itself, which also makes what libraries make at first use. So do calls
+    that gradients are asked of, and all calls of a network that cannot be recorded, such as one that looks at a value.
+    """
+
+    FIRST_CALLS = 2  # before a shape is recorded, which takes about as long as ten calls
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+        self._calls: Counter[Any] = Counter()
+        self._recordings: dict[Any, Recording | None] = {}  # None for what cannot be recorded
+        self._lock = threading.Lock()  # a recording has one place for its input and its answer
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Images (batch, channels, height, width) and times (batch,) -> what the network answers."""
+        if not torch.is_grad_enabled():
+            with self._lock:
+                recording = self._recording(x, t)
+                if recording is not None:
+                    return recording(x, t)
+        return cast(Tensor, self.network(x, t))
+
+    def _recording(self, x: Tensor, t: Tensor) -> Recording | None:
+        """The recording of this shape, if there is one by now."""
+        key = (
+            x.shape, x.dtype, x.device, t.shape, t.dtype, torch.is_inference_mode_enabled(),
+            torch.is_autocast_enabled(x.device.type),
+        )  # fmt: skip
+        self._calls[key] += 1
+        if key not in self._recordings and self._calls[key] > self.FIRST_CALLS:
+            try:
+                self._recordings[key] = Recording(self.network, x, t)
+            except (RuntimeError, AttributeError):  # it looked at a value, or answers no tensor
+                self._recordings[key] = None
+        return self._recordings.get(key)
+
+
+class _Prepared:
+    """A network's form for walks, made where it is first asked for and again where the weights have changed since."""
+
+    def __init__(self, network: nn.Module, in_bfloat16: bool) -> None:
+        self.network, self.in_bfloat16 = network, in_bfloat16
+        self.layers = [module for module in network.modules() if module._parameters]
         self.left_alone = any(map(_is_bound, network.modules()))
         self.walks = 0  # that are under way
-        self._made: nn.Module = network
+        self._made: nn.Module | Recorded = network
         self._made_of: list[tuple[Any, ...]] = []
 
-    def latest(self) -> nn.Module:
+    def latest(self) -> "nn.Module | Recorded":
         """What a walk calls now."""
         weights = [weight for layer in self.layers for weight in layer._parameters.values() if weight is not None]
         state = [(id(weight), _version(weight), weight.dtype, weight.device) for weight in weights]
         if not self.left_alone and state != self._made_of:
-            with torch.enable_grad():  # gradients of a walk reach the network's own weights
-                self._made, self._made_of = _in_bfloat16(self.network, {}), state
+            form = self.network
+            if self.in_bfloat16:
+                with torch.enable_grad():  # gradients of a walk reach the network's own weights
+                    form = _in_bfloat16(self.network, {})
+            on_gpu = any(weight.device.type == "cuda" for weight in weights)
+            self._made, self._made_of = Recorded(form) if on_gpu else form, state
         return self._made
 
 
-_prepared: dict[nn.Module, _Prepared] = {}
+_prepared: dict[tuple[nn.Module, bool], _Prepared] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
-def prepared(network: nn.Module) -> Iterator[None]:
-    """A context for a walk: in it `in_walk` answers a network with bfloat16 weights in convolutions and linear layers.
+def prepared(network: nn.Module, in_bfloat16: bool = True) -> Iterator[None]:
+    """A context for a walk: in it `in_walk` answers a network's form for many calls.
 
-    Under autocast that computes, bit for bit, what the network itself does, and leaves autocast no weights to convert.
-    It is a second network over the same tensors, of which only the converted weights are copies. All walks share it, in
+    In bfloat16 this has bfloat16 weights in convolutions and linear layers. Under autocast it computes, bit for bit,
+    what the network itself does, and leaves autocast no weights to convert. It is a second network over the same
+    tensors, of which only the converted weights are copies. On a GPU the form is `Recorded`. All walks share it, in
     whichever thread, and the last one drops it; the network stays as it is. Layers of a derived class, such as
     `unet.network.Float32Conv2d`, are left alone. So is a network that is compiled or has hooks: these know the modules
     that they were made for.
     """
+    key = network, in_bfloat16
     with _lock:
-        form = _prepared.setdefault(network, _Prepared(network))
+        form = _prepared.setdefault(key, _Prepared(network, in_bfloat16))
         form.walks += 1
     try:
         yield
@@ -106,13 +179,13 @@ def prepared(network: nn.Module) -> Iterator[None]:
         with _lock:
             form.walks -= 1
             if not form.walks:
-                del _prepared[network]
+                del _prepared[key]
 
 
-def in_walk(network: nn.Module) -> nn.Module:
-    """What to call for a network under autocast to bfloat16: its prepared form while a walk is under way."""
+def in_walk(network: nn.Module, in_bfloat16: bool = True) -> "nn.Module | Recorded":
+    """What to call for a network, in bfloat16 under autocast: its prepared form while a walk is under way."""
     with _lock:
-        form = _prepared.get(network)
+        form = _prepared.get((network, in_bfloat16))
         return network if form is None else form.latest()
 
 

@@ -258,6 +258,125 @@ def test_sampling_converts_the_weights_once_and_not_in_every_call():
     assert watch.converted == len(weights)
 
 
+class Played:
+    """In place of a recording, which needs a GPU: it answers what the network does, and counts."""
+
+    made, played = 0, 0
+
+    def __init__(self, network, x, t):
+        network(x, t)
+        self.network = network
+        type(self).made += 1
+
+    def __call__(self, x, t):
+        type(self).played += 1
+        return self.network(x, t)
+
+
+class Seen(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.calls = nn.Parameter(torch.ones(1)), 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return x * self.weight + t[:, None]
+
+
+@pytest.fixture
+def played(monkeypatch):
+    monkeypatch.setattr(fast, "Recording", Played)
+    Played.made = Played.played = 0
+
+
+def test_a_shape_is_recorded_after_its_first_calls(played):
+    network = Seen()
+    recorded = fast.Recorded(network)
+    with torch.no_grad():
+        for calls, n in itertools.product(range(1, 6), (2, 3)):
+            x, t = torch.randn(n, 4), torch.arange(n)
+            assert torch.equal(recorded(x, t), x + t[:, None])
+            assert Played.made == (0 if calls <= fast.Recorded.FIRST_CALLS else n - 1 if calls == 3 else 2)
+    assert Played.played == 2 * 3
+
+
+def test_gradients_are_the_networks_own(played):
+    network = Seen()
+    recorded = fast.Recorded(network)
+    for _ in range(5):
+        recorded(torch.ones(2, 4), torch.zeros(2)).sum().backward()
+    assert network.weight.grad.item() == 5 * 8
+    assert Played.made == 0
+
+
+def test_a_network_that_cannot_be_recorded_is_called_as_it_is(monkeypatch):
+    class Refused(Played):
+        def __init__(self, network, x, t):
+            type(self).made += 1
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(fast, "Recording", Refused)
+    network = Seen()
+    recorded, x = fast.Recorded(network), torch.randn(2, 4)
+    with torch.no_grad():
+        for _ in range(6):
+            assert torch.equal(recorded(x, torch.zeros(2)), x)
+    assert (Refused.made, network.calls) == (1, 6)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
+    network = stir(UNet(CONFIG)).requires_grad_(False).cuda()
+    denoise, times = NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)), range(20, 0, -1)
+    xs = torch.randn(len(times), 3, 1, 8, 8, device="cuda")
+    with torch.no_grad():
+        alone = [denoise(x, t).x0 for x, t in zip(xs, times, strict=True)]
+        with denoise.many_calls():
+            in_walk = [denoise(x, t).x0 for x, t in zip(xs, times, strict=True)]
+            form = fast.in_walk(network, precision == "auto")
+            assert [type(made) for made in form._recordings.values()] == [fast.Recording]
+            with torch.inference_mode():
+                assert all(torch.equal(denoise(x, t).x0, a) for x, t, a in zip(xs, times, alone, strict=True))
+            network.conv_out.weight.mul_(2)
+            network.norm_out.weight = nn.Parameter(3 * network.norm_out.weight, requires_grad=False)
+            changed = [denoise(xs[0], 20).x0 for _ in range(4)]
+        assert all(torch.equal(a, b) for a, b in zip(alone, in_walk, strict=True))
+        assert all(torch.equal(x0, denoise(xs[0], 20).x0) for x0 in changed)
+        assert not torch.equal(changed[0], alone[0])
+
+
+@needs_gpu
+def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x, t):
+            return x * self.weight if t.max().item() >= 0 else x
+
+    recorded, x = fast.Recorded(Looks().cuda()), torch.randn(2, 4, device="cuda")
+    with torch.no_grad():
+        assert all(torch.equal(recorded(x, torch.zeros(2, device="cuda")), x) for _ in range(6))
+    assert list(recorded._recordings.values()) == [None]
+
+
+@needs_gpu
+def test_threads_share_a_recording_on_a_gpu():
+    denoise = NetworkDenoiser(
+        stir(UNet(CONFIG)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)
+    )  # fmt: skip
+    alone = ddpm.sample(denoise, 2, steps=6, progress=False)
+    for images in drawn_by_threads(denoise, denoise, denoise):
+        assert torch.equal(images, alone)
+
+
 def test_bfloat16_is_taken_where_the_device_multiplies_it(monkeypatch):
     for cuda, amx, avx in itertools.product((True, False), repeat=3):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, cuda=cuda: cuda)
@@ -329,7 +448,7 @@ def test_bfloat16_draws_the_same_images():
     x0 = data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images[:16])
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     for t, bound in ((1, 0.05), (50, 0.01), (500, 0.01), (1000, 0.01)):
-        x = exact.schedule.add_noise(x0, t, eps)
+        x = exact.schedule.add_noise(x0, t, eps).to(exact.device)
         with torch.no_grad():
             a, b = rough(x, t).eps, exact(x, t).eps
         error = ((a - b).norm() / b.norm()).item()

@@ -12,15 +12,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from IPython.display import display
 
 __all__ = [
     "MEASURED", "MIME", "Measurement", "check", "check_exact", "enforce", "enforced", "format_number", "grade",
-    "read_record", "record",
+    "read_gpu_memory", "read_record", "record",
 ]  # fmt: skip
 
 #: The type of a record among a cell's outputs. nbval does not compare it: measured values differ between machines.
 MIME = "application/vnd.ddpm.record+json"
+#: The type, beside it, of the most memory of a GPU that a notebook used.
+GPU_MEMORY = "application/vnd.ddpm.gpu-memory+json"
 
 
 @dataclass(frozen=True)
@@ -179,11 +182,25 @@ def grade(name: str, answer: float | None, right: float, hints: Mapping[float, s
 
 
 def record() -> None:
-    """Show a table of everything measured so far; the output also holds the values, for the claims' ledger."""
+    """Show a table of everything measured so far; the output also holds the values, for the claims' ledger.
+
+    Where a GPU was used, it also holds the most memory there, in MiB.
+    """
     rows = [f"| {m.name} | {m} | {m.claim} | {m.against} |" for m in MEASURED.values()]
     table = "\n".join(["| what | measured here | claimed | held against |", "| --- | --- | --- | --- |", *rows])
-    data = {MIME: [asdict(m) for m in MEASURED.values()], "text/markdown": table, "text/plain": table}
+    data: dict[str, Any] = {MIME: [asdict(m) for m in MEASURED.values()], "text/markdown": table, "text/plain": table}
+    if torch.cuda.is_initialized():
+        data[GPU_MEMORY] = {"MiB": torch.cuda.max_memory_allocated() // 2**20}
     display(data, raw=True)
+
+
+def read_gpu_memory(notebook: Mapping[str, Any]) -> int | None:
+    """The most memory of a GPU that an executed notebook recorded, in MiB; None if it recorded none."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if GPU_MEMORY in output.get("data", {}):
+                return int(output["data"][GPU_MEMORY]["MiB"])
+    return None
 
 
 def read_record(notebook: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -124,7 +124,11 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
     title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
     lines = ["", f"## {title}", ""]
     if run:
-        lines += [f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']} seconds.", ""]
+        memory = f"{run['GPU memory, MiB']:,} MiB of its memory"
+        lines += [
+            f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']:.0f} seconds and {memory}.",
+            "",
+        ]
     return lines + _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
 
 

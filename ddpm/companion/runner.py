@@ -18,7 +18,7 @@ import torch
 import yaml
 
 import ddpm
-from ddpm.companion.checks import read_record
+from ddpm.companion.checks import read_gpu_memory, read_record
 from ddpm.companion.execution import Unfinished, executed
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.provenance import PRESETS, commit, usable_device
@@ -144,6 +144,7 @@ def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
         **_provenance({**_defaults(chapter), **values}),
+        **({} if (memory := read_gpu_memory(notebook)) is None else {"GPU memory, MiB": memory}),
         "measured": [asdict(m) for m in read_record(notebook).values()],
     }
     write_json(folder / f"{chapter.stem}.json", record)

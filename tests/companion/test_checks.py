@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from ddpm.companion import checks
 from ddpm.companion.provenance import Parameters
@@ -127,6 +128,16 @@ def test_a_record_is_read_back_from_a_notebook(monkeypatch):
     assert checks.read_record(notebook) == checks.MEASURED
     assert "| x | 1.5 dB | at least 1 dB | nothing: 0 |" in shown[0]["text/markdown"]
     assert checks.read_record({"cells": []}) == {}
+    assert checks.read_gpu_memory(notebook) is None or torch.cuda.is_available()
+
+
+def test_the_memory_of_a_gpu_is_recorded_too(monkeypatch):
+    shown = []
+    monkeypatch.setattr(checks, "display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr(checks.torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(checks.torch.cuda, "max_memory_allocated", lambda: 3 * 2**20 + 5)
+    checks.record()
+    assert checks.read_gpu_memory({"cells": [{"outputs": [{"data": shown[0]}]}]}) == 3
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ class Small:
         pass
 
     def loss(self, part, images, randomness):
-        return (self.parts[part](images.mean((1, 2, 3))[:, None]) - randomness.normal(8)).square().mean()
+        noise = randomness.normal(8).to(images.device)
+        return (self.parts[part](images.mean((1, 2, 3))[:, None]) - noise).square().mean()
 
 
 @dataclass

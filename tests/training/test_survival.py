@@ -37,8 +37,6 @@ LAST = ("model.safetensors", "config.json", "ema-0.9/model.safetensors", "log.js
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """As many as a fork has: their number decides the last bits."""
-    if torch.cuda.is_available():
-        pytest.skip("a fork cannot use a GPU; all of this is about files and signals, and is shown on a CPU")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
