@@ -165,11 +165,21 @@ def test_every_contestant_of_diffusers_computes_the_same_function(speed):
             assert torch.allclose(theirs, ours, atol=2e-5), settings
 
 
-def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkeypatch):
-    patient = speed.seconds
+def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkeypatch, capsys):
+    patient, work_of = speed.seconds, speed.work_of
+
+    def refuses_one(settings, *rest):
+        def refused():
+            raise RuntimeError("no kernel\nfor this")
+
+        return refused if str(settings) == "diffusers, channels last" else work_of(settings, *rest)
+
+    monkeypatch.setattr(speed, "work_of", refuses_one)
     monkeypatch.setattr(speed, "seconds", lambda work: patient(work, at_least=0.0))
     found = speed.search(1, 1)
-    assert len(found) == 2 * sum(len(speed.choices(library)) for library in speed.PEERS)
+    legal = sum(len(speed.choices(library)) for library in speed.PEERS)
+    assert len(found) == 2 * (legal - 1)
+    assert "diffusers, channels last does not run here: no kernel" in capsys.readouterr().out
     rows = list(speed.compare(found, (8,), (2,), 2))
     assert {row["contestant"] for row in rows} == set(speed.contestants(found, "training", 8))
     for row in rows:

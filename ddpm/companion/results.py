@@ -101,8 +101,8 @@ def results_page(root: Path = ROOT) -> str:
         "",
         "What every check of the chapters measured, beside what it claims, and the long runs. This page is generated",
         "from the chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
-        "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them once its records are kept: copy",
-        "`_build/chapters/gpu/*.json` to `book/results/gpu/`.",
+        "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them where its records are kept: copy",
+        "`_build/chapters/gpu/*.json` to `book/results/gpu/`. Its chapters ran at the same time on one GPU.",
     ]
     for path in sorted(beside_package("notebooks", root).glob("*.ipynb")):
         lines += _of_chapter(path, root)
