@@ -222,7 +222,8 @@ class NoiseSchedule:
             ValueError: an argument is not legal.
         """
         top = self.T if start is None else start
-        if not 1 <= top <= self.T or top != int(top):
+        is_number = isinstance(top, Real) and not isinstance(top, bool)
+        if not is_number or not 1 <= top <= self.T or top != int(top):
             raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
         if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
             name = "T" if start is None else "start"
@@ -280,7 +281,7 @@ def linear(T: int = 1000) -> NoiseSchedule:
     Raises:
         ValueError: T is below 21, so that the last beta would reach 1.
     """
-    last = 0.02 * 1000 / T if T > 0 else math.inf
+    last = 0.02 * 1000 / positive_int("T", T)
     if last >= 1:
         raise ValueError(f"T is {T}; the linear schedule needs T of at least 21 (its last beta would be {last:.3g})")
     return from_betas(np.linspace(1e-4 * 1000 / T, last, T))

@@ -115,12 +115,13 @@ def check_out(out: Path, *endings: str) -> None:
 
 def sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:
     """The options that differ from their defaults; `ValueError` unless they are legal and the sampler has them."""
-    from ddpm.sampling import sampler_named
-
-    sampler_named(sampler)
     one_of("variance", variance, ("small", "large"))
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
+    if sampler not in get_args(SamplerName):
+        from ddpm.sampling import sampler_named  # which knows other libraries' names, too
+
+        sampler_named(sampler)
     options = {}
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
         if value != default:

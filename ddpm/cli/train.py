@@ -122,17 +122,19 @@ def train(
     Ctrl-C or SIGTERM saves the run and ends it; a kill loses the steps since the last checkpoint. On several GPUs or
     machines: accelerate launch -m ddpm train ...
     """
-    from ddpm import pretrained
-    from ddpm.files import check_place
-    from ddpm.training import loop
     from ddpm.training.recipes import recipe
-    from ddpm.training.signals import Stopped
 
     _, is_main = launched()
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
-    recipe(job.model, **chosen)  # refuses wrong settings before the images are read
+    recipe(job.model, **chosen)  # refuses wrong settings before torch is loaded, and before the images are read
+
+    from ddpm import pretrained
+    from ddpm.files import check_place
+    from ddpm.training import loop
+    from ddpm.training.signals import Stopped
+
     weights = pretrained.weights_file(job.init) if job.init is not None else None
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
