@@ -347,6 +347,9 @@ CHANGES = {
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
     ],
     "fast.py": [
+        ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),
+        ("self._calls[key] > self.FIRST_CALLS", "self._calls[key] >= self.FIRST_CALLS", "recorded a call too early"),
+        ("x.shape, x.dtype, x.device, t.shape,", "x.dtype, x.device, t.shape[1:],", "one recording for all shapes"),
         ('precision == "auto" and has', 'precision != "none" and has', "float32 where it is asked for"),
         ("return any(getattr(torch.cpu", "return all(getattr(torch.cpu", "which CPUs have bfloat16"),
         ("if not form.walks:", "if form.walks:", "when a prepared network is dropped"),

@@ -18,6 +18,11 @@ pytestmark = pytest.mark.long
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
+TENTH = ("Prediction(signal * x - noise * output,", "Prediction(0.9 * (signal * x - noise * output),")
+FIRST_ORDER = (
+    "x + heun_correction(schedule, prediction, predict(denoise, x, t), s, t)",
+    "x + 0 * predict(denoise, x, t).x0",
+)
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
@@ -28,17 +33,23 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "attention that looks at all pixels alike": (2, "unet/network.py", "attention(q, k, v)", "attention(0 * q, k, v)"),
     "a time that is always the same": (2, "unet/network.py", "self.time(t)", "self.time(0 * t)"),
     "attention without its scale": (2, "unet/network.py", " / math.sqrt(q.shape[-1])", ""),
-    "the last beta": (3, "schedule.py", "0.02 * 1000 / T", "0.019 * 1000 / T"),
+    "the last beta": (3, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
     "the direction of DDIM": (3, *DIRECTION),
     "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
     "the depth of the trip": (3, "round_trip.py", "(x0, timesteps[0], eps)", "(x0, max(timesteps[0] - 50, 0), eps)"),
     "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser.py", "x.to(dtype), times - 1)", "x.to(dtype), times + 30)"),
+    "a network that says a tenth too little": (3, "denoiser.py", *TENTH),
+    "an inversion of the first order only": (3, "round_trip.py", *FIRST_ORDER),
+    "a perfect denoiser that answers grey": (3, "oracles.py", "(1) @ self.images", "(1) * 0 @ self.images"),
     "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
     "the direction of DDIM, in the dial": (4, *DIRECTION),
     "the time of Heun's second slope": (4, "samplers.py", "predict(denoise, euler, s)", "predict(denoise, euler, t)"),
     "the time told by DDIM": (4, "samplers.py", "x, t)\n        std = eta", "x, t - 1)\n        std = eta"),
+    "annealing by a tenth of its step": (4, "langevin.py", "delta = step_size *", "delta = 0.1 * step_size *"),
+    "a Metropolis test that takes everything": (4, "langevin.py", "uniform < log_ratio", "uniform <= 0 * log_ratio"),
+    "a flow without Langevin": (4, "langevin.py", "if s > 0 and weight > 0:", "if s > 0 and weight < 0:"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
 FAST = {"the sign of a cross-entropy", "the width of a level", "the last beta", "the root in Langevin's noise"}
