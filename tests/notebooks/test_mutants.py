@@ -15,7 +15,7 @@ from tests.mutants import ROOT, mutated
 
 pytestmark = pytest.mark.long
 
-NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*, claimed|Tensor-likes are not close|signal \d\.\d+, noise")
+NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*[,:] claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
 DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
 TENTH = ("Prediction(signal * x - noise * output,", "Prediction(0.9 * (signal * x - noise * output),")
