@@ -611,6 +611,7 @@ def main(
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
+    kept = old if quick or only else {}
     results: dict[str, Any] = {"search": found}
     for name in only or list(parts)[: 4 if quick else None]:
         typer.echo(f"{name}:")
@@ -623,8 +624,8 @@ def main(
             spent = round(time.perf_counter() - start) + (old["provenance"]["seconds"] if only and old else 0)
             results["provenance"] = conditions(spent)
             RESULTS.parent.mkdir(exist_ok=True)
-            write_json(RESULTS, old | results)
-    results = old | results
+            write_json(RESULTS, kept | results)
+    results = kept | results
     if not quick and parts.keys() <= results.keys():
         RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
         draw(results["rows"], FIGURE)

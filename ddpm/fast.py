@@ -68,6 +68,9 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 2**26)))
 
 
+_one_recording = threading.Lock()  # of a process at a time
+
+
 class Recording:
     """A network's kernels for one shape of input, in a CUDA graph.
 
@@ -78,10 +81,14 @@ class Recording:
 
     def __init__(self, network: nn.Module, x: Tensor, t: Tensor) -> None:
         self.x, self.t = x.clone(), t.clone()
-        self.graph = torch.cuda.CUDAGraph()
-        # other threads may use the device meanwhile
-        with torch.cuda.device(x.device), torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.answer: Tensor = network(self.x, self.t)
+        self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(x.device)
+        before = torch.cuda.current_stream(x.device)
+        with _one_recording, torch.cuda.device(x.device):
+            try:
+                with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                    self.answer: Tensor = network(self.x, self.t)
+            finally:
+                torch.cuda.set_stream(before)  # which a recording that cannot begin leaves behind
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.x.copy_(x)
@@ -116,15 +123,17 @@ class Recorded:
 
     def _recording(self, x: Tensor, t: Tensor) -> Recording | None:
         """The recording of this shape, if there is one by now."""
+        kind = x.device.type
         key = (
             x.shape, x.dtype, x.device, t.shape, t.dtype, torch.is_inference_mode_enabled(),
-            torch.is_autocast_enabled(x.device.type),
+            torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind),
+            torch.cuda.current_stream(x.device) if kind == "cuda" and torch.cuda.is_initialized() else None,
         )  # fmt: skip
         self._calls[key] += 1
         if key not in self._recordings and self._calls[key] > self.FIRST_CALLS:
             try:
                 self._recordings[key] = Recording(self.network, x, t)
-            except (RuntimeError, AttributeError):  # it looked at a value, or answers no tensor
+            except RuntimeError:  # it looked at a value, or there is no memory for it
                 self._recordings[key] = None
         return self._recordings.get(key)
 
@@ -134,7 +143,7 @@ class _Prepared:
 
     def __init__(self, network: nn.Module, in_bfloat16: bool) -> None:
         self.network, self.in_bfloat16 = network, in_bfloat16
-        self.layers = [module for module in network.modules() if module._parameters]
+        self.layers = [module for module in network.modules() if module._parameters or module._buffers]
         self.left_alone = any(map(_is_bound, network.modules()))
         self.walks = 0  # that are under way
         self._made: nn.Module | Recorded = network
@@ -142,8 +151,9 @@ class _Prepared:
 
     def latest(self) -> "nn.Module | Recorded":
         """What a walk calls now."""
-        weights = [weight for layer in self.layers for weight in layer._parameters.values() if weight is not None]
-        state = [(id(weight), _version(weight), weight.dtype, weight.device) for weight in weights]
+        kept = (each for layer in self.layers for each in (*layer._parameters.values(), *layer._buffers.values()))
+        weights = [weight for weight in kept if weight is not None]
+        state = [(id(weight), _version(weight), _place(weight), weight.dtype, weight.device) for weight in weights]
         if not self.left_alone and state != self._made_of:
             form = self.network
             if self.in_bfloat16:
@@ -198,6 +208,14 @@ def _is_bound(module: nn.Module) -> bool:
 def _version(weight: Tensor) -> int:
     """A number that every change in place raises."""
     return 0 if weight.is_inference() else weight._version
+
+
+def _place(weight: Tensor) -> int:
+    """Where it lies in memory, which an assignment to `weight.data` changes; 0 for a tensor without values."""
+    try:
+        return weight.data_ptr()
+    except RuntimeError:
+        return 0
 
 
 def _in_bfloat16(part: Any, done: dict[int, Any]) -> Any:

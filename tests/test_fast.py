@@ -134,7 +134,7 @@ def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
     assert fast.in_walk(network) is network
 
 
-@pytest.mark.parametrize("change", ["in place", "another tensor", "another state"])
+@pytest.mark.parametrize("change", ["in place", "another tensor", "other data", "another state"])
 def test_a_walk_sees_weights_that_are_changed_in_between(change):
     network = stir(UNet(CONFIG)).requires_grad_(False)
     with fast.prepared(network):
@@ -144,6 +144,8 @@ def test_a_walk_sees_weights_that_are_changed_in_between(change):
             conv.weight.mul_(2)
         elif change == "another tensor":
             conv.weight = nn.Parameter(2 * conv.weight, requires_grad=False)
+        elif change == "other data":
+            conv.weight.data = 2 * conv.weight
         else:
             network.load_state_dict({name: 2 * value for name, value in network.state_dict().items()})
         after = answer_in_bfloat16(fast.in_walk(network))
@@ -365,6 +367,7 @@ def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
     with torch.no_grad():
         assert all(torch.equal(recorded(x, torch.zeros(2, device="cuda")), x) for _ in range(6))
     assert list(recorded._recordings.values()) == [None]
+    assert torch.randn(1000, device="cuda").std() > 0.5  # the generator has not stayed in the recording
 
 
 @needs_gpu

@@ -102,7 +102,7 @@ def results_page(root: Path = ROOT) -> str:
         "What every check of the chapters measured, beside what it claims, and the long runs. This page is generated",
         "from the chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
         "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them where its records are kept: copy",
-        "`_build/chapters/gpu/*.json` to `book/results/gpu/`. Its chapters ran at the same time on one GPU.",
+        "`_build/chapters/gpu/*.json` to `book/results/gpu/`. Checks that have changed since are not run there yet.",
     ]
     for path in sorted(beside_package("notebooks", root).glob("*.ipynb")):
         lines += _of_chapter(path, root)
@@ -116,19 +116,17 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
     notebook = read_notebook(path)
     full = root / "book" / "results" / "gpu" / f"{path.stem}.json"
     run = read_json(full) if full.is_file() else {}
-    on_gpu = {entry["name"]: str(Measurement(**entry)) for entry in run.get("measured", [])}
+    on_gpu = {(entry["name"], entry["claim"]): str(Measurement(**entry)) for entry in run.get("measured", [])}
     rows = [
-        {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get(m.name, "not run")}
+        {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get((m.name, m.claim), "not run")}
         for m in read_record(notebook).values()
     ]
     title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
     lines = ["", f"## {title}", ""]
     if run:
-        memory = f"{run['GPU memory, MiB']:,} MiB of its memory"
-        lines += [
-            f"The gpu tier ran on {run['device']}, {run['date']}, in {run['seconds']:.0f} seconds and {memory}.",
-            "",
-        ]
+        memory = f", with {run['GPU memory, MiB']:,} MiB of its memory" if "GPU memory, MiB" in run else ""
+        where = f"{run['device']}, {run['date']}, at commit {run['commit']}"
+        lines += [f"The gpu tier ran on {where}, in {run['seconds']:.0f} seconds{memory}.", ""]
     return lines + _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
 
 
