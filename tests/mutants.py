@@ -358,7 +358,8 @@ CHANGES = {
             "    if isinstance(part, nn.Conv2d | nn.Linear):",
             "a convolution that stays in float32",
         ),
-        ("(id(weight), _version(weight), weight.dtype", "(id(weight), weight.dtype", "weights that change in place"),
+        ("(id(weight), _version(weight), _place(weight)", "(id(weight), weight.dtype", "weights that change in place"),
+        ("_place(weight), weight.dtype", "weight.dtype", "data that are assigned to a weight"),
         ('or "forward" in vars(module)', "", "a module whose forward was replaced"),
     ],
     "files.py": [
