@@ -104,7 +104,7 @@ class Recorded:
     that gradients are asked of, and all calls of a network that cannot be recorded, such as one that looks at a value.
     """
 
-    FIRST_CALLS = 2  # before a shape is recorded, which takes about as long as ten calls
+    FIRST_CALLS = 2  # of a shape, before it is recorded
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
