@@ -17,7 +17,8 @@ from ddpm.unet import UNetConfig
 from ddpm.unet.network import DownLevel, Float32Conv2d, GroupNorm, UpLevel
 
 __all__ = [
-    "Autoencoder", "AutoencoderConfig", "Autoencoding", "Decoder", "Encoder", "VariationalAutoencoder", "divergence"
+    "Autoencoder", "AutoencoderConfig", "Autoencoding", "Decoder", "Encoder", "VariationalAutoencoder", "divergence",
+    "logistic_log_likelihood",
 ]  # fmt: skip
 
 
@@ -46,9 +47,12 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code (batch, inputs) -> image (batch, channels, height, width): a matrix, then the UNet's way up."""
+    """Code (batch, inputs) -> (batch, channels, height, width): a matrix, then the UNet's way up.
 
-    def __init__(self, shape: UNetConfig, image_shape: Sequence[int], inputs: int) -> None:
+    The channels are the image's, or twice as many where each of its values has a mean and a scale.
+    """
+
+    def __init__(self, shape: UNetConfig, image_shape: Sequence[int], inputs: int, channels: int | None = None) -> None:
         super().__init__()
         widths = shape.widths
         self.smallest = (widths[-1], *(side // shape.divisor for side in image_shape[1:]))
@@ -58,7 +62,7 @@ class Decoder(nn.Module):
             double = nn.Sequential(nn.Upsample(scale_factor=2.0), nn.Conv2d(coarser, width, 3, padding=1))
             self.up.append(UpLevel(shape, width, [width], False, double, [0]))
         self.norm_out = GroupNorm(shape.groups, widths[0])
-        self.conv_out = nn.Conv2d(widths[0], shape.channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], channels or shape.channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         check_samples("z", z, (self.linear_in.in_features,))
@@ -99,7 +103,8 @@ class Autoencoder(nn.Module):
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
         shape = levels_without_skips(config.image_shape, config.base_channels, config.channel_multipliers)
         self.encoder = Encoder(shape, config.image_shape, self.outputs_a_number * config.latent_dim)
-        self.decoder = Decoder(shape, config.image_shape, config.latent_dim)
+        values = 2 if config.loss == "logistic" else 1  # a pixel: a mean and the log of a scale, or the answer alone
+        self.decoder = Decoder(shape, config.image_shape, config.latent_dim, values * config.image_shape[0])
 
     @property
     def device(self) -> torch.device:
@@ -114,15 +119,19 @@ class Autoencoder(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """The image of a code."""
         output: Tensor = self.decoder(z)
+        if self.config.loss == "logistic":
+            return output.chunk(2, dim=1)[0]
         return 2 * output.sigmoid() - 1 if self.config.loss == "bce" else output
 
     def errors(self, x: Tensor, z: Tensor) -> Tensor:
-        """(batch,) squared errors of decoding z, or cross-entropies in nats, summed over the image."""
+        """(batch,) squared errors of decoding z, or cross-entropies or -log p(x | z) in nats, summed over the image."""
         check_samples("x", x, self.image_shape)
         check_samples("z", z, (self.latent_dim,), len(x))
         output: Tensor = self.decoder(z)
         if self.config.loss == "mse":
             return (output - x).square().flatten(1).sum(1)
+        if self.config.loss == "logistic":
+            return -logistic_log_likelihood(x, *output.chunk(2, dim=1)).flatten(1).sum(1)
         return F.binary_cross_entropy_with_logits(output, (x + 1) / 2, reduction="none").flatten(1).sum(1)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -139,7 +148,7 @@ class VariationalAutoencoder(Autoencoder):
     With "mse" the decoder is N(decode(z), sigma^2) with the optimal sigma, one for all pixels: in training the batch's
     root mean squared error, afterwards its running average (the "optimal sigma-VAE" of Rybkin et al. 2021). With "bce"
     the cross-entropy takes the place of a log likelihood, which it is not for grey levels (Loaiza-Ganem & Cunningham
-    2019).
+    2019). With "logistic" the decoder is a probability of 256 grey levels, with a mean and a scale for each pixel.
     """
 
     log_sigma: Tensor
@@ -162,7 +171,7 @@ class VariationalAutoencoder(Autoencoder):
     def reconstruction(self, x: Tensor, z: Tensor) -> Tensor:
         """-log p(x | z), (batch,) in nats; with "bce" the cross-entropy in its place."""
         errors = self.errors(x, z)
-        if self.config.loss == "bce":
+        if self.config.loss != "mse":
             return errors
         pixels, log_sigma = x[0].numel(), self.log_sigma
         if self.training:
@@ -186,15 +195,27 @@ class VariationalAutoencoder(Autoencoder):
         return self.reconstruction(x, z), divergence(mean, log_variance)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The loss of each image (batch,): the bound, in nats."""
+        """The loss of each image (batch,), in nats: the bound, or with its divergence beta times."""
         reconstruction, kl = self.bound(x, noise)
-        return reconstruction + kl
+        return reconstruction + self.config.beta * kl
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, exp(log_variance)) || N(0, I)) of each row, in nats."""
     check_samples("mean", mean, instance("log_variance", log_variance, Tensor).shape[1:], len(log_variance))
     return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+
+
+def logistic_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log p of each value's grey level, one of 256 in [-1, 1], in nats (Salimans et al. 2017, eq. 2).
+
+    A logistic density's mass on the level; the first and the last take the tails. A scale is at least exp(-7).
+    """
+    half, scale = 1 / 255, log_scale.clamp(min=-7).exp()
+    above = torch.where(x > 1 - half, math.inf, (x + half - mean) / scale)
+    below = torch.where(x < half - 1, -math.inf, (x - half - mean) / scale)
+    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which no rounding brings to 0
+    return F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(below - above))
 
 
 class Autoencoding:
@@ -211,7 +232,7 @@ class Autoencoding:
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The loss of images `(batch, *image_shape)` for each of their values, a scalar.
 
-        A squared error or a cross-entropy; of the variational kind the bound of Kingma & Welling (2014), eq. 10.
+        A squared error, a cross-entropy or -log p; of the variational kind the bound (Kingma & Welling 2014, eq. 10).
         """
         check_samples("images", images, self.config.image_shape, randomness.count)
         check_range(images)

@@ -123,10 +123,10 @@ def importance_bound(
     At one draw it is an estimate of the variational bound; with more its mean falls towards -log p(x).
 
     Args:
-        model: trained with "mse", whose decoder is a density.
+        model: trained with "mse", whose decoder is a density, or with "logistic".
         x: (batch, ...) in [-1, 1].
         draws: codes from q(z | x) an image.
-        levels: number of grey levels of the discrete decoder, as in `variational_bound`.
+        levels: number of grey levels of the discrete decoder, as in `variational_bound`; with "logistic" always 256.
         randn_like: draws the noise of each code.
 
     Raises:
@@ -134,10 +134,12 @@ def importance_bound(
         ValueError: x holds NaN or infinity, or another argument is not legal.
         FloatingPointError: the model's answer is not finite.
     """
-    if instance("model", model, VariationalAutoencoder).config.loss != "mse":
-        raise ValueError(f"loss is {model.config.loss!r}; only with mse is the decoder a density")
+    if instance("model", model, VariationalAutoencoder).config.loss == "bce":
+        raise ValueError("loss is 'bce'; only with mse or logistic is the decoder a likelihood")
     positive_int("draws", draws)
     _check_levels(levels)
+    if model.config.loss == "logistic" and levels != 256:
+        raise ValueError(f"levels is {levels}; with loss logistic the decoder has 256")
     check_finite("x", float_tensor("x", x))
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
@@ -146,7 +148,11 @@ def importance_bound(
         e = drawn(randn_like, mean)
         z = mean + torch.exp(log_variance / 2) * e
         log_ratio = (e.square() + log_variance - z.square()).sum(1) / 2  # log p(z) / q(z | x)
-        log_weights.append(_summed(_decoder(x, model.decode(z), sigma, levels)) + log_ratio)
+        if model.config.loss == "logistic":
+            log_likelihood = -model.errors(x, z)
+        else:
+            log_likelihood = _summed(_decoder(x, model.decode(z), sigma, levels))
+        log_weights.append(log_likelihood + log_ratio)
     bound = math.log(draws) - torch.stack(log_weights).logsumexp(0)
     if not torch.isfinite(bound).all():
         raise FloatingPointError("the bound is not finite")

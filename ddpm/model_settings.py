@@ -89,7 +89,9 @@ class AutoencoderSettings:
         channel_multipliers: width of each level in multiples of `base_channels`; every level halves the image.
         latent_dim: dimension of the latent code.
         variational: whether the code is drawn from q(z | x), which a divergence holds near N(0, I).
-        loss: reconstruction loss: mse (squared error) or bce (binary cross-entropy of grey levels as probabilities).
+        loss: reconstruction loss: mse (squared error), bce (binary cross-entropy of grey levels as probabilities) or
+            logistic (minus the log likelihood of 256 grey levels; Salimans et al. 2017, eq. 2).
+        beta: weight of the divergence of the variational kind (Higgins et al. 2017, eq. 4); at 1 its loss is the bound.
     """
 
     kind: ClassVar[str] = "autoencoder"
@@ -99,13 +101,17 @@ class AutoencoderSettings:
     channel_multipliers: tuple[int, ...] = (1, 2, 4)
     latent_dim: int = 32
     variational: bool = False
-    loss: Literal["mse", "bce"] = "mse"
+    loss: Literal["mse", "bce", "logistic"] = "mse"
+    beta: float = 1.0
 
     def __post_init__(self) -> None:
         check(self, _image_shape, "image_shape")
         check(self, positive_int, "base_channels", "latent_dim")
         check(self, integers, "channel_multipliers", at_least=1)
         check(self, flag, "variational")
+        check(self, real, "beta", at_least=0)
+        if self.beta != 1 and not self.variational:
+            raise ValueError(f"beta is {self.beta}; only a variational autoencoder has a divergence to weigh")
         check_choices(self)
         levels_without_skips(self.image_shape, self.base_channels, self.channel_multipliers)
 

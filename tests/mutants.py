@@ -163,7 +163,7 @@ CHANGES = {
         ("math.log(draws) - torch.stack", "-torch.stack", "the mean of the importance weights"),
         ("(e.square() + log_variance - z.square())", "(e.square() - log_variance - z.square())", "a code's density"),
         (
-            'VariationalAutoencoder).config.loss != "mse"',
+            'VariationalAutoencoder).config.loss == "bce"',
             'VariationalAutoencoder).config.loss == ""',
             "a check of the loss",
         ),
@@ -316,6 +316,10 @@ CHANGES = {
         ("lerp_(log_sigma, 0.02)", "lerp_(log_sigma, 0.2)", "how slowly sigma follows"),
         ("mean = errors.detach().mean()", "mean = errors.mean()", "a gradient through sigma"),
         ("errors / (2 * torch.exp(2 * log_sigma))", "errors / torch.exp(2 * log_sigma)", "half a squared error"),
+        ("half, scale = 1 / 255,", "half, scale = 1 / 256,", "half the width of a grey level"),
+        ("x < half - 1, -math.inf", "x < -1, -math.inf", "the open tail of the lowest grey level"),
+        ("torch.log(-torch.expm1(below - above))", "0", "the difference of two sigmoids"),
+        ("self.config.beta * kl", "kl", "the weight of the divergence"),
         ("log_variance.exp() - 1 - log_variance", "log_variance.exp() - log_variance", "a divergence that can be 0"),
         ("        if self.training:", "        if True:", "sigma, while nothing is trained"),
         ("return losses.mean() /", "return losses.sum() /", "a loss for each value"),
@@ -468,7 +472,8 @@ CHANGES = {
     "metrics/distances.py": [
         ("if not FEATURES < n <= 60_000:", "if not FEATURES <= n <= 60_000:", "as few images as features"),
         ("(n - 1) * covariance", "n * covariance", "a covariance of n samples"),
-        ('_moments()[f"test.{name}"]', '_moments()[f"train.{name}"]', "which split images are compared with"),
+        ('stored["test.mean"]', 'stored["train.mean"]', "which split images are compared with"),
+        ("_test_moments() if real is None", "_test_moments() if True", "other images to compare with"),
         ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
         ("1000 * poly_mmd(real, generated)", "100 * poly_mmd(real, generated)", "the unit of the kernel distance"),
         ("features(images.clamp(-1, 1)).double()", "features(images).double()", "clipping before the kernel distance"),
@@ -477,7 +482,11 @@ CHANGES = {
             '"ceiling" if "distance" in self.name else "floor"',
             "the words of a distance",
         ),
-        ("floor=_distance(real_train_features(n))", "floor=_distance(real_test_features())", "the floor of a distance"),
+        (
+            "floor=_distance(real_train_features(n), others)",
+            "floor=_distance(real_test_features(), others)",
+            "the floor of a distance",
+        ),
     ],
     "metrics/features.py": [
         ("(self.body(images) - self.mean) @", "self.body(images) @", "features with mean 0"),

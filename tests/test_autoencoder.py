@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ddpm.autoencoder import AutoencoderConfig, divergence
+from ddpm.autoencoder import AutoencoderConfig, divergence, logistic_log_likelihood
 from ddpm.data import load, normalise
 from ddpm.noise import StepRandomness
 from ddpm.sampling import sample
@@ -15,7 +15,7 @@ def images(n):
     return normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:n, :, 8:24, 8:24])
 
 
-@pytest.mark.parametrize("loss", ["mse", "bce"])
+@pytest.mark.parametrize("loss", ["mse", "bce", "logistic"])
 @pytest.mark.parametrize("variational", [False, True])
 def test_a_code_of_its_size_and_an_image_back(variational, loss):
     model = AutoencoderConfig(**SMALL, variational=variational, loss=loss).network()
@@ -23,7 +23,7 @@ def test_a_code_of_its_size_and_an_image_back(variational, loss):
     assert codes.shape == (3, 5)
     back = model.decode(codes)
     assert back.shape == (3, 1, 16, 16)
-    assert loss == "mse" or back.abs().max() < 1
+    assert loss != "bce" or back.abs().max() < 1
 
 
 def test_the_divergence_is_torchs_own():
@@ -81,6 +81,44 @@ def test_both_losses_of_a_grey_level_are_least_at_the_mean():
         assert model.decode(torch.zeros(4, 5)).mean().item() == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("log_scale", [-9.0, -7.0, -3.0, 0.0, 4.0])
+@pytest.mark.parametrize("mean", [-1.5, -1.0, -0.3, 0.998, 40.0])
+def test_the_logistic_likelihood_is_a_probability_of_256_levels(mean, log_scale):
+    """It is that of the logistic density, whose scale is at least exp(-7), and its gradient is finite everywhere."""
+    levels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    place, size = (torch.full_like(levels, value).requires_grad_() for value in (mean, log_scale))
+    log_likelihood = logistic_log_likelihood(levels, place, size)
+    assert log_likelihood.exp().sum().item() == pytest.approx(1, abs=1e-9)
+    edges = torch.cat([torch.tensor([-math.inf]), (levels[1:] + levels[:-1]) / 2, torch.tensor([math.inf])])
+    mass = ((edges - mean) / math.exp(max(-7, log_scale))).sigmoid().diff()
+    assert torch.allclose(log_likelihood.exp(), mass, atol=1e-12)
+    log_likelihood.sum().backward()
+    assert place.grad.isfinite().all()
+    assert size.grad.isfinite().all()
+    in_float32 = logistic_log_likelihood(levels.float(), place.detach().float(), size.detach().float())
+    assert torch.allclose(in_float32.double(), log_likelihood, rtol=1e-3, atol=1e-3)
+
+
+def test_a_logistic_decoder_gives_each_value_a_mean_and_a_scale():
+    model = AutoencoderConfig(**SMALL, variational=True, loss="logistic").network().eval()
+    x, noise = images(3), torch.randn(3, 5)
+    mean, log_variance = model.posterior(x)
+    z = mean + torch.exp(log_variance / 2) * noise
+    places, log_scales = model.decoder(z).chunk(2, dim=1)
+    assert torch.equal(model.decode(z), places)
+    expected = -logistic_log_likelihood(x, places, log_scales).flatten(1).sum(1)
+    assert torch.equal(model.bound(x, noise)[0], expected)
+    assert torch.equal(model.errors(x, z), expected)
+
+
+def test_beta_weighs_the_divergence():
+    torch.manual_seed(0)
+    model = AutoencoderConfig(**SMALL, variational=True, beta=3.0).network().eval()
+    x, noise = images(3), torch.randn(3, 5)
+    reconstruction, kl = model.bound(x, noise)
+    assert torch.equal(model(x, noise), reconstruction + 3 * kl)
+
+
 def test_the_loss_of_a_step_is_a_function_of_seed_step_and_row():
     task = AutoencoderConfig(**SMALL, variational=True).task()
     first, again, other = (task.loss("autoencoder", images(4), StepRandomness(0, step, 4)) for step in (0, 0, 1))
@@ -104,7 +142,9 @@ def test_illegal_settings_and_images_are_refused():
     for change, words in (
         ({"latent_dim": 0}, "latent_dim is 0"),
         ({"image_shape": 32}, "image_shape is 32; it must be"),
-        ({"loss": "l1"}, "loss is 'l1'; legal are mse, bce"),
+        ({"loss": "l1"}, "loss is 'l1'; legal are mse, bce, logistic"),
+        ({"variational": True, "beta": -1.0}, "beta is -1.0; it must be a finite number at least 0"),
+        ({"beta": 2.0}, "beta is 2.0; only a variational autoencoder has a divergence to weigh"),
         ({"image_shape": (1, 30, 32)}, "image height is 30; it must be a multiple of 4"),
         ({"channel_multipliers": 4}, "channel_multipliers is 4; it must be a list of integers from 1 up"),
     ):

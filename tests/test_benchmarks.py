@@ -1,7 +1,9 @@
 import importlib.util
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import typer
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
+from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import load
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
@@ -193,27 +196,61 @@ def generative_models():
     return script("generative_models")
 
 
-def test_four_models_stand_on_equal_terms(generative_models, monkeypatch):
+def test_the_models_stand_on_equal_terms(generative_models, monkeypatch):
     terms = generative_models.check_terms(1500)
     for what in ("parameters", "FLOPs"):
-        values = [model[what] for model in terms.values()]
-        assert max(values) / min(values) <= 1.05
-    assert terms["diffusion"]["steps"] == 1500
-    monkeypatch.setitem(generative_models.WIDTHS, "gan", {"base_channels": 32})
-    with pytest.raises(ValueError, match=r"parameters are .*; legal is within 5%"):
+        values = [setting[what] for settings in terms.values() for setting in settings]
+        assert max(values) / min(values) <= 1.06
+    assert terms["diffusion"][0]["steps"] == 1500
+    gan = generative_models.KINDS["gan"]
+    monkeypatch.setitem(generative_models.KINDS, "gan", replace(gan, tried=gan.tried[:5]))
+    with pytest.raises(ValueError, match="settings tried are .*'gan': 5.*; legal is the same number for each kind"):
+        generative_models.check_terms(1500)
+    monkeypatch.setitem(generative_models.KINDS, "gan", replace(gan, fixed={"base_channels": 32}))
+    with pytest.raises(ValueError, match=r"parameters are .*; legal is within 6%"):
         generative_models.check_terms(1500)
 
 
 def test_a_table_gives_the_spread_over_seeds(generative_models):
+    own = {"kind": "gan", "trained on": "all"}
     rows = [
-        {"model": "gan", "seed": i, "distance": f"{value}", "bits a dimension": "none", "seconds": 3}
+        {"model": "gan", "seed": i, "distance": f"{value}", "bits a dimension": "none", "seconds": 3} | own
         for i, value in enumerate(("1.00", "2.00", "6.00"))
     ]
-    lines = generative_models.table([*rows, rows[0] | {"model": "data", "distance": "0.50"}])
+    lines = generative_models.table_of([*rows, rows[0] | {"model": "data", "distance": "0.50"}])
     assert lines == [
         {"model": "gan", "distance": "3.00 ± 2.65", "bits a dimension": "none"},
         {"model": "data", "distance": "0.50", "bits a dimension": "none"},
     ]
+
+
+def test_histograms_of_pixels_are_a_likelihood(generative_models):
+    """Of three pixels: always black, black or white, and seen at a level that no training image has."""
+    images = torch.tensor([[0, 0, 7], [0, 255, 7]], dtype=torch.uint8)[:, None, None]
+    others = torch.tensor([[0, 255, 9]], dtype=torch.uint8)[:, None, None]
+    expected = -(math.log2(3 / 258) + math.log2(2 / 258) + math.log2(1 / 258)) / 3
+    assert generative_models.bits_of_histograms(images, others) == f"{expected:.2f}"
+
+
+def test_fitted_codes_lie_where_the_codes_of_images_do(generative_models):
+    """Of an autoencoder whose code is the mean of the image, and whose images are dark or bright."""
+
+    class Mean(Autoencoder):
+        def encode(self, x):
+            return x.flatten(1).mean(1, keepdim=True).expand(-1, 2) + torch.linspace(-0.01, 0.01, len(x))[:, None]
+
+        def decode(self, z):
+            return z[:, :1, None, None].expand(-1, 1, 32, 32)
+
+    model = Mean(AutoencoderConfig(base_channels=8, latent_dim=2))
+    images = torch.cat([torch.full((100, 1, 32, 32), -0.8), torch.full((300, 1, 32, 32), 0.6)])
+    drawn = generative_models.decoded_from_fitted_codes(model, images, 1000)[:, 0, 0, 0]
+    bright = drawn > 0
+    assert bright.double().mean().item() == pytest.approx(0.75, abs=0.05)
+    assert drawn[bright].mean().item() == pytest.approx(0.6, abs=0.02)
+    assert drawn[~bright].mean().item() == pytest.approx(-0.8, abs=0.02)
+    assert len(drawn) == 1000
+    assert bright[:500].double().mean().item() == pytest.approx(0.75, abs=0.08)  # in no order
 
 
 def test_flops_are_those_of_the_products(generative_models):
@@ -223,48 +260,74 @@ def test_flops_are_those_of_the_products(generative_models):
     assert flops.total == 2 * (2 * 3 * 7 * 5)  # forward, and backward to the weight
 
 
-def test_the_four_models_are_measured_and_go_on_where_they_stopped(generative_models, tmp_path, monkeypatch):
-    monkeypatch.setattr(generative_models, "TRIALS", {kind: v[:1] for kind, v in generative_models.TRIALS.items()})
+def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models, tmp_path, monkeypatch):
+    """By two processes that know of each other by the file alone, and on few images."""
+    few = {
+        split: replace(full, images=full.images[:600], labels=full.labels[:600])
+        for split in ("train", "test")
+        for full in [load("fashion-mnist-embedded", split, quiet=True)]
+    }
+    monkeypatch.setattr(generative_models, "embedded", few.get)
+    monkeypatch.setattr(generative_models, "HELD_OUT", 150)
+    every = {"all": slice(None), "without the held out": slice(-150), "a hundredth": slice(None, None, 50)}
+    monkeypatch.setattr(generative_models, "SETS", every)
+    for name, kind in generative_models.KINDS.items():
+        monkeypatch.setitem(generative_models.KINDS, name, replace(kind, tried=kind.tried[:1]))
+    monkeypatch.setattr(generative_models, "BETAS", (1.0, 10.0))
     bound, sample = generative_models.variational_bound, ddpm.sample
     monkeypatch.setattr(
         generative_models,
         "variational_bound",
-        lambda model, x, **options: bound(model, x[:2], [1000, 1, 0], levels=256),
+        lambda model, x, **options: bound(model, x[:2], [1000, 1, 0], **options),
     )
     short = {"steps": 1}  # of what has steps
     monkeypatch.setattr(
-        ddpm, "sample", lambda m, n, **options: sample(m, n, **options, **({} if hasattr(m, "decode") else short))
+        ddpm, "sample", lambda m, n, **options: sample(m, n, **options | ({} if hasattr(m, "decode") else short))
     )
-    out = tmp_path / "table.json"
-    generative_models.main(12, [0], 130, tmp_path / "runs", out)
+    out, runs, kinds = tmp_path / "table.json", tmp_path / "runs", list(generative_models.KINDS)
+    for own in (kinds[:2], kinds[2:]):
+        generative_models.main(12, [0], 130, own, runs, out)
     results = json.loads(out.read_text(encoding="utf-8"))
-    assert len(results["rows"]) == 4 + 2
-    assert len(results["trials"]) == 4
+    assert len(results["trials"]) == len(kinds) == 6
+    # Three kinds of autoencoder draw in two ways; the control, the data and the histograms draw in one.
+    assert len(results["rows"]) == len(results["table"]) == 3 + 2 * 3 + 3
+    assert [line["beta"] for line in results["rate and distortion"]] == ["1", "10"]
     lost = results["rows"].pop(1)  # as if it had been stopped before
     out.write_text(json.dumps(results), encoding="utf-8")
-    generative_models.main(12, [0], 130, tmp_path / "runs", out)
+    generative_models.main(12, [0], 130, kinds, runs, out)
     results = json.loads(out.read_text(encoding="utf-8"))
     again = results["rows"][-1]
-    assert len(results["rows"]) == 4 + 2
-    assert {k: v for k, v in again.items() if k not in ("seconds", "ms an image")} == {
-        k: v for k, v in lost.items() if k not in ("seconds", "ms an image")
-    }
+    assert len(results["rows"]) == 12
+    timed = ("seconds", "ms an image")
+    assert {k: v for k, v in again.items() if k not in timed} == {k: v for k, v in lost.items() if k not in timed}
     by_model = {row["model"]: row for row in results["rows"]}
-    assert float(by_model["diffusion"]["bits a dimension"]) > 0 < float(by_model["vae"]["bits a dimension"])
+    for name in (
+        kinds[0],
+        kinds[1],
+        f"{kinds[3]}, fitted codes",
+        f"{kinds[4]}, fitted codes",
+        generative_models.HISTOGRAMS,
+    ):
+        assert float(by_model[name]["bits a dimension"]) > 0
     assert by_model["gan"]["bits a dimension"] == "none"
     assert float(by_model["the training images themselves"]["copying"]) > 0.99
-    generative_models.main(12, [0], 130, tmp_path / "runs", out, ship=True, models=tmp_path / "models")
-    for kind in generative_models.WIDTHS:
-        shipped = tmp_path / "models" / f"equal-{kind}"
+    generative_models.main(12, [0], 130, kinds, runs, out, ship=True, models=tmp_path / "models")
+    for kind in generative_models.SHIPPED:
+        shipped, run = tmp_path / "models" / f"equal-{kind}", generative_models.full_run(results, kind, 0)
         text = (shipped / "card.md").read_text(encoding="utf-8")
-        assert all(word in text for word in ("10,000", "batch 64", "EMA", "floor", by_model[kind]["Frechet distance"]))
-        ours, theirs = (load_tensors(f / "model.safetensors") for f in (shipped, tmp_path / "runs" / f"{kind}-0"))
+        rows = [row for row in results["rows"] if row.get("kind") == kind and row["trained on"] == "all"]
+        assert rows
+        figures = [row["Frechet distance"] for row in rows]
+        assert all(word in text for word in ("10,000", "batch 64", "EMA", "floor", *figures))
+        ours, theirs = (load_tensors(folder / "model.safetensors") for folder in (shipped, run.folder(runs)))
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
         ddpm.load(shipped)
     with pytest.raises(typer.BadParameter, match="other terms"):
-        generative_models.main(12, [0], 132, tmp_path / "runs", out)
+        generative_models.main(12, [0], 132, kinds, runs, out)
     with pytest.raises(typer.BadParameter, match="n is 2001; legal are 130 to 2,000"):
-        generative_models.main(12, [0], 2001, tmp_path / "runs", out)
+        generative_models.main(12, [0], 2001, kinds, runs, out)
+    with pytest.raises(ValueError, match="kind is 'flow'; legal are diffusion"):
+        generative_models.main(12, [0], 130, ["flow"], runs, out)
 
 
 def test_the_arithmetic_of_many_gpus_counts_the_real_network():

@@ -200,7 +200,7 @@ def schedule_there(device):
 
 AUTOENCODERS = {
     f"{'variational ' * variational}autoencoder, {loss}": AutoencoderConfig((1, 8, 8), 8, (1, 2), 3, variational, loss)
-    for variational, loss in itertools.product((False, True), ("mse", "bce"))
+    for variational, loss in itertools.product((False, True), ("mse", "bce", "logistic"))
 }
 GANS = {
     f"{architecture} GAN, {game}, r1 {r1}": GANConfig((1, 8, 8), architecture, 8, (1, 2), 3, game, r1)

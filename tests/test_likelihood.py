@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import Denoiser, NetworkDenoiser, Prediction
@@ -235,10 +236,26 @@ def test_the_importance_bound_is_the_evidence_of_a_linear_model_and_tightens():
     assert ((one - terms.mean(0)).abs() < 6 * terms.std(0) / 2000**0.5).all()  # one draw is the variational bound's
     with pytest.raises(ValueError, match="levels is 1; it must be at least 2"):
         importance_bound(model, x, 1, levels=1)
-    with pytest.raises(ValueError, match="loss is 'bce'; only with mse"):
+    with pytest.raises(ValueError, match="loss is 'bce'; only with mse or logistic"):
         importance_bound(AutoencoderConfig(variational=True, loss="bce").network(), x, 1)
     with pytest.raises(ValueError, match="draws is 0"):
         importance_bound(model, x, 0)
+
+
+def test_the_importance_bound_of_a_logistic_decoder_takes_its_own_levels():
+    torch.manual_seed(0)
+    config = AutoencoderConfig((1, 8, 8), 8, (1, 2), 3, True, "logistic")
+    model = config.network().eval().requires_grad_(False)
+    x = (torch.randint(256, (4, 1, 8, 8)) / 127.5 - 1).float()
+    noise = torch.randn(4, 3)
+    one = importance_bound(model, x, 1, levels=256, randn_like=lambda _: noise)
+    mean, log_variance = model.posterior(x)
+    posterior = Normal(mean, torch.exp(log_variance / 2))
+    z = mean + posterior.stddev * noise
+    log_ratio = (Normal(0, 1).log_prob(z) - posterior.log_prob(z)).sum(1)
+    assert torch.allclose(one, model.errors(x, z) - log_ratio, rtol=1e-5)
+    with pytest.raises(ValueError, match="levels is None; with loss logistic the decoder has 256"):
+        importance_bound(model, x, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Every value is reported with the context needed to read it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +68,11 @@ def check_frechet(n: int) -> None:
         legal = f"{FEATURES + 1} to 60,000: more than features, no more than real images"
         raise ValueError(f"n, the number of images, is {n}; legal are {legal}")
     _real_train(n)
-    _moments()
+    _test_moments()
     feature_network()
 
 
-def frechet_distance(images: Tensor, *, weights: str) -> Distance:
+def frechet_distance(images: Tensor, *, weights: str, real: Tensor | None = None) -> Distance:
     """Frechet distance (Heusel et al. 2017, eq. 6) of images to Fashion-MNIST in the frozen features.
 
     torchmetrics computes it.
@@ -81,6 +81,8 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
         images: (n, 1, 32, 32) in about [-1, 1], n from 65 to 60,000. They are clipped to [-1, 1], as saved images would
             be, and compared with all 10,000 test images, through the frozen moments of these.
         weights: which weights made the images ("EMA", "last", "none"), for the record.
+        real: images to compare with in place of the test images, from 65 up, such as training images that were held
+            out: whoever chooses settings by the test images can no longer judge by them.
 
     Raises:
         ValueError: too few or too many images, images of another shape or dtype, or with values that are not finite.
@@ -89,15 +91,16 @@ def frechet_distance(images: Tensor, *, weights: str) -> Distance:
     check_garments("images", images)
     n = len(images)
     check_frechet(n)
+    others = _test_moments() if real is None else _moments_of(real)
     generated = features(images.clamp(-1, 1))
     return Distance(
-        value=_distance(generated),
-        spread=bootstrap_sd(generated, _distance),
+        value=_distance(generated, others),
+        spread=bootstrap_sd(generated, lambda resampled: _distance(resampled, others)),
         generated=n,
-        real=int(_moments()["test.n"]),
-        split="test",
+        real=others.n,
+        split="test" if real is None else "given",
         weights=weights,
-        floor=_distance(real_train_features(n)),
+        floor=_distance(real_train_features(n), others),
     )
 
 
@@ -171,19 +174,36 @@ def kernel_distance(images: Tensor, *, weights: str) -> Distance:
     )
 
 
+class _Moments(NamedTuple):
+    """Mean (64,) and covariance (64, 64) of n images' features, in float64."""
+
+    n: int
+    mean: Tensor
+    covariance: Tensor
+
+
 @cache
-def _moments() -> dict[str, Tensor]:
-    return load_tensors(data.ASSETS / "moments.safetensors", MOMENTS_SHA256)
+def _test_moments() -> _Moments:
+    stored = load_tensors(data.ASSETS / "moments.safetensors", MOMENTS_SHA256)
+    return _Moments(int(stored["test.n"]), stored["test.mean"], stored["test.covariance"])
 
 
-def _distance(generated: Tensor) -> float:
-    """Frechet distance of features (n, 64) to those of all test images."""
+def _moments_of(real: Tensor) -> _Moments:
+    check_garments("real", real)
+    if not len(real) > FEATURES:
+        raise ValueError(f"real images are {len(real)}; legal are {FEATURES + 1} and more: more than features")
+    own = features(real).double()
+    return _Moments(len(own), own.mean(0), own.T.cov())
+
+
+def _distance(generated: Tensor, others: _Moments) -> float:
+    """Frechet distance of features (n, 64) to others, of which it takes the moments."""
     alone: dict[str, Any] = {"sync_on_compute": False}  # other processes have the same images, not more of them
-    n, mean, covariance = (_moments()[f"test.{name}"] for name in ("n", "mean", "covariance"))
+    n, mean, covariance = others
     with torch.device("cpu"):  # whatever torch's default is
         metric = FrechetInceptionDistance(feature=_Identity(), reset_real_features=False, **alone)
         metric.set_dtype(torch.float64)
-        metric.real_features_num_samples = n
+        metric.real_features_num_samples = torch.tensor(n)
         metric.real_features_sum = n * mean
         metric.real_features_cov_sum = (n - 1) * covariance + n * torch.outer(mean, mean)
         metric.update(generated.double(), real=False)

@@ -294,7 +294,7 @@ TINY = {"base_channels": 8, "steps": 4, "batch_size": 8, "checkpoint_every": 2}
     ("kind", "changes"),
     [
         ("diffusion", {"channel_multipliers": (1, 2), "attention_levels": (1,), "head_channels": 8, "ema": (0.9, 0.5)}),
-        ("autoencoder", {"loss": "bce"}), ("vae", {}), ("gan", {"game": "minimax"}),
+        ("autoencoder", {"loss": "bce"}), ("vae", {"loss": "logistic", "beta": 0.5}), ("gan", {"game": "minimax"}),
     ],
 )  # fmt: skip
 def test_a_runs_own_record_repeats_its_settings(kind, changes, tmp_path):

@@ -17,19 +17,34 @@ def test_distance_is_the_closed_form_of_two_gaussians():
     """Against Dowson & Landau's formula computed another way, on features whose moments are given."""
     generator = torch.Generator().manual_seed(0)
     generated = torch.randn(500, 64, generator=generator, dtype=torch.float64) * 1.3 + 0.2
-    moments = distances._moments()
-    real_mean, real_covariance = moments["test.mean"], moments["test.covariance"]
+    moments = distances._test_moments()
+    real_mean, real_covariance = moments.mean, moments.covariance
     values, axes = torch.linalg.eigh(real_covariance)
     root = axes @ torch.diag(values.sqrt()) @ axes.T
     covariance = torch.cov(generated.T)
     cross = torch.linalg.eigvalsh(root @ covariance @ root).clamp(min=0).sqrt().sum()
     expected = (generated.mean(0) - real_mean).square().sum() + covariance.trace() + real_covariance.trace() - 2 * cross
-    assert distances._distance(generated) == pytest.approx(expected.item(), rel=1e-6)
+    assert distances._distance(generated, moments) == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
-    distance = distances._distance(features(data.normalise(test_split.images)))
+    distance = distances._distance(features(data.normalise(test_split.images)), distances._test_moments())
     assert distance < 1  # 2,000 of the 10,000 images themselves
+
+
+def test_images_can_be_compared_with_others_than_the_test_images(test_split):
+    train = data.load("fashion-mnist-embedded", "train", quiet=True)
+    real, shirts = (data.normalise(images[:500]) for images in (train.images, train.images[train.labels == 0]))
+    same, other = (metrics.frechet_distance(images, weights="none", real=real) for images in (real, shirts))
+    assert abs(same.value) < 1e-6
+    assert other.value > 10
+    assert other.value == pytest.approx(metrics.frechet_distance(real, weights="none", real=shirts).value, rel=1e-3)
+    assert "500 generated against 500 real given images" in str(other)
+    assert 0 < other.floor < metrics.frechet_distance(shirts, weights="none").value
+    with pytest.raises(ValueError, match="real images are 64; legal are 65 and more"):
+        metrics.frechet_distance(real, weights="none", real=real[:64])
+    with pytest.raises(ValueError, match=r"real is .*\(100, 1, 28, 28\)|real .*\(100, 1, 28, 28\)"):
+        metrics.frechet_distance(real, weights="none", real=torch.zeros(100, 1, 28, 28))
 
 
 def test_the_distance_carries_its_five_facts_and_orders_images(test_split):

@@ -26,8 +26,9 @@ FIRST_ORDER = (
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
-    "a divergence left out": (1, "autoencoder.py", "return reconstruction + kl", "return reconstruction"),
+    "a divergence left out": (1, "autoencoder.py", "reconstruction + self.config.beta * kl", "reconstruction"),
     "the generator detached": (1, "gan.py", "discriminate(fakes), self", "discriminate(fakes.detach()), self"),
+    "codes drawn from the wrong density": (1, "sampling.py", "(seed, first)(empty)", "(seed, first)(3 * empty)"),
     "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
     "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "attention that looks at all pixels alike": (2, "unet/network.py", "attention(q, k, v)", "attention(0 * q, k, v)"),

@@ -170,7 +170,7 @@ def test_defaults_are_those_by_which_older_records_are_completed():
     autoencoder = {
         "image_shape": (1, 32, 32), "base_channels": 32, "channel_multipliers": (1, 2, 4), "latent_dim": 32,
     }  # fmt: skip
-    assert asdict(AutoencoderConfig()) == autoencoder | {"variational": False, "loss": "mse"}
+    assert asdict(AutoencoderConfig()) == autoencoder | {"variational": False, "loss": "mse", "beta": 1.0}
     gan = {"architecture": "convolutional", "game": "non-saturating", "r1": 1.0}
     assert asdict(GANConfig()) == autoencoder | gan
     assert asdict(TrainingConfig()) == {
