@@ -124,6 +124,7 @@ def test_hutchinson_is_unbiased():
     assert estimates.std() > 1e-3
 
 
+@pytest.mark.long
 def test_the_flow_through_a_network_on_images():
     """float32, an image's shape, the defaults; the exact divergence and many probes of it agree."""
     torch.manual_seed(0)

@@ -71,6 +71,7 @@ def same_sizes_three_ways(case):
         assert row.parameters == sum(p.numel() for n in parts for p in network.get_submodule(n).parameters())
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(cases())
 def test_algebra_trace_and_real_network_agree_on_every_size(case):
