@@ -40,7 +40,7 @@ def grade_ddpm(noised: Noised, loss: Loss, step: Step, *, seed: int = 0) -> None
         step: (network, x, t) -> the state before time t, which is a number.
         seed: of everything that is drawn.
     """
-    name = "exercise, a diffusion model on an empty page"
+    name = "exercise, the three parts of a diffusion model"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -53,7 +53,11 @@ def grade_ddpm(noised: Noised, loss: Loss, step: Step, *, seed: int = 0) -> None
 def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
     """What is wrong, in the order in which it is best mended."""
     x = torch.randn(6, 2)
-    answers = noised(x, torch.arange(6), x), loss(_Network(lambda x, t: x), x), step(_Network(lambda x, t: x), x, 5)
+    answers = (
+        noised(x.clone(), torch.arange(6), x.clone()),
+        loss(_Network(lambda x, t: x.clone()), x.clone()),
+        step(_Network(lambda x, t: x.clone()), x.clone(), 5),
+    )
     if any(answer is None for answer in answers):
         yield "not written yet"
         return
@@ -86,7 +90,8 @@ def _faults_of_noised(noised: Noised) -> Iterator[str]:
     beta, alpha_bar = _schedule()
     x0, eps, t = torch.randn(3, 2), torch.randn(3, 2), torch.tensor([3, 371, 902])
     left, added = alpha_bar[t][:, None], beta[t][:, None]
-    answer = noised(x0, t, eps)
+    answer = noised(x0.clone(), t, eps.clone())
+    before = alpha_bar[t - 1][:, None]
     slips = {
         "x_t: the variances add up to 1; what is multiplied are their square roots.": left * x0 + (1 - left) * eps,
         "x_t: the image needs its square root, too.": left * x0 + (1 - left).sqrt() * eps,
@@ -94,6 +99,7 @@ def _faults_of_noised(noised: Noised) -> Iterator[str]:
         "x_t: the image and the noise have changed places.": (1 - left).sqrt() * x0 + left.sqrt() * eps,
         "x_t: that is a single step of noise. All t steps at once take alpha_bar.": (1 - added).sqrt() * x0
         + added.sqrt() * eps,
+        "x_t: alpha_bar is that of t, not of the step before.": before.sqrt() * x0 + (1 - before).sqrt() * eps,
         "x_t: the image shrinks as noise is added, or the variance would grow.": x0 + (1 - left).sqrt() * eps,
     }
     if answer.shape != x0.shape:
@@ -108,79 +114,113 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 
 
 def _faults_of_loss(loss: Loss) -> Iterator[str]:
-    """Of images that are 0: there x_t says which noise was drawn."""
-    network = _Network(lambda x, t: torch.zeros_like(x))
-    value = loss(network, torch.zeros(4096, 2))
+    """By what it asks of a network that always answers 2, of 20,000 images."""
+    network, x0 = _constant(2.0), 3 * torch.randn(20_000, 2)
+    value = loss(network, x0.clone())
     if len(network.calls) != 1:
         yield f"The loss calls the network {len(network.calls)} times. One call at one time an image is enough."
         return
     ((x_t, t),) = network.calls
-    alpha_bar = _schedule()[1]
-    if t.shape != (4096,) or t.min() < 0 or t.max() > 999 or t.is_floating_point():
-        yield "The loss: the times are integers from 0 to 999, one for each image."
+    if not isinstance(value, Tensor) or value.shape:
+        yield f"The loss is {_described(value)}; it is one number, as a tensor with a gradient: a mean."
+    elif not isinstance(t, Tensor) or t.shape != (len(x0),) or t.is_floating_point():
+        yield f"The loss: its times are {_described(t)}; they are integers from 0 to 999, one for each image."
     elif (t == t[0]).all():
         yield "The loss: every image needs a time of its own; a batch at one time is far noisier."
-    elif t.min() > 20 or t.max() < 979:
+    elif t.min() != 0 or t.max() != 999:
         yield f"The loss: its times go from {t.min()} to {t.max()}; all from 0 to 999 are walked back over."
-    elif value.shape:
-        yield f"The loss has shape {tuple(value.shape)}; it is one number, the mean."
+    elif (t.float().mean() - 499.5).abs() > 15:
+        yield "The loss: every time is equally likely."
     else:
-        eps = x_t / (1 - alpha_bar[t])[:, None].sqrt()
-        slips = {
-            "The loss: the network is asked for the noise, not for the noisy image.": x_t.square().mean(),
-            "The loss: the network is asked for the noise; here it was compared with the image.": torch.tensor(0.0),
-            "The loss: that is the sum. Its mean does not depend on the size of a batch.": eps.square().sum(),
-            "The loss: squared, not absolute: the mean is what is wanted, not the median.": eps.abs().mean(),
-        }
-        if not _alike(value, eps.square().mean()):
-            hints = [hint for hint, slip in slips.items() if _alike(value, slip)]
-            yield hints[0] if hints else "The loss is not the mean squared error of the noise."
+        yield from _faults_of_error(value, x0, x_t, t)
+
+
+def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
+    """Of what a loss compares: x_t says which noise was drawn."""
+    left = _schedule()[1][t][:, None]
+    eps = (x_t - left.sqrt() * x0) / (1 - left).sqrt()
+    off = [eps.mean(), eps.var() - 1, (eps * x0).mean(), eps.prod(1).mean()]
+    slips = {
+        "The loss: the network is asked for the noise, not for the noisy image.": (x_t - 2).square().mean(),
+        "The loss: the network is asked for the noise; here it was compared with the image.": (x0 - 2).square().mean(),
+        "The loss: that is the sum. Its mean does not depend on the size of a batch.": (eps - 2).square().sum(),
+        "The loss: that is the sum over an image's numbers. Take the mean over these, too.": 2
+        * (eps - 2).square().mean(),
+        "The loss: squared, not absolute: the mean is what is wanted, not the median.": (eps - 2).abs().mean(),
+        "The loss: the mean of the squares, without a root.": (eps - 2).square().mean().sqrt(),
+        "The loss: square first, then take the mean.": (eps - 2).mean().square(),
+    }
+    if max(abs(value.item()) for value in off) > 0.1:
+        yield "The loss: its noisy images are not those of equation 1, with a fresh N(0, 1) for every number."
+    elif not _alike(value, (eps - 2).square().mean()):
+        hints = [hint for hint, slip in slips.items() if _alike(value, slip)]
+        yield hints[0] if hints else "The loss is not the mean squared error of the noise."
+
+
+def _described(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
 
 
 def _faults_of_step(step: Step) -> Iterator[str]:
-    """By the mean and the spread of many steps from one state."""
-    beta, alpha_bar = (values.double() for values in _schedule())
-    guess = torch.tensor([2.0, 0.5])
-    network = _Network(lambda x, t: guess.expand(len(x), 2))
-    x, t = torch.tensor([4.0, -6.0]).expand(20_000, 2), 100
-    after = step(network, x, t).double()
-    if any((times != t).any() for _, times in network.calls):
-        yield "The step back: the network must be told the time of the state that it sees."
-    eps, b, left = guess.double(), beta[t], alpha_bar[t]
-    mean = (x[0] - b / (1 - left).sqrt() * eps) / (1 - b).sqrt()
-    smaller = b * (1 - alpha_bar[t - 1]) / (1 - left)
-    slips = {
-        "The step back: noise is taken away, not added.": (x[0] + b / (1 - left).sqrt() * eps) / (1 - b).sqrt(),
-        "The step back: what is left must be scaled up again.": x[0] - b / (1 - left).sqrt() * eps,
-        "The step back: it takes away one step's noise, beta over its root, not all of it.": (
-            x[0] - (1 - left).sqrt() * eps
-        )
-        / left.sqrt(),
-        "The step back: the guess is divided by the root of 1 - alpha_bar.": (x[0] - b / (1 - left) * eps)
-        / (1 - b).sqrt(),
-        "The step back: what divides the guess is sqrt(1 - alpha_bar).": (x[0] - b / (1 - b).sqrt() * eps)
-        / (1 - b).sqrt(),
-        "The step back: it scales up by one step, sqrt(1 - beta), not by alpha_bar.": (
-            x[0] - b / (1 - left).sqrt() * eps
-        )
-        / left.sqrt(),
-    }
-    off = 0.01 * b.sqrt()  # twice the standard error is 0.014 of a step's noise
-    found = after.mean(0)
-    if not ((found - mean).abs() < 2 * off).all():
-        hints = [hint for hint, slip in slips.items() if ((found - slip).abs() < 2 * off).all()]
-        yield hints[0] if hints else "The step back: its mean is not that of Ho et al. (2020), algorithm 2."
-    yield from _faults_of_noise(step, network, after.std(0).mean(), b, smaller)
-
-
-def _faults_of_noise(step: Step, network: nn.Module, std: Tensor, beta: Tensor, smaller: Tensor) -> Iterator[str]:
-    """Of the noise that a step back adds: its variance is beta, or the posterior's, a little smaller."""
-    if std < 0.01 * smaller.sqrt():
-        yield "The step back: every step but the last adds fresh noise."
-    elif not any((std / variance.sqrt() - 1).abs() < 0.02 for variance in (beta, smaller)):
-        yield "The step back: the noise that it adds has variance beta; its root is what is multiplied."
-    if step(network, torch.zeros(1000, 2), 0).std(0).max() > 1e-4:
+    """At the last time, at one in the middle, and where noise is least."""
+    for t in (999, 100, 1):
+        yield from _faults_at(step, t)
+    if step(_constant(0.0), torch.zeros(1000, 2), 0).std(0).max() > 1e-4:
         yield "The step back: the last one, from t = 0, adds no noise, or it would stay in the image."
+
+
+def _constant(guess: float) -> "_Network":
+    """A network that always answers the same."""
+    return _Network(lambda x, t: torch.full_like(x, guess))
+
+
+def _faults_at(step: Step, t: int) -> Iterator[str]:
+    """By how much a step multiplies the state and the guess, with the same noise each time."""
+
+    def after(state: float, guess: float) -> Tensor:
+        torch.manual_seed(0)
+        return step(_constant(guess), torch.full((20_000, 2), float(state)), t)
+
+    network = _constant(0.0)
+    step(network, torch.zeros(3, 2), t)
+    told = [times for _, times in network.calls]
+    if any(not isinstance(times, Tensor) or times.shape != (3,) for times in told):
+        yield f"The step back: the network's times are {_described(told[0])}; they are a tensor, one time an image."
+        return
+    if any((times != t).any() for times in told):
+        yield "The step back: the network must be told the time of the state that it sees."
+    noise = after(0, 0)
+    of_state, of_guess = (after(1, 0) - noise).mean(), (after(0, 1) - noise).mean()
+    (beta, alpha_bar) = _schedule()
+    b, left = beta[t], alpha_bar[t]
+    grows, takes = 1 / (1 - b).sqrt(), b / (1 - left).sqrt()
+    slips = {
+        "noise is taken away, not added.": (grows, grows * takes),
+        "what is left must be scaled up again.": (torch.ones(()), -takes),
+        "all of it is scaled up, the noise that is taken away, too.": (grows, -takes),
+        "it takes away one step's noise, not all of it.": (1 / left.sqrt(), -((1 - left) / left).sqrt()),
+        "the guess is divided by the root of 1 - alpha_bar.": (grows, -grows * b / (1 - left)),
+        "what divides the guess is sqrt(1 - alpha_bar).": (grows, -grows * b / (1 - b).sqrt()),
+        "it scales up by one step, sqrt(1 - beta), not by alpha_bar.": (1 / left.sqrt(), -takes / left.sqrt()),
+    }
+
+    def fits(state: Tensor, guess: Tensor) -> bool:
+        return bool((of_state / state - 1).abs() < 3e-3 and (of_guess / guess - 1).abs() < 3e-3)
+
+    if not fits(grows, -grows * takes):
+        hints = [hint for hint, slip in slips.items() if fits(*slip)]
+        yield f"The step back: {hints[0] if hints else f'at t = {t} it is not equation 2. Are its numbers those of t?'}"
+    yield from _faults_of_noise(noise.std(), t)
+
+
+def _faults_of_noise(std: Tensor, t: int) -> Iterator[str]:
+    """Of the noise that a step back adds: its variance is beta, or the posterior's, a little smaller."""
+    (beta, alpha_bar) = _schedule()
+    smaller = beta[t] * (1 - alpha_bar[t - 1]) / (1 - alpha_bar[t])
+    if std < 0.01 * smaller.sqrt():
+        yield f"The step back: every step but the last adds fresh noise, and at t = {t} none was found."
+    elif not any((std / variance.sqrt() - 1).abs() < 0.03 for variance in (beta[t], smaller)):
+        yield f"The step back: the noise that it adds has variance beta (at t = {t} it has not); multiply by its root."
 
 
 def _draws_the_ring(loss: Loss, step: Step) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ddpm.companion import exercises
 from ddpm.companion.exercises import bumps_of_the_ring, grade_ddpm, share_on_bumps
 from ddpm.oracles import GaussianMixture
 from ddpm.schedule import linear
@@ -43,12 +44,19 @@ def posterior_step(network, x, t):
     return mean / (1 - ALPHA_BAR[t]) + (BETA[t] * (1 - before) / (1 - ALPHA_BAR[t])).sqrt() * torch.randn_like(x)
 
 
+@torch.no_grad()
+def step_in_place(network, x, t):
+    x -= BETA[t] / (1 - ALPHA_BAR[t]).sqrt() * guess(network, x, t)
+    x /= (1 - BETA[t]).sqrt()
+    return x + BETA[t].sqrt() * torch.randn_like(x) if t > 0 else x
+
+
 def said(capsys, *parts):
     grade_ddpm(*parts)
-    return capsys.readouterr().out.removeprefix("exercise, a diffusion model on an empty page: ").strip()
+    return capsys.readouterr().out.removeprefix("exercise, the three parts of a diffusion model: ").strip()
 
 
-@pytest.mark.parametrize("right", [step, posterior_step])
+@pytest.mark.parametrize("right", [step, posterior_step, step_in_place])
 def test_a_right_model_is_trained_and_draws_the_ring(right, capsys):
     before = torch.get_rng_state()
     assert said(capsys, noised, loss, right) == "right: what it was trained on is what it draws"
@@ -74,6 +82,7 @@ WRONG_NOISED = {
     "a single step of noise": lambda x, t, e: (1 - BETA[t])[:, None].sqrt() * x + BETA[t][:, None].sqrt() * e,
     "the variance would grow": lambda x, t, e: x + (1 - left[t])[:, None].sqrt() * e,
     "One alpha_bar an image": lambda x, t, e: (left[t].sqrt() * x[:, :1] + (1 - left[t]).sqrt() * e[:, :1])[:, :1],
+    "not of the step before": lambda x, t, e: noised(x, t - 1, e),
     "is not sqrt(alpha_bar)": lambda x, t, e: left[t][:, None].sqrt() * x + (1 - left[t][:, None].sqrt()) * e,
 }
 
@@ -85,11 +94,13 @@ def test_a_slip_in_the_noise_gets_its_hint(hint, capsys):
     assert hint in answer
 
 
-def loss_with(*, times=None, target=None, mean=torch.mean, power=lambda x: x.square()):
+def loss_with(
+    *, times=None, target=None, mean=torch.mean, power=lambda x: x.square(), noise=torch.randn_like, make=noised
+):
     def wrong(network, x0):
         t = times(len(x0)) if times else torch.randint(T, (len(x0),))
-        eps = torch.randn_like(x0)
-        x_t = noised(x0, t, eps)
+        eps = noise(x0)
+        x_t = make(x0, t, eps)
         return mean(power({"eps": eps, "x0": x0, "x_t": x_t}[target or "eps"] - network(x_t, t)))
 
     return wrong
@@ -104,11 +115,24 @@ WRONG_LOSS = {
     "compared with the image": loss_with(target="x0"),
     "that is the sum": loss_with(mean=torch.sum),
     "squared, not absolute": loss_with(power=lambda x: x.abs()),
-    "it is one number": loss_with(mean=lambda x: x.mean(1)),
+    "a tensor of shape (20000,); it is one number": loss_with(mean=lambda x: x.mean(1)),
+    "of type float; it is one number": loss_with(mean=lambda x: x.mean().item()),
+    "over an image's numbers": loss_with(mean=lambda x: x.sum(1).mean()),
+    "without a root": loss_with(mean=lambda x: x.mean().sqrt()),
+    "square first": loss_with(mean=lambda x: x.mean().square(), power=lambda x: x),
+    "go from 1 to 999": loss_with(times=lambda n: torch.randint(1, T, (n,))),
+    "go from 0 to 998": loss_with(times=lambda n: torch.randint(T - 1, (n,))),
+    "equally likely": loss_with(times=lambda n: (T * torch.rand(n) ** 1.2).long()),
+    "with a fresh N(0, 1) for every number": loss_with(noise=lambda x: torch.randn(len(x), 1).expand(-1, 2)),
+    "are not those of equation 1": loss_with(noise=torch.rand_like),
+    "its noisy images": loss_with(noise=lambda x: torch.randn(1, 2).expand(len(x), 2)),
+    "not those of equation 1, with": loss_with(make=lambda x, t, e: x + (1 - ALPHA_BAR[t])[:, None].sqrt() * e),
     "a time of its own": loss_with(times=lambda n: torch.randint(T, (1,)).expand(n)),
     "go from 0 to 99": loss_with(times=lambda n: torch.randint(100, (n,))),
     "go from 900 to 999": loss_with(times=lambda n: torch.randint(900, 1000, (n,))),
-    "integers from 0 to 999": loss_with(times=lambda n: torch.randint(-T, 0, (n,))),
+    "integers from 0 to 999": loss_with(
+        times=lambda n: torch.randint(T, (n,)).float(), make=lambda x, t, e: noised(x, t.long(), e)
+    ),
     "calls the network 5 times": every_time,
     "is not the mean squared error": loss_with(power=lambda x: x.square() / 2),
 }
@@ -143,12 +167,24 @@ WRONG_STEP = {
         lambda x, e, t: (x - BETA[t] / (1 - BETA[t]).sqrt() * e) / (1 - BETA[t]).sqrt()
     ),
     "not by alpha_bar": step_with(lambda x, e, t: (x - BETA[t] / (1 - left[t]).sqrt() * e) / left[t].sqrt()),
-    "is not that of Ho": step_with(lambda x, e, t: x),
+    "all of it is scaled up": step_with(lambda x, e, t: x / (1 - BETA[t]).sqrt() - BETA[t] / (1 - left[t]).sqrt() * e),
+    "at t = 999 it is not equation 2": step_with(lambda x, e, t: x),
+    "at t = 1 it is not equation 2": step_with(
+        lambda x, e, t: (
+            (x - BETA[t] / (1 - left[t - 1]).sqrt() * e) / (1 - BETA[t]).sqrt() if t < 50 else right_mean(x, e, t)
+        )
+    ),
+    "Are its numbers those of t?": step_with(
+        lambda x, e, t: right_mean(x, e, t - 1), noise=lambda t: BETA[t - 1].sqrt()
+    ),
+    "at t = 1 none was found": step_with(right_mean, noise=lambda t: BETA[t].sqrt() if t > 1 else 0.0),
+    "(at t = 1 it has not)": step_with(right_mean, noise=lambda t: BETA[t - 1].sqrt() * (1 - 0.5 * (t == 1))),
     "every step but the last": step_with(right_mean, noise=lambda t: 0.0),
-    "its root is what is multiplied": step_with(right_mean, noise=lambda t: BETA[t]),
+    "multiply by its root": step_with(right_mean, noise=lambda t: BETA[t]),
     "has variance beta": step_with(right_mean, noise=lambda t: (1 - left[t]).sqrt()),
     "the last one": step_with(right_mean, last=BETA[0].sqrt()),
     "must be told the time": step_with(right_mean, told=1),
+    "of type int": lambda network, x, t: right_mean(x, network(x, t), t),
 }
 
 
@@ -159,11 +195,18 @@ def test_a_slip_in_the_step_gets_its_hint(hint, capsys):
     assert hint in answer
 
 
+def test_a_right_step_is_right_whatever_is_drawn(capsys):
+    for right in (step, posterior_step):
+        for seed in range(20):
+            torch.manual_seed(seed)
+            assert list(exercises._faults_of_step(right)) == []
+
+
 def test_parts_that_look_right_and_do_not_draw_the_ring_are_not_right(capsys):
     """A step that is right where it is looked at closely, and does nothing at the times below."""
 
     def forgetful(network, x, t):
-        return x if 0 < t < 300 and t != 100 else step(network, x, t)
+        return x if 1 < t < 300 and t != 100 else step(network, x, t)
 
     answer = said(capsys, noised, loss, forgetful)
     assert answer.startswith("not yet, and none of the usual slips")
