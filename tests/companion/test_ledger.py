@@ -39,7 +39,8 @@ def test_every_verdict_shown_is_the_one_its_numbers_give(path, monkeypatch):
             texts = [output["data"]["text/markdown"] for output in cell["outputs"] if "data" in output]
             shown |= dict(zip(asked, texts, strict=False))  # a table may come after them
             assert len(texts) >= len(asked)
-    assert shown
+    weighs_claims = {claim.chapter for claim in claims.load_claims().values()}
+    assert bool(shown) == (int(path.stem[:2]) in weighs_claims)
     for claim_id, text in shown.items():
         assert text == claims.verdict(claim_id).data
 

@@ -25,6 +25,9 @@ FIRST_ORDER = (
 )
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
+    "the reach of a blob": (0, "companion/exercises.py", "< 2.5 * std", "< 0.25 * std"),
+    "the last beta, from nothing": (0, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
+    "the variance of a step, from nothing": (0, "samplers.py", "else math.sqrt(beta)", "else beta"),
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
     "a divergence left out": (1, "autoencoder.py", "reconstruction + self.config.beta * kl", "reconstruction"),
     "the generator detached": (1, "gan.py", "discriminate(fakes), self", "discriminate(fakes.detach()), self"),
@@ -53,7 +56,10 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a flow without Langevin": (4, "langevin.py", "if s > 0 and weight > 0:", "if s > 0 and weight < 0:"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
 }  # fmt: skip
-FAST = {"the sign of a cross-entropy", "the width of a level", "the last beta", "the root in Langevin's noise"}
+FAST = {
+    "the reach of a blob", "the sign of a cross-entropy", "the width of a level", "the last beta",
+    "the root in Langevin's noise",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
