@@ -56,6 +56,7 @@ def said(capsys, *parts):
     return capsys.readouterr().out.removeprefix("exercise, the three parts of a diffusion model: ").strip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("right", [step, posterior_step, step_in_place])
 def test_a_right_model_is_trained_and_draws_the_ring(right, capsys):
     before = torch.get_rng_state()
@@ -195,6 +196,7 @@ def test_a_slip_in_the_step_gets_its_hint(hint, capsys):
     assert hint in answer
 
 
+@pytest.mark.long
 def test_a_right_step_is_right_whatever_is_drawn(capsys):
     for right in (step, posterior_step):
         for seed in range(20):
@@ -202,6 +204,7 @@ def test_a_right_step_is_right_whatever_is_drawn(capsys):
             assert list(exercises._faults_of_step(right)) == []
 
 
+@pytest.mark.long
 def test_parts_that_look_right_and_do_not_draw_the_ring_are_not_right(capsys):
     """A step that is right where it is looked at closely, and does nothing at the times below."""
 
