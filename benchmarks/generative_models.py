@@ -211,18 +211,24 @@ class Run:
         return ddpm.load(self.folder(runs))
 
 
+@torch.no_grad()
+def in_chunks(model: Autoencoder, function: Callable[[Tensor], Tensor], values: Tensor, size: int = 250) -> Tensor:
+    """The answers of one of a model's functions to many values, on the CPU."""
+    return torch.cat([function(chunk.to(model.device)).cpu() for chunk in values.split(size)])
+
+
+def posteriors(model: VariationalAutoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of q(z | x) of many images, each (n, latent_dim)."""
+    mean, log_variance = in_chunks(model, lambda x: torch.stack(model.posterior(x), 1), images).unbind(1)
+    return mean, log_variance
+
+
 def codes(model: Autoencoder, images: Tensor) -> Tensor:
     """(n, latent_dim): the code of each image; of the variational kind a draw from q(z | x), as in training."""
     if not isinstance(model, VariationalAutoencoder):
-        return model.encode(images)
-    means, log_variance = model.posterior(images)
-    return means + torch.exp(log_variance / 2) * PerSampleNoise(0)(means)
-
-
-@torch.no_grad()
-def in_chunks(function: Callable[[Tensor], Tensor], values: Tensor, size: int = 250) -> Tensor:
-    """A network's answers to many values."""
-    return torch.cat([function(chunk).cpu() for chunk in values.split(size)])
+        return in_chunks(model, model.encode, images)
+    mean, log_variance = posteriors(model, images)
+    return mean + torch.exp(log_variance / 2) * PerSampleNoise(0)(mean)
 
 
 def decoded_from_fitted_codes(model: Autoencoder, images: Tensor, n: int) -> Tensor:
@@ -230,10 +236,10 @@ def decoded_from_fitted_codes(model: Autoencoder, images: Tensor, n: int) -> Ten
 
     The density is a mixture of ten Gaussians, fitted after the training (Ghosh et al. 2020, section 4).
     """
-    of_images = in_chunks(lambda x: codes(model, x.to(model.device)), images).double().numpy()
+    of_images = codes(model, images).double().numpy()
     drawn, _ = GaussianMixture(10, random_state=0).fit(of_images).sample(n)
     drawn = torch.from_numpy(drawn[torch.randperm(n, generator=torch.Generator().manual_seed(0))]).float()
-    return in_chunks(model.decode, drawn.to(model.device))
+    return in_chunks(model, model.decode, drawn)
 
 
 def bits(folder: Path, images: Tensor) -> str:
@@ -308,20 +314,19 @@ def rate_and_distortion(run: Run, runs: Path, n: int) -> dict[str, str]:
     """Where the bound of a variational autoencoder goes, and what its draws are worth, on the images held out.
 
     The rate is the divergence of q(z | x) from N(0, I), in nats an image. It is the sum of what a code tells of its
-    image and of the aggregate posterior's divergence from N(0, I) (Hoffman & Johnson 2016), of which the last column
-    but three is a lower bound: that of a Gaussian with its mean and covariance.
+    image and of the aggregate posterior's divergence from N(0, I) (Hoffman & Johnson 2016), of which "aggregate
+    against N(0, I)" is a lower bound: that of a Gaussian with its mean and covariance.
     """
     model = ddpm.load(run.folder(runs), "float32")
     held_out = normalise(part(slice(-HELD_OUT, None)).images)
     known = normalise(part(SETS[run.data]).images)
-    means, log_variance = in_chunks(lambda x: torch.stack(model.posterior(x.to(model.device)), 1), held_out).unbind(1)
-    back = in_chunks(lambda x: model.decode(codes(model, x.to(model.device))), held_out)
-    aggregate = in_chunks(lambda x: codes(model, x.to(model.device)), known).double()
+    back = in_chunks(model, model.decode, codes(model, held_out))
+    aggregate = codes(model, known).double()
     covariance = aggregate.T.cov()
     of_aggregate = (aggregate.mean(0).square().sum() + covariance.trace() - len(covariance) - covariance.logdet()) / 2
     return {
         "beta": f"{run.settings['beta']:g}",
-        "rate": f"{divergence(means, log_variance).mean():.1f}",
+        "rate": f"{divergence(*posteriors(model, held_out)).mean():.1f}",
         "distortion": f"{(back - held_out).square().mean().sqrt():.4f}",
         "aggregate against N(0, I)": f"{of_aggregate:.1f}",
         "bits a dimension": bits(run.folder(runs), held_out[:500]),
@@ -361,10 +366,11 @@ def rows_without_training(n: int) -> list[dict[str, str]]:
 
 
 class Table:
-    """The file of results. Several processes may add to it."""
+    """The file of results. Several processes may add to it, as they share a lock in the folder of the runs."""
 
-    def __init__(self, path: Path, terms: dict[str, Any]) -> None:
-        self.path, self.terms = path, terms
+    def __init__(self, path: Path, terms: dict[str, Any], runs: Path) -> None:
+        self.path, self.terms, self.lock = path, terms, runs / "table.lock"
+        runs.mkdir(parents=True, exist_ok=True)
         if self.read()["terms"] != terms:
             raise typer.BadParameter(f"out is {str(path)!r}; it holds runs on other terms: name another file")
 
@@ -380,11 +386,10 @@ class Table:
     def add(self, name: str, lines: list[dict[str, Any]]) -> None:
         for line in lines:
             typer.echo(line)
-        with FileLock(f"{self.path}.lock"):
+        with FileLock(self.lock):
             results = self.read()
             results[name] += lines
             write_json(self.path, results | conditions(results))
-            Path(f"{self.path}.lock").unlink()
 
 
 def best(results: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -425,7 +430,7 @@ def main(
         raise typer.BadParameter(f"n is {n}; legal are {2 * FEATURES + 2} to 2,000")
     for name in kind:
         one_of("kind", name, list(KINDS))
-    table = Table(out, {"n": n, "models": check_terms(steps)})
+    table = Table(out, {"n": n, "models": check_terms(steps)}, folder)
     try_settings(table, kind, folder, n)
     if "vae" in kind:
         sweep(table, folder, n)

@@ -228,12 +228,13 @@ def _draws_the_ring(loss: Loss, step: Step) -> bool:
     centres, std = bumps_of_the_ring()
     data = centres.to(torch.get_default_device())[torch.randint(_BUMPS, (20_000,))] + std * torch.randn(20_000, 2)
     network = _Small()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    for i in range(1500):
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    cooling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=1500)
+    for _ in range(1500):
         optimiser.zero_grad()
         loss(network, data[torch.randint(len(data), (256,))]).backward()
-        optimiser.param_groups[0]["lr"] = 1e-2 * (1 - i / 1500)
         optimiser.step()
+        cooling.step()
     x = torch.randn(1000, 2)
     with torch.no_grad():
         for t in reversed(range(1000)):
