@@ -444,6 +444,7 @@ def test_the_loop_around_the_network_is_a_handful_of_operations(sampler):
 
 
 @needs_bfloat16
+@pytest.mark.long
 def test_bfloat16_draws_the_same_images():
     rough, exact = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist", "float32")
     pictures = [ddpm.sample(denoise, 16, steps=20, progress=False) for denoise in (rough, exact)]
@@ -459,6 +460,7 @@ def test_bfloat16_draws_the_same_images():
         assert 0 < error <= bound
 
 
+@pytest.mark.long
 def test_kept_memory_is_used_again_without_asking_the_system():
     """Page faults of a large tensor made over and over, in a process of its own: the setting cannot be taken back."""
     program = (

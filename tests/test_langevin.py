@@ -98,6 +98,7 @@ def test_the_score_of_a_denoiser():
         score_at(mixture, 0)
 
 
+@pytest.mark.long
 def test_plain_langevin_misses_far_modes_and_annealing_finds_them():
     """Song & Ermon (2019), section 3.2.2: weights 0.2 and 0.8 at -5 and +5, from a broad start, equal calls."""
     mixture = GaussianMixture([0.2, 0.8], [[-5.0, -5.0], [5.0, 5.0]], 1.0, SCHEDULE)

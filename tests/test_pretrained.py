@@ -50,6 +50,7 @@ def width(model):
     return model.network.conv_in.out_channels
 
 
+@pytest.mark.long
 def test_the_shipped_model_makes_garments():
     model = ddpm.load("fashion-mnist")
     assert model.image_shape == (1, 32, 32)

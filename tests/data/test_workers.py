@@ -128,6 +128,7 @@ def test_processes_end_when_the_program_is_killed(tmp_path):
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_a_program_ends_although_it_has_left_processes_open():
     program = "from ddpm.data.workers import map_ahead; left = map_ahead(len, ['one'] * 9, 2); print(next(left))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

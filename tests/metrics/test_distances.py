@@ -27,6 +27,7 @@ def test_distance_is_the_closed_form_of_two_gaussians():
     assert distances._distance(generated, moments) == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.long
 def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
     distance = distances._distance(features(data.normalise(test_split.images)), distances._test_moments())
     assert distance < 1  # 2,000 of the 10,000 images themselves
@@ -72,6 +73,7 @@ def test_too_few_or_wrong_images_are_refused():
         metrics.frechet_distance(torch.zeros(100, 1, 28, 28), weights="none")
 
 
+@pytest.mark.long
 def test_the_kernel_distance_is_the_papers_sum(test_split):
     """Against eq. 4 written out with loops over pairs, times 1,000."""
     images = data.normalise(test_split.images[-70:])
@@ -98,6 +100,7 @@ def test_precision_and_recall_are_those_of_prdc():
     assert 0.05 < theirs["recall"] < theirs["precision"] < 0.999
 
 
+@pytest.mark.long
 def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     train = data.load("fashion-mnist-embedded", "train", quiet=True)
     real = data.normalise(train.images[::20])
@@ -116,6 +119,7 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     assert distances[0] < 0.1 * min(distances[1:])
 
 
+@pytest.mark.long
 def test_copies_are_told_from_new_images(test_split):
     train = data.normalise(data.load("fashion-mnist-embedded", "train", quiet=True).images)
     known, unseen = train[:1000], train[1000:1500]

@@ -15,6 +15,7 @@ def test_the_frozen_classifier_is_good_enough(test_split):
     assert right.float().mean() >= 0.93
 
 
+@pytest.mark.long
 def test_features_of_real_images_are_white():
     train = data.load("fashion-mnist-embedded", "train", quiet=True)
     white = features(data.normalise(train.images[::4])).double()
