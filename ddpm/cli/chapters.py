@@ -27,7 +27,8 @@ def chapters(
     hand_in: Annotated[
         Path | None,
         typer.Option(
-            "--hand-in", help="Run nothing; copy the chapters to this folder, with blanks in place of the solutions."
+            "--hand-in",
+            help="Run nothing; copy the chapters to this folder, to write the exercises in.",
         ),
     ] = None,
     pack: Annotated[

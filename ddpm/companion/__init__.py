@@ -6,8 +6,9 @@ The claims and the results are read from `book/`, which lies beside the package 
 import warnings
 
 try:
-    from ddpm.companion.checks import check, check_exact, grade, record
+    from ddpm.companion.checks import check, check_exact, record
     from ddpm.companion.claims import claims_table, verdict
+    from ddpm.companion.exercises import grade
     from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
     from ddpm.companion.provenance import Parameters, provenance
     from ddpm.companion.results import markdown_table, results, results_table

@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import nbformat
 import typer
 
 from ddpm.companion.checkout import ROOT, beside_package
-from ddpm.companion.notebook import read_notebook
 
-__all__ = ["PAGES", "build", "main", "staged"]
+__all__ = ["PAGES", "SOLUTIONS", "build", "main", "staged"]
 
 #: The files and folders that the book is made of; its page of evidence shows tests.
 PAGES = ("_config.yml", "_toc.yml", "CHANGELOG.md", "book", "notebooks", "tests")
+#: The page of solutions, as the contents name it.
+SOLUTIONS = "book/solutions"
 
 
 def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
@@ -25,7 +25,7 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     Args:
         executed: a folder of executed chapters, which replace the committed ones of the same name; None for no such.
         stage: the folder; what it held is deleted.
-        solutions: whether to keep the cells with the exercises' solutions.
+        solutions: whether to keep the page with the exercises' solutions.
 
     Raises:
         FileNotFoundError: the book's pages are not beside the package.
@@ -42,8 +42,8 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     for chapter in _chapters(stage):
         if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
             shutil.copy(executed / chapter.name, chapter)
-        if not solutions:
-            _remove_solutions(chapter)
+    if not solutions:
+        _remove_solutions(stage)
     return stage
 
 
@@ -51,10 +51,12 @@ def _chapters(root: Path) -> list[Path]:
     return list((root / "notebooks").glob("*.ipynb"))
 
 
-def _remove_solutions(chapter: Path) -> None:
-    notebook = read_notebook(chapter)
-    notebook["cells"] = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
-    nbformat.write(notebook, chapter)
+def _remove_solutions(stage: Path) -> None:
+    """Remove the page of solutions and its line in the contents."""
+    (stage / f"{SOLUTIONS}.ipynb").unlink()
+    contents = stage / "_toc.yml"
+    lines = contents.read_text(encoding="utf-8").splitlines(keepends=True)
+    contents.write_text("".join(line for line in lines if SOLUTIONS not in line), encoding="utf-8")
 
 
 def build(stage: Path) -> Path:

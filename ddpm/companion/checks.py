@@ -16,7 +16,7 @@ import torch
 from IPython.display import display
 
 __all__ = [
-    "MEASURED", "MIME", "Measurement", "check", "check_exact", "enforce", "enforced", "format_number", "grade",
+    "MEASURED", "MIME", "Measurement", "check", "check_exact", "enforce", "enforced", "format_number",
     "read_gpu_memory", "read_record", "record",
 ]  # fmt: skip
 
@@ -159,26 +159,6 @@ def check_exact(name: str, measured: Any, expected: Any) -> None:
     if isinstance(measured, int | float) and not isinstance(measured, bool):
         MEASURED[name] = Measurement(name, float(measured), f"exactly {measured}")
     print(f"{name}: exactly {measured}")
-
-
-def grade(name: str, answer: float | None, right: float, hints: Mapping[float, str]) -> None:
-    """Tell a student at once whether an answer is right.
-
-    Args:
-        name: the exercise.
-        answer: the student's number; None if nothing is written yet.
-        right: the right answer.
-        hints: known wrong answers, and what each of them overlooks.
-    """
-    if answer is None:
-        print(f"exercise, {name}: not written yet")
-        return
-    for wrong, hint in hints.items():
-        if math.isclose(answer, wrong, rel_tol=1e-3):
-            print(f"exercise, {name}: not yet. {hint}")
-            return
-    verdict = "right" if math.isclose(answer, right, rel_tol=1e-3) else "not yet, and none of the usual slips"
-    print(f"exercise, {name}: {verdict}")
 
 
 def record() -> None:

@@ -1,6 +1,5 @@
-"""Chapters to hand in: copies with blanks, and the student's work on them in one zip with its provenance."""
+"""Chapters to hand in: copies to work in, and the student's work on them in one zip with its provenance."""
 
-import ast
 import hashlib
 import io
 import json
@@ -15,14 +14,11 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters, run_chapters
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["BLANK", "blanked", "pack", "write_copies"]
-
-#: What stands in place of a function's body.
-BLANK = "    ...  # write me"
+__all__ = ["pack", "write_copies"]
 
 
 def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list[Path]:
-    """Copy chapters into a folder, without outputs and with blanks for their solutions.
+    """Copy chapters into a folder, without outputs. Their exercises are blanks, as they are in the chapters.
 
     Args:
         notebooks: folder of the chapters, NN_name.ipynb.
@@ -37,7 +33,7 @@ def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list
     copies = [folder / chapter.name for chapter in chapters]
     if there := [copy for copy in copies if copy.exists()]:
         raise ValueError(f"hand-in is {str(folder)!r}; {there[0].name} is there already and may hold your work")
-    contents = [nbformat.writes(_blank_copy(chapter)).encode() for chapter in chapters]
+    contents = [nbformat.writes(_without_outputs(chapter)).encode() for chapter in chapters]
     for copy in copies:
         check_place("hand-in", copy)
     for copy, content in zip(copies, contents, strict=True):
@@ -45,39 +41,15 @@ def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list
     return copies
 
 
-def _blank_copy(chapter: Path) -> Any:
-    """A chapter's notebook without outputs and solutions; its metadata says which chapter it is a copy of."""
+def _without_outputs(chapter: Path) -> Any:
+    """A chapter's notebook without outputs; its metadata says which chapter it is a copy of."""
     notebook = read_notebook(chapter)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-            tags = cell["metadata"].get("tags", [])
-            if "solution" in tags:
-                cell["source"] = _blanked_in(chapter, cell["source"])
-                cell["metadata"]["tags"] = [tag for tag in tags if tag != "hide-input"]
     published = {"copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(), "guess": _guess(notebook)}
     notebook["metadata"]["ddpm"] = published
     return notebook
-
-
-def _blanked_in(chapter: Path, source: str) -> str:
-    try:
-        return blanked(source)
-    except SyntaxError as error:
-        raise ValueError(f"{chapter.name}: its solution is not Python, in line {error.lineno}: {error.msg}") from error
-
-
-def blanked(source: str) -> str:
-    """Python code in which each function has only its docstring and a blank, without the checks of these functions."""
-    lines = source.splitlines()
-    for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.FunctionDef):
-            has_docstring = ast.get_docstring(node) is not None
-            first = node.body[0].end_lineno if has_docstring else node.body[0].lineno - 1
-            lines[first : node.end_lineno] = [BLANK]
-        elif ast.unparse(node).startswith("check("):  # raises an error at a blank, where `grade` does not
-            del lines[node.lineno - 1 : node.end_lineno]
-    return "\n".join(lines)
 
 
 def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: int | None = None) -> Path | None:

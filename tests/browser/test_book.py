@@ -186,12 +186,12 @@ def test_the_theme_switches_and_stays(visit):
 
 
 @pytest.mark.parametrize("chapter", [name for name in PAGES if name.startswith("notebooks/")])
-def test_a_solution_is_closed_and_opens(chapter, visit):
+def test_what_only_checks_is_closed_and_opens(chapter, visit):
     page = visit(chapter)
-    solution = page.locator(".tag_solution").first
-    code = solution.locator(".cell_input pre")
+    folded = page.locator(".tag_hide-input").last
+    code = folded.locator(".cell_input pre")
     expect(code).not_to_be_visible()
-    solution.locator("summary").first.click()
+    folded.locator("summary").first.click()
     expect(code).to_be_visible()
 
 

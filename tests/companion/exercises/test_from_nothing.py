@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ddpm.companion import exercises
-from ddpm.companion.exercises import bumps_of_the_ring, grade_ddpm, share_on_bumps
+from ddpm.companion.exercises import bumps_of_the_ring, from_nothing, grade_ddpm, share_on_bumps
 from ddpm.oracles import GaussianMixture
 from ddpm.schedule import linear
 
@@ -201,7 +200,7 @@ def test_a_right_step_is_right_whatever_is_drawn(capsys):
     for right in (step, posterior_step):
         for seed in range(20):
             torch.manual_seed(seed)
-            assert list(exercises._faults_of_step(right)) == []
+            assert list(from_nothing._faults_of_step(right)) == []
 
 
 @pytest.mark.long

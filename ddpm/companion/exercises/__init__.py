@@ -1,0 +1,31 @@
+"""The exercises of the chapters: what a reader writes is called with numbers of its own, and answered at once."""
+
+from ddpm.companion.exercises import generative_models, round_trip, samplers, unet_dimensions
+from ddpm.companion.exercises.blank_page import grade_model
+from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, grade_ddpm, share_on_bumps
+from ddpm.companion.exercises.grading import Exercise, Function, mark
+
+__all__ = ["EXERCISES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", "grade_model", "mark", "share_on_bumps"]
+
+#: Every exercise that is one function of numbers, by that function's name.
+EXERCISES: dict[str, Exercise] = {
+    exercise.right.__name__: exercise
+    for chapter in (generative_models, unet_dimensions, round_trip, samplers)
+    for exercise in chapter.EXERCISES
+}
+
+
+def grade(function: Function, *, seed: int = 0) -> None:
+    """Tell a student whether a function of an exercise is right, and if not, what it may have overlooked.
+
+    Args:
+        function: the student's. Its name says which exercise it is of.
+        seed: of the numbers that it is called with.
+
+    Raises:
+        ValueError: there is no exercise of this name.
+    """
+    name = getattr(function, "__name__", None)
+    if name not in EXERCISES:
+        raise ValueError(f"function is {name or function!r}; legal are {', '.join(EXERCISES)}")
+    print(f"exercise, {name}: {mark(EXERCISES[name], function, seed)}")

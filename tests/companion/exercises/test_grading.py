@@ -1,0 +1,123 @@
+"""Exercises must not be fooled: no wrong answer is called right, and most get the hint that is theirs."""
+
+import re
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from random import Random
+
+import nbformat
+import pytest
+import torch
+
+from ddpm.companion import exercises
+from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
+from tests.companion.exercises.wrong_answers import WRONG
+
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+CASES = [
+    pytest.param(name, index, wrong, hint, id=f"{name}-{index}")
+    for name, answers in WRONG.items()
+    for index, (wrong, hint) in enumerate(answers)
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 17])
+@pytest.mark.parametrize(("name", "index", "wrong", "hint"), CASES)
+def test_a_wrong_answer_is_never_right_and_a_known_one_gets_its_hint(name, index, wrong, hint, seed):
+    said = mark(EXERCISES[name], wrong, seed)
+    assert said.startswith("not yet")
+    assert (hint or "none of the usual slips") in said
+
+
+def test_there_are_enough_wrong_answers_and_most_have_a_hint():
+    assert WRONG.keys() == EXERCISES.keys()
+    hints = Counter(hint is not None for answers in WRONG.values() for _, hint in answers)
+    assert sum(hints.values()) >= 4 * 30
+    assert hints[True] >= 0.6 * sum(hints.values())
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_no_slip_is_right_or_another_slip_at_any_points(name):
+    exercise = EXERCISES[name]
+    functions = [exercise.right, *exercise.slips.values()]
+    for seed in range(100):
+        points = exercise.points(Random(seed))
+        answers = [torch.tensor([float(function(*point)) for point in points]) for function in functions]
+        for one, other in combinations(answers, 2):
+            assert not torch.allclose(one, other, rtol=2e-4, atol=1e-8), (seed, points)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_every_slip_has_a_wrong_answer_that_gets_its_hint(name):
+    said = [mark(EXERCISES[name], wrong, 0) for wrong, _ in WRONG[name]]
+    missing = [hint for hint in EXERCISES[name].slips if f"not yet. {hint}" not in said]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_right_answer_is_right_in_any_kind_of_number(name):
+    right = EXERCISES[name].right
+    for seed in range(20):
+        assert mark(EXERCISES[name], right, seed) == "right"
+        assert mark(EXERCISES[name], lambda *point: torch.tensor(right(*point)), seed) == "right"
+
+
+def half(x):
+    return x / 2
+
+
+HALVES = Exercise(half, lambda random: [(random.uniform(1, 2),) for _ in range(3)], {"It doubles.": lambda x: 2 * x})
+
+
+def test_what_a_student_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(exercises, "EXERCISES", {"half": HALVES})
+
+    def said(body):
+        own = {}
+        exec(f"def half(x):\n    {body}", own)
+        grade(own["half"])
+        return capsys.readouterr().out.removeprefix("exercise, half: ").strip()
+
+    assert said("return x / 2") == "right"
+    assert said("...  # write me") == "not written yet"
+    assert said("return 2 * x") == "not yet. It doubles."
+    assert re.fullmatch(r"not yet, and none of .* slips: half\(1\.\d+\) is 3, which is too large", said("return 3"))
+    assert re.fullmatch(r"not yet, and none of .* slips: half\(1\.\d+\) is 0, which is too small", said("return 0"))
+    assert said("return x / 0").startswith("not yet. half(1.84442) raises ZeroDivisionError")
+    assert "raises TypeError" in said("return [x]")
+    assert "is nan, and should be a finite number" in said("return float('nan')")
+
+
+def test_a_function_without_an_exercise_is_named():
+    with pytest.raises(ValueError, match="function is 'half'; legal are divergence, "):
+        grade(half)
+    with pytest.raises(ValueError, match=r"function is 0\.5; legal are"):
+        grade(0.5)
+
+
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
+def test_a_chapter_has_blanks_and_no_answer(notebook):
+    cells = nbformat.read(notebook, as_version=4)["cells"]
+    (blanks,) = [cell["source"] for cell in cells if "exercises" in cell["metadata"].get("tags", [])]
+    functions = re.findall(r'^def (\w+)\(.*\):\n    """[^"]+"""\n    \.\.\.  # write me$', blanks, re.MULTILINE)
+    text = next(cell["source"] for cell in cells if cell["source"].startswith("## Exercises"))
+    assert "{admonition} Hints" in text
+    assert len(functions) == blanks.count("def ") >= 2
+    assert "    return" not in blanks
+    if notebook.stem == "00_from_nothing":
+        assert "grade_ddpm(" in blanks
+    else:
+        assert [f"grade({name})" for name in functions] == re.findall(r"^grade\(\w+\)$", blanks, re.MULTILINE)
+        assert set(functions) <= EXERCISES.keys()
+
+
+def test_the_page_of_solutions_solves_every_exercise():
+    notebook = nbformat.read(NOTEBOOKS.parent / "book" / "solutions.ipynb", as_version=4)
+    printed = "".join(
+        output["text"] for cell in notebook["cells"] for output in cell.get("outputs", []) if "text" in output
+    )
+    marks = dict(re.findall(r"^exercise, (.+?): (.+)$", printed, re.MULTILINE))
+    assert EXERCISES.keys() <= marks.keys()
+    assert len(marks) == len(EXERCISES) + 2
+    assert all(said.startswith("right") for said in marks.values())

@@ -1,0 +1,255 @@
+"""Wrong answers as students write them: each with a word of the hint that is theirs, or with none."""
+
+import math
+
+import torch
+
+
+def _loop(side):
+    count = 0
+    while side % 2 == 0:
+        side //= 2
+        count += 1
+    return count
+
+
+def _loop_until_one(side, levels):
+    count = 0
+    while side > 1 and count < levels - 1:
+        side = side // 2
+        count += 1
+    return count
+
+
+def _loop_that_never_looks_again(side, levels):
+    count = 0
+    for _ in range(levels - 1):
+        if side % 2 == 0:
+            count += 1
+    return count
+
+
+def _loop_that_stops_too_late(side, levels):
+    count = 0
+    while count < levels and side % 2 ** (count + 1) == 0:
+        count += 1
+    return count
+
+
+def _loop_that_counts_the_check(side, levels):
+    for count in range(levels):
+        if side % 2**count:
+            return count
+    return levels - 1
+
+
+def _ceil(side, levels):
+    return min(math.ceil(math.log2(side)), levels - 1)
+
+
+def _walk(s2, delta):
+    variance = 1.0
+    for _ in range(10_000):
+        variance = (1 - delta / s2) ** 2 * variance + delta
+    return variance
+
+
+def _walk_without_square(s2, delta):
+    variance = 1.0
+    for _ in range(10_000):
+        variance = (1 - delta / (2 * s2)) * variance + delta
+    return variance
+
+
+def _walk_too_short(s2, delta):
+    variance = 0.0
+    for _ in range(3):
+        variance = (1 - delta / (2 * s2)) ** 2 * variance + delta
+    return variance
+
+
+def _betas(first, last, steps):
+    return torch.linspace(first, last, steps, dtype=torch.float64)
+
+
+WRONG = {
+    "divergence": [
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1) + math.log(std), "other sign"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1 + math.log(std**2)), "other sign"),
+        (lambda mean, std: mean**2 + std**2 - 1 - math.log(std**2), "Every term is halved"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1 - math.log(std)), "not half of log std"),
+        (lambda mean, std: 0.5 * (std**2 - 1) - math.log(std), "The mean counts, too"),
+        (lambda mean, std: 0.5 * (mean + std**2 - 1 - 2 * math.log(std)), "by its square"),
+        (lambda mean, std: 0.5 * mean**2 - math.log(std), "The variance counts"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1), "logarithm of the variance is missing"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2) - math.log(std), "N(0, 1) itself"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 2) - math.log(std), "N(0, 1) itself"),
+        (lambda mean, std: math.log(std) + (1 + mean**2) / (2 * std**2) - 0.5, "other way round"),
+        (lambda mean, std: 0.5 * (mean**2 + std - 1 - math.log(std)), "its square"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1) - math.log10(std), "natural one"),
+        (lambda mean, std: mean**2 + std**2 - 1 - math.log(std), "Only the logarithm"),
+        (lambda mean, std: (0.5 * (mean**2 + std**2 - 1) - math.log(std)) / math.log(2), "bits"),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 - 1) - math.log2(std), None),
+        (lambda mean, std: 0.5 * (abs(mean) + std**2 - 1) - math.log(std), None),
+        (lambda mean, std: 0.5 * (mean**2 + std**2 + 1) - math.log(std), None),
+        (lambda mean, std: -0.5 * (mean**2 + std**2 - 1) + math.log(std), None),
+        (lambda mean, std: 2.318147, None),
+        (lambda mean, std: float("nan"), "finite number"),
+        (lambda mean, std: math.log(-std), "raises ValueError"),
+    ],
+    "variance_without_shrink": [
+        (lambda first, last, steps: _betas(first, last, steps).sum(), "variance of its own"),
+        (lambda first, last, steps: steps * (first + last) / 2, "variance of its own"),
+        (lambda first, last, steps: 1, "with the shrink"),
+        (lambda first, last, steps: 1 + steps * (first + last), "half the sum"),
+        (lambda first, last, steps: 1 + steps * last, "as large as the last"),
+        (lambda first, last, steps: 1 + steps * first, "as small as the first"),
+        (lambda first, last, steps: 1 + (steps - 1) * (first + last) / 2, "the last one, too"),
+        (lambda first, last, steps: 1 + (steps + 1) * (first + last) / 2, "not one more"),
+        (lambda first, last, steps: (1 + _betas(first, last, steps)).prod(), "does not multiply"),
+        (lambda first, last, steps: math.sqrt(1 + steps * (first + last) / 2), "standard deviation"),
+        (lambda first, last, steps: 1 + steps * (last - first) / 2, "half their difference"),
+        (lambda first, last, steps: 1 + steps * (first**2 + first * last + last**2) / 3, "would be the root"),
+        (lambda first, last, steps: 1 + 999 * (first + last) / 2, None),
+        (lambda first, last, steps: 1 + 1000 * (first + last) / 2, None),
+        (lambda first, last, steps: 1 + _betas(first, last, steps)[:-1].sum(), None),
+        (lambda first, last, steps: 1 + _betas(first, last, steps).sqrt().sum(), None),
+        (lambda first, last, steps: 1 - (1 - _betas(first, last, steps)).prod(), None),
+        (lambda first, last, steps: 1 + steps * math.sqrt(first * last), None),
+        (lambda first, last, steps: 1 + (first + last) / 2, None),
+    ],
+    "halvings": [
+        (lambda side, levels: _loop(side), "set a limit"),
+        (lambda side, levels: min(_loop(side), levels), "halves once less"),
+        (_loop_that_stops_too_late, "halves once less"),
+        (lambda side, levels: levels - 1, "Not every side"),
+        (lambda side, levels: levels, "one more than halvings"),
+        (_loop_until_one, "Rounding down hides"),
+        (lambda side, levels: int(math.log2(side)), "single pixel"),
+        (_loop_that_never_looks_again, "after each halving"),
+        (lambda side, levels: 2 ** min(_loop(side), levels - 1), "exponent"),
+        (lambda side, levels: side >> min(_loop(side), levels - 1), "smallest map"),
+        (lambda side, levels: min(_loop(side), levels - 1) + 1, "counted sizes"),
+        (lambda side, levels: min(_loop(side), levels - 1) - 1, "last halving"),
+        (_loop_that_counts_the_check, None),
+        (_ceil, None),
+        (lambda side, levels: math.log2(side), None),
+        (lambda side, levels: min(_loop(side), levels - 2), None),
+        (lambda side, levels: 2, None),
+        (lambda side, levels: side / 2 ** (levels - 1), None),
+        (lambda side, levels: math.gcd(side, 2 ** (levels - 1)), "exponent"),
+    ],
+    "scores": [
+        (lambda side, level: (side // 2**level) ** 2, "number of pixels"),
+        (lambda side, level: side**4, "level 0"),
+        (lambda side, level: (side**2 // 2**level) ** 2, "quarter of the pixels"),
+        (lambda side, level: (side / level) ** 4, "level's number"),
+        (lambda side, level: (side / (2 * level)) ** 4, "twice the level's number"),
+        (lambda side, level: side**2 * level**2, "smaller"),
+        (lambda side, level: 2 * (side // 2**level) ** 2, "fourth power"),
+        (lambda side, level: (side // 2 ** (level - 1)) ** 4, "count from 0"),
+        (lambda side, level: (side // 2 ** (level + 1)) ** 4, "too deep"),
+        (lambda side, level: math.perm((side // 2**level) ** 2, 2), "itself"),
+        (lambda side, level: math.comb((side // 2**level) ** 2, 2), "itself"),
+        (lambda side, level: (side // 2**level) ** 4 // 2, "two things"),
+        (lambda side, level: 3 * (side // 2**level) ** 4, "queries, keys and values"),
+        (lambda side, level: side**4 / 2**level, "by 16"),
+        (lambda side, level: (side // 2**level) ** 3, None),
+        (lambda side, level: side**2 * 2**level, None),
+        (lambda side, level: 4096, None),
+        (lambda side, level: (side // level**2) ** 4, None),
+        (lambda side, level: side**2, None),
+    ],
+    "ddim_correlation": [
+        (lambda rho: rho, "draws noise on the way back"),
+        (lambda rho: 1.0, "the way up did"),
+        (lambda rho: rho**2, "second trip"),
+        (lambda rho: 2 * rho, "Which power"),
+        (lambda rho: rho / 2, "not less"),
+        (lambda rho: 1 - rho, "lost"),
+        (lambda rho: math.sqrt(1 - rho), "not what is lost"),
+        (lambda rho: (1 + rho) / 2, "not averaged"),
+        (lambda rho: rho ** (1 / 4), "One root"),
+        (lambda rho: math.sqrt(1 - rho**2), "sine"),
+        (lambda rho: 1 / (1 - rho), "at most 1"),
+        (lambda rho: 1 / math.sqrt(rho), None),
+        (lambda rho: 0.5, None),
+        (lambda rho: rho ** (1 / 3), None),
+        (lambda rho: 1 - rho**2, None),
+        (lambda rho: rho**1.5, None),
+        (lambda rho: 2 * rho / (1 + rho), None),
+        (lambda rho: -math.sqrt(rho), None),
+        (lambda rho: math.sqrt(rho) * (1 - 1e-3), None),
+    ],
+    "error_over_mmse": [
+        (lambda c, rho: (1 - c) / (1 - rho), "Two variances"),
+        (lambda c, rho: 2 * (1 - c), "only what is left"),
+        (lambda c, rho: 2, "c = rho"),
+        (lambda c, rho: 1 / (1 - rho), "knows nothing"),
+        (lambda c, rho: 2 / (1 - rho), "knows nothing"),
+        (lambda c, rho: 2 * (1 - c**2) / (1 - rho), "not its square"),
+        (lambda c, rho: (1 - c**2) / (1 - rho), "best guess"),
+        (lambda c, rho: 2 * (1 - rho) / (1 - c), "changed places"),
+        (lambda c, rho: 2 * (1 - c) * (1 - rho), "divides"),
+        (lambda c, rho: 2 * (1 - c) / rho, "not what is kept"),
+        (lambda c, rho: 2 * (1 + c) / (1 - rho), "subtracted"),
+        (lambda c, rho: 2 * c / (1 - rho), "1 - c"),
+        (lambda c, rho: (2 - c) / (1 - rho), "subtracted twice"),
+        (lambda c, rho: (2 * (1 - c) / (1 - rho)) ** 0.5, "root"),
+        (lambda c, rho: 2 * (1 - c) / (1 - rho**2), "rho is a correlation"),
+        (lambda c, rho: 2 * rho, None),
+        (lambda c, rho: 4 / 3, None),
+        (lambda c, rho: 2 * (1 - c) / (1 - c), "c = rho"),
+        (lambda c, rho: 2 * (1 - math.sqrt(rho)) / (1 - rho), None),
+        (lambda c, rho: 1 + (1 - c) / (1 - rho), None),
+        (lambda c, rho: (2 - 2 * c * rho) / (1 - rho), None),
+    ],
+    "langevin_variance": [
+        (lambda s2, delta: s2, "without the bias"),
+        (lambda s2, delta: s2 + delta, "takes some of it away"),
+        (lambda s2, delta: s2 / (1 - delta), "delta over s2"),
+        (lambda s2, delta: s2 / (1 - delta / 4), "there is a 4"),
+        (lambda s2, delta: s2 / (1 - delta / (2 * s2)), "a 4, not a 2"),
+        (lambda s2, delta: s2 / (1 - delta / s2), "leaves 4 s2"),
+        (lambda s2, delta: s2 / (1 + delta / (4 * s2)), "wider, not narrower"),
+        (lambda s2, delta: s2 - delta / 4, "divides"),
+        (lambda s2, delta: s2 + delta / 4, "first order"),
+        (lambda s2, delta: s2**2 / (1 - delta / (4 * s2**2)), "the variance already"),
+        (lambda s2, delta: s2 / (1 - delta / (4 * s2**2)), "not by 4 s2^2"),
+        (lambda s2, delta: s2 / (1 - delta**2 / (4 * s2)), "cancels"),
+        (lambda s2, delta: 1 / (1 - delta / (4 * s2)), "multiplies s2"),
+        (lambda s2, delta: (s2 / (1 - delta / (4 * s2))) ** 0.5, "standard deviation"),
+        (_walk, "half a delta"),
+        (_walk_without_square, "squared"),
+        (_walk_too_short, None),
+        (lambda s2, delta: s2 / (1 - delta / 4 * s2), None),
+        (lambda s2, delta: 0.3125, None),
+        (lambda s2, delta: delta / (1 - (1 - delta / 2) ** 2), None),
+        (lambda s2, delta: s2 / (1 - delta / (8 * s2)), None),
+    ],
+    "noise_of_ddim": [
+        (lambda t, s, eta: eta**2 * ((1 - s) / (1 - t) * (1 - t / s)) ** 0.5, "not squared"),
+        (lambda t, s, eta: (eta * (1 - s) / (1 - t) * (1 - t / s)) ** 0.5, "before the root"),
+        (lambda t, s, eta: eta * (1 - s) / (1 - t) * (1 - t / s), "times the variance"),
+        (lambda t, s, eta: eta**2 * (1 - s) / (1 - t) * (1 - t / s), "That is a variance"),
+        (lambda t, s, eta: eta * (1 - t / s) ** 0.5, "large variance"),
+        (lambda t, s, eta: ((1 - s) / (1 - t) * (1 - t / s)) ** 0.5, "eta is missing"),
+        (lambda t, s, eta: eta * ((1 - t) / (1 - s) * (1 - t / s)) ** 0.5, "on its head"),
+        (lambda t, s, eta: eta * (1 - s) ** 0.5, "all the noise at s"),
+        (lambda t, s, eta: eta * (1 - t) ** 0.5, "all the noise at t"),
+        (lambda t, s, eta: eta * ((1 - s) / (1 - t)) ** 0.5, "is missing"),
+        (lambda t, s, eta: eta * ((1 - s) / (1 - t) * (t / s)) ** 0.5, "what is lost"),
+        (lambda t, s, eta: eta * ((1 - s) / (1 - t)) ** 0.5 * (1 - t / s), "both factors"),
+        (lambda t, s, eta: eta * (1 - s) / (1 - t) * (1 - t / s) ** 0.5, "both factors"),
+        (lambda t, s, eta: eta * ((1 - s) / (1 - t) * (s - t)) ** 0.5, "difference"),
+        (lambda t, s, eta: eta * math.sqrt((1 - t) / (1 - s) * (1 - s / t)), "raises ValueError"),
+        (lambda t, s, eta: eta * (((1 - s) / (1 - t)) * (1 - t)) ** 0.5, "all the noise at s"),
+        (
+            lambda t, s, eta: eta * ((1 - s**0.5) / (1 - t**0.5) * (1 - (t / s) ** 0.5)) ** 0.5,
+            "alpha_bar already",
+        ),
+        (lambda t, s, eta: eta * (1 - s) / (1 - t), None),
+        (lambda t, s, eta: eta * ((1 - t) / (1 - s) * (1 - s / t)) ** 0.5, "finite number"),
+        (lambda t, s, eta: eta * ((1 - s**2) / (1 - t**2) * (1 - t**2 / s**2)) ** 0.5, None),
+    ],
+}
