@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "ddpm").rglob("*.py")
-    if not path.stem.startswith("_") and path.parent.name not in ("cli", "assets", "companion")
+    if not path.stem.startswith("_") and not {"cli", "assets", "companion"} & set(path.parts)
 )
 EXAMPLES = [
     "ddpm.arguments", "ddpm.data.scaling", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.settings",

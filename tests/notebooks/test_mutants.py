@@ -25,7 +25,7 @@ FIRST_ORDER = (
 )
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
-    "the reach of a blob": (0, "companion/exercises.py", "< 2.5 * std", "< 0.25 * std"),
+    "the reach of a blob": (0, "companion/exercises/from_nothing.py", "< 2.5 * std", "< 0.25 * std"),
     "the last beta, from nothing": (0, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
     "the variance of a step, from nothing": (0, "samplers.py", "else math.sqrt(beta)", "else beta"),
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
