@@ -9,26 +9,25 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, share_on_bumps
+
 __all__ = ["blobs", "grade_model"]
 
 #: (data (n, 2), how many points to draw) -> new points.
 Model = Callable[[Tensor, int], Tensor]
 
-_STD, _POINTS, _DRAWN = 0.2, 20_000, 1000
-#: Within this many standard deviations of a centre lie 96 % of a blob.
-_NEAR = 2.5
+_POINTS, _DRAWN = 20_000, 1000
 
 
 def blobs(seed: int) -> tuple[Tensor, Tensor]:
     """Points to train on (20,000, 2), in blobs that a seed puts elsewhere, and the centres (blobs, 2) of these."""
     generator = torch.Generator().manual_seed(seed)
     number = 4 + int(torch.randint(3, (), generator=generator, device="cpu"))
-    turn = 2 * math.pi * torch.rand((), generator=generator, device="cpu")
-    angles = turn + 2 * math.pi * torch.arange(number, device="cpu") / number
-    centres = 1.5 * torch.stack([angles.cos(), angles.sin()], dim=1)
-    of_each = torch.randint(len(centres), (_POINTS,), generator=generator, device="cpu")
+    turn = 2 * math.pi * torch.rand((), generator=generator, device="cpu").item()
+    centres, std = bumps_of_the_ring(number, turn)
+    of_each = torch.randint(number, (_POINTS,), generator=generator, device="cpu")
     noise = torch.randn(_POINTS, 2, generator=generator, device="cpu", dtype=torch.float32)
-    return centres[of_each] + _STD * noise, centres
+    return centres[of_each] + std * noise, centres
 
 
 def grade_model(diffusion_model: Model, *, seed: int = 0) -> None:
@@ -84,7 +83,7 @@ def _said_of(points: Tensor | None, data: Tensor, centres: Tensor, steps: int) -
 
 
 def _said_of_places(points: Tensor, centres: Tensor) -> str:
-    share = (torch.cdist(points, centres) < _NEAR * _STD).float().mean(0)
+    share = share_on_bumps(points, centres)
     if points.std(0).max() < 0.1:
         return "not yet. All points lie in one place."
     if share.sum() < 0.6:

@@ -18,16 +18,24 @@ Step = Callable[[nn.Module, Tensor, int], Tensor]
 _RADIUS, _STD, _BUMPS = 1.5, 0.2, 8
 
 
-def bumps_of_the_ring() -> tuple[Tensor, float]:
-    """The centres (8, 2) of chapter 0's bumps, on a circle, and their standard deviation."""
-    angles = 2 * math.pi * torch.arange(_BUMPS, device="cpu") / _BUMPS
+def bumps_of_the_ring(bumps: int = _BUMPS, turn: float = 0.0) -> tuple[Tensor, float]:
+    """The centres (bumps, 2) of bumps on a circle, by default chapter 0's, and their standard deviation.
+
+    Args:
+        bumps: how many.
+        turn: by how much the circle is turned, in radians.
+    """
+    angles = turn + 2 * math.pi * torch.arange(bumps, device="cpu") / bumps
     return _RADIUS * torch.stack([angles.cos(), angles.sin()], dim=1), _STD
 
 
-def share_on_bumps(points: Tensor) -> Tensor:
-    """(8,): the share of points (n, 2) within 2.5 standard deviations of each bump. Of true points 0.12 lie on each."""
-    centres, std = bumps_of_the_ring()
-    near = torch.cdist(points.cpu().float(), centres) < 2.5 * std
+def share_on_bumps(points: Tensor, centres: Tensor | None = None) -> Tensor:
+    """(bumps,): the share of points (n, 2) within 2.5 standard deviations of each bump, by default chapter 0's.
+
+    Of true points 96 % lie on one of the bumps: 0.12 on each of eight.
+    """
+    of_the_ring, std = bumps_of_the_ring()
+    near = torch.cdist(points.cpu().float(), of_the_ring if centres is None else centres) < 2.5 * std
     return near.float().mean(0)
 
 

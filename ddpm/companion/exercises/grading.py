@@ -36,7 +36,7 @@ def mark(exercise: Exercise, function: Function, seed: int) -> str:
     points = exercise.points(Random(seed))
     answers = []
     for point in points:
-        call = f"{exercise.right.__name__}({', '.join(f'{value:g}' for value in point)})"
+        call = _call(exercise, point)
         try:
             answer = function(*point)
             if answer is None:
@@ -58,6 +58,11 @@ def mark(exercise: Exercise, function: Function, seed: int) -> str:
     return f"not yet, and none of the usual slips: {_first_wrong(exercise, points, answers)}"
 
 
+def _call(exercise: Exercise, point: Point) -> str:
+    """How the call at this point is written."""
+    return f"{exercise.right.__name__}({', '.join(f'{value:g}' for value in point)})"
+
+
 def _close(answer: float, other: float) -> bool:
     return math.isclose(answer, other, rel_tol=1e-4, abs_tol=1e-9)
 
@@ -66,6 +71,5 @@ def _first_wrong(exercise: Exercise, points: list[Point], answers: list[float]) 
     for point, answer in zip(points, answers, strict=True):
         right = exercise.right(*point)
         if not _close(answer, right):
-            call = f"{exercise.right.__name__}({', '.join(f'{value:g}' for value in point)})"
-            return f"{call} is {answer:.4g}, which is too {'large' if answer > right else 'small'}"
+            return f"{_call(exercise, point)} is {answer:.4g}, which is too {'large' if answer > right else 'small'}"
     raise AssertionError("the function is right at every point")
