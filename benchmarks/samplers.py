@@ -2,31 +2,31 @@
 
     python benchmarks/samplers.py
 
-All samplers draw from the shipped model. In a *guided* row its prediction is pushed away from that of a worse model
+All samplers draw from the shipped model, in 10, 20 and 50 calls. Five of them, those of the *curve*, go on to 250 calls
+and draw from three seeds. In a *guided* row the prediction is pushed away from that of a worse model
 (`ddpm.denoiser.Guided`), and calls of both count. The script writes `book/results/samplers.json` after every row.
 Started again for the same weights on the same machine, it resumes where it stopped.
 """
 
 import json
-import platform
-import shlex
-import sys
 import time
 from datetime import date
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Annotated, Any, NamedTuple
 
-import torch
 import typer
 
 import ddpm
 from ddpm import metrics, pretrained
+from ddpm.companion.results import machine, measured_with
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
 GUIDE, WEIGHT = "equal-diffusion", 1.6
+CHURN = 10.0  # S_churn of Karras et al. (2022)
 
 
 class Sampler(NamedTuple):
@@ -35,17 +35,35 @@ class Sampler(NamedTuple):
     walk: str
     options: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
     guided: bool = False
+    curve: bool = False
 
     @property
-    def calls_a_step(self) -> int:
-        return 2 if self.guided or self.walk == "heun" else 1
+    def calls(self) -> tuple[int, ...]:
+        """The numbers of network calls that are tried."""
+        return (50, 10, 20, 100, 250) if self.curve else (50, 10, 20)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (0, 1, 2) if self.curve else (0,)
+
+    def steps(self, calls: int) -> int:
+        """Moves that take at most so many calls, but at least one move."""
+        return max(1, calls // (2 if self.guided or self.walk == "heun" else 1))
+
+    def calls_of(self, steps: int) -> int:
+        """Network calls of so many moves."""
+        if self.walk == "heun":
+            return 2 * steps - 1  # the last move takes one call
+        return 2 * steps if self.guided else steps
 
 
 KARRAS = {"spacing": "karras"}
 SAMPLERS = {
-    "DDIM": Sampler("ddim"),
-    "ancestral, small variance": Sampler("ancestral", {"variance": "small"}),
-    "DPM-Solver++(2M)": Sampler("dpm_solver_pp"),
+    "DDIM": Sampler("ddim", curve=True),
+    "ancestral, small variance": Sampler("ancestral", {"variance": "small"}, curve=True),
+    "DPM-Solver++(2M)": Sampler("dpm_solver_pp", curve=True),
+    "flow and half of Langevin": Sampler("flow_and_langevin", {"weight": 0.5}, curve=True),
+    "Heun with churn": Sampler("heun", KARRAS | {"coordinates": "sigma", "churn": CHURN}, curve=True),
     "ancestral, large variance": Sampler("ancestral", {"variance": "large"}),
     "Heun": Sampler("heun"),
     "Heun, in sigma": Sampler("heun", {"coordinates": "sigma"}),
@@ -62,11 +80,16 @@ def main(
     sampler: Annotated[
         list[str] | None, typer.Option(help="Sampler of the table. Repeat for several; all of them if none is given.")
     ] = None,
-    calls: Annotated[list[int], typer.Option(help="Network calls for each image. Repeat for several.")] = [50, 10, 20],  # noqa: B006
-    seed: Annotated[int, typer.Option(help="Seed of the starting noise and of all noise on the way.")] = 0,
+    calls: Annotated[
+        list[int] | None, typer.Option(help="Network calls for each image. Repeat for several; each sampler's own.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Seed of the starting noise and of all noise on the way. Repeat; each sampler's own."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every sampler at every number of calls; the shipped model takes an hour and a half on two CPU cores."""
+    """Measure every sampler at every number of calls; the shipped model takes five hours on two CPU cores."""
     names = sampler or list(SAMPLERS)
     for name in names:
         if name not in SAMPLERS:
@@ -77,54 +100,78 @@ def main(
     guided: Denoiser = denoise
     if any(SAMPLERS[name].guided for name in names):
         guided = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
-    machine = f"{torch.get_num_threads()} threads of a CPU" if denoise.device.type == "cpu" else "a GPU"
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    what = {"weights": weights, "n": n, "seed": seed, "device": machine, "versions": versions}
+    rows = rows_in(out, {"weights": weights, "n": n, "device": machine()})
+    wanted = [(name, seed or SAMPLERS[name].seeds, calls or SAMPLERS[name].calls) for name in names]
+    jobs = [(one, most, name) for name, seeds, budgets in wanted for one in seeds for most in budgets]
+    for one, most, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
+        how = SAMPLERS[name]
+        steps = how.steps(most)
+        asked = how.calls_of(steps)
+        if (name, asked, one) in rows:
+            continue
+        start = time.perf_counter()
+        images = ddpm.sample(guided if how.guided else denoise, n, how.walk, steps, one, **how.options)
+        seconds = time.perf_counter() - start
+        distance = metrics.frechet_distance(images, weights="EMA")
+        rows[name, asked, one] = {
+            "sampler": name,
+            "network calls": asked,
+            "seed": one,
+            "Frechet distance": f"{distance.value:.2f}",
+            "bootstrap sd": f"{distance.spread:.2f}",
+            "seconds": f"{seconds:.0f}",
+        }
+        typer.echo(f"{name}, {asked} calls, seed {one}: {distance}")
+        write_json(out, with_conditions(list(rows.values()), weights, n, distance.floor))
+
+
+def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """The rows that a file holds already, by sampler, calls and seed; none if it is of other weights or conditions."""
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    if {key: results.get("provenance", {}).get(key) for key in what} != what:
-        results = {"rows": []}
-    rows = {(row["sampler"], row["network calls"]): row for row in results["rows"]}
-    for budget in calls:
-        for name in names:
-            how = SAMPLERS[name]
-            steps = max(1, budget // how.calls_a_step)
-            asked = how.calls_a_step * steps - (how.walk == "heun")  # the last move of Heun takes one call
-            if (name, asked) in rows:
-                continue
-            start = time.perf_counter()
-            images = ddpm.sample(guided if how.guided else denoise, n, how.walk, steps, seed, **how.options)
-            seconds = time.perf_counter() - start
-            distance = metrics.frechet_distance(images, weights="EMA")
-            rows[name, asked] = {
-                "sampler": name,
-                "network calls": asked,
-                "Frechet distance": f"{distance.value:.2f}",
-                "bootstrap sd": f"{distance.spread:.2f}",
-                "seconds": f"{seconds:.0f}",
-            }
-            typer.echo(f"{name}, {asked} calls: {distance}")
-            ordered = sorted(
-                rows.values(), key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"])
-            )
-            results = {
-                "rows": ordered,
-                "conditions": (
-                    f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
-                    f"{n:,} images a row against all 10,000 test images; EMA weights {weights[:8]}; trailing grids "
-                    f"where none is named; guided: by {GUIDE}, which is called as often, with weight {WEIGHT}, the "
-                    "best of 1, 1.3, 1.6 and 2 on 1,000 images in 20 steps against the same test images; seed "
-                    f"{seed}, the same starting noise in every row; floor, {n:,} real training images against the "
-                    f"same: {distance.floor:.2f}. Seconds for all {n:,} images, on {machine}, {date.today()}; those of "
-                    "rows from several runs do not compare."
-                ),
-                "provenance": {
-                    **what,
-                    "date": date.today().isoformat(),
-                    "seconds": round(sum(float(row["seconds"]) for row in ordered)),
-                    "command": shlex.join(["python", "benchmarks/samplers.py", *sys.argv[1:]]),
-                },
-            }
-            write_json(out, results)
+    made = results.get("provenance", {})
+    now = what | {"versions": measured_with("", 0, 0)["versions"]}
+    if {key: made.get(key) for key in now} != now:
+        return {}
+    return {(row["sampler"], row["network calls"], row["seed"]): row for row in results["rows"]}
+
+
+def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: float) -> dict[str, Any]:
+    """All that the file of results holds."""
+    ordered = sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"], row["seed"]))
+    made = measured_with(
+        "python benchmarks/samplers.py",
+        sum(float(row["seconds"]) for row in ordered),
+        sorted({row["seed"] for row in ordered}),
+    )
+    return {
+        "table": over_seeds(ordered),
+        "rows": ordered,
+        "conditions": (
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
+            f"{n:,} images against all 10,000 test images; EMA weights {weights[:8]}; trailing grids where none is "
+            "named. With several seeds it is their mean ± their standard deviation, else seed 0 is meant; samplers "
+            "with the same seed begin from the same noise. Bootstrap sd: how much a distance scatters when the images "
+            f"are drawn again from the set (the first seed's). Heun with churn: in sigma, on Karras's grid, with churn "
+            f"{CHURN:g}. Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}, the best of 1, 1.3, 1.6 "
+            "and 2 on 1,000 images in 20 steps against the same test images. Floor, "
+            f"{n:,} real training images against the same: {floor:.2f}. On {machine()}, {date.today()}."
+        ),
+        "provenance": made | {"weights": weights, "n": n},
+    }
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each sampler and number of calls: its distance, mean ± standard deviation where there are seeds."""
+    lines = []
+    for name, calls in dict.fromkeys((row["sampler"], row["network calls"]) for row in rows):
+        own = [row for row in rows if (row["sampler"], row["network calls"]) == (name, calls)]
+        distance = own[0]["Frechet distance"]
+        if len(own) > 1:
+            values = [float(row["Frechet distance"]) for row in own]
+            distance = f"{mean(values):.2f} ± {stdev(values):.2f}"
+        line = {"sampler": name, "network calls": calls, "Frechet distance": distance}
+        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
+    return lines
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def heun(
     timesteps: Sequence[float],
     *,
     coordinates: Literal["angle", "sigma"] = "angle",
+    churn: float = 0.0,
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """Heun's second-order method on the probability flow: a DDIM move, corrected by the prediction where it ends.
@@ -101,13 +102,24 @@ def heun(
     With "sigma" it is algorithm 1 of Karras et al. (2022): dy / d sigma = eps, where y = x / signal and
     sigma = noise / signal. That one errs without bound where sigma(T) is large, as it is in the cosine schedule.
 
-    Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic: `randn_like` is never
-    called.
+    With `churn` above 0 each of the N moves first adds fresh noise, up to sigma (1 + gamma) where
+    gamma = min(churn / N, sqrt(2) - 1), and goes down from there: algorithm 2 of Karras et al., without their limits to
+    where noise is added. It is never more noise than there is at time T.
+
+    Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic at churn 0: `randn_like`
+    is not called.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     one_of("coordinates", coordinates, ("angle", "sigma"))
-    for t, s in pairwise(timesteps):
+    if not 0 <= number("churn", churn) < math.inf:
+        raise ValueError(f"churn is {churn}; it must be finite and at least 0")
+    gamma = min(churn / (len(timesteps) - 1), math.sqrt(2) - 1)
+    for start, s in pairwise(timesteps):
+        t = _noisier(schedule, start, gamma)
+        if t > start:  # the forward process, from start up to t
+            kept = schedule.signal(t) / schedule.signal(start)
+            x = kept * x + math.sqrt(schedule.beta(t, start)) * drawn(randn_like, x)
         prediction = predict(denoise, x, t)
         euler = schedule.add_noise(prediction.x0, s, prediction.eps)  # the move of deterministic DDIM
         if s == 0:
@@ -120,6 +132,13 @@ def heun(
                 slope = (prediction.eps + at_end.eps) / 2
                 x = schedule.signal(s) * (x / schedule.signal(t) + (schedule.sigma(s) - schedule.sigma(t)) * slope)
         yield Step(x, s, prediction)
+
+
+def _noisier(schedule: NoiseSchedule, t: float, gamma: float) -> float:
+    """The time at which sigma is (1 + gamma) times as large as at t, and T where there is none."""
+    if gamma == 0 or t == schedule.T:
+        return t
+    return schedule.sigma_to_t(min((1 + gamma) * schedule.sigma(t), schedule.sigma(schedule.T)))
 
 
 def heun_correction(schedule: NoiseSchedule, before: Prediction, after: Prediction, t: float, s: float) -> Tensor:

@@ -89,6 +89,13 @@ CHANGES = {
         ("std = eta * schedule", "std = eta**2 * schedule", "every eta but 0 and 1"),
         ("eta: float = 0.0,", "eta: float = 1.0,", "the default eta of ddim"),
         ("(prediction.eps + at_end.eps) / 2", "(3 * prediction.eps + at_end.eps) / 4", "the mean of Heun's two slopes"),
+        ("churn / (len(timesteps) - 1)", "churn / len(timesteps)", "the share of churn that a move gets"),
+        (
+            "(1 + gamma) * schedule.sigma(t), schedule",
+            "(1 + gamma) ** 2 * schedule.sigma(t), schedule",
+            "churned noise",
+        ),
+        ("if t > start:", "if t > start > 500:", "when churn adds noise"),
         ("(schedule.angle(s) - schedule.angle(t)) / 2 *", "(schedule.angle(s) - schedule.angle(t)) *", "half a move"),
         (
             'target_of("v", x0, eps, schedule.signal(s), schedule.noise(s))',

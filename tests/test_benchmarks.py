@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
@@ -42,20 +43,27 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
         command = [sys.executable, BENCHMARKS / "samplers.py", "--model", tmp_path / "run", "--n", "65", "--out", out]
         done = subprocess.run([*command, "--seed", str(seed), *options], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return {(row["sampler"], row["network calls"]): row for row in json.loads(out.read_text())["rows"]}
+        results = json.loads(out.read_text())
+        return {(row["sampler"], row["network calls"], row["seed"]): row for row in results["rows"]}
 
     first = table(2, sampler="Heun")
-    assert list(first) == [("Heun", 1)]
+    assert list(first) == [("Heun", 1, 0)]
     first = table(3)
-    assert ("Heun", 1) in first  # three calls are one move of two, less one
-    assert len(first) == 10
-    assert ("DDIM, Karras's grid, guided", 2) in first  # one move of two networks
+    assert ("Heun", 1, 0) in first  # three calls are one move of two, less one
+    assert len(first) == 12
+    assert ("DDIM, Karras's grid, guided", 2, 0) in first  # one move of two networks
     second = table(3, 4)
-    assert len(second) == 20
+    assert len(second) == 24
     assert all(second[key] == row for key, row in first.items())
-    other = table(4, seed=1)
-    assert len(other) == 10
-    assert all(row["Frechet distance"] != second[key]["Frechet distance"] for key, row in other.items())
+    both = table(4, seed=1)
+    assert len(both) == 36
+    assert all(both[name, calls, 0] == row for (name, calls, _), row in second.items())
+    for (name, calls, seed), row in both.items():
+        assert seed == 0 or row["Frechet distance"] != second[name, calls, 0]["Frechet distance"]
+    means = {(line["sampler"], line["network calls"]): line for line in json.loads(out.read_text())["table"]}
+    values = [float(both["DDIM", 4, seed]["Frechet distance"]) for seed in (0, 1)]
+    assert means["DDIM", 4]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    assert means["DDIM", 3]["Frechet distance"] == both["DDIM", 3, 0]["Frechet distance"]
 
 
 def script(name):

@@ -219,6 +219,7 @@ WORK = {
     "ancestral, large": walk(samplers.ancestral, variance="large"),
     "ddim, eta 1": walk(samplers.ddim, eta=1.0),
     "heun, sigma": walk(samplers.heun, coordinates="sigma"),
+    "heun, churn": walk(samplers.heun, churn=10.0),
     "every sample's own noise": walk(samplers.ancestral, randn_like=PerSampleNoise(3)),
     "invert": walk(samplers.invert),
     "invert_heun": walk(round_trip.invert_heun),

@@ -163,6 +163,7 @@ REACH = [  # sampler, its options, moves, grid
     (ddim, {}, 100, "trailing"),
     (ddim, {"eta": 0.5}, 250, "trailing"),
     (heun, {}, 50, "karras"),
+    (heun, {"churn": 40.0}, 100, "karras"),
     (dpm_solver_pp, {}, 50, "karras"),
     (predictor_corrector, {}, 100, "trailing"),
     (flow_and_langevin, {}, 250, "trailing"),

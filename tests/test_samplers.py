@@ -387,6 +387,37 @@ def test_heun_in_the_angle_is_the_trapezoidal_rule_by_hand():
     assert first.x.item() == pytest.approx(wanted, abs=1e-14)
 
 
+@pytest.mark.parametrize(("churn", "gamma"), [(0.0, 0.0), (2.0, 0.2), (40.0, math.sqrt(2) - 1)])
+def test_heun_with_churn_is_edms_algorithm_2_by_hand(churn, gamma):
+    """In its own coordinates, y = x / signal, on ten moves; nothing is noisier than time T."""
+    oracle = Gaussian(torch.tensor([0.3, -0.2], dtype=torch.float64), 0.5, SCHEDULE)
+    grid = SCHEDULE.timesteps(10, "karras")
+    top, ours, theirs = SCHEDULE.sigma(SCHEDULE.T), PerSampleNoise(3), PerSampleNoise(3)
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def slope(y, sigma):
+        t = SCHEDULE.sigma_to_t(sigma)
+        return (y - oracle(SCHEDULE.signal(t) * y, t).x0) / sigma
+
+    y = x / SCHEDULE.signal(grid[0])
+    for t, s in itertools.pairwise(grid):
+        sigma, after = SCHEDULE.sigma(t), SCHEDULE.sigma(s)
+        higher = min((1 + gamma) * sigma, top)
+        if higher > sigma:
+            y = y + math.sqrt(higher**2 - sigma**2) * theirs(y)
+        first = slope(y, higher)
+        euler = y + (after - higher) * first
+        y = euler if s == 0 else y + (after - higher) * (first + slope(euler, after)) / 2
+    end = final(heun(oracle, x, grid, coordinates="sigma", churn=churn, randn_like=ours))
+    assert torch.allclose(end, y, atol=1e-10)
+
+
+@pytest.mark.parametrize("churn", [-1.0, math.inf, math.nan])
+def test_an_illegal_churn_is_refused(churn):
+    with pytest.raises(ValueError, match=f"churn is {churn}; it must be finite and at least 0"):
+        next(heun(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(1, 2), [1000, 0], churn=churn))
+
+
 @pytest.mark.parametrize("part", ["x0", "eps"])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_single_number_that_is_not_finite_is_named(name, part):
