@@ -496,9 +496,14 @@ NOT_FIGURES = ("model", "seed", "seconds", "kind", "trained on")
 
 
 def table_of(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Each model's metrics: the mean over the seeds, and the standard deviation where there are several."""
+    """Each model's metrics: the mean over the seeds, and the standard deviation where there are several.
+
+    Models of a kind stand together; what was trained on fewer images, or not at all, comes last.
+    """
     lines = []
-    for name in dict.fromkeys(row["model"] for row in rows):
+    kinds = list(KINDS)
+    ordered = sorted(rows, key=lambda row: kinds.index(row["kind"]) if row.get("trained on") == "all" else len(kinds))
+    for name in dict.fromkeys(row["model"] for row in ordered):
         own = [row for row in rows if row["model"] == name]
         line = {"model": name}
         for figure in (key for key in own[0] if key not in NOT_FIGURES):
