@@ -35,15 +35,18 @@ def chapters(
         Path | None, typer.Option(help="Run the copies in this folder, then zip them with their provenance.")
     ] = None,
     threads: ThreadsOption = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Chapters that run side by side; by default 2 on two free cores or more, else 1.")
+    ] = None,
 ) -> None:
-    """Execute the book's chapters, one at a time, and skip those that are finished and unchanged."""
+    """Execute the book's chapters, and skip those that are finished and unchanged."""
     from ddpm.companion import hand_in as copies
     from ddpm.companion import runner
 
     if hand_in is not None or pack is not None:
         others = {"pack": hand_in and pack, "parameter": parameter, "force": force, "out": out != OUT}
         others |= {"preset": hand_in and preset != "cpu", "notebooks": pack and notebooks != NOTEBOOKS}
-        others |= {"threads": hand_in and threads is not None}
+        others |= {"threads": hand_in and threads is not None, "jobs": jobs is not None}
         if given := [name for name, value in others.items() if value]:
             raise ValueError(f"{given[0]} is given; it does not go with {'hand-in' if hand_in else 'pack'}")
     if hand_in is not None:
@@ -55,5 +58,5 @@ def chapters(
         typer.echo(f"hand in: {target}")
     else:
         parameters = runner.parse_parameters(parameter or [])
-        if not runner.run_chapters(notebooks, out, preset, only, parameters, force, threads):
+        if not runner.run_chapters(notebooks, out, preset, only, parameters, force, threads, jobs):
             raise typer.Exit(1)

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
-__all__ = ["Unfinished", "executed", "kernel_manager"]
+__all__ = ["Unfinished", "end_kernels", "executed", "kernel_manager"]
 
 PATIENCE = 300  # seconds in which a kernel starts on a busy machine
 LOG = "log"
+_kernels: list[AsyncKernelManager] = []  # of this process, whether they still run or not
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it says is said here, in one line
 
 
@@ -26,7 +27,13 @@ class Unfinished(Exception):
     """A notebook did not come to its end; the message follows "NAME failed"."""
 
 
-def executed(notebook: Path, target: Path, parameters: Mapping[str, Any], threads: int | None = None) -> Any:
+def executed(
+    notebook: Path,
+    target: Path,
+    parameters: Mapping[str, Any],
+    threads: int | None = None,
+    at_cell: Callable[[], None] = lambda: None,
+) -> Any:
     """A notebook that was executed, in the folder it lies in, and saved.
 
     Args:
@@ -34,6 +41,7 @@ def executed(notebook: Path, target: Path, parameters: Mapping[str, Any], thread
         target: where it is saved after every cell, so that the outputs of one that fails are there, too.
         parameters: values for its parameters cell.
         threads: threads of the CPU that its kernel computes with; None leaves them to the notebook.
+        at_cell: called when a cell starts.
 
     Raises:
         Unfinished: a cell has raised an error, the kernel has died or not started, or the disk is full.
@@ -42,6 +50,7 @@ def executed(notebook: Path, target: Path, parameters: Mapping[str, Any], thread
 
     def remember(cell: Any, cell_index: int) -> None:
         nonlocal place
+        at_cell()
         first_line = (cell["source"].splitlines() or [""])[0]
         place = f": the kernel died in cell {cell_index}, {first_line!r}"
 
@@ -50,7 +59,7 @@ def executed(notebook: Path, target: Path, parameters: Mapping[str, Any], thread
             result = papermill.execute_notebook(
                 _literal(notebook), _literal(target), parameters=parameters,
                 kernel_name="python3", language="python", kernel_manager_class=kernel_manager(Path(own), threads),
-                start_timeout=PATIENCE, cwd=str(notebook.parent), on_cell_start=remember,
+                start_timeout=PATIENCE, cwd=str(notebook.parent), on_cell_start=remember, progress_bar=False,
             )  # fmt: skip
         except PapermillExecutionError as error:
             traceback = error.traceback or [f"{error.ename}: {error.evalue}"]
@@ -112,8 +121,16 @@ def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernel
                 variables["OMP_NUM_THREADS"] = str(threads)
             with open(folder / LOG, "w", encoding="utf-8") as log:
                 await super().start_kernel(env=variables, stdout=log, stderr=log, **options)
+            _kernels.append(self)
 
     return OwnKernelManager
+
+
+def end_kernels() -> None:
+    """Kill the kernels of this process that still run; what they execute then raises `Unfinished`."""
+    for kernel in _kernels:
+        if (process := getattr(kernel.provisioner, "process", None)) is not None:
+            process.kill()
 
 
 def last_words(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Execute the chapters with papermill, one at a time, and report the result of each."""
+"""Execute the chapters with papermill, several side by side, and report the result of each."""
 
 import ast
 import hashlib
@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +17,23 @@ from typing import Any, NamedTuple
 import papermill
 import torch
 import yaml
+from tqdm import tqdm
 
 import ddpm
 from ddpm.companion.checks import read_gpu_memory, read_record
-from ddpm.companion.execution import Unfinished, executed
+from ddpm.companion.execution import Unfinished, end_kernels, executed
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.provenance import PRESETS, commit, usable_device
 from ddpm.files import check_place, read_json, write_json
-from ddpm.settings import one_of, seed_number
+from ddpm.settings import one_of, positive_int, seed_number
 from ddpm.threads import choose_threads, in_words
 
 __all__ = ["PACKAGE", "check_parameters", "find_chapters", "parse_parameters", "run_chapters"]
 
 #: The folder of this package.
 PACKAGE = Path(__file__).parents[1]
+#: Chapters that run side by side on a CPU. Each needs up to 2 GiB of memory.
+SIDE_BY_SIDE = 2
 
 
 class _Outcome(NamedTuple):
@@ -38,7 +42,7 @@ class _Outcome(NamedTuple):
     chapter: str
     state: str
     seconds: float
-    succeeded: bool = True
+    error: str = ""
 
 
 def run_chapters(
@@ -49,6 +53,7 @@ def run_chapters(
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
     threads: int | None = None,
+    jobs: int | None = None,
 ) -> bool:
     """Execute chapters into `out/preset/`, each with a JSON file of its provenance and measurements beside it.
 
@@ -61,7 +66,9 @@ def run_chapters(
         only: number of the one chapter to run.
         parameters: further values for the notebook's parameters cell.
         force: run finished chapters again.
-        threads: threads of the CPU to compute with; by default as many as there are free cores.
+        threads: threads of the CPU to compute with, shared by the chapters that run side by side; by default as many as
+            there are free cores.
+        jobs: how many chapters run side by side; by default 2 on a CPU of two free cores or more, else 1.
 
     Returns:
         Whether all succeeded. The traceback of a failing cell is printed, and the other chapters still run.
@@ -71,6 +78,7 @@ def run_chapters(
             has not one parameters cell, or a place that cannot be written to. Nothing has run.
     """
     threads = choose_threads(threads)
+    jobs = _jobs(jobs, threads, preset)
     _check_preset(preset)
     _check_values(parameters or {})
     chapters = find_chapters(notebooks, only)
@@ -86,18 +94,65 @@ def run_chapters(
         check_place("out", _partial(folder, chapter))
     folder.mkdir(parents=True, exist_ok=True)
 
-    outcomes = []
-    for number, chapter in enumerate(chapters, 1):
+    unchanged, due = {}, {}
+    for chapter in chapters:
         fingerprint = _fingerprint(chapter, values)
         before = _recorded(folder / f"{chapter.stem}.json")
         if not force and (folder / chapter.name).is_file() and before.get("fingerprint") == fingerprint:
-            outcomes.append(_Outcome(chapter.stem, "unchanged, skipped", before.get("seconds", 0)))
+            unchanged[chapter.stem] = _Outcome(chapter.stem, "unchanged, skipped", before.get("seconds", 0))
         else:
-            with_what = f"preset {preset}, {in_words(threads)}"
-            print(f"chapter {number} of {len(chapters)}: {chapter.stem}, {with_what}", flush=True)
-            outcomes.append(_execute(chapter, folder, values, fingerprint, threads))
-    _print_table(outcomes)
-    return all(outcome.succeeded for outcome in outcomes)
+            due[chapter] = fingerprint
+    outcomes = unchanged | (_run_side_by_side(due, folder, values, threads, jobs) if due else {})
+    _print_table([outcomes[chapter.stem] for chapter in chapters])
+    return not any(outcome.error for outcome in outcomes.values())
+
+
+def _jobs(asked: int | None, threads: int, preset: str) -> int:
+    """How many chapters run side by side."""
+    if preset == "gpu" and asked not in (None, 1):
+        raise ValueError(f"jobs is {asked!r}; legal with preset gpu is 1, as one chapter may need the whole GPU")
+    if asked is not None:
+        return positive_int("jobs", asked)
+    return 1 if torch.cuda.is_available() else min(threads, SIDE_BY_SIDE)
+
+
+def _run_side_by_side(
+    due: Mapping[Path, str], folder: Path, values: Mapping[str, Any], threads: int, jobs: int
+) -> dict[str, _Outcome]:
+    """Execute chapters, given with their fingerprints, and show a bar of all their cells; the outcomes by name."""
+    jobs = min(jobs, len(due))
+    each = max(1, threads // jobs)
+    side_by_side = "" if jobs == 1 else f", {jobs} at a time"
+    noun = "chapter" if len(due) == 1 else "chapters"
+    print(f"{len(due)} {noun}{side_by_side}, preset {values['preset']}, {in_words(each)} each", flush=True)
+    cells = sum(1 + len(read_notebook(chapter)["cells"]) for chapter in due)  # papermill adds one of parameters
+    outcomes = {}
+    with tqdm(total=cells, unit="cell") as bar, ThreadPoolExecutor(jobs) as pool:
+        running = [
+            pool.submit(_execute, chapter, folder, values, fingerprint, each, bar.update)
+            for chapter, fingerprint in due.items()
+        ]
+        try:
+            for future in as_completed(running):
+                outcome = future.result()
+                outcomes[outcome.chapter] = outcome
+                if outcome.error:
+                    bar.write(f"{outcome.chapter} failed{outcome.error}", file=sys.stderr)
+                elif len(due) > 1:
+                    bar.write(f"{outcome.chapter} done, {outcome.seconds:.0f} s")
+        except BaseException:  # Ctrl-C
+            _stop(running)
+            raise
+    return outcomes
+
+
+def _stop(running: Sequence["Future[_Outcome]"]) -> None:
+    """Start no further chapter, and end those that run."""
+    for future in running:
+        future.cancel()
+    while any(future.running() for future in running):
+        end_kernels()
+        time.sleep(0.2)
 
 
 def _check_preset(preset: str) -> None:
@@ -129,21 +184,27 @@ def _check_text(name: str, path: Path) -> None:
         raise ValueError(f"{name} is {str(path)!r}; the path must be text in UTF-8") from error
 
 
-def _execute(chapter: Path, folder: Path, values: Mapping[str, Any], fingerprint: str, threads: int) -> _Outcome:
+def _execute(
+    chapter: Path,
+    folder: Path,
+    values: Mapping[str, Any],
+    fingerprint: str,
+    threads: int,
+    at_cell: Callable[[], Any],
+) -> _Outcome:
     """Execute a chapter into a folder; only one that succeeded gets its name and its JSON file there."""
     started = time.time()
     partial = _partial(folder, chapter)
     try:
-        notebook = executed(chapter, partial, values, threads)
+        notebook = executed(chapter, partial, values, threads, at_cell)
     except Unfinished as failure:
-        print(f"{chapter.stem} failed{failure}", file=sys.stderr)
-        return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, succeeded=False)
+        return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, str(failure))
     seconds = time.time() - started
     os.replace(partial, folder / chapter.name)
     record = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
-        **_provenance({**_defaults(chapter), **values}),
+        **_provenance({**_defaults(chapter), **values}, threads),
         **({} if (memory := read_gpu_memory(notebook)) is None else {"GPU memory, MiB": memory}),
         "measured": [asdict(m) for m in read_record(notebook).values()],
     }
@@ -251,11 +312,11 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _provenance(values: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(values: Mapping[str, Any], threads: int) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "parameters": dict(values),
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {in_words(threads)}",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "versions": _versions(),

@@ -124,20 +124,27 @@ def ends(process, seconds=20):
     return False
 
 
-def test_ctrl_c_ends_the_kernel(tmp_path):
-    source = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(100)"
-    path = write(tmp_path / "notebooks", 1, source)
-    command = ["chapters", "--notebooks", path.parent, "--preset", "smoke", "--out", tmp_path / "out"]
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_the_kernels_and_starts_no_other(jobs, tmp_path):
+    """Of three chapters as many run as may, and the last does not."""
+    for number in (1, 2, 3):
+        source = f"import os, time\nopen('pid{number}', 'w').write(str(os.getpid()))\ntime.sleep(100)"
+        path = write(tmp_path / "notebooks", number, source)
+    command = ["chapters", "--notebooks", path.parent, "--preset", "smoke", "--out", tmp_path / "out", "--jobs", jobs]
     with open(tmp_path / "err", "w") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "ddpm", *map(str, command)], stderr=err, stdout=err,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # deaf to it in the background
         )  # fmt: skip
-    number = path.parent / "pid"
-    while not (number.is_file() and number.read_text()):
+    numbers = [path.parent / f"pid{number}" for number in range(1, jobs + 1)]
+    while not all(number.is_file() and number.read_text() for number in numbers):
         assert process.poll() is None, (tmp_path / "err").read_text()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert "Traceback" not in (tmp_path / "err").read_text()
-    assert ends(int(number.read_text()))
+    said = (tmp_path / "err").read_text()
+    assert "Traceback" not in said
+    assert "failed" not in said
+    for number in numbers:
+        assert ends(int(number.read_text()))
+    assert not (path.parent / "pid3").exists()

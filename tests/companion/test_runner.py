@@ -71,7 +71,35 @@ def test_chapters_compute_with_the_threads_that_are_asked_for_and_say_so(folder,
     assert executed.cells[-1].outputs[0]["text"] == f"{before + 1}\n"
     record = json.loads((folder / "out" / "smoke" / "01_chapter.json").read_text())
     assert torch.cuda.is_available() or record["device"].endswith(f", {before + 1} threads")
-    assert capsys.readouterr().out.startswith(f"chapter 1 of 1: 01_chapter, preset smoke, {before + 1} threads\n")
+    assert capsys.readouterr().out.startswith(f"1 chapter, preset smoke, {before + 1} threads each\n")
+
+
+def test_chapters_run_side_by_side_and_share_the_threads(folder, capsys, monkeypatch):
+    """Each of the two waits until the other runs, too."""
+    monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(threads, "_choice", None)
+    before = torch.get_num_threads()
+    for number, other in ((1, 2), (2, 1)):
+        meeting = f"import os, pathlib, time\npathlib.Path('{number}').touch()\nend = time.time() + 60"
+        meeting += f"\nwhile not pathlib.Path('{other}').exists():\n    assert time.time() < end\n    time.sleep(0.1)"
+        write(folder / "notebooks", number, meeting, "print(os.environ['OMP_NUM_THREADS'])")
+    try:
+        assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke", threads=4)
+    finally:
+        torch.set_num_threads(before)
+    for number in (1, 2):
+        executed = nbformat.read(folder / "out" / "smoke" / f"0{number}_chapter.ipynb", as_version=4)
+        assert executed.cells[-1].outputs[0]["text"] == "2\n"
+    said = capsys.readouterr()
+    assert said.out.startswith("2 chapters, 2 at a time, preset smoke, 2 threads each\n")
+    assert [line[:10] for line in said.out.splitlines()[-2:]] == ["01_chapter", "02_chapter"]
+    assert "8/8" in said.err
+
+
+def test_one_chapter_at_a_time_where_it_is_asked_for(folder, capsys):
+    write(folder / "notebooks", 2, "1")
+    assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke", jobs=1)
+    assert capsys.readouterr().out.startswith("2 chapters, preset smoke, ")
 
 
 def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys):
@@ -95,6 +123,8 @@ def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys
     [
         ({"preset": "huge"}, "preset is 'huge'"),
         ({"preset": "gpu"}, "no GPU is found"),
+        ({"preset": "gpu", "jobs": 2}, "jobs is 2; legal with preset gpu is 1"),
+        ({"jobs": 0}, "jobs is 0"),
         ({"only": 7}, "only is 7; legal are 1"),
         ({"parameters": {"sede": 1}}, "parameter is 'sede'; legal in 01_chapter.ipynb are preset, seed"),
         ({"parameters": {"preset": "smoke"}}, "parameter is 'preset'; give it with --preset"),
