@@ -146,6 +146,7 @@ def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: flo
     return {
         "table": over_seeds(ordered),
         "rows": ordered,
+        "floor": f"{floor:.2f}",
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
             f"{n:,} images against all 10,000 test images; EMA weights {weights[:8]}; trailing grids where none is "
