@@ -440,7 +440,8 @@ def main(
         add_rows(table, replace(full_run(table.read(), "diffusion", 0), data="a hundredth"), folder, n)
         if not table.has("rows", model=DATA):
             start = time.perf_counter()
-            table.add("rows", [row | {"seed": 0} | spent(start) for row in rows_without_training(n)])
+            untrained = {"kind": "none", "seed": 0, "trained on": "none"}
+            table.add("rows", [row | untrained | spent(start) for row in rows_without_training(n)])
     if ship:
         ship_models(folder, models, table.read())
 
@@ -502,7 +503,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """
     lines = []
     kinds = list(KINDS)
-    ordered = sorted(rows, key=lambda row: kinds.index(row["kind"]) if row.get("trained on") == "all" else len(kinds))
+    ordered = sorted(rows, key=lambda row: kinds.index(row["kind"]) if row["trained on"] == "all" else len(kinds))
     for name in dict.fromkeys(row["model"] for row in ordered):
         own = [row for row in rows if row["model"] == name]
         line = {"model": name}
@@ -524,7 +525,7 @@ def card(kind: str, results: dict[str, Any]) -> str:
     (terms,) = [own for own in results["terms"]["models"][kind] if own["settings"] == chosen]
     settings = ", ".join(f"{name} {value}" for name, value in chosen.items())
     choice = f"the best of {len(KINDS[kind].tried)} tried at a third of the budget; the rest is `ddpm train`'s own"
-    own = [row for row in results["rows"] if (row.get("kind"), row["seed"], row.get("trained on")) == (kind, 0, "all")]
+    own = [row for row in results["rows"] if (row["kind"], row["seed"], row["trained on"]) == (kind, 0, "all")]
     (floor,) = [row for row in results["rows"] if row["model"] == DATA]
     figures = [{name: value for name, value in row.items() if name not in NOT_FIGURES[1:]} for row in own]
     return f"""# equal-{kind}

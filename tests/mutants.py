@@ -706,8 +706,8 @@ CHANGES = {
     ],
     "companion/results.py": [
         (
-            '"claimed": m.claim, "cpu": str(m)',
-            '"claimed": str(m), "cpu": m.claim',
+            '"cpu": str(m),',
+            '"cpu": m.claim,',
             "the columns of the page of results",
         ),
     ],

@@ -29,7 +29,7 @@ def row(model, seed=0):
 
 def figures(figure, seed):
     """Of every model that was trained in full, with this seed."""
-    rows = [row for row in RESULTS["rows"] if row["seed"] == seed and row.get("trained on") == "all"]
+    rows = [row for row in RESULTS["rows"] if row["seed"] == seed and row["trained on"] == "all"]
     return {row["model"]: float(row[figure]) for row in rows if row[figure] != "none"}
 
 

@@ -99,8 +99,9 @@ def results_page(root: Path = ROOT) -> str:
     lines = [
         "# Results",
         "",
-        "What every check of the chapters measured, beside what it claims, and the long runs. This page is generated",
-        "from the chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
+        "What every check of the chapters measured, beside what it claims, and the long runs. What a check is held",
+        "against would stand there if its sentence were false, and must not pass. This page is generated from the",
+        "chapters' outputs and from `book/results/`. Values of the cpu tier are those of the run that is",
         "committed. Those of the gpu tier, `make run PRESET=gpu`, stand beside them where its records are kept: copy",
         "`_build/chapters/gpu/*.json` to `book/results/gpu/`. Checks that have changed since are not run there yet.",
     ]
@@ -118,7 +119,13 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
     run = read_json(full) if full.is_file() else {}
     on_gpu = {(entry["name"], entry["claim"]): str(Measurement(**entry)) for entry in run.get("measured", [])}
     rows = [
-        {"what": m.name, "claimed": m.claim, "cpu": str(m), "gpu": on_gpu.get((m.name, m.claim), "not run")}
+        {
+            "what": m.name,
+            "claimed": m.claim,
+            "cpu": str(m),
+            "gpu": on_gpu.get((m.name, m.claim), "not run"),
+            "held against": m.against,
+        }
         for m in read_record(notebook).values()
     ]
     title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
@@ -127,7 +134,7 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
         memory = f", with {run['GPU memory, MiB']:,} MiB of its memory" if "GPU memory, MiB" in run else ""
         where = f"{run['device']}, {run['date']}, at commit {run['commit']}"
         lines += [f"The gpu tier ran on {where}, in {run['seconds']:.0f} seconds{memory}.", ""]
-    return lines + _folded(rows, ["what", "claimed", "cpu", "gpu"] if run else ["what", "claimed", "cpu"])
+    return lines + _folded(rows, ["what", "claimed", "cpu", *(["gpu"] if run else []), "held against"])
 
 
 def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
