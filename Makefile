@@ -35,7 +35,7 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
-test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, four minutes
+test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, nine minutes
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest -m browser -q
 

@@ -58,8 +58,8 @@ def executed(
         try:
             result = papermill.execute_notebook(
                 _literal(notebook), _literal(target), parameters=parameters,
-                kernel_name="python3", language="python", kernel_manager_class=kernel_manager(Path(own), threads),
-                start_timeout=PATIENCE, cwd=str(notebook.parent), on_cell_start=remember, progress_bar=False,
+                kernel_name="python3", language="python", start_timeout=PATIENCE, on_cell_start=remember,
+                kernel_manager_class=kernel_manager(Path(own), threads, notebook.parent), progress_bar=False,
             )  # fmt: skip
         except PapermillExecutionError as error:
             traceback = error.traceback or [f"{error.ename}: {error.evalue}"]
@@ -94,7 +94,7 @@ class ThisInterpreter(KernelSpecManager):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernelManager]:
+def kernel_manager(folder: Path, threads: int | None = None, cwd: Path | None = None) -> type[AsyncKernelManager]:
     """A class by which nbclient starts this interpreter as a kernel.
 
     A chapter's provenance names the versions of this interpreter, so no other may run it. Figures go into the notebook
@@ -103,6 +103,8 @@ def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernel
     Args:
         folder: an empty folder for the files of one kernel: its profile, and what it prints outside cells.
         threads: threads of the CPU that the kernel computes with, by which `ddpm.threads` abides.
+        cwd: the folder that the kernel works in; None for this process's own. papermill's argument of this name changes
+            that of this process, which may have several kernels.
     """
 
     class OwnKernelManager(AsyncKernelManager):
@@ -119,6 +121,8 @@ def kernel_manager(folder: Path, threads: int | None = None) -> type[AsyncKernel
             }
             if threads is not None:
                 variables["OMP_NUM_THREADS"] = str(threads)
+            if cwd is not None:
+                options["cwd"] = str(cwd.absolute())
             with open(folder / LOG, "w", encoding="utf-8") as log:
                 await super().start_kernel(env=variables, stdout=log, stderr=log, **options)
             _kernels.append(self)

@@ -75,25 +75,28 @@ def test_chapters_compute_with_the_threads_that_are_asked_for_and_say_so(folder,
 
 
 def test_chapters_run_side_by_side_and_share_the_threads(folder, capsys, monkeypatch):
-    """Each of the two waits until the other runs, too."""
+    """Each of the two waits until the other runs, too; each works in the notebooks' folder, and this process in its own."""
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(threads, "_choice", None)
     before = torch.get_num_threads()
     for number, other in ((1, 2), (2, 1)):
         meeting = f"import os, pathlib, time\npathlib.Path('{number}').touch()\nend = time.time() + 60"
         meeting += f"\nwhile not pathlib.Path('{other}').exists():\n    assert time.time() < end\n    time.sleep(0.1)"
-        write(folder / "notebooks", number, meeting, "print(os.environ['OMP_NUM_THREADS'])")
+        write(folder / "notebooks", number, meeting, "print(os.environ['OMP_NUM_THREADS'], os.getcwd())")
+    write(folder / "notebooks", 3, "print('third')")
+    monkeypatch.chdir(folder)
     try:
-        assert runner.run_chapters(folder / "notebooks", folder / "out", "smoke", threads=4)
+        assert runner.run_chapters(Path("notebooks"), Path("out"), "smoke", threads=4)
     finally:
         torch.set_num_threads(before)
+    assert Path.cwd() == folder
     for number in (1, 2):
         executed = nbformat.read(folder / "out" / "smoke" / f"0{number}_chapter.ipynb", as_version=4)
-        assert executed.cells[-1].outputs[0]["text"] == "2\n"
+        assert executed.cells[-1].outputs[0]["text"] == f"2 {folder / 'notebooks'}\n"
     said = capsys.readouterr()
-    assert said.out.startswith("2 chapters, 2 at a time, preset smoke, 2 threads each\n")
-    assert [line[:10] for line in said.out.splitlines()[-2:]] == ["01_chapter", "02_chapter"]
-    assert "8/8" in said.err
+    assert said.out.startswith("3 chapters, 2 at a time, preset smoke, 2 threads each\n")
+    assert [line[:10] for line in said.out.splitlines()[-3:]] == ["01_chapter", "02_chapter", "03_chapter"]
+    assert "11/11" in said.err
 
 
 def test_one_chapter_at_a_time_where_it_is_asked_for(folder, capsys):
