@@ -75,7 +75,7 @@ def test_chapters_compute_with_the_threads_that_are_asked_for_and_say_so(folder,
 
 
 def test_chapters_run_side_by_side_and_share_the_threads(folder, capsys, monkeypatch):
-    """Each of the two waits until the other runs, too; each works in the notebooks' folder, and this process in its own."""
+    """Each of the two waits until the other runs, too; each works in the notebooks' folder, this process in its own."""
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(threads, "_choice", None)
     before = torch.get_num_threads()
