@@ -46,7 +46,7 @@ def test_the_bundle_holds_all_that_a_chapter_asks_the_package_for(beside, python
     for folder in beside:
         (hosted / folder).mkdir(parents=True)
     (source,) = {cell["source"] for cell in FIRST_CELLS.values()}
-    run = "subprocess.run(install, check=True)"
+    run = 'subprocess.run([*pip, "ddpm-book[book]"], check=True)'
     assert source.count(run) == 1
     asked = """
 import ddpm
@@ -55,9 +55,10 @@ from ddpm.companion.claims import load_claims
 from ddpm.companion.results import results
 print(ddpm.__file__, len(load_claims()), len(results("samplers")["rows"]), ddpm.load("fashion-mnist").image_shape)
 """
+    code = source.replace(run, 'print(*pip, "ddpm-book[book]")') + "\n" + asked
     done = subprocess.run(
-        [python, "-c", source.replace(run, "print(*install)") + "\n" + asked], cwd=hosted, capture_output=True,
-        text=True, env={**os.environ, "PYTHONPATH": ""}, timeout=120,
+        [python, "-c", code], cwd=hosted, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": ""}, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     installed, imported = done.stdout.splitlines()
