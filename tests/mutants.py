@@ -739,7 +739,7 @@ CHANGES = {
             'before.get("fingerprint") is not None',
             "a chapter that has changed",
         ),
-        ("return all(outcome.succeeded", "return any(outcome.succeeded", "a chapter that failed"),
+        ("return not any(outcome.error", "return not all(outcome.error", "a chapter that failed"),
         ("if tagged != 1:", "if tagged < 1:", "two cells of parameters"),
         ('b"\\0" + path.read_bytes())', 'b"\\0")', "a package that has changed"),
     ],
