@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Annotated, Any, Literal
 
 import torch
@@ -38,7 +38,7 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import Autoencoder, VariationalAutoencoder, divergence
-from ddpm.companion.results import markdown_table, measured_with
+from ddpm.companion.results import markdown_table, mean_and_deviation, measured_with
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_atomically, write_json
@@ -509,12 +509,7 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         line = {"model": name}
         for figure in (key for key in own[0] if key not in NOT_FIGURES):
             texts = [str(row[figure]) for row in own]
-            digits = len(texts[0].partition(".")[2])
-            if texts[0] == "none" or len(texts) == 1:
-                line[figure] = texts[0]
-            else:
-                values = [float(text) for text in texts]
-                line[figure] = f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+            line[figure] = "none" if texts[0] == "none" else mean_and_deviation(texts)
         lines.append(line)
     return lines
 

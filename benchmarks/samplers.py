@@ -12,14 +12,13 @@ import json
 import time
 from datetime import date
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 import ddpm
 from ddpm import metrics, pretrained
-from ddpm.companion.results import machine, measured_with
+from ddpm.companion.results import machine, mean_and_deviation, measured_with
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
@@ -40,7 +39,7 @@ class Sampler(NamedTuple):
     @property
     def calls(self) -> tuple[int, ...]:
         """The numbers of network calls that are tried."""
-        return (50, 10, 20, 100, 250) if self.curve else (50, 10, 20)
+        return (10, 20, 50, 100, 250) if self.curve else (10, 20, 50)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -81,11 +80,12 @@ def main(
         list[str] | None, typer.Option(help="Sampler of the table. Repeat for several; all of them if none is given.")
     ] = None,
     calls: Annotated[
-        list[int] | None, typer.Option(help="Network calls for each image. Repeat for several; each sampler's own.")
+        list[int] | None,
+        typer.Option(help="Network calls for each image. Repeat for several; by default each sampler's own."),
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(help="Seed of the starting noise and of all noise on the way. Repeat; each sampler's own."),
+        typer.Option(help="Seed of all noise. Repeat for several; by default each sampler's own."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
@@ -166,10 +166,7 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     for name, calls in dict.fromkeys((row["sampler"], row["network calls"]) for row in rows):
         own = [row for row in rows if (row["sampler"], row["network calls"]) == (name, calls)]
-        distance = own[0]["Frechet distance"]
-        if len(own) > 1:
-            values = [float(row["Frechet distance"]) for row in own]
-            distance = f"{mean(values):.2f} ± {stdev(values):.2f}"
+        distance = mean_and_deviation([row["Frechet distance"] for row in own])
         line = {"sampler": name, "network calls": calls, "Frechet distance": distance}
         lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
     return lines

@@ -14,7 +14,7 @@ NOTEBOOKS, OUT = Path("notebooks"), Path("_build/chapters")
 
 def chapters(
     preset: Annotated[
-        str, typer.Option(help="Size of the experiments: cpu (a minute a chapter), gpu (full size) or smoke (seconds).")
+        str, typer.Option(help="Size of the experiments: cpu (minutes a chapter), gpu (full size) or smoke (seconds).")
     ] = "cpu",
     only: Annotated[int | None, typer.Option(help="Take only the chapter with this number.")] = None,
     parameter: Annotated[

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.files import read_json
 
 __all__ = [
-    "LONG_RUNS", "machine", "markdown_table", "measured_with", "results", "results_page", "results_table",
+    "LONG_RUNS", "machine", "markdown_table", "mean_and_deviation", "measured_with", "results", "results_page",
+    "results_table",
 ]  # fmt: skip
 
 #: The files in `book/results/` that the page of results shows, and their headings.
@@ -40,6 +42,14 @@ def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None
     columns = columns or list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     return "\n".join([*lines, *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows)])
+
+
+def mean_and_deviation(texts: Sequence[str]) -> str:
+    """Mean ± standard deviation of numbers, with as many digits as these are written with; one number as it is."""
+    if len(texts) == 1:
+        return texts[0]
+    digits, values = len(texts[0].partition(".")[2]), [float(text) for text in texts]
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 def machine() -> str:

@@ -140,7 +140,7 @@ def _run_side_by_side(
                     bar.write(f"{outcome.chapter} failed{outcome.error}", file=sys.stderr)
                 elif len(due) > 1:
                     bar.write(f"{outcome.chapter} done, {outcome.seconds:.0f} s")
-        except BaseException:  # Ctrl-C
+        except BaseException:  # Ctrl-C, or what a chapter cannot answer for, such as a full disk
             _stop(running)
             raise
     return outcomes
