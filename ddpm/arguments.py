@@ -6,15 +6,16 @@ TypeError: x is torch.float16; it must be float32 or float64
 """
 
 from collections.abc import Sequence
-from numbers import Real
+from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 __all__ = [
-    "answer_like", "check_finite", "check_real", "check_samples", "check_times", "exact", "float_tensor", "function",
-    "instance", "number",
+    "answer_like", "check_finite", "check_labels", "check_real", "check_samples", "check_times", "exact",
+    "float_tensor", "function", "instance", "labels_of", "number",
 ]  # fmt: skip
 
 Value = TypeVar("Value")
@@ -91,6 +92,56 @@ def check_times(t: float | Tensor, x: Tensor) -> None:
     check_real(t)
     if isinstance(t, Tensor) and t.shape not in ((), (1,), x.shape[:1]):
         raise ValueError(f"t has shape {tuple(t.shape)}; it must be a number, or a time for each image, ({len(x)},)")
+
+
+def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:
+    """Labels, int64 (n,) on the CPU, of classes that are given by their names or numbers.
+
+    Args:
+        labels: a class, or several: a list of them, or an integer tensor (n,).
+        classes: the names of all classes.
+
+    Raises:
+        TypeError: what is given is neither a name nor a number, nor several of them.
+        ValueError: there are no classes, or no class of this name or number; the message has the nearest name.
+    """
+    if not classes:
+        raise ValueError(f"labels are {labels!r}; this denoiser was made without classes and takes none")
+    if isinstance(labels, Tensor):
+        labels = labels.tolist()
+    several = labels if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels]
+    if not several:
+        raise ValueError("labels are empty; there must be one for all samples, or one for each")
+    return torch.tensor([_label(label, classes) for label in several], device="cpu")
+
+
+def _label(label: Any, classes: Sequence[str]) -> int:
+    """The number of a class that is given by its name, in any case, or by its number."""
+    if isinstance(label, str):
+        by_name = {name.lower(): number for number, name in enumerate(classes)}
+        if label.lower() in by_name:
+            return by_name[label.lower()]
+        near = get_close_matches(label.lower(), by_name, n=1, cutoff=0.4)
+        hint = f"; did you mean {classes[by_name[near[0]]]!r}?" if near else ""
+        raise ValueError(f"class is {label!r}; legal are {', '.join(classes)}{hint}")
+    if isinstance(label, bool) or not isinstance(label, Integral):
+        raise TypeError(f"class is {label!r}; it must be a class's name or number")
+    if int(label) not in range(len(classes)):
+        raise ValueError(f"class is {label}; legal are 0 to {len(classes) - 1}")
+    return int(label)
+
+
+def check_labels(labels: Tensor, batch: int, highest: int) -> None:
+    """Raise `TypeError` or `ValueError` unless these are integers from 0 to `highest`: one for all, or for each sample.
+
+    Labels on a GPU are not read.
+    """
+    if instance("labels", labels, Tensor).dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"labels are {labels.dtype}; they must be integers")
+    if labels.shape not in ((1,), (batch,)):
+        raise ValueError(f"labels have shape {tuple(labels.shape)}; it must be one for each sample, ({batch},)")
+    if labels.device.type == "cpu" and len(labels) and not 0 <= labels.min() <= labels.max() <= highest:
+        raise ValueError(f"labels are {labels.tolist()}; legal are 0 to {highest}")
 
 
 def check_finite(name: str, values: Tensor) -> None:

@@ -5,23 +5,24 @@ The algebra between the three prediction targets stands here and nowhere else::
     x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from ddpm.arguments import answer_like, instance, number
+from ddpm.arguments import answer_like, check_labels, instance, labels_of, number
 from ddpm.fast import computes_in_bfloat16, in_walk, prepared
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, integers, one_of
 
 __all__ = [
-    "TARGETS", "Clipped", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper", "prediction_of",
-    "target_of",
+    "TARGETS", "Clipped", "Conditional", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper",
+    "prediction_of", "target_of",
 ]  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Denoiser(ABC):
         image_shape: shape of one sample, such as (channels, height, width); None where any shape will do.
         precision: "float32", or "auto" for bfloat16 where the device computes it in hardware.
         sixteen_bits: whether its weights were cast to sixteen bits, whatever the precision.
+        n_labels: how many labels it was given, one for each sample; None where it takes any number of samples.
     """
 
     schedule: NoiseSchedule
@@ -50,6 +52,7 @@ class Denoiser(ABC):
     image_shape: tuple[int, ...] | None = None
     precision: Precision = "float32"
     sixteen_bits: bool = False
+    n_labels: int | None = None
 
     @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -58,6 +61,54 @@ class Denoiser(ABC):
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk, in which many calls may share what each would otherwise do for itself."""
         return nullcontext()
+
+    def of_samples(self, first: int, count: int) -> "Denoiser":
+        """The denoiser of samples `first` to `first + count` of many, each with its own label if there are labels."""
+        return self
+
+
+class Conditional(Denoiser):
+    """A denoiser that can be told the class of each sample. Untold, it is the denoiser of all classes together.
+
+    Attributes:
+        classes: the classes' names; a label is an index into them. Empty for a denoiser without classes.
+        labels: int64 (1,) for all samples, or (n,) with one for each; None where no class is told.
+    """
+
+    classes: tuple[str, ...] = ()
+    labels: Tensor | None = None
+
+    def given(self, labels: int | str | Sequence[int | str] | Tensor | None) -> Self:
+        """The denoiser of these classes: of p(x given its label) in place of p(x). It shares all else with this one.
+
+        Args:
+            labels: a class for all samples, or one for each, by name or number; None tells no class.
+
+        Raises:
+            TypeError: a label is neither a name nor a number.
+            ValueError: there is no such class.
+        """
+        told = copy.copy(self)
+        told.labels = None if labels is None else labels_of(labels, self.classes).to(self.device)
+        return told
+
+    @property
+    def n_labels(self) -> int | None:  # type: ignore[override]
+        """How many labels it was given, one for each sample; None where it takes any number of samples."""
+        return None if self.labels is None or len(self.labels) == 1 else len(self.labels)
+
+    def of_samples(self, first: int, count: int) -> Self:
+        """The denoiser of samples `first` to `first + count`; those beyond the last label take that one."""
+        if self.labels is None or self.n_labels is None:
+            return self
+        return self.given(self.labels[torch.arange(first, first + count).clamp(max=self.n_labels - 1)])
+
+    def labels_for(self, x: Tensor) -> Tensor | None:
+        """The labels (batch,) of the samples x (batch, ...), on its device; None where no class is told."""
+        if self.labels is None:
+            return None
+        check_labels(self.labels, len(x), len(self.classes) - 1)
+        return self.labels.to(x.device).expand(len(x))
 
 
 def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
@@ -80,7 +131,7 @@ def prediction_of(
     return Prediction(signal * x - noise * output, noise * x + signal * output)
 
 
-class NetworkDenoiser(Denoiser):
+class NetworkDenoiser(Conditional):
     """A trained network as a `Denoiser`.
 
     Below time 1, where no network is trained, the density is taken to be as smooth as at time 1: there
@@ -95,6 +146,8 @@ class NetworkDenoiser(Denoiser):
         target: its prediction target: "eps", "x0" or "v".
         precision: of a network in float32: "float32", or "auto" for bfloat16 where this device computes it in hardware.
         image_shape: (channels, height, width) it was trained on, for those who sample from it.
+        classes: names of the classes that it was trained with. Once `given` has told one, the network is called with
+            labels (batch,), too.
 
     Raises:
         TypeError: `network` is no torch module, or `schedule` no `NoiseSchedule`.
@@ -108,8 +161,10 @@ class NetworkDenoiser(Denoiser):
         target: Target = "eps",
         precision: Precision = "float32",
         image_shape: tuple[int, int, int] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         instance("network", network, nn.Module)
+        self.classes = tuple(classes)
         self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.target = one_of("target", target, TARGETS)
         if target == "eps" and schedule.alpha_bar[-1] == 0:
@@ -158,7 +213,8 @@ class NetworkDenoiser(Denoiser):
         in_bfloat16 = dtype == torch.float32 and computes_in_bfloat16(self.precision, x.device)
         network = in_walk(self.network, in_bfloat16)
         with torch.autocast(x.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
-            output = network(x.to(dtype), times - 1)
+            labels = self.labels_for(x)
+            output = network(x.to(dtype), times - 1, *(() if labels is None else (labels,)))
         return prediction_of(self.target, answer_like("network", output, x).to(x.dtype), x, signal, noise)
 
     def _carried_down(self, x: Tensor, t: float | Tensor, lowest: float | Tensor) -> tuple[Prediction, Prediction]:
@@ -197,6 +253,19 @@ class Wrapper(Denoiser):
         """Where the denoiser inside computes."""
         return self.denoise.device
 
+    @property
+    def n_labels(self) -> int | None:  # type: ignore[override]
+        """How many labels the denoiser inside was given."""
+        return self.denoise.n_labels
+
+    def of_samples(self, first: int, count: int) -> Self:
+        """The same around the denoiser of these samples."""
+        if self.n_labels is None:
+            return self
+        part = copy.copy(self)
+        part.denoise = self.denoise.of_samples(first, count)
+        return part
+
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk, of the denoiser inside."""
         return self.denoise.many_calls()
@@ -221,19 +290,26 @@ class Clipped(Wrapper):
 
 
 class Guided(Wrapper):
-    """A denoiser pushed away from the prediction of a worse one: autoguidance, Karras et al. (2024).
+    """A denoiser pushed away from the prediction of a less informed one.
 
-    Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the worse one's, as classifier-free
-    guidance does with a model that is told the class and one that is not. A call makes two network calls.
+    Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the guide's. With
+    `Guided(model.given(label), model.given(None), weight)` this is classifier-free guidance (Ho & Salimans 2022, eq. 6,
+    whose w is `weight` - 1 here); with a model that was trained less it is autoguidance (Karras et al. 2024). A call
+    makes two network calls, outside the interval one.
 
     Args:
         denoise: the better denoiser.
-        guide: a worse one of the same data on the same schedule.
+        guide: a less informed one of the same data on the same schedule.
         weight: 1 is the better denoiser alone; more pushes further.
+        interval: (low, high) guides only where low <= sigma <= high, sigma being noise / signal (Kynkäänniemi et al.
+            2024); by default everywhere.
     """
 
-    def __init__(self, denoise: Denoiser, guide: Denoiser, weight: float) -> None:
+    def __init__(
+        self, denoise: Denoiser, guide: Denoiser, weight: float, interval: tuple[float, float] | None = None
+    ) -> None:
         super().__init__(denoise)
+        self.interval = None if interval is None else _interval(interval)
         self.guide = instance("guide", guide, Denoiser)
         self.weight = number("weight", weight)
         if not 1 <= self.weight < math.inf:
@@ -260,6 +336,44 @@ class Guided(Wrapper):
         with self.denoise.many_calls(), self.guide.many_calls():
             yield
 
+    @property
+    def n_labels(self) -> int | None:  # type: ignore[override]
+        """How many labels one of the two was given."""
+        return self.guide.n_labels if self.denoise.n_labels is None else self.denoise.n_labels
+
+    def of_samples(self, first: int, count: int) -> Self:
+        """The same around both denoisers of these samples."""
+        part = super().of_samples(first, count)
+        if part is not self:
+            part.guide = self.guide.of_samples(first, count)
+        return part
+
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        better, worse = self.denoise(x, t), self.guide(x, t)
-        return Prediction(*(b + (self.weight - 1) * (b - w) for b, w in zip(better, worse, strict=True)))
+        better = self.denoise(x, t)
+        push = self._push(x, t)
+        if isinstance(push, float) and push == 0:
+            return better
+        worse = self.guide(x, t)
+        return Prediction(*(b + push * (b - w) for b, w in zip(better, worse, strict=True)))
+
+    def _push(self, x: Tensor, t: float | Tensor) -> float | Tensor:
+        """The weight less 1 within the interval, and 0 outside it; for several times a tensor that multiplies x."""
+        push = float(self.weight - 1)
+        if self.interval is None:
+            return push
+        low, high = self.interval
+        if not isinstance(t, Tensor):
+            return push if low <= self.schedule.sigma(t) <= high else 0.0
+        signal, noise = self.schedule.coefficients(t, x)
+        sigma = noise / signal
+        return push * ((low <= sigma) & (sigma <= high))
+
+
+def _interval(interval: Any) -> tuple[float, float]:
+    """Two sigmas, the lower one first; the higher one may be infinite."""
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        raise ValueError(f"interval is {interval!r}; it must be (low, high), two values of sigma")
+    low, high = (number("interval", end) for end in interval)
+    if not 0 <= low < high:
+        raise ValueError(f"interval is {interval!r}; it must be two values of sigma from 0 up, the lower one first")
+    return low, high

@@ -4,7 +4,8 @@ Training of Ho et al. (2020), algorithm 1: a time t, a noise eps and one network
 
     L_simple = E || target - network(signal(t) x0 + noise(t) eps, t) ||^2                           (eq. 14)
 
-of the network's prediction target: eps there, x0 or v (Salimans & Ho 2022, appendix D).
+of the network's prediction target: eps there, x0 or v (Salimans & Ho 2022, appendix D). A network with classes is told
+each image's label, but for a share of them that is drawn anew in every step (Ho & Salimans 2022, algorithm 1).
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.arguments import check_samples, exact, instance
+from ddpm.arguments import check_labels, check_samples, exact, instance
 from ddpm.denoiser import NetworkDenoiser, target_of
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
@@ -41,11 +42,12 @@ class DiffusionConfig(DiffusionSettings):
         """A UNet with random weights, in the memory layout that convolutions are fastest in."""
         return UNet(self.unet, image_size).to(memory_format=torch.channels_last)
 
-    def denoiser(self, precision: Precision, image_shape: tuple[int, int, int]) -> NetworkDenoiser:
-        """An untrained denoiser of this configuration."""
-        return NetworkDenoiser(
-            self.network(image_shape[1:]), self.noise_schedule(), self.target, precision, image_shape
-        )
+    def denoiser(
+        self, precision: Precision, image_shape: tuple[int, int, int], classes: Sequence[str] = ()
+    ) -> NetworkDenoiser:
+        """An untrained denoiser of this configuration; `classes` are the names of its classes, if it has any."""
+        network, schedule = self.network(image_shape[1:]), self.noise_schedule()
+        return NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes)
 
     def task(self) -> "Diffusion":
         """What the training loop steps."""
@@ -60,17 +62,17 @@ class Diffusion:
         self.target = config.target
         self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
         self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
-        self.config = config
+        self.config, self.classes = config, config.unet.classes
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
         self.config.check_images(shape)
 
-    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.
 
-        Images are (batch, channels, height, width) in [-1, 1].
+        Images are (batch, channels, height, width) in [-1, 1], labels (batch,) of a network with classes.
         """
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
         t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T
@@ -79,7 +81,8 @@ class Diffusion:
         noise = self.schedule.noise(t).to(images.device)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
         network = self.parts[one_of("part", part, list(self.parts))]
-        output = network(x_t, (t - 1).to(images.device)).float()  # t - 1 is diffusers' index
+        told = () if self.classes is None else (self.told(labels, self.classes, randomness).to(images.device),)
+        output = network(x_t, (t - 1).to(images.device), *told).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
         loss: Tensor
         if self.loss_weights is None:
@@ -88,6 +91,14 @@ class Diffusion:
             errors = (output - target).square().flatten(1).mean(1)
             loss = (self.loss_weights[t].to(errors) * errors).mean()  # eq. 12
         return loss
+
+    def told(self, labels: Tensor | None, null_label: int, randomness: StepRandomness) -> Tensor:
+        """The labels (batch,) that the network sees: a share, drawn at random, is replaced by the null label."""
+        if labels is None:
+            raise ValueError("labels are not given; a network with classes is trained with those of the images")
+        check_labels(labels, randomness.count, null_label - 1)
+        is_dropped = randomness.uniform() < self.config.label_dropout
+        return labels.masked_fill(is_dropped.to(labels.device), null_label)
 
 
 def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:

@@ -22,7 +22,7 @@ import ctypes
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -75,24 +75,25 @@ class Recording:
     """A network's kernels for one shape of input, in a CUDA graph.
 
     Args:
-        network: called with (x, t); its answer must be a tensor, and it may not wait for the device.
-        x: images on a GPU, as they will be given; t: their times.
+        network: its answer must be a tensor, and it may not wait for the device.
+        inputs: images on a GPU, as they will be given, their times, and their labels where there are any.
     """
 
-    def __init__(self, network: nn.Module, x: Tensor, t: Tensor) -> None:
-        self.x, self.t = x.clone(), t.clone()
+    def __init__(self, network: nn.Module, *inputs: Tensor) -> None:
+        x = inputs[0]
+        self.inputs = [each.clone() for each in inputs]
         self.graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(x.device)
         before = torch.cuda.current_stream(x.device)
         with _one_recording, torch.cuda.device(x.device):
             try:
                 with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-                    self.answer: Tensor = network(self.x, self.t)
+                    self.answer: Tensor = network(*self.inputs)
             finally:
                 torch.cuda.set_stream(before)  # which a recording that cannot begin leaves behind
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.x.copy_(x)
-        self.t.copy_(t)
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        for own, given in zip(self.inputs, inputs, strict=True):
+            own.copy_(given)
         self.graph.replay()
         return self.answer.clone()
 
@@ -112,27 +113,28 @@ class Recorded:
         self._recordings: dict[Any, Recording | None] = {}  # None for what cannot be recorded
         self._lock = threading.Lock()  # a recording has one place for its input and its answer
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Images (batch, channels, height, width) and times (batch,) -> what the network answers."""
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Images (batch, channels, height, width), times (batch,) and labels, if any -> what the network answers."""
         if not torch.is_grad_enabled():
             with self._lock:
-                recording = self._recording(x, t)
+                recording = self._recording(inputs)
                 if recording is not None:
-                    return recording(x, t)
-        return cast(Tensor, self.network(x, t))
+                    return recording(*inputs)
+        return cast(Tensor, self.network(*inputs))
 
-    def _recording(self, x: Tensor, t: Tensor) -> Recording | None:
-        """The recording of this shape, if there is one by now."""
+    def _recording(self, inputs: Sequence[Tensor]) -> Recording | None:
+        """The recording for inputs of these shapes, if there is one by now."""
+        x = inputs[0]
         kind = x.device.type
         key = (
-            x.shape, x.dtype, x.device, t.shape, t.dtype, torch.is_inference_mode_enabled(),
+            *((each.shape, each.dtype, each.device) for each in inputs), torch.is_inference_mode_enabled(),
             torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind),
             torch.cuda.current_stream(x.device) if kind == "cuda" and torch.cuda.is_initialized() else None,
         )  # fmt: skip
         self._calls[key] += 1
         if key not in self._recordings and self._calls[key] > self.FIRST_CALLS:
             try:
-                self._recordings[key] = Recording(self.network, x, t)
+                self._recordings[key] = Recording(self.network, *inputs)
             except RuntimeError:  # it looked at a value, or there is no memory for it
                 self._recordings[key] = None
         return self._recordings.get(key)

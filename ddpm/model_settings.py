@@ -42,6 +42,8 @@ class DiffusionSettings:
         log_sigma_std: standard deviation of log (noise / signal) under lognormal times.
         uniform_share: share of lognormal times that is drawn uniformly all the same. Without it training would hardly
             ever see the noisiest times, where sampling begins.
+        label_dropout: probability with which training does not tell an image's class, where the network has classes:
+            so it also learns to do without (Ho & Salimans 2022, algorithm 1).
     """
 
     kind: ClassVar[str] = "diffusion"
@@ -55,6 +57,7 @@ class DiffusionSettings:
     log_sigma_mean: float = -0.9
     log_sigma_std: float = 1.2
     uniform_share: float = 0.0
+    label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if isinstance(self.unet, dict):  # as JSON gives it
@@ -65,7 +68,7 @@ class DiffusionSettings:
         check(self, positive_int, "T")
         check(self, real, "log_sigma_mean")
         check(self, real, "log_sigma_std", above=0)
-        check(self, real, "uniform_share", at_least=0, at_most=1)
+        check(self, real, "uniform_share", "label_dropout", at_least=0, at_most=1)
         if self.weighting == "bound" and self.times != "uniform":
             raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
 

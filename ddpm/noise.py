@@ -94,6 +94,10 @@ class StepRandomness:
         u = torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu")
         return ((torch.arange(self.total, device="cpu") + u) / self.total)[self.rows]
 
+    def uniform(self) -> Tensor:
+        """(count,) uniform in [0, 1)."""
+        return torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu")[self.rows]
+
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
         return _randn((self.total, *integers("shape", shape, at_least=0)), self._generator)[self.rows]

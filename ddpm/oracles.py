@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ddpm.arguments import check_finite, check_times, exact, float_tensor, instance, number
-from ddpm.denoiser import Denoiser, Prediction, prediction_of
+from ddpm.arguments import check_finite, check_labels, check_times, exact, float_tensor, instance, number
+from ddpm.denoiser import Conditional, Denoiser, Prediction, prediction_of
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import integers, positive_int
 
@@ -39,8 +39,8 @@ class Oracle(Denoiser):
         """`n` clean samples (n, ...), drawn on the CPU."""
 
 
-class GaussianMixture(Oracle):
-    """A mixture of isotropic Gaussians as a `Denoiser`.
+class GaussianMixture(Oracle, Conditional):
+    """A mixture of isotropic Gaussians as a `Denoiser`. Its components are its classes.
 
     Args:
         weights: (components,), positive; they are normalised to sum to 1.
@@ -79,6 +79,7 @@ class GaussianMixture(Oracle):
         self.stds = self.stds.expand(len(self.weights))
         if not ((self.stds >= 0) & self.stds.isfinite()).all():
             raise ValueError(f"stds are {self.stds.tolist()}; all must be at least 0 and finite")
+        self.classes = tuple(str(label) for label in range(len(self.weights)))
         self._has_points = not (self.stds > 0).all()
         self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.image_shape = (self.means.shape[1],)
@@ -87,7 +88,8 @@ class GaussianMixture(Oracle):
         """What each component of p_t contributes at x (batch, dimension).
 
         Returns:
-            log_joint: log of the component's weight times its density at x, (batch, components).
+            log_joint: log of the component's weight times its density at x, (batch, components). Where labels are
+                given, the labelled component has the weight 1 and the others have none.
             variance: the component's variance at t, (batch or 1, components).
             residual: x minus the component's mean at t, (batch, components, dimension).
             signal: signal(t), (batch or 1, 1).
@@ -103,7 +105,11 @@ class GaussianMixture(Oracle):
         variance = log.exp() * stds**2 - torch.expm1(log)
         residual = x[:, None] - signal[:, :, None] * means
         exponent = -residual.square().sum(2) / (2 * variance) - x.shape[1] / 2 * torch.log(2 * math.pi * variance)
-        return weights.log() + exponent, variance, residual, signal
+        log_weights = weights.log()
+        if (labels := self.labels_for(x)) is not None:
+            is_labelled = torch.arange(len(weights), device=x.device) == labels[:, None]
+            log_weights = torch.zeros_like(exponent).masked_fill(~is_labelled, -math.inf)
+        return log_weights + exponent, variance, residual, signal
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """The exact posterior means of x0 and eps, given x_t (batch, dimension)."""
@@ -124,9 +130,17 @@ class GaussianMixture(Oracle):
         """log p_t(x) in nats, (batch,) for x (batch, dimension)."""
         return self._components(x, t)[0].logsumexp(1)
 
+    def responsibilities(self, x: Tensor, t: float | Tensor) -> Tensor:
+        """p(component given x_t), (batch, components): the exact classifier of noisy points x (batch, dimension)."""
+        return self._components(x, t)[0].softmax(1)
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` clean points (n, dimension), float64."""
-        chosen = torch.multinomial(self.weights, positive_int("n", n), replacement=True, generator=generator)
+        """`n` clean points (n, dimension), float64; where labels are given, of the labelled components."""
+        if self.labels is None:
+            chosen = torch.multinomial(self.weights, positive_int("n", n), replacement=True, generator=generator)
+        else:
+            check_labels(self.labels, positive_int("n", n), len(self.classes) - 1)
+            chosen = self.labels.expand(n)
         normal = _randn((n, self.means.shape[1]), generator)
         return self.means[chosen] + self.stds[chosen, None] * normal
 

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +48,9 @@ def load(
     """
     one_of("precision", precision, PRECISIONS)
     files = _read(name_or_path)
-    config, shape = _settings(files)
+    config, shape, classes = _settings(files)
     with torch.device("cpu"):
-        model, network = _untrained(config, shape, precision)
+        model, network = _untrained(config, shape, precision, classes)
     network.to(torch.float32)  # whatever torch's defaults are
     weights = _without_part(files.weights, config.kind)
     check_weights(files.weights_file, weights, network.state_dict())
@@ -104,8 +104,10 @@ def _record(folder: Path) -> dict[str, Any]:
     return upgraded(record)
 
 
-def _settings(files: _Files) -> tuple[Any, tuple[int, int, int]]:
-    """The configuration of a record's model and the shape of its images; without a kind it is a diffusion model's.
+def _settings(files: _Files) -> tuple[Any, tuple[int, int, int], tuple[str, ...]]:
+    """The configuration of a record's model, the shape of its images, and the names of the classes that it is told.
+
+    Without a kind it is a diffusion model's.
 
     Raises:
         ValueError: the record has settings that are not legal, or that this version does not know.
@@ -117,19 +119,23 @@ def _settings(files: _Files) -> tuple[Any, tuple[int, int, int]]:
         if len(shape) != 3:
             raise ValueError(f"image_shape is {shape}; it must be (channels, height, width)")
         config.check_images(shape)
+        classes = tuple(map(str, files.record["data"].get("classes", ())))
+        wanted = config.unet.classes if isinstance(config, DiffusionConfig) else None
+        if len(classes) != (wanted or 0):
+            raise ValueError(f"classes is {wanted}; the data's are {list(classes)}")
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{files.record_file} is damaged, or a later version of this package wrote it: {error}"
         ) from error
-    return config, shape
+    return config, shape, classes
 
 
 def _untrained(
-    config: Any, shape: tuple[int, int, int], precision: Precision
+    config: Any, shape: tuple[int, int, int], precision: Precision, classes: Sequence[str]
 ) -> tuple[NetworkDenoiser | Autoencoder | GAN, nn.Module]:
     """A model with random weights, and the network in it that is trained."""
     if isinstance(config, DiffusionConfig):
-        denoiser = config.denoiser(precision, shape)
+        denoiser = config.denoiser(precision, shape, classes)
         return denoiser, denoiser.network
     network = config.network()
     return network, network

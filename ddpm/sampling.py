@@ -114,6 +114,8 @@ def sample(
         function("watch", watch)
     walk = sampler_named(sampler)
     n, steps = positive_int("n", n), positive_int("steps", steps)
+    if denoise.n_labels not in (None, n):
+        raise ValueError(f"n is {n}; the denoiser was given {denoise.n_labels} labels, one for each sample")
     chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
     shape = shape if shape is not None else denoise.image_shape
     if shape is None:
@@ -131,7 +133,7 @@ def sample(
         for first in share.firsts:
             randn_like = PerSampleNoise(seed, first)
             x = randn_like(torch.empty(chunk, *shape, dtype=torch.float32, device=denoise.device))
-            states = walk(denoise, x, timesteps, randn_like=randn_like, **options)
+            states = walk(denoise.of_samples(first, chunk), x, timesteps, randn_like=randn_like, **options)
             samples.append(final(watched(states, timesteps[0], bar, watch)))
     return share.join(samples)
 

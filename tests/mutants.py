@@ -196,7 +196,7 @@ CHANGES = {
             "tensors of times on both sides of 1",
         ),
         ("eps = noise / signal / sigma_1", "eps = noise / signal", "the score below time 1"),
-        (", times - 1)", ", times)", "the time that a network is told"),
+        (", times - 1, *", ", times, *", "the time that a network is told"),
         ("self.image_shape = denoise.image_shape", "self.image_shape = None", "a wrapper's image_shape"),
         (
             'return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))',
@@ -204,7 +204,16 @@ CHANGES = {
             "the eps of a clipped x0",
         ),
         ("if not self.low < self.high:", "if not self.low <= self.high:", "clipping to one number"),
-        ("b + (self.weight - 1) * (b - w)", "b + self.weight * (b - w)", "the weight of a guide"),
+        ("push = float(self.weight - 1)", "push = float(self.weight)", "the weight of a guide, w for 1 + w"),
+        (
+            "return push if low <= self.schedule.sigma(t) <= high else 0.0",
+            "return push",
+            "a guide outside its interval",
+        ),
+        ("(low <= sigma) & (sigma <= high)", "(low <= sigma)", "a guide above its interval, at several times"),
+        ("torch.arange(first, first + count)", "torch.arange(count)", "the labels of a later chunk"),
+        ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
+        ("self.labels.to(x.device).expand(len(x))", "self.labels[:1].to(x.device).expand(len(x))", "several labels"),
         ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
         (
             "if guide.schedule != denoise.schedule:",
@@ -227,6 +236,8 @@ CHANGES = {
     "oracles.py": [
         ("(signal * self.stds.to(x) ** 2 / variance)", "(signal * self.stds.to(x) / variance)", "a mixture's gain"),
         ("-(log_joint.softmax(1)", "-(log_joint.softmax(0)", "the axis of a mixture's shares"),
+        ("masked_fill(~is_labelled, -math.inf)", "masked_fill(~is_labelled, -1.0)", "the components that are not told"),
+        ("chosen = self.labels.expand(n)", "chosen = self.labels[:1].expand(n)", "the components of several labels"),
         ("self.stds[chosen, None] * normal", "self.stds[0] * normal", "the width of a drawn component"),
         (
             "((self.weights > 0) & self.weights.isfinite()).all()",
@@ -239,6 +250,12 @@ CHANGES = {
         ("times = _times(t, x).expand(len(x))", "times = _times(t, x)[:1].expand(len(x))", "a time for each image"),
     ],
     "diffusion.py": [
+        (
+            "randomness.uniform() < self.config.label_dropout",
+            "randomness.uniform() < 0",
+            "labels that are never dropped",
+        ),
+        ("is_dropped.to(labels.device), null_label)", "is_dropped.to(labels.device), 0)", "the null label in training"),
         ("(t - 1).to(images.device)", "t.to(images.device)", "the time that a network in training is told"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
@@ -258,9 +275,17 @@ CHANGES = {
         ("STEP, ORDER, DROPOUT = 1, 2, 3", "STEP, ORDER, DROPOUT = 1, 1, 1", "streams that must differ"),
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
         ('device="cpu") + u) /', 'device="cpu") + u[0]) /', "times that are independent within their strata"),
+        (
+            'dtype=torch.float64, device="cpu")[self.rows]',
+            'dtype=torch.float64, device="cpu")[: self.count]',
+            "whose label is dropped in a later process",
+        ),
         ("slice(first, first + self.count)", "slice(0, self.count)", "the rows of a later process"),
     ],
     "unet/network.py": [
+        ("self.config.classes, device=x.device", "0, device=x.device", "the label where none is told"),
+        ("of_time if of_labels is None else of_time + of_labels", "of_time", "labels that no block sees"),
+        ("std=0.02)", "std=1.0)", "the size of a new label's embedding"),
         ("device=t.device) / half", "device=t.device) / (half - 1)", "the frequencies of the time's embedding"),
         ("self.norm2(h) * (1 + scale) + shift", "self.norm2(h) * scale + shift", "a scale that begins at 1"),
         ("scale, shift = self.time", "shift, scale = self.time", "which half is the scale"),
@@ -360,7 +385,7 @@ CHANGES = {
     "fast.py": [
         ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),
         ("self._calls[key] > self.FIRST_CALLS", "self._calls[key] >= self.FIRST_CALLS", "recorded a call too early"),
-        ("x.shape, x.dtype, x.device, t.shape,", "x.dtype, x.device, t.shape[1:],", "one recording for all shapes"),
+        ("(each.shape, each.dtype, each.device) for", "(each.dtype, each.device) for", "one recording for all shapes"),
         ('precision == "auto" and has', 'precision != "none" and has', "float32 where it is asked for"),
         ("return any(getattr(torch.cpu", "return all(getattr(torch.cpu", "which CPUs have bfloat16"),
         ("if not form.walks:", "if form.walks:", "when a prepared network is dropped"),
@@ -415,9 +440,11 @@ CHANGES = {
             'if self.weighting == "" and self.times != "uniform":',
             "a bound over other times",
         ),
-        ('"uniform_share", at_least=0, at_most=1)', '"uniform_share", at_least=0, below=1)', "a uniform share of 1"),
+        ('"label_dropout", at_least=0, at_most=1)', '"label_dropout", at_least=0, below=1)', "a share of 1"),
     ],
     "arguments.py": [
+        ("{name.lower(): number for", "{name: number for", "a class's name in another case"),
+        ("labels.min() <= labels.max() <= highest", "labels.min() <= labels.max()", "a label that is too high"),
         ("if not values.isfinite().all():", "if not values.isfinite().any():", "a NaN among values"),
         ("t.shape not in ((), (1,), x.shape[:1]):", "t.ndim > 1:", "a wrong number of times"),
         (
@@ -469,6 +496,8 @@ CHANGES = {
         ("np.sqrt(rng.random(n))", "rng.random(n)", "how dense the spiral is"),
     ],
     "data/pictures.py": [
+        ("names.index(parts[0]) if names else 0", "0", "the class of a picture"),
+        ("if all(len(parts) > 1 for parts in inside) else []", "if inside else []", "a picture in no subfolder"),
         ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
         ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),
     ],
@@ -519,6 +548,11 @@ CHANGES = {
         ("features(images.clamp(-1, 1))", "features(images)", "clipping before copies are sought"),
     ],
     "training/loop.py": [
+        (
+            "weights = of_labels | files.load_tensors(init)",
+            "weights = files.load_tensors(init) | of_labels",
+            "embeddings of labels that a file has",
+        ),
         ("torch.manual_seed(config.seed)", "pass", "the seed of the initial weights"),
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
@@ -584,6 +618,7 @@ CHANGES = {
         ("{name: value.clone() for", "{name: value for", "an average that is the weights themselves"),
     ],
     "training/batches.py": [
+        ("dataset.labels[image_rows(seed, step,", "dataset.labels[image_rows(seed, 0,", "the labels of a step"),
         ("_order(seed, i // n, n)[i % n]", "_order(seed, 0, n)[i % n]", "an order of every epoch's own"),
         ("len(dataset))[rows] for", "len(dataset)) for", "the rows of one process"),
     ],
@@ -629,6 +664,7 @@ CHANGES = {
         ("signal.signal(number, handler)", "pass", "the handlers afterwards"),
     ],
     "interop/weights.py": [
+        ("labels is None else labels - 1", "labels is None else labels", "the null label of a model of diffusers"),
         ("channel_multipliers[0]) != 1:", "channel_multipliers[0]) < 1:", "a first level that diffusers lacks"),
         ('"attention_head_dim": config.head_channels', '"attention_head_dim": 8', "the heads in diffusers"),
     ],
@@ -646,7 +682,7 @@ CHANGES = {
             "config.in_channels, sides[1], sides[0]",
             "height and width, imported",
         ),
-        ('or options.get("num_class_embeds")', "", "a model of classes"),
+        ("(network.config.classes or 0)", "(0)", "the classes of a model of diffusers"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
     ],
     "cli/__init__.py": [
@@ -668,6 +704,11 @@ CHANGES = {
         ),
     ],
     "cli/sample.py": [
+        (
+            "[label for label in rows for _ in range(columns)]",
+            "[label for _ in range(columns) for label in rows]",
+            "the class of a row",
+        ),
         ("range(each - 1, -1,", "range(each - 2, -1,", "the last frame of a film"),
         ("WEIGHT = 1.6", "WEIGHT = 1.3", "the default weight of a guide"),
         ("        check_frechet(n)", "        pass", "too few images, before they are drawn"),
@@ -770,8 +811,14 @@ NEAREST = {
     "files.py": ["test_pretrained.py"],
     "fast.py": ["test_bits.py"],
     "model_settings.py": ["training/test_record.py", "test_settings.py", "test_gan.py", "test_diffusion.py"],
-    "arguments.py": ["test_settings.py", "test_denoiser.py", "test_oracles.py", "test_likelihood.py"],
-    "unet/network.py": ["test_networks.py", "test_unet.py", "parity/test_unet.py"],
+    "arguments.py": [
+        "test_settings.py",
+        "test_conditional.py",
+        "test_denoiser.py",
+        "test_oracles.py",
+        "test_likelihood.py",
+    ],
+    "unet/network.py": ["test_conditional.py", "test_networks.py", "test_unet.py", "parity/test_unet.py"],
     "unet/sizes.py": ["test_networks.py", "test_unet.py"],
     "unet/config.py": ["test_unet.py"],
     "data/scaling.py": ["data/test_sets.py"],
@@ -791,9 +838,9 @@ NEAREST = {
     "cli/train.py": ["data/test_pictures.py"],
     "sampling.py": ["training/test_several.py"],
     "cli/settings.py": ["cli/test_help.py", "cli/test_train.py"],
-    "denoiser.py": ["test_networks.py"],
-    "oracles.py": ["test_by_hand.py"],
-    "diffusion.py": ["test_by_hand.py"],
+    "denoiser.py": ["test_conditional.py", "test_networks.py"],
+    "oracles.py": ["test_conditional.py", "test_by_hand.py"],
+    "diffusion.py": ["test_conditional.py", "test_by_hand.py"],
     "noise.py": ["test_by_hand.py"],
     "autoencoder.py": ["test_networks.py"],
     "gan.py": ["test_networks.py"],

@@ -265,14 +265,14 @@ class Played:
 
     made, played = 0, 0
 
-    def __init__(self, network, x, t):
-        network(x, t)
+    def __init__(self, network, *inputs):
+        network(*inputs)
         self.network = network
         type(self).made += 1
 
-    def __call__(self, x, t):
+    def __call__(self, *inputs):
         type(self).played += 1
-        return self.network(x, t)
+        return self.network(*inputs)
 
 
 class Seen(nn.Module):
@@ -304,6 +304,20 @@ def test_a_shape_is_recorded_after_its_first_calls(played):
     assert Played.played == 2 * 3
 
 
+def test_a_call_with_labels_is_recorded_apart_and_every_replay_gets_its_own(played):
+    class Told(Seen):
+        def forward(self, x, t, labels=None):
+            return super().forward(x, t) + (0 if labels is None else labels[:, None])
+
+    recorded, x, t = fast.Recorded(Told()), torch.randn(2, 4), torch.zeros(2)
+    with torch.no_grad():
+        for call in range(1, 6):
+            labels = torch.tensor([call, -call])
+            assert torch.equal(recorded(x, t), x)
+            assert torch.equal(recorded(x, t, labels), x + labels[:, None])
+    assert Played.made == 2
+
+
 def test_gradients_are_the_networks_own(played):
     network = Seen()
     recorded = fast.Recorded(network)
@@ -315,7 +329,9 @@ def test_gradients_are_the_networks_own(played):
 
 def test_a_network_that_cannot_be_recorded_is_called_as_it_is(monkeypatch):
     class Refused(Played):
-        def __init__(self, network, x, t):
+        made = 0
+
+        def __init__(self, network, *inputs):
             type(self).made += 1
             raise RuntimeError("operation not permitted when stream is capturing")
 

@@ -115,6 +115,14 @@ def test_another_seed_or_step_has_other_numbers(other):
     assert not torch.equal(StepRandomness(*other, 8).normal(2), StepRandomness(3, 7, 8).normal(2))
 
 
+def test_uniform_numbers_are_uniform_and_do_not_depend_on_how_many_processes_share_a_step():
+    whole = torch.cat([StepRandomness(0, step, 8).uniform() for step in range(500)])
+    parts = [StepRandomness(0, step, 8, first, 4).uniform() for step in range(500) for first in (0, 4)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert whole.mean().item() == pytest.approx(1 / 2, abs=4 * math.sqrt(1 / 12 / 4000))
+    assert whole.var().item() == pytest.approx(1 / 12, abs=4 * math.sqrt(1 / 180 / 4000))
+
+
 def test_stratified_numbers_have_a_stratum_each():
     u = StepRandomness(3, 7, 8).stratified()
     assert (u * 8).long().tolist() == list(range(8))

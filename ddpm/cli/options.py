@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "ClassOption",
     "EtaOption",
+    "GuidanceOption",
     "GuideOption",
+    "IntervalOption",
     "ModelOption",
     "PrecisionOption",
     "SamplerOption",
@@ -60,6 +63,28 @@ GuideOption = Annotated[
 ]
 WeightOption = Annotated[
     float, typer.Option(help="Weight of the guidance with --guide: 1 is the model alone, more pushes further.")
+]
+ClassOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        help='Draw this class, by name ("ankle boot") or number, of a model that was trained with --conditional. Give '
+        'the option several times for several classes, or "all": each has a row of its own.',
+    ),
+]
+GuidanceOption = Annotated[
+    float,
+    typer.Option(
+        help="Weight of classifier-free guidance with --class: 1 is none; 2 pushes samples away from those of all "
+        "classes together, at a second network call in every move."
+    ),
+]
+IntervalOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        help="Guide only between these two values of sigma = noise / signal, which runs from 0 to about 160.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the noise. Sample i of a seed is the same at any --n.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bfloat16 where the hardware has it) or float32.")]

@@ -2,14 +2,18 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ddpm.cli.options import (
+    ClassOption,
     EtaOption,
+    GuidanceOption,
     GuideOption,
+    IntervalOption,
     ModelOption,
     PrecisionOption,
     SamplerOption,
@@ -43,7 +47,15 @@ def sample(
         Path, typer.Option(help="Grid of the images (.png), or a film from noise to images (.gif, .webp).")
     ] = Path("samples.png"),
     model: ModelOption = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", "-n", help="How many images.")] = 64,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n", "-n", help="How many images (64 by default); with several classes, of each (8 by default)."
+        ),
+    ] = None,
+    classes: ClassOption = None,
+    guidance: GuidanceOption = 1.0,
+    guidance_interval: IntervalOption = None,
     sampler: SamplerOption = "ddim",
     steps: StepsOption = 50,
     eta: EtaOption = 0.0,
@@ -63,21 +75,30 @@ def sample(
 
     choose_threads(threads)
     check_out(out, ".png", ".gif", ".webp")
+    if guidance != 1 and not classes:
+        raise ValueError(f"guidance is {guidance:g}; it needs a --class")
+    trained = _load(model, precision)
+    rows = _labels(model, trained, classes or [])
+    columns = n if n is not None else 64 if len(rows) < 2 else 8
+    n = columns * max(1, len(rows))
     if not 1 <= n <= MOST:
-        raise ValueError(f"n is {n}; legal are 1 to {MOST:,} images in a grid")
+        raise ValueError(f"n is {columns}; legal are 1 to {MOST:,} images in a grid")
+    labels = [label for label in rows for _ in range(columns)]
     is_film = out.suffix.lower() != ".png"
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
     trained, options, _ = _prepared(
-        model, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, **watch
-    )
+        trained, model, sampler, steps, eta, variance, spacing, labels, guidance, guidance_interval, guide, weight,
+        seed, precision, **watch,
+    )  # fmt: skip
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     _, is_main = launched()
     if not is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
-    write_atomically(out, _encoded([_grid(frame, n) for frame in frames], out.suffix[1:].upper()))
+    width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
+    write_atomically(out, _encoded([_grid(frame, n, width) for frame in frames], out.suffix[1:].upper()))
     typer.echo(f"{n} images: {out}")
 
 
@@ -97,11 +118,34 @@ def _frames(states: "list[Tensor]", n: int, seed: int) -> "list[Tensor]":
     return [denormalise(noise), *(torch.cat(states[i::each]) for i in shown)]
 
 
-def _grid(images: "Tensor", n: int) -> "Image.Image":
+def _load(model: str, precision: str) -> Any:
+    """A trained model, on the device that a launcher gave this process."""
+    import ddpm
+
+    launched()
+    return ddpm.load(model, precision)  # type: ignore[arg-type]
+
+
+def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
+    """The labels of the classes that are named, or of "all"; `ValueError` unless the model has them."""
+    from ddpm.arguments import labels_of
+
+    known = getattr(trained, "classes", ())
+    if names and not known:
+        raise ValueError(
+            f"class is {names[0]!r}; model {model!r} was trained without classes, which ddpm train --conditional tells"
+        )
+    if list(names) == ["all"]:
+        return list(range(len(known)))
+    numbers = [int(name) if name.isdecimal() and name not in known else name for name in names]
+    return [] if not numbers else [int(label) for label in labels_of(numbers, known)]
+
+
+def _grid(images: "Tensor", n: int, width: int) -> "Image.Image":
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    picture: Image.Image = to_pil_image(make_grid(images[:n], math.ceil(math.sqrt(n))))
+    picture: Image.Image = to_pil_image(make_grid(images[:n], width))
     return picture
 
 
@@ -126,6 +170,14 @@ def evaluate(
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="Tell a model with classes one of them after the other, with this weight of guidance: 1 is none. By "
+            "default none is told."
+        ),
+    ] = None,
+    guidance_interval: IntervalOption = None,
     guide: GuideOption = None,
     weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
@@ -139,9 +191,13 @@ def evaluate(
     from ddpm.threads import choose_threads
 
     choose_threads(threads)
+    trained = _load(model, precision)
+    rows = _labels(model, trained, ["all"] if guidance is not None else [])
+    labels = [rows[i % len(rows)] for i in range(n)] if rows else []
     trained, options, drawn = _prepared(
-        model, sampler, steps, eta, variance, spacing, guide, weight, seed, precision, only=GARMENTS
-    )
+        trained, model, sampler, steps, eta, variance, spacing, labels, 1.0 if guidance is None else guidance,
+        guidance_interval, guide, weight, seed, precision, only=GARMENTS,
+    )  # fmt: skip
     _, is_main = launched()
     if is_main:
         check_frechet(n)
@@ -152,17 +208,16 @@ def evaluate(
 
 
 def _prepared(
-    model: str, sampler: str, steps: int, eta: float, variance: str, spacing: str, guide: str | None, weight: float,
-    seed: int, precision: str, only: tuple[int, int, int] | None = None, **options: Any,
+    trained: Any, model: str, sampler: str, steps: int, eta: float, variance: str, spacing: str, labels: list[int],
+    guidance: float, interval: tuple[float, float] | None, guide: str | None, weight: float, seed: int, precision: str,
+    only: tuple[int, int, int] | None = None, **options: Any,
 ) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
     """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
 
     Raises:
         ValueError: something is wrong, or does not go together.
     """
-    import ddpm
     from ddpm.autoencoder import Autoencoder
-    from ddpm.denoiser import Guided
     from ddpm.sampling import LatentModel, refuse_walk
     from ddpm.schedule import check_start
 
@@ -171,7 +226,6 @@ def _prepared(
     options |= sampler_options(sampler, eta, variance)
     if guide is None and weight != WEIGHT:
         raise ValueError(f"weight is {weight:g}; it needs a --guide")
-    trained = ddpm.load(model, precision)  # type: ignore[arg-type]
     latent = isinstance(trained, LatentModel)
     if only is not None and tuple(trained.image_shape or ()) != only:
         raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
@@ -179,18 +233,44 @@ def _prepared(
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
-    if guide is not None:
-        worse = ddpm.load(guide, precision)  # type: ignore[arg-type]
-        if latent or isinstance(worse, LatentModel):
-            raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
-        trained = Guided(trained, worse, weight)
+    kind = type(trained)
+    trained, pushed = _guided(trained, model, labels, guidance, interval, guide, weight, precision)
     options |= {"spacing": spacing}
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, **options})
     else:
         check_start(trained.schedule.timesteps(steps, spacing), trained.schedule)
-    if type(trained) is Autoencoder:
+    if kind is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     options |= {"distributed": distributed and "watch" not in options}
     drawn = "one call" if latent else how(sampler, eta, variance, steps, spacing)
-    return trained, options, drawn if guide is None else f"{drawn}, guided by {guide} with weight {weight:g}"
+    return trained, options, drawn + pushed
+
+
+def _guided(
+    trained: Any, model: str, labels: list[int], guidance: float, interval: tuple[float, float] | None,
+    guide: str | None, weight: float, precision: str,
+) -> tuple[Any, str]:  # fmt: skip
+    """A model that is told these labels and is guided, and in words by what.
+
+    Raises:
+        ValueError: it cannot be guided so.
+    """
+    from ddpm.denoiser import Guided
+    from ddpm.sampling import LatentModel
+
+    if interval is not None and guidance == 1 and guide is None:
+        raise ValueError(f"guidance_interval is {interval}; it needs a --guidance above 1, or a --guide")
+    told = trained.given(labels) if labels else trained
+    within = f" for sigma from {interval[0]:g} to {interval[1]:g}" if interval is not None else ""
+    pushed = ", told the classes" if labels else ""
+    if guidance != 1:
+        told = Guided(told, trained.given(None), guidance, interval)
+        pushed += f" with guidance {guidance:g}{within}"
+    if guide is not None:
+        worse = _load(guide, precision)
+        if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
+            raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
+        told = Guided(told, worse.given(labels) if labels and worse.classes else worse, weight, interval)
+        pushed += f", guided by {guide} with weight {weight:g}{within}"
+    return told, pushed

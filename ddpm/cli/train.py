@@ -37,7 +37,10 @@ class JobSettings:
         image_size: height and width that pictures from a folder are brought to, a multiple of 8 (32 by default).
         channels: channels of pictures from a folder: 1 makes them grey, 3 RGB (the default).
         workers: processes that read pictures while the device computes.
-        init: start from the weights of this model (a name or a run's folder).
+        conditional: tell the network each image's class, so that it can draw the one that is asked for. The classes of
+            folder:PATH are its subfolders.
+        init: start from the weights of this model (a name or a run's folder). With --conditional it may be one that was
+            told no classes.
         samples: draw sixteen images at every checkpoint, into OUT/samples and the trackers.
         track: trackers besides OUT/log.jsonl, which has a line for each step: tensorboard (tensorboard --logdir OUT),
             wandb (Weights & Biases, if installed) or none. Give the option several times for several trackers.
@@ -49,6 +52,7 @@ class JobSettings:
     image_size: int | None = None
     channels: int | None = None
     workers: int = 2
+    conditional: bool = False
     init: str | None = None
     samples: bool = True
     track: tuple[str, ...] = ("tensorboard",)
@@ -59,7 +63,9 @@ class JobSettings:
         check(self, _optional(_path), "data_folder", "init")
         check(self, _optional(positive_int), "image_size", "channels")
         check(self, non_negative_int, "workers")
-        check(self, flag, "samples")
+        check(self, flag, "conditional", "samples")
+        if self.conditional and self.model != "diffusion":
+            raise ValueError(f"conditional is True; model {self.model!r} is told no classes, only diffusion is")
         check(self, _names, "track")
 
     @property
@@ -90,8 +96,8 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 #: The settings of models and trainings that are options; all others can stand in a file for --config.
 OPTIONS = (
     "steps", "batch_size", "base_channels", "blocks_per_level", "schedule", "target", "weighting", "times",
-    "uniform_share", "latent_dim", "loss", "game", "r1", "optimiser", "momentum", "weight_decay", "clip",
-    "learning_rate", "warmup", "decay", "ema", "seed", "checkpoint_every", "keep", "precision",
+    "uniform_share", "label_dropout", "latent_dim", "loss", "game", "r1", "optimiser", "momentum", "weight_decay",
+    "clip", "learning_rate", "warmup", "decay", "ema", "seed", "checkpoint_every", "keep", "precision",
 )  # fmt: skip
 
 
@@ -139,16 +145,20 @@ def train(
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
 
-    def configs_for(shape: Shape) -> tuple[Any, Any]:
-        fitted = {"channels": shape[0]} if job.model == "diffusion" else {"image_shape": shape}
-        return recipe(job.model, **chosen | fitted)
+    def configs_for(shape: Shape, classes: int | None = None) -> tuple[Any, Any]:
+        of_network = {"channels": shape[0], "classes": classes}
+        return recipe(job.model, **chosen | (of_network if job.model == "diffusion" else {"image_shape": shape}))
 
     def check_shape(shape: Shape) -> None:
         configs_for(shape)[0].check_images(shape)
 
     with one_process_first():
         dataset = load_data(job, quiet=not is_main, check_shape=check_shape)
-    model, training = configs_for(dataset.shape)
+    if job.conditional and not dataset.classes:
+        raise ValueError(
+            f"conditional is True; {job.data} has no classes, which would be subfolders that hold all of its pictures"
+        )
+    model, training = configs_for(dataset.shape, len(dataset.classes) if job.conditional else None)
 
     def picture(folder: Path) -> "Image.Image":
         return draw_progress(folder, dataset)
@@ -207,13 +217,14 @@ def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[st
             raise ValueError(f"config is {str(path)!r}, a run that began with {what}; name them with --{name}")
     kind = "vae" if model.pop("variational", False) else record.get("kind", "diffusion")
     model |= model.pop("unet", {})
-    for name in ("image_shape", "channels"):  # the data's
+    conditional = {"conditional": True} if model.get("classes") else {}
+    for name in ("image_shape", "channels", "classes"):  # the data's
         model.pop(name, None)
     channels, size, *_ = data["image_shape"]
     training = dict(record["training"])
     training.pop("threads", None)  # the machine's
     of_data = {"channels": channels, "image_size": size} if of_folder else {"data": data["name"]}
-    return {"model": kind, **model, **training, **of_data}
+    return {"model": kind, **model, **training, **of_data, **conditional}
 
 
 def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], object]) -> "Dataset | Pictures":
@@ -235,7 +246,10 @@ def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], obje
 
 
 def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
-    """Sixteen images drawn by a run's model; for a plain autoencoder, which draws none, eight reconstructions."""
+    """Sixteen images drawn by a run's model, of a conditional one of its classes in turn.
+
+    For a plain autoencoder, which draws none, eight reconstructions.
+    """
     import torch
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
@@ -254,6 +268,8 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
         how: dict[str, Any] = {"steps": 20} if isinstance(model, NetworkDenoiser) else {}
+        if getattr(model, "classes", ()):
+            model = model.given([i % len(model.classes) for i in range(16)])
         images = ddpm.sample(model, 16, chunk=16, progress=False, **how)
     picture: Image.Image = to_pil_image(make_grid(denormalise(images).cpu(), 4))
     return picture

@@ -40,16 +40,28 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
         paths: the files.
         shape: (channels, height, width) that every picture is brought to.
         former_names: other names that records of the same data have.
+        labels: int64 (n,), the class of every file; all 0 if there are none.
+        classes: names of the classes, by label; empty where the files have none.
 
     Raises:
         ValueError: there is no file, or `shape` is no shape of a picture.
     """
 
-    def __init__(self, name: str, paths: Sequence[Path], shape: Shape, former_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        shape: Shape,
+        former_names: Sequence[str] = (),
+        labels: Tensor | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
         if not paths:
             raise ValueError("paths is empty; a data set has at least one picture")
         self.name, self.paths, self.shape = name, paths, check_picture_shape(shape)
         self.former_names = tuple(former_names)
+        none = torch.zeros(len(paths), dtype=torch.int64, device="cpu")
+        self.labels, self.classes = none if labels is None else labels, tuple(classes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -76,6 +88,8 @@ def load_folder(
     Every file is read once at the start, so that files which cannot be read are known before anything is trained. They
     are counted, named and left out. The user's cache remembers what was found: as long as no file changes, pictures
     that are not held in memory are not read again at the next start.
+
+    Where every picture lies in a subfolder of the folder, the subfolders' names are the pictures' classes.
 
     The data set's name tells the folder's own name, however one came there, and the contents of all pictures.
 
@@ -118,11 +132,19 @@ def load_folder(
     _check_readable(folder, len(paths), list(reading.problems.values()), unreadable)
     name = f"folder:{folder.resolve().name}@{reading.content}"
     former = _former_names(folder, found)
-    if fits:
-        labels = torch.zeros(len(images), dtype=torch.int64, device="cpu")
-        return Dataset(name, "train", torch.stack(images), labels, str(folder), former)
     readable = [path for path in paths if path.relative_to(folder).as_posix() not in reading.problems]
-    return Pictures(name, readable, shape, former)
+    labels, classes = _classes(folder, readable)
+    if fits:
+        return Dataset(name, "train", torch.stack(images), labels, str(folder), former, classes)
+    return Pictures(name, readable, shape, former, labels, classes)
+
+
+def _classes(folder: Path, paths: Sequence[Path]) -> tuple[Tensor, tuple[str, ...]]:
+    """Label of every picture, int64 (n,), and the classes: the folder's subfolders, unless a picture lies in none."""
+    inside = [path.relative_to(folder).parts for path in paths]
+    names = sorted({parts[0] for parts in inside}) if all(len(parts) > 1 for parts in inside) else []
+    labels = [names.index(parts[0]) if names else 0 for parts in inside]
+    return torch.tensor(labels, dtype=torch.int64, device="cpu"), tuple(names)
 
 
 def _existing(folder: str | Path) -> Path:

@@ -54,6 +54,7 @@ class Dataset:
         labels: int64 (n,).
         source: where the images were read from, for people.
         former_names: other names that records of the same data have.
+        classes: names of the classes, by label; empty where the images have none.
 
     Raises:
         TypeError: images or labels are no tensors, or the images are not uint8.
@@ -66,6 +67,7 @@ class Dataset:
     labels: Tensor
     source: str
     former_names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
@@ -130,7 +132,8 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
     if not quiet:
         say(f"{name} {split}: {len(labels):,} images, {source}")
     padded = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
-    return Dataset(name, split, torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64)), source)
+    images, numbers = torch.from_numpy(padded)[:, None], torch.from_numpy(labels.astype(np.int64))
+    return Dataset(name, split, images, numbers, source, classes=CLASSES)
 
 
 def cache_folder() -> Path:
@@ -168,7 +171,8 @@ def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: 
     images = images.permute(0, 3, 1, 2).contiguous() if images.ndim == 4 else F.pad(images[:, None], (2, 2, 2, 2))
     if not quiet:
         say(f"{name} {split}: {len(images):,} images, {found.root}")
-    return Dataset(name, split, images, torch.as_tensor(found.targets, device="cpu"), str(found.root))
+    classes = tuple(str(name).split(" - ")[0] for name in found.classes)  # of mnist "0 - zero" and so on
+    return Dataset(name, split, images, torch.as_tensor(found.targets, device="cpu"), str(found.root), classes=classes)
 
 
 def _torchvision(what: str, split: Split, folder: str | Path | None, instead: str) -> Any:

@@ -55,11 +55,12 @@ def from_diffusers(
     device: str | torch.device = "auto",
     variant: str | None = None,
 ) -> NetworkDenoiser:
-    """A denoiser from a diffusers pipeline on the disk: an unconditional `UNet2DModel` of pixels.
+    """A denoiser from a diffusers pipeline on the disk: a `UNet2DModel` of pixels.
 
     Its network is a `UNet` if one computes the same function. Its weights are float32, whatever they are in the file.
     The scheduler gives the noise schedule and the prediction target. Whether the scheduler clips x0 is ignored;
-    `Clipped` does that.
+    `Clipped` does that. Where the model is told labels, its classes have numbers for names, and the last of its class
+    embeddings is taken as that of the null label, which tells none.
 
     Args:
         path: the pipeline's folder, as `save_pretrained` writes it or with all files in one place, as the oldest have
@@ -86,8 +87,9 @@ def from_diffusers(
     model = _load_model(_part(folder, "unet"), variant)
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
+    classes = [str(label) for label in range(network.config.classes or 0)] if isinstance(network, UNet) else []
     network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    return NetworkDenoiser(network, schedule, target, precision, image_shape)
+    return NetworkDenoiser(network, schedule, target, precision, image_shape, classes)
 
 
 def _check_parts(folder: Path) -> str:
@@ -101,7 +103,7 @@ def _check_parts(folder: Path) -> str:
             raise FileNotFoundError(f"{folder} is a training run's folder, which ddpm.load opens; there is no {file}")
     parts = {name: part[-1] for name, part in _read(file).items() if isinstance(part, list) and part and part[-1]}
     if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
-        raise ValueError(f"{folder} holds {parts}; an unconditional model of pixels is a UNet2DModel and a scheduler")
+        raise ValueError(f"{folder} holds {parts}; a model of pixels is a UNet2DModel and a scheduler")
     return str(parts["scheduler"])
 
 
@@ -111,12 +113,12 @@ def _part(folder: Path, name: str) -> Path:
 
 
 def _check_unet(file: Path) -> None:
-    """Check that a UNet takes no classes, and answers an image, or an image and a variance."""
+    """Check that a UNet is told labels or nothing, and answers an image, or an image and a variance."""
     options = _read(file)
     if (kind := options.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise ValueError(f"{file} is that of a {kind}; it must be a UNet2DModel")
-    if options.get("class_embed_type") or options.get("num_class_embeds"):
-        raise ValueError(f"{file} is conditioned on classes; only unconditional models are denoisers")
+    if kind := options.get("class_embed_type"):
+        raise ValueError(f"class_embed_type is {kind!r} in {file}; only plain labels are told, by num_class_embeds")
     channels_in, channels_out = options.get("in_channels", 3), options.get("out_channels", 3)
     if channels_out not in (channels_in, 2 * channels_in):
         raise ValueError(f"out_channels is {channels_out} in {file}; it must be {channels_in}, or twice that")
@@ -180,6 +182,8 @@ def _plain_network(model: Any) -> nn.Module:
     try:
         return unet_from_diffusers(model)
     except ValueError:
+        if model.config.num_class_embeds:
+            raise
         model.conv_in = _in_float32(model.conv_in)  # as in a UNet
         return _FirstOutput(model)
 
@@ -226,23 +230,48 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise FileNotFoundError(f"there is no {file}; every diffusers pipeline has this file") from error
 
 
-def _card(denoise: NetworkDenoiser, card: str) -> str:
-    channels, height, width = denoise.image_shape  # type: ignore[misc]
-    return f"""---
-library_name: diffusers
-pipeline_tag: unconditional-image-generation
-tags: [ddpm, unconditional-image-generation]
----
-
-# An unconditional diffusion model of {channels} x {height} x {width} images
-
-```python
-import torch
+_EXAMPLE = """import torch
 from diffusers import DDIMPipeline
 
 pipeline = DDIMPipeline.from_pretrained(".")  # this folder
 images = pipeline(batch_size=16, num_inference_steps=50, generator=torch.Generator().manual_seed(0)).images
-```
+"""
+
+
+def _conditional_example(denoise: NetworkDenoiser) -> str:
+    """Code that draws one class; no pipeline of diffusers tells a `UNet2DModel` labels."""
+    last = len(denoise.classes) - 1
+    shape = ", ".join(map(str, denoise.image_shape or ()))
+    return f"""import torch
+from diffusers import DDIMScheduler, UNet2DModel
+
+unet = UNet2DModel.from_pretrained("unet")  # in this folder
+scheduler = DDIMScheduler.from_pretrained("scheduler")
+scheduler.set_timesteps(50)
+labels = torch.full((16,), {last})  # {denoise.classes[last]}; of {", ".join(denoise.classes)}
+nothing = torch.full((16,), {last + 1})  # the null label, which tells no class
+weight = 2.0  # of classifier-free guidance
+x = torch.randn(16, {shape}, generator=torch.Generator().manual_seed(0))
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        told, untold = unet(x, t, labels).sample, unet(x, t, nothing).sample
+        x = scheduler.step(untold + weight * (told - untold), t, x).prev_sample
+"""
+
+
+def _card(denoise: NetworkDenoiser, card: str) -> str:
+    channels, height, width = denoise.image_shape  # type: ignore[misc]
+    kind = "class-conditional" if denoise.classes else "unconditional"
+    return f"""---
+library_name: diffusers
+pipeline_tag: unconditional-image-generation
+tags: [ddpm, {kind}-image-generation]
+---
+
+# A diffusion model of {channels} x {height} x {width} images, {kind}
+
+```python
+{_conditional_example(denoise) if denoise.classes else _EXAMPLE}```
 
 Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
 schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is

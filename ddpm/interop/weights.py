@@ -17,6 +17,7 @@ __all__ = [
 
 _NAMES = (  # a pattern in our name of a weight, and what replaces it in diffusers' name
     (r"\btime\.linear_", "time_embedding.linear_"),
+    (r"^labels\.", "class_embedding."),
     (r"\bdown\.(\d+)\.resample\b", r"down_blocks.\1.downsamplers.0.conv"),
     (r"\bup\.(\d+)\.resample\.1\b", r"up_blocks.\1.upsamplers.0.conv"),
     (r"\b(down|up)\.(\d+)\.blocks\.", r"\1_blocks.\2.resnets."),
@@ -86,11 +87,14 @@ def diffusers_config(config: UNetConfig, image_size: int | tuple[int, int]) -> d
         "flip_sin_to_cos": False,  # the default is [cos, sin]
         "freq_shift": 0,
         "downsample_padding": 1,
+        "num_class_embeds": None if config.classes is None else config.classes + 1,  # the last is the null label
     }
 
 
 def unet_config(model: Any) -> UNetConfig:
     """The configuration of the `UNet` that computes what a `UNet2DModel` does: the inverse of `diffusers_config`.
+
+    The last of a model's class embeddings is taken as that of the null label.
 
     Raises:
         ValueError: there is none; the message names the option in the way.
@@ -105,6 +109,8 @@ def unet_config(model: Any) -> UNetConfig:
         raise ValueError(f"block_out_channels is {widths}; a UNet's are multiples of the first, and that one of 4")
     if given["attention_head_dim"] is None:
         raise ValueError("attention_head_dim is None; a UNet's heads are equally wide on every level")
+    if (labels := given["num_class_embeds"]) == 1:
+        raise ValueError("num_class_embeds is 1; the last is the null label, so there must be one more for a class")
     config = UNetConfig(
         channels=given["in_channels"],
         base_channels=base,
@@ -115,6 +121,7 @@ def unet_config(model: Any) -> UNetConfig:
         head_channels=given["attention_head_dim"],
         dropout=given["dropout"],
         time_conditioning="scale_shift" if given["resnet_time_scale_shift"] == "scale_shift" else "add",
+        classes=None if labels is None else labels - 1,
     )
     _check_options(given, _all_options(model, given, config), config)
     return config

@@ -12,7 +12,7 @@ from ddpm.data.pictures import Pictures
 from ddpm.data.workers import map_ahead
 from ddpm.noise import ORDER, fold_in
 
-__all__ = ["batches", "image_rows"]
+__all__ = ["batches", "image_rows", "labels_at"]
 
 
 def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
@@ -24,6 +24,11 @@ def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
 def _order(seed: int, epoch: int, n: int) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(fold_in(ORDER, seed, epoch))
     return torch.randperm(n, generator=generator, device="cpu")
+
+
+def labels_at(dataset: Dataset | Pictures, seed: int, step: int, batch_size: int, rows: slice) -> Tensor:
+    """The labels, int64 (images,), of the images that `batches` yields at a step."""
+    return dataset.labels[image_rows(seed, step, batch_size, len(dataset))[rows]].long()
 
 
 def batches(

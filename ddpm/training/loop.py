@@ -25,7 +25,7 @@ from ddpm.fast import computes_in_bfloat16
 from ddpm.messages import say
 from ddpm.noise import DROPOUT, StepRandomness, fold_in
 from ddpm.threads import choose_threads, computing_with, in_words
-from ddpm.training.batches import batches
+from ddpm.training.batches import batches, labels_at
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import compilation, make_accelerator, rows_of_this_process
 from ddpm.training.record import default_record, record_of
@@ -42,7 +42,7 @@ TRACKERS = ("tensorboard", "wandb")
 
 
 class Task(Protocol):
-    """A model in training."""
+    """A model in training. One with `classes` that is not None is told each image's label, as `Diffusion` is."""
 
     parts: dict[str, nn.Module]  # one network, or two of a GAN; stepped in this order, each by its own optimiser
 
@@ -50,7 +50,7 @@ class Task(Protocol):
         """Raise `ValueError` unless the model takes images of this shape."""
         ...
 
-    def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness, *labels: Tensor) -> Tensor:
         """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step."""
         ...
 
@@ -70,8 +70,13 @@ def train_step(
     config: TrainingConfig,
     accelerator: "Accelerator",
     signals: StopSignals,
+    labels: Tensor | None = None,
 ) -> StepResult:
-    """One step of every part on this process's images, uint8 (batch, channels, height, width)."""
+    """One step of every part on this process's images, uint8 (batch, channels, height, width).
+
+    Labels (batch,) are given to a task with classes alone.
+    """
+    told = () if labels is None else (labels,)
     device = accelerator.device
     in_bfloat16 = computes_in_bfloat16(config.precision, device)
     rows = rows_of_this_process(config.batch_size, accelerator)
@@ -82,7 +87,7 @@ def train_step(
     stop_requested = False
     for name, part in task.parts.items():
         with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-            loss = task.loss(name, images, randomness)
+            loss = task.loss(name, images, randomness, *told)
         state.zero_grad()
         accelerator.backward(loss)
         grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
@@ -151,7 +156,8 @@ def train(
         dataset: the images to train on.
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.
-        init: a file like model.safetensors with the weights to start from, instead of random ones.
+        init: a file like model.safetensors with the weights to start from, instead of random ones. A model with classes
+            may start from one without.
         progress: show a bar with an estimate of the time left.
         workers: processes that read `Pictures` while the device computes.
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
@@ -176,7 +182,7 @@ def train(
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)
-    run = run_of(model, len(task.parts), dataset, config, out, init, accelerator)
+    run = run_of(model, task, dataset, config, out, init, accelerator)
     start = first_step(run, accelerator)
     threads = threads_of(run, start < config.steps, accelerator)
     state = TrainingState(task.parts, config, accelerator, weights)
@@ -186,6 +192,7 @@ def train(
 
     recent: deque[dict[str, Any]] = deque(maxlen=config.checkpoint_every)  # lines of the log
     steps = range(start, config.steps)
+    told = labels_told(task, dataset, config, steps, rows, device)
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
     bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main))
     lock = run.locked() if is_main else nullcontext()
@@ -195,8 +202,8 @@ def train(
             if progress:
                 say(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
-        for step, images in zip(bar, feed, strict=True):
-            line, stop_requested = train_step(task, state, images, step, config, accelerator, signals)
+        for step, images, labels in zip(bar, feed, told, strict=True):
+            line, stop_requested = train_step(task, state, images, step, config, accelerator, signals, labels)
             is_last = step + 1 == config.steps
             is_due = is_last or (step + 1) % config.checkpoint_every == 0
             if is_main:
@@ -218,11 +225,31 @@ def train(
 
 
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:
-    """The weights in a file like model.safetensors; raises `ValueError` unless they fit the task's networks."""
-    weights = files.load_tensors(init)
+    """The weights in a file like model.safetensors; raises `ValueError` unless they fit the task's networks.
+
+    Where the file's network was told no classes and the task's is, the embeddings of the labels are new.
+    """
     wanted = {f"{part}.{key}": value for part, net in task.parts.items() for key, value in net.state_dict().items()}
+    of_labels = {name: value.clone() for name, value in wanted.items() if name.endswith(".labels.weight")}
+    weights = of_labels | files.load_tensors(init)
     files.check_weights(init, weights, wanted)
     return weights
+
+
+def labels_told(
+    task: Task, dataset: Dataset | Pictures, config: TrainingConfig, steps: range, rows: slice, device: torch.device
+) -> Iterator[Tensor | None]:
+    """The labels of every step's images, or None for a task without classes.
+
+    Raises:
+        ValueError: the images have not as many classes as the task.
+    """
+    classes = getattr(task, "classes", None)
+    if classes is None:
+        return iter([None] * len(steps))
+    if classes != len(dataset.classes):
+        raise ValueError(f"classes is {classes}; the images of {dataset.name} have {len(dataset.classes)} classes")
+    return (labels_at(dataset, config.seed, step, config.batch_size, rows).to(device) for step in steps)
 
 
 def check_trackers(trackers: Sequence[str]) -> None:
@@ -236,16 +263,18 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 def run_of(
     model: Any,
-    networks: int,
+    task: Task,
     dataset: Dataset | Pictures,
     config: TrainingConfig,
     out: Path,
     init: str | Path | None,
     accelerator: "Accelerator",
 ) -> Run:
-    """The run of a training of so many networks; `ValueError` if `out` holds another."""
+    """The run of a training; `ValueError` if `out` holds another."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
-    record = record_of(model, config, data, init, compilation(accelerator, networks))
+    if getattr(task, "classes", None) is not None:
+        data["classes"] = dataset.classes
+    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 

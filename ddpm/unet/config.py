@@ -30,6 +30,8 @@ class UNetConfig:
             doubling; otherwise every level but the finest ends with one.
         up_width: width of a level on the way up: its own ("mirror") or the next finer level's ("finer").
         skips: whether the way up sees the feature maps of the way down.
+        classes: number of classes that the network can be told, each by an embedding that is added to the time's; one
+            more embedding says that none is told. None is a network without classes.
     """
 
     channels: int = 1
@@ -44,6 +46,7 @@ class UNetConfig:
     resample_last: bool = False
     up_width: Literal["mirror", "finer"] = "mirror"
     skips: bool = True
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         check(self, positive_int, "channels", "base_channels", "blocks_per_level", "head_channels")
@@ -52,6 +55,12 @@ class UNetConfig:
         check(self, flag, "middle_attention", "resample_last", "skips")
         check(self, real, "dropout", at_least=0, below=1)
         check_choices(self)
+        if self.classes is not None:
+            check(self, positive_int, "classes")
+            if self.time_conditioning == "none":
+                raise ValueError(
+                    f"classes is {self.classes}; a class is told with the time, and time_conditioning is 'none'"
+                )
         if self.base_channels % 4:
             raise ValueError(f"base_channels is {self.base_channels}; it must be a multiple of 4")
         if not self.channel_multipliers:

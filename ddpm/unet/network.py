@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ddpm.arguments import check_real, instance
+from ddpm.arguments import check_labels, check_real, instance
 from ddpm.unet.config import UNetConfig
 
 __all__ = [
@@ -56,7 +56,10 @@ def sinusoids(t: Tensor, width: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, a two-layer perceptron, a SiLU for all blocks."""
+    """Real times (batch,) -> embedding (batch, 4 width): sinusoids, a two-layer perceptron, a SiLU for all blocks.
+
+    An embedding of labels (batch, 4 width) is added before that SiLU.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,9 +67,10 @@ class TimeEmbedding(nn.Module):
         self.linear_1 = nn.Linear(width, 4 * width)
         self.linear_2 = nn.Linear(4 * width, 4 * width)
 
-    def forward(self, t: Tensor) -> Tensor:
+    def forward(self, t: Tensor, of_labels: Tensor | None = None) -> Tensor:
         hidden = self.linear_1(sinusoids(t, self.width).to(self.linear_1.weight.dtype))
-        return F.silu(self.linear_2(F.silu(hidden)))
+        of_time = self.linear_2(F.silu(hidden))
+        return F.silu(of_time if of_labels is None else of_time + of_labels)
 
 
 class ResidualBlock(nn.Module):
@@ -201,7 +205,8 @@ class UNet(nn.Module):
     """Image (batch, channels, height, width) and real time (batch,) -> an image of the same shape.
 
     Height and width must be multiples of `config.divisor`. The network takes the time as training fed it:
-    `NetworkDenoiser` passes t - 1, diffusers' index.
+    `NetworkDenoiser` passes t - 1, diffusers' index. A network with classes also takes labels (batch,) from 0 up;
+    `config.classes` itself is the null label, which tells no class, and stands for all labels that are not given.
 
     Args:
         config: the network's shape; `UNetConfig()` if none is given.
@@ -257,10 +262,19 @@ class UNet(nn.Module):
             elif isinstance(module, SelfAttention):
                 nn.init.zeros_(module.out.weight)
         nn.init.zeros_(self.conv_out.weight)
+        self.labels: nn.Embedding | None = None  # made last: all other weights begin as they do without classes
+        if config.classes is not None:
+            self.labels = nn.Embedding(config.classes + 1, 4 * config.base_channels)
+            nn.init.normal_(self.labels.weight, std=0.02)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self._check(x, t)
-        embedding = self.time(t) if self.time is not None else None
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        self._check(x, t, labels)
+        of_labels = None
+        if self.labels is not None:
+            if labels is None:
+                labels = torch.full((1,), self.config.classes, device=x.device)  # type: ignore[arg-type]
+            of_labels = self.labels(labels)
+        embedding = self.time(t, of_labels) if self.time is not None else None
         skips = [self.conv_in(x)]
         for level in self.down:
             skips += level(skips[-1], embedding)
@@ -272,8 +286,8 @@ class UNet(nn.Module):
         out: Tensor = self.conv_out(F.silu(self.norm_out(h)))
         return out
 
-    def _check(self, x: Tensor, t: Tensor) -> None:
-        """Raise `TypeError` or `ValueError` unless x are images and t times that this network takes."""
+    def _check(self, x: Tensor, t: Tensor, labels: Tensor | None) -> None:
+        """Raise `TypeError` or `ValueError` unless x are images, and t times and labels that this network takes."""
         dtype = self.conv_in.weight.dtype
         if instance("x", x, Tensor).dtype != dtype:
             raise TypeError(f"x is {x.dtype}; it must be {dtype}, as the weights are")
@@ -283,3 +297,7 @@ class UNet(nn.Module):
         if t.ndim != 1 or len(t) not in (1, len(x)):
             raise ValueError(f"t has shape {tuple(t.shape)}; it must be a time for each image, ({len(x)},)")
         self.config.check_image(*x.shape[2:])
+        if labels is not None:
+            if self.config.classes is None:
+                raise ValueError("labels are given; this network has no classes and takes none")
+            check_labels(labels, len(x), self.config.classes)

@@ -55,7 +55,7 @@ def test_a_films_last_frame_stays_for_two_seconds_and_it_begins_again():
 
 def test_a_grid_is_as_high_as_wide_and_holds_n_images_in_order():
     images = torch.arange(8, dtype=torch.uint8).mul(20).reshape(8, 1, 1, 1).expand(8, 1, 4, 4)
-    picture = _grid(images, 7)
+    picture = _grid(images, 7, 3)
     assert picture.size == (3 * 6 + 2, 3 * 6 + 2)
     shown = [picture.getpixel((4 + 6 * (i % 3), 4 + 6 * (i // 3)))[0] for i in range(9)]
     assert shown == [0, 20, 40, 60, 80, 100, 120, 0, 0]

@@ -31,7 +31,7 @@ def test_every_command_has_help(command):
 
 
 def test_the_help_of_train_teaches():
-    said = done("train", "--help").stdout
+    said = " ".join(done("train", "--help").stdout.split())
     assert "resumes it" in said
     assert "[default: (5000)]" in said
 

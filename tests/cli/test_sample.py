@@ -6,8 +6,10 @@ from PIL import Image, ImageChops, ImageSequence, ImageStat
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+import ddpm
 from ddpm import pretrained
-from ddpm.data import denormalise
+from ddpm.data import CLASSES, denormalise
+from ddpm.denoiser import Guided
 from ddpm.noise import PerSampleNoise
 from tests.cli.commands import TRAIN, done, refusal
 
@@ -144,3 +146,65 @@ def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "run" / "model.safetensors").write_bytes(b"nonsense")
     said = refusal(["sample", "--model", tmp_path / "run", "--out", "RUN.png"], tmp_path)
     assert "damaged" in said
+
+
+# Classes.
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """The folder of a model that was told classes. No test may write into it."""
+    folder = tmp_path_factory.mktemp("conditional") / "run"
+    done(*TRAIN, "--conditional", "--base-channels", 8, "--track", "none", "--out", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n", "size"),
+    [
+        (["--class", "ankle boot", "--n", 5], 5, (3, 2)),
+        (["--class", "bag", "--class", "3", "--n", 4], 8, (4, 2)),
+        (["--class", "all", "--guidance", 2, "--guidance-interval", 0.5, 3], 80, (8, 10)),
+    ],
+)
+def test_several_classes_have_a_row_each(conditional, tmp_path, arguments, n, size):
+    said = done("sample", "--model", conditional, "--steps", 1, *arguments, "--out", tmp_path / "grid.png").stdout
+    assert said == f"{n} images: {tmp_path / 'grid.png'}\n"
+    assert Image.open(tmp_path / "grid.png").size == tuple(34 * side + 2 for side in size)
+
+
+def test_a_row_is_of_its_class_and_guided(conditional, tmp_path):
+    command = ["--class", "bag", "--class", "dress", "--n", 2, "--guidance", 3, "--steps", 2]
+    done("sample", "--model", conditional, *command, "--precision", "float32", "--out", tmp_path / "grid.png")
+    denoise = ddpm.load(conditional, "float32", "cpu")
+    labels = ["bag", "bag", "dress", "dress"]
+    guided = Guided(denoise.given(labels), denoise.given(None), 3)
+    images = denormalise(ddpm.sample(guided, 4, steps=2, progress=False))
+    assert apart(Image.open(tmp_path / "grid.png"), to_pil_image(make_grid(images, 2))) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class", "ankel boot"], "did you mean 'ankle boot'?"),
+        (["--class", "11"], "class is 11; legal are 0 to 9"),
+        (["--guidance", 2], "guidance is 2; it needs a --class"),
+        (["--class", "bag", "--guidance", 0.5], "weight is 0.5; it must be finite and at least 1"),
+        (["--class", "bag", "--guidance-interval", 1, 2], "it needs a --guidance above 1, or a --guide"),
+        (["--class", "bag", "--guidance", 2, "--guidance-interval", 2, 1], "interval is (2.0, 1.0); it must be two"),
+    ],
+)
+def test_wrong_classes_and_guidance_are_refused(conditional, tmp_path, arguments, message):
+    command = ["sample", "--model", conditional, "--out", "RUN.png", *arguments]
+    assert message in refusal(command, tmp_path)
+
+
+def test_a_model_without_classes_draws_none_by_name(trained, tmp_path):
+    said = refusal(["sample", "--model", trained, "--class", "bag", "--out", "RUN.png"], tmp_path)
+    assert "was trained without classes, which ddpm train --conditional tells" in said
+
+
+def test_a_conditional_run_is_trained_again_from_its_record(conditional, tmp_path):
+    command = ["train", "--config", conditional / "config.json", "--steps", 1, "--track", "none", "--no-samples"]
+    done(*command, "--out", tmp_path / "again")
+    assert ddpm.load(tmp_path / "again").classes == CLASSES

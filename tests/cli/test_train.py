@@ -56,6 +56,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--conditional", "--model", "gan"], "conditional is True; model 'gan' is told no classes, only diffusion is"),
         (["--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
         (["--data", "mnist", "--data-folder", "docs"], "MNIST is not in docs"),
         (["--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
@@ -184,7 +185,7 @@ def test_the_help_names_the_default_of_every_kind(name):
 def test_the_help_names_the_jobs_own_defaults():
     assert {field.name: option(field.name).show_default for field in fields(JobSettings)} == {
         "model": "diffusion", "data": "fashion-mnist", "data_folder": False, "image_size": False, "channels": False,
-        "workers": "2", "init": False, "samples": "True", "track": "tensorboard",
+        "workers": "2", "conditional": "False", "init": False, "samples": "True", "track": "tensorboard",
     }  # fmt: skip
 
 

@@ -99,6 +99,25 @@ def test_pictures_that_do_not_fit_into_memory_are_read_as_they_are_wanted(folder
         assert all(torch.equal(other[key], value) for key, value in first.items()), name
 
 
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["held", "read as wanted"])
+def test_subfolders_that_hold_all_pictures_are_their_classes(tmp_path, memory):
+    colours = {"red": (255, 0, 0), "blue": (0, 0, 255), "green/deep": (0, 255, 0)}
+    for name, colour in colours.items():
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{i}.png")
+    found = load_folder(tmp_path, (3, 8, 8), memory=memory, quiet=True)
+    assert found.classes == ("blue", "green", "red")
+    shown = [
+        (found.images[i] if memory else found[i]).flatten(1).max(1).values.argmax().item() for i in range(len(found))
+    ]
+    assert shown == [{"blue": 2, "green": 1, "red": 0}[found.classes[label]] for label in found.labels.tolist()]
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "odd.png")
+    found = load_folder(tmp_path, (3, 8, 8), memory=memory, quiet=True)
+    assert (found.classes, found.labels.tolist()) == ((), [0] * 7)
+
+
 def test_a_changed_folder_is_another_data_set(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / folder.name)
     before = load_folder(folder, (1, 32, 32)).name

@@ -262,12 +262,14 @@ def test_colour_images_keep_their_height_and_width(tmp_path, monkeypatch):
         """torchvision's CIFAR10 without its files: one image whose rows brighten downward, red alone."""
 
         def __init__(self, root, train, download):
-            self.root, self.targets = root, [7]
+            self.root, self.targets, self.classes = root, [7], ["airplane", "automobile"]
             self.data = np.zeros((1, 32, 32, 3), dtype=np.uint8)
             self.data[0, :, :, 0] = np.arange(32)[:, None]
 
     monkeypatch.setattr("torchvision.datasets.CIFAR10", Colours)
-    (image,) = data.load("cifar10", "train", tmp_path, quiet=True).images
+    found = data.load("cifar10", "train", tmp_path, quiet=True)
+    (image,) = found.images
+    assert found.classes == ("airplane", "automobile")
     assert torch.equal(image[0], torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 32))
     assert not image[1:].any()
 

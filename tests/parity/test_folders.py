@@ -274,8 +274,8 @@ def test_weights_with_nan_or_of_another_shape_are_named(tmp_path):
     ("values", "message"),
     [
         ({"_class_name": "UNet2DConditionModel"}, "config.json is that of a UNet2DConditionModel; it must be"),
-        ({"num_class_embeds": 10}, "config.json is conditioned on classes; only unconditional models are denoisers"),
-        ({"class_embed_type": "timestep"}, "config.json is conditioned on classes; only unconditional models are"),
+        ({"num_class_embeds": 10}, "unet does not fit its config.json: class_embedding.weight"),
+        ({"class_embed_type": "timestep"}, "class_embed_type is 'timestep' in .*; only plain labels are told"),
         ({"norm_num_groups": 3}, "unet is damaged or does not fit its config.json: "),
         ({"norm_num_groups": 0}, "unet is damaged or does not fit its config.json: "),
         ({"down_block_types": ["SpiralBlock", "DownBlock2D"]}, "unet is damaged or does not fit its config.json: "),

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 import ddpm
-from ddpm.denoiser import TARGETS, NetworkDenoiser
+from ddpm.denoiser import TARGETS, Guided, NetworkDenoiser
 from ddpm.interop import diffusers_config, export_diffusers, from_diffusers, unet_from_diffusers, unet_to_diffusers
 from ddpm.round_trip import round_trip
 from ddpm.samplers import ddim, final
@@ -26,6 +26,8 @@ CONFIGS = [
         channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8,
         time_conditioning="scale_shift",
     ),
+    UNetConfig(base_channels=16, head_channels=16, classes=10),
+    UNetConfig(base_channels=16, head_channels=16, classes=1, time_conditioning="scale_shift"),
 ]  # fmt: skip
 SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 THEIRS = {
@@ -57,9 +59,10 @@ def test_eps_agrees_and_the_weights_come_back_to_the_bit(config):
     ours = randomised(UNet(config))
     theirs = unet_to_diffusers(ours, 32)
     x, t = torch.randn(3, config.channels, 32, 32), torch.tensor([0, 41, 999])
-    expected = theirs(x, t).sample
+    labels = () if config.classes is None else (torch.tensor([0, config.classes - 1, config.classes]),)
+    expected = theirs(x, t, *labels).sample
     assert expected.std() > 0.01
-    assert (ours(x, t) - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
+    assert (ours(x, t, *labels) - expected).abs().max() < 1e-5 * max(1.0, expected.abs().max().item())
     back = unet_from_diffusers(theirs)
     assert back.config == config
     for (name, value), (other, same) in zip(ours.state_dict().items(), back.state_dict().items(), strict=True):
@@ -105,7 +108,8 @@ def test_what_diffusers_lacks_is_refused_by_name(option, tmp_path):
         {"mid_block_scale_factor": 2},
         {"downsample_type": "resnet"},
         {"center_input_sample": True},
-        {"num_class_embeds": 3},
+        {"num_class_embeds": 1},
+        {"class_embed_type": "timestep"},
         {"out_channels": 2},
         {"up_block_types": ("UpBlock2D", "UpBlock2D")},
         {"time_embedding_type": "fourier"},
@@ -158,6 +162,49 @@ def compare(denoise, folder, steps):
     assert ((theirs > 0) & (theirs < 1)).float().mean() > 0.2  # the rest says little
     assert theirs.std() > 0.01
     assert ((x / 2 + 0.5).clamp(0, 1) - theirs).abs().max() < 1e-4
+
+
+def test_a_conditional_model_goes_there_and_back_and_its_card_draws_what_we_draw(tmp_path, monkeypatch):
+    """Guided DDIM steps: the card's own code, run in the folder, against `Guided`."""
+    config, names = replace(SMALL, classes=3), ("bag", "shirt", "coat")
+    network = randomised(UNet(config))
+    for parameter in network.conv_out.parameters():
+        parameter.data *= 0.1
+    network.labels.weight.data *= 100
+    denoise = NetworkDenoiser(network, linear(), "v", image_shape=(1, 16, 16), classes=names)
+    export_diffusers(denoise, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "labels = torch.full((16,), 2)  # coat; of bag, shirt, coat" in card
+    monkeypatch.chdir(tmp_path / "out")
+    ran = {}
+    exec(card.split("```python\n")[1].split("```")[0], ran)
+
+    x = torch.randn(16, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    guided = Guided(denoise.given("coat"), denoise.given(None), 2.0)
+    with torch.no_grad():
+        ours = final(ddim(guided, x, denoise.schedule.timesteps(50)))
+        plain = final(ddim(denoise.given("coat"), x, denoise.schedule.timesteps(50)))
+    assert (ours - ran["x"]).abs().max() < 1e-4 * ours.abs().max()
+    assert (ours - plain).abs().max() > 1e-2 * ours.abs().max()
+
+    back = from_diffusers(tmp_path / "out", "float32", "cpu")
+    assert back.classes == ("0", "1", "2")  # diffusers keeps no names
+    with torch.no_grad():
+        assert torch.equal(back.given([0, 1, 2, 1])(x[:4], 500).eps, denoise.given([0, 1, 2, 1])(x[:4], 500).eps)
+
+
+def test_a_guided_step_agrees_to_a_hundred_thousandth():
+    config = replace(SMALL, classes=3)
+    denoise = NetworkDenoiser(randomised(UNet(config)), linear(), "v", classes=("a", "b", "c"))
+    theirs, x = unet_to_diffusers(denoise.network, 16), torch.randn(4, 1, 16, 16)
+    scheduler = DDIMScheduler(prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(50)
+    guided = Guided(denoise.given("b"), denoise.given(None), 2.0)
+    with torch.no_grad():
+        for t, s in ((1000, 980), (500, 480), (40, 20)):
+            told, untold = (theirs(x, t - 1, torch.full((4,), label)).sample for label in (1, 3))
+            expected = scheduler.step(untold + 2.0 * (told - untold), t - 1, x).prev_sample
+            assert (next(ddim(guided, x, [t, s, 0])).x - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_the_ancestral_pipeline_opens_it_and_we_read_it_back(tmp_path):
@@ -225,7 +272,7 @@ def change(folder, name, **values):
     [
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, ValueError, "vqvae"),
         ("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}, ValueError, "UNet2DConditionModel"),
-        ("unet/config.json", {"num_class_embeds": 10}, ValueError, "classes"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, ValueError, "class_embed_type is 'timestep'"),
         ("unet/config.json", {"out_channels": 3}, ValueError, "out_channels is 3"),
         ("unet/config.json", {"layers_per_block": 2}, ValueError, "does not fit"),
         ("scheduler/scheduler_config.json", {"trained_betas": [0.1]}, ValueError, "num_train_timesteps is 1000"),

@@ -129,6 +129,57 @@ def test_images_that_do_not_fit_are_refused_before_anything_is_written(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+CONDITIONAL = replace(MODEL, unet=replace(MODEL.unet, classes=10))
+
+
+def test_a_conditional_run_is_told_the_labels_of_the_images_it_sees(tmp_path, images, monkeypatch):
+    told, loss = [], Diffusion.loss
+
+    def watched(self, part, batch, randomness, labels):
+        told.append((batch, labels))
+        return loss(self, part, batch, randomness, labels)
+
+    monkeypatch.setattr(Diffusion, "loss", watched)
+    train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False)
+    for step, (batch, labels) in enumerate(told):
+        seen = image_rows(CONFIG.seed, step, CONFIG.batch_size, len(images))
+        assert torch.equal(batch.cpu(), data.normalise(images.images[seen]))
+        assert torch.equal(labels.cpu(), images.labels[seen])
+
+
+def test_a_conditional_model_comes_back_with_the_names_of_its_classes(tmp_path, images):
+    train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False)
+    denoise = ddpm.load(tmp_path / "run", "float32", "cpu")
+    assert denoise.classes == data.CLASSES
+    x = torch.randn(1, 1, 32, 32)
+    assert not torch.equal(denoise.given("ankle boot")(x, 300).x0, denoise.given("bag")(x, 300).x0)
+    assert not torch.equal(denoise.given("ankle boot")(x, 300).x0, denoise(x, 300).x0)
+    assert ddpm.load(tmp_path / "run" / "checkpoints" / "step-00000004", "float32", "cpu").classes == data.CLASSES
+
+
+def test_a_conditional_run_goes_on_to_the_same_bits(tmp_path, images):
+    class Enough(Exception):
+        pass
+
+    def stop_after_three(line):
+        if line["step"] == 3:
+            raise Enough
+
+    train(CONDITIONAL, images, CONFIG, tmp_path / "whole", progress=False)
+    with pytest.raises(Enough):
+        train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False, on_step=stop_after_three)
+    train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False)
+    whole, again = (load_tensors(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
+def test_as_many_classes_as_the_images_have_or_nothing_is_written(tmp_path, images):
+    model = replace(MODEL, unet=replace(MODEL.unet, classes=3))
+    with pytest.raises(ValueError, match="classes is 3; the images of fashion-mnist-embedded have 10 classes"):
+        train(model, images, CONFIG, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
     """Two parts, the second's loss running through the first, against the same steps by hand."""
 
@@ -304,6 +355,18 @@ def test_training_can_start_from_given_weights_and_knows_which(tmp_path, images)
     assert all(torch.allclose(second[name], value, atol=1e-6) for name, value in first.items())
     with pytest.raises(ValueError, match="holds another run"):
         train(MODEL, images, tiny, tmp_path / "second", progress=False)
+
+
+def test_a_model_with_classes_may_start_from_one_without(tmp_path, images):
+    train(MODEL, images, CONFIG, tmp_path / "first", progress=False)
+    init = tmp_path / "first" / "model.safetensors"
+    tiny = replace(CONFIG, steps=1, learning_rate=1e-12, checkpoint_every=1)
+    train(CONDITIONAL, images, tiny, tmp_path / "second", init=init, progress=False)
+    first, second = load_tensors(init), load_tensors(tmp_path / "second" / "model.safetensors")
+    assert all(torch.allclose(second[name], value, atol=1e-6) for name, value in first.items())
+    assert second["unet.labels.weight"].std().item() == pytest.approx(0.02, rel=0.2)
+    with pytest.raises(ValueError, match="does not fit the model, which has no unet.labels.weight"):
+        train(MODEL, images, tiny, tmp_path / "third", init=tmp_path / "second" / "model.safetensors", progress=False)
 
 
 def test_weights_to_start_from_that_are_not_finite_are_refused_before_a_run_begins(tmp_path, images):

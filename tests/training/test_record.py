@@ -161,11 +161,13 @@ def test_defaults_are_those_by_which_older_records_are_completed():
     assert model == {
         "schedule": "linear", "T": 1000, "target": "eps", "weighting": "simple", "times": "uniform",
         "log_sigma_mean": -0.9, "log_sigma_std": 1.2, "uniform_share": 0.0,
+        "label_dropout": 0.1,
     }  # fmt: skip
     assert asdict(UNetConfig()) == {
         "channels": 1, "base_channels": 32, "channel_multipliers": (1, 2, 4), "blocks_per_level": 2,
         "attention_levels": (2,), "head_channels": 32, "dropout": 0.0, "middle_attention": True,
         "time_conditioning": "add", "resample_last": False, "up_width": "mirror", "skips": True,
+        "classes": None,
     }  # fmt: skip
     autoencoder = {
         "image_shape": (1, 32, 32), "base_channels": 32, "channel_multipliers": (1, 2, 4), "latent_dim": 32,
