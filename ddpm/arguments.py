@@ -112,7 +112,7 @@ def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:
     several = labels if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels]
     if not several:
         raise ValueError("labels are empty; there must be one for all samples, or one for each")
-    return torch.tensor([_label(label, classes) for label in several], device="cpu")
+    return torch.tensor([_label(label, classes) for label in several], dtype=torch.int64, device="cpu")
 
 
 def _label(label: Any, classes: Sequence[str]) -> int:

@@ -101,7 +101,8 @@ class Conditional(Denoiser):
         """The denoiser of samples `first` to `first + count`; those beyond the last label take that one."""
         if self.labels is None or self.n_labels is None:
             return self
-        return self.given(self.labels[torch.arange(first, first + count).clamp(max=self.n_labels - 1)])
+        rows = torch.arange(first, first + count, dtype=torch.int64, device=self.labels.device)
+        return self.given(self.labels[rows.clamp(max=self.n_labels - 1)])
 
     def labels_for(self, x: Tensor) -> Tensor | None:
         """The labels (batch,) of the samples x (batch, ...), on its device; None where no class is told."""

@@ -107,7 +107,7 @@ class GaussianMixture(Oracle, Conditional):
         exponent = -residual.square().sum(2) / (2 * variance) - x.shape[1] / 2 * torch.log(2 * math.pi * variance)
         log_weights = weights.log()
         if (labels := self.labels_for(x)) is not None:
-            is_labelled = torch.arange(len(weights), device=x.device) == labels[:, None]
+            is_labelled = torch.arange(len(weights), dtype=torch.int64, device=x.device) == labels[:, None]
             log_weights = torch.zeros_like(exponent).masked_fill(~is_labelled, -math.inf)
         return log_weights + exponent, variance, residual, signal
 

@@ -211,7 +211,7 @@ CHANGES = {
             "a guide outside its interval",
         ),
         ("(low <= sigma) & (sigma <= high)", "(low <= sigma)", "a guide above its interval, at several times"),
-        ("torch.arange(first, first + count)", "torch.arange(count)", "the labels of a later chunk"),
+        ("torch.arange(first, first + count,", "torch.arange(0, count,", "the labels of a later chunk"),
         ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
         ("self.labels.to(x.device).expand(len(x))", "self.labels[:1].to(x.device).expand(len(x))", "several labels"),
         ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
@@ -283,7 +283,7 @@ CHANGES = {
         ("slice(first, first + self.count)", "slice(0, self.count)", "the rows of a later process"),
     ],
     "unet/network.py": [
-        ("self.config.classes, device=x.device", "0, device=x.device", "the label where none is told"),
+        ("self.config.classes, dtype=torch.int64", "0, dtype=torch.int64", "the label where none is told"),
         ("of_time if of_labels is None else of_time + of_labels", "of_time", "labels that no block sees"),
         ("std=0.02)", "std=1.0)", "the size of a new label's embedding"),
         ("device=t.device) / half", "device=t.device) / (half - 1)", "the frequencies of the time's embedding"),

@@ -272,7 +272,7 @@ class UNet(nn.Module):
         of_labels = None
         if self.labels is not None:
             if labels is None:
-                labels = torch.full((1,), self.config.classes, device=x.device)  # type: ignore[arg-type]
+                labels = torch.full((1,), self.config.classes, dtype=torch.int64, device=x.device)  # type: ignore[arg-type]
             of_labels = self.labels(labels)
         embedding = self.time(t, of_labels) if self.time is not None else None
         skips = [self.conv_in(x)]

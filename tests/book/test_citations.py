@@ -75,7 +75,7 @@ def test_a_citation_is_found_with_its_entry(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["Lu et al. (2021)", "Salimans et al. 2022", "Ho & Salimans 2022", "Song and Meng (2021)", "Z. Song et al. 2021"],
+    ["Lu et al. (2021)", "Salimans et al. 2022", "Ho & Salimans 2021", "Song and Meng (2021)", "Z. Song et al. 2021"],
 )
 def test_a_citation_of_other_authors_or_another_year_has_none(text):
     (citation,) = CITATION.finditer(text)

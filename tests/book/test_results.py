@@ -94,8 +94,7 @@ def test_what_is_said_of_samplers_was_measured():
         assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
         assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
     half, churn = distance["flow and half of Langevin", 50], distance["Heun with churn", 49]
-    assert f"in 50 calls it has {half}, where DDIM, its" in chapter
-    assert f"has {distance['DDIM', 50]}. *Heun with churn*" in chapter
+    assert f"in 50 calls it has {half}, and DDIM {distance['DDIM', 50]}. *Heun with churn*" in chapter
     assert f"with 49 it has {churn}, while Heun by" in chapter
     assert f"without it has {distance['Heun, in sigma', 49]}. So" in chapter
     assert float(distance["DDIM", 50]) < float(half) < float(distance["ancestral, large variance", 50])

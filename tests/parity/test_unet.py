@@ -184,13 +184,14 @@ def test_a_conditional_model_goes_there_and_back_and_its_card_draws_what_we_draw
     with torch.no_grad():
         ours = final(ddim(guided, x, denoise.schedule.timesteps(50)))
         plain = final(ddim(denoise.given("coat"), x, denoise.schedule.timesteps(50)))
-    assert (ours - ran["x"]).abs().max() < 1e-4 * ours.abs().max()
-    assert (ours - plain).abs().max() > 1e-2 * ours.abs().max()
+    assert (ours - ran["x"]).abs().max() < 2e-5 * ours.abs().max()
+    assert (ours - plain).abs().max() > 1e-3 * ours.abs().max()
 
     back = from_diffusers(tmp_path / "out", "float32", "cpu")
     assert back.classes == ("0", "1", "2")  # diffusers keeps no names
     with torch.no_grad():
-        assert torch.equal(back.given([0, 1, 2, 1])(x[:4], 500).eps, denoise.given([0, 1, 2, 1])(x[:4], 500).eps)
+        one, other = (each.given([0, 1, 2, 1])(x[:4], 500).eps for each in (back, denoise))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_a_guided_step_agrees_to_a_hundred_thousandth():
