@@ -63,6 +63,7 @@ def test_all_other_weights_begin_as_they_do_without_classes():
         begun.append(UNet(UNetConfig(base_channels=8, head_channels=8, classes=classes)).state_dict())
     assert begun[1].keys() - begun[0].keys() == {"labels.weight"}
     assert all(torch.equal(value, begun[1][name]) for name, value in begun[0].items())
+    assert begun[1]["labels.weight"].std().item() == pytest.approx(0.02, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,11 @@ def test_a_class_is_given_by_name_or_number(labels):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["T-shirt", "t-shirt", "T-SHIRT"])
+def test_a_name_may_be_written_in_any_case(name):
+    assert denoiser().given(name).labels.tolist() == [2]
+
+
 def test_untold_it_is_the_denoiser_of_all_classes():
     denoise, x = denoiser(), torch.randn(2, 1, 8, 8)
     told = denoise.given("bag")

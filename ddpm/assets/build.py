@@ -1,26 +1,29 @@
-"""How the files in this folder were made: `python -m ddpm.assets.build subset | features | moments`.
+"""How the files in this folder were made: `python -m ddpm.assets.build subset | features | moments | judge`.
 
-The feature network is frozen: running `features` again would give other weights, and would change every distance that
-was ever printed. Its training is kept here as a record.
+Two networks are frozen: running `features` or `judge` again would give other weights, and would change every distance
+or accuracy that was ever printed. Their training is kept here as a record.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ddpm import data, files
+from ddpm.fast import has_fast_bfloat16
 from ddpm.metrics.features import FeatureNetwork
 from ddpm.metrics.features import features as frozen_features
+from ddpm.metrics.judge import ConvMixer
 from ddpm.settings import one_of
 
-__all__ = ["features", "main", "moments", "subset"]
+__all__ = ["features", "judge", "main", "moments", "subset"]
 
-EPOCHS, BATCH = 14, 128
+BATCH = 128
 
 
 def subset() -> None:
@@ -40,29 +43,42 @@ def features() -> None:
     torch.manual_seed(0)
     train, test = data.load("fashion-mnist", "train"), data.load("fashion-mnist", "test")
     network = FeatureNetwork().to(memory_format=torch.channels_last)
-    _train(network, train, test)
+    _train(network, network.logits, train, test, epochs=14)
     _whiten(network, train)
     print(files.save_tensors(data.ASSETS / "features.safetensors", network.state_dict()))
 
 
-def _train(network: FeatureNetwork, train: data.Dataset, test: data.Dataset) -> None:
-    """Train a classifier by AdamW, and print its test accuracy after every epoch."""
-    steps = EPOCHS * (len(train) // BATCH)
+def judge() -> None:
+    """Train a classifier of another kind on the 10,000 test images, and save it."""
+    torch.manual_seed(0)
+    train, test = data.load("fashion-mnist", "test"), data.load("fashion-mnist-embedded", "train")
+    network = ConvMixer().to(memory_format=torch.channels_last)
+    _train(network, network, train, test, epochs=20)
+    print(files.save_tensors(data.ASSETS / "judge.safetensors", network.state_dict()))
+
+
+def _train(
+    network: nn.Module, logits: Callable[[Tensor], Tensor], train: data.Dataset, test: data.Dataset, epochs: int
+) -> None:
+    """Train a classifier by AdamW, and print after every epoch its accuracy on images that it does not train on."""
+    in_bfloat16 = has_fast_bfloat16(torch.device("cpu"))
+    steps = epochs * (len(train) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         network.train()
         batches = torch.randperm(len(train))[: len(train) // BATCH * BATCH].split(BATCH)
-        for index in tqdm(batches, desc=f"epoch {epoch + 1} of {EPOCHS}", mininterval=5):
+        for index in tqdm(batches, desc=f"epoch {epoch + 1} of {epochs}", mininterval=5):
             images = _augment(data.normalise(train.images[index]))
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network.logits(images.to(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), train.labels[index], label_smoothing=0.05)
+            with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+                scores = logits(images.to(memory_format=torch.channels_last))
+            loss = F.cross_entropy(scores.float(), train.labels[index], label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             rate.step()
-        print(f"test accuracy {_accuracy(network, test):.4f}", flush=True)
+        network.eval()
+        print(f"accuracy {_accuracy(logits, test):.4f}", flush=True)
 
 
 def _whiten(network: FeatureNetwork, train: data.Dataset) -> None:
@@ -97,17 +113,16 @@ def _augment(images: Tensor) -> Tensor:
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
-def _accuracy(network: FeatureNetwork, test: data.Dataset) -> float:
-    """The share of test images that the network classifies correctly."""
-    network.eval()
+def _accuracy(logits: Callable[[Tensor], Tensor], test: data.Dataset) -> float:
+    """The share of images that a network with these class scores classifies correctly."""
     with torch.no_grad():
-        chunks = [network.logits(data.normalise(images)).argmax(1) for images in test.images.split(500)]
+        chunks = [logits(data.normalise(images)).argmax(1) for images in test.images.split(500)]
     return (torch.cat(chunks) == test.labels).float().mean().item()
 
 
 def main(name: str) -> None:
     """Make one of the files."""
-    makers = {"subset": subset, "features": features, "moments": moments}
+    makers = {"subset": subset, "features": features, "moments": moments, "judge": judge}
     makers[one_of("file", name, list(makers))]()
 
 

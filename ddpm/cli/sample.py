@@ -192,8 +192,10 @@ def evaluate(
 
     choose_threads(threads)
     trained = _load(model, precision)
-    rows = _labels(model, trained, ["all"] if guidance is not None else [])
-    labels = [rows[i % len(rows)] for i in range(n)] if rows else []
+    classes = len(getattr(trained, "classes", ()))
+    if guidance is not None and not classes:
+        raise ValueError(f"guidance is {guidance:g}; model {model!r} was trained without classes")
+    labels = [i % classes for i in range(n)] if guidance is not None else []
     trained, options, drawn = _prepared(
         trained, model, sampler, steps, eta, variance, spacing, labels, 1.0 if guidance is None else guidance,
         guidance_interval, guide, weight, seed, precision, only=GARMENTS,

@@ -17,3 +17,11 @@ def vae(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vae") / "run"
     done(*TRAIN, "--model", "vae", "--base-channels", 8, "--latent-dim", 4, "--out", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def conditional(tmp_path_factory):
+    """The folder of a model that was told classes. No test may write into it."""
+    folder = tmp_path_factory.mktemp("conditional") / "run"
+    done(*TRAIN, "--conditional", "--base-channels", 8, "--track", "none", "--out", folder)
+    return folder

@@ -66,3 +66,20 @@ def test_distances_are_to_garments_alone(tmp_path, monkeypatch):
 def test_bad_input_gives_one_line_and_exit_code_2_before_anything_is_drawn(arguments, message, tmp_path, monkeypatch):
     monkeypatch.setattr(ddpm, "sample", draws_for_hours)
     assert message in refusal(["evaluate", *arguments], tmp_path)
+
+
+def test_a_conditional_model_is_told_every_class_in_turn_and_guided(conditional):
+    command = ("evaluate", "--model", conditional, "-n", 65, "--steps", 1)
+    untold, told, guided = (
+        done(*command, *more).stdout
+        for more in ((), ("--guidance", 1), ("--guidance", 3, "--guidance-interval", 0.5, 200))
+    )
+    assert "told" not in untold
+    assert "told the classes with guidance" not in told
+    assert "told the classes with guidance 3 for sigma from 0.5 to 200, seed 0" in guided
+
+
+def test_a_model_without_classes_is_not_guided_by_them(trained, tmp_path):
+    said = refusal(["evaluate", "--model", trained, "--guidance", 2], tmp_path)
+    assert "guidance is 2; model" in said
+    assert "was trained without classes" in said

@@ -151,14 +151,6 @@ def test_damaged_weights_are_refused(tmp_path):
 # Classes.
 
 
-@pytest.fixture(scope="module")
-def conditional(tmp_path_factory):
-    """The folder of a model that was told classes. No test may write into it."""
-    folder = tmp_path_factory.mktemp("conditional") / "run"
-    done(*TRAIN, "--conditional", "--base-channels", 8, "--track", "none", "--out", folder)
-    return folder
-
-
 @pytest.mark.parametrize(
     ("arguments", "n", "size"),
     [

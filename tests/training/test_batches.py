@@ -1,4 +1,5 @@
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import active_children
 
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.training.batches import batches, image_rows
+from ddpm.training.batches import batches, image_rows, labels_at
 
 CPU = torch.device("cpu")
 
@@ -52,6 +53,15 @@ def dataset():
     """Image i is all i."""
     images = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 1, 4, 4)
     return Dataset("numbered", "train", images, torch.zeros(20), "made here")
+
+
+def test_the_labels_of_a_step_are_those_of_its_images(dataset):
+    labelled = replace(dataset, labels=torch.arange(20))  # image i is all i
+    feed = batches(labelled, 3, range(5), 6, slice(2, 5), CPU, 0)
+    for step, images in enumerate(feed):
+        labels = labels_at(labelled, 3, step, 6, slice(2, 5))
+        assert labels.tolist() == images[:, 0, 0, 0].tolist()
+        assert labels.dtype == torch.int64
 
 
 def numbers(feed):

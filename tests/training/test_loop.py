@@ -365,6 +365,10 @@ def test_a_model_with_classes_may_start_from_one_without(tmp_path, images):
     first, second = load_tensors(init), load_tensors(tmp_path / "second" / "model.safetensors")
     assert all(torch.allclose(second[name], value, atol=1e-6) for name, value in first.items())
     assert second["unet.labels.weight"].std().item() == pytest.approx(0.02, rel=0.2)
+    again = tmp_path / "second" / "model.safetensors"
+    train(CONDITIONAL, images, tiny, tmp_path / "from conditional", init=again, progress=False)
+    third = load_tensors(tmp_path / "from conditional" / "model.safetensors")
+    assert torch.allclose(third["unet.labels.weight"], second["unet.labels.weight"], atol=1e-6)
     with pytest.raises(ValueError, match="does not fit the model, which has no unet.labels.weight"):
         train(MODEL, images, tiny, tmp_path / "third", init=tmp_path / "second" / "model.safetensors", progress=False)
 
