@@ -73,9 +73,10 @@ def verdict(claim_id: str) -> Markdown:
         raise AssertionError(f"{claim_id} has no verdict: {missing[0]!r} was not measured")
     if not enforced():
         return Markdown(f"> **{claim.id}**: not checked in this tier.")
-    numbers = "; ".join(f"{name} {MEASURED[name]}" for name in claim.measured)
-    text = f"> **{claim.id} · {claim.verdict}.** *{claim.claim}* {claim.truth}"
-    return Markdown(text + (f"\n>\n> Measured here: {numbers}." if numbers else ""))
+    lines = [f"**{claim.id} · {claim.verdict}.** *{claim.claim}* {claim.truth}"]
+    if claim.measured:
+        lines += ["", "Measured here:", "", *(f"- {name}: **{MEASURED[name]}**" for name in claim.measured)]
+    return Markdown("\n".join(f"> {line}".rstrip() for line in lines))
 
 
 def claims_table(chapter: int) -> Markdown:

@@ -18,7 +18,7 @@ def test_a_verdict_needs_every_one_of_its_numbers(monkeypatch):
     monkeypatch.setattr("ddpm.companion.claims.MEASURED", measured)
     said = verdict(claim.id).data
     assert said.startswith(f"> **{claim.id} · {claim.verdict}.**")
-    assert all(f"{name} 2.5" in said for name in claim.measured)
+    assert all(f"> - {name}: **2.5**" in said for name in claim.measured)
     missing = claim.measured[-1]
     del measured[missing]
     with pytest.raises(AssertionError, match=f"{claim.id} has no verdict: .* was not measured"):
