@@ -118,6 +118,8 @@ def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:
 def _label(label: Any, classes: Sequence[str]) -> int:
     """The number of a class that is given by its name, in any case, or by its number."""
     if isinstance(label, str):
+        if label in classes:
+            return list(classes).index(label)
         by_name = {name.lower(): number for number, name in enumerate(classes)}
         if label.lower() in by_name:
             return by_name[label.lower()]

@@ -19,6 +19,7 @@ from ddpm.arguments import answer_like, check_labels, instance, labels_of, numbe
 from ddpm.fast import computes_in_bfloat16, in_walk, prepared
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, integers, one_of
+from ddpm.unet import UNet
 
 __all__ = [
     "TARGETS", "Clipped", "Conditional", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper",
@@ -102,7 +103,9 @@ class Conditional(Denoiser):
         if self.labels is None or self.n_labels is None:
             return self
         rows = torch.arange(first, first + count, dtype=torch.int64, device=self.labels.device)
-        return self.given(self.labels[rows.clamp(max=self.n_labels - 1)])
+        part = copy.copy(self)
+        part.labels = self.labels[rows.clamp(max=self.n_labels - 1)]
+        return part
 
     def labels_for(self, x: Tensor) -> Tensor | None:
         """The labels (batch,) of the samples x (batch, ...), on its device; None where no class is told."""
@@ -174,6 +177,10 @@ class NetworkDenoiser(Conditional):
             )
         self.precision = one_of("precision", precision, PRECISIONS)
         self.image_shape = None if image_shape is None else integers("image_shape", image_shape, at_least=1)
+        if isinstance(network, UNet) and len(self.classes) != (network.config.classes or 0):
+            raise ValueError(
+                f"classes are {self.classes}; the network was made for {network.config.classes or 0} classes"
+            )
         self.network = network.eval()
 
     @property
@@ -296,7 +303,7 @@ class Guided(Wrapper):
     Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the guide's. With
     `Guided(model.given(label), model.given(None), weight)` this is classifier-free guidance (Ho & Salimans 2022, eq. 6,
     whose w is `weight` - 1 here); with a model that was trained less it is autoguidance (Karras et al. 2024). A call
-    makes two network calls, outside the interval one.
+    makes two network calls; at a time outside the interval, given as a number, it makes one.
 
     Args:
         denoise: the better denoiser.
@@ -317,6 +324,9 @@ class Guided(Wrapper):
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
         if guide.schedule != denoise.schedule:
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
+        labels = denoise.n_labels, guide.n_labels
+        if None not in labels and labels[0] != labels[1]:
+            raise ValueError(f"guide was given {labels[1]} labels; they must be as many as the denoiser's, {labels[0]}")
         shapes = denoise.image_shape, guide.image_shape
         if None not in shapes and shapes[0] != shapes[1]:
             raise ValueError(f"guide draws images of shape {shapes[1]}; they must be the denoiser's, {shapes[0]}")
@@ -367,7 +377,8 @@ class Guided(Wrapper):
             return push if low <= self.schedule.sigma(t) <= high else 0.0
         signal, noise = self.schedule.coefficients(t, x)
         sigma = noise / signal
-        return push * ((low <= sigma) & (sigma <= high))
+        inside = torch.as_tensor((low <= sigma) & (sigma <= high))
+        return push * inside.to(x)
 
 
 def _interval(interval: Any) -> tuple[float, float]:

@@ -210,7 +210,7 @@ CHANGES = {
             "return push",
             "a guide outside its interval",
         ),
-        ("(low <= sigma) & (sigma <= high)", "(low <= sigma)", "a guide above its interval, at several times"),
+        ("(low <= sigma) & (sigma <= high)", "low <= sigma", "a guide above its interval, at several times"),
         ("torch.arange(first, first + count,", "torch.arange(0, count,", "the labels of a later chunk"),
         ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
         ("self.labels.to(x.device).expand(len(x))", "self.labels[:1].to(x.device).expand(len(x))", "several labels"),
@@ -496,7 +496,7 @@ CHANGES = {
         ("np.sqrt(rng.random(n))", "rng.random(n)", "how dense the spiral is"),
     ],
     "data/pictures.py": [
-        ("names.index(parts[0]) if names else 0", "0", "the class of a picture"),
+        ("label_of[parts[0]] if names else 0", "0", "the class of a picture"),
         ("if all(len(parts) > 1 for parts in inside) else []", "if inside else []", "a picture in no subfolder"),
         ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
         ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),

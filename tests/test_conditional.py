@@ -281,9 +281,14 @@ def test_outside_its_interval_guidance_is_neither_done_nor_paid():
 def test_several_times_may_lie_inside_and_outside_the_interval():
     mixture, x = pair(), torch.randn(4, 1, dtype=torch.float64)
     times = torch.tensor([SCHEDULE.sigma_to_t(sigma) for sigma in (0.4, 0.6, 1.9, 2.1)], dtype=torch.float64)
-    guided = Guided(mixture.given(1), mixture, 3, interval=(0.5, 2.0))
+    guided = Guided(mixture.given(1), mixture, 1.6, interval=(0.5, 2.0))
     rows = [guided(x[i : i + 1], t.item()).eps for i, t in enumerate(times)]
-    assert torch.allclose(guided(x, times).eps, torch.cat(rows), atol=1e-10)
+    assert torch.allclose(guided(x, times).eps, torch.cat(rows), atol=1e-12)
+
+
+def test_a_guide_has_as_many_labels_as_the_denoiser():
+    with pytest.raises(ValueError, match="guide was given 3 labels; they must be as many as the denoiser's, 2"):
+        Guided(pair().given([0, 1]), pair().given([1, 0, 0]), 2)
 
 
 @pytest.mark.parametrize("interval", [(2, 1), (1, 1), (-1, 1), (math.nan, 1), (0, 1, 2), 3])

@@ -76,14 +76,15 @@ GuidanceOption = Annotated[
     float,
     typer.Option(
         help="Weight of classifier-free guidance with --class: 1 is none; 2 pushes samples away from those of all "
-        "classes together, at a second network call in every move."
+        "classes together, at a second network call for each."
     ),
 ]
 IntervalOption = Annotated[
     tuple[float, float] | None,
     typer.Option(
         metavar="LOW HIGH",
-        help="Guide only between these two values of sigma = noise / signal, which runs from 0 to about 160.",
+        help="Guide only between these two values of sigma = noise / signal, which runs from 0 to about 157 on the "
+        "linear schedule.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the noise. Sample i of a seed is the same at any --n.")]

@@ -77,12 +77,14 @@ def sample(
     check_out(out, ".png", ".gif", ".webp")
     if guidance != 1 and not classes:
         raise ValueError(f"guidance is {guidance:g}; it needs a --class")
+    if guidance < 1:
+        raise ValueError(f"guidance is {guidance:g}; it must be at least 1, which is none")
     trained = _load(model, precision)
     rows = _labels(model, trained, classes or [])
     columns = n if n is not None else 64 if len(rows) < 2 else 8
     n = columns * max(1, len(rows))
     if not 1 <= n <= MOST:
-        raise ValueError(f"n is {columns}; legal are 1 to {MOST:,} images in a grid")
+        raise ValueError(f"n is {columns}; legal are 1 to {MOST // max(1, len(rows)):,} images of each in a grid")
     labels = [label for label in rows for _ in range(columns)]
     is_film = out.suffix.lower() != ".png"
     states: list[Tensor] = []
@@ -137,7 +139,8 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
         )
     if list(names) == ["all"]:
         return list(range(len(known)))
-    numbers = [int(name) if name.isdecimal() and name not in known else name for name in names]
+    numbers_are_names = any(name.isdecimal() for name in known)
+    numbers = [int(name) if name.isdecimal() and not numbers_are_names else name for name in names]
     return [] if not numbers else [int(label) for label in labels_of(numbers, known)]
 
 
@@ -273,6 +276,8 @@ def _guided(
         worse = _load(guide, precision)
         if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
             raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
+        if labels and worse.classes and worse.classes != trained.classes:
+            raise ValueError(f"guide is {guide!r}, which knows other classes than model {model!r}")
         told = Guided(told, worse.given(labels) if labels and worse.classes else worse, weight, interval)
         pushed += f", guided by {guide} with weight {weight:g}{within}"
     return told, pushed

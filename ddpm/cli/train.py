@@ -134,6 +134,8 @@ def train(
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
+    if "classes" in chosen:
+        raise ValueError(f"classes is {chosen['classes']}; the data says how many, and --conditional tells them")
     recipe(job.model, **chosen)  # refuses wrong settings before torch is loaded, and before the images are read
 
     from ddpm import pretrained
@@ -150,14 +152,13 @@ def train(
         return recipe(job.model, **chosen | (of_network if job.model == "diffusion" else {"image_shape": shape}))
 
     def check_shape(shape: Shape) -> None:
-        configs_for(shape)[0].check_images(shape)
+        configs_for(shape, 2 if job.conditional else None)[0].check_images(shape)
 
     with one_process_first():
         dataset = load_data(job, quiet=not is_main, check_shape=check_shape)
-    if job.conditional and not dataset.classes:
-        raise ValueError(
-            f"conditional is True; {job.data} has no classes, which would be subfolders that hold all of its pictures"
-        )
+    if job.conditional and len(dataset.classes) < 2:
+        found = f"one class, {dataset.classes[0]!r}" if dataset.classes else "no classes"
+        raise ValueError(f"conditional is True; {job.data} has {found}; two or more subfolders must hold all pictures")
     model, training = configs_for(dataset.shape, len(dataset.classes) if job.conditional else None)
 
     def picture(folder: Path) -> "Image.Image":

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ddpm.data.finding import Found, find_pictures
 from ddpm.data.reading import Shape, check_picture_shape, read_image, read_picture
-from ddpm.data.sets import Dataset, cache_folder
+from ddpm.data.sets import Dataset, cache_folder, check_labels_of_classes
 from ddpm.data.workers import map_ahead
 from ddpm.files import write_json
 from ddpm.messages import say
@@ -62,6 +62,9 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
         self.former_names = tuple(former_names)
         none = torch.zeros(len(paths), dtype=torch.int64, device="cpu")
         self.labels, self.classes = none if labels is None else labels, tuple(classes)
+        if self.labels.shape != (len(paths),):
+            raise ValueError(f"labels have shape {tuple(self.labels.shape)}; it must be ({len(paths)},)")
+        check_labels_of_classes(self.labels, self.classes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -143,7 +146,8 @@ def _classes(folder: Path, paths: Sequence[Path]) -> tuple[Tensor, tuple[str, ..
     """Label of every picture, int64 (n,), and the classes: the folder's subfolders, unless a picture lies in none."""
     inside = [path.relative_to(folder).parts for path in paths]
     names = sorted({parts[0] for parts in inside}) if all(len(parts) > 1 for parts in inside) else []
-    labels = [names.index(parts[0]) if names else 0 for parts in inside]
+    label_of = {name: label for label, name in enumerate(names)}
+    labels = [label_of[parts[0]] if names else 0 for parts in inside]
     return torch.tensor(labels, dtype=torch.int64, device="cpu"), tuple(names)
 
 

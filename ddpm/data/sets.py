@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +83,7 @@ class Dataset:
             raise ValueError(
                 f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"
             )
+        check_labels_of_classes(self.labels, self.classes)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,6 +92,13 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+
+def check_labels_of_classes(labels: Tensor, classes: Sequence[str]) -> None:
+    """Raise `ValueError` unless every label is an index into the names of the classes, where there are any."""
+    if classes and not 0 <= labels.min() <= labels.max() < len(classes):
+        low, high = labels.min().item(), labels.max().item()
+        raise ValueError(f"labels are from {low} to {high}; legal are 0 to {len(classes) - 1}, one for each class")
 
 
 def load(name: str, split: Split = "train", folder: str | Path | None = None, *, quiet: bool = False) -> Dataset:

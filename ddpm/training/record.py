@@ -87,7 +87,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         if old.get(key) != value:
             nested = isinstance(value, dict) and isinstance(old.get(key), dict)
             return difference(old[key], value) if nested else f"{key} is {old.get(key)} there and {value} here"
-    return "it has settings that are gone"
+    gone = next(key for key in old if key not in new)
+    return f"{gone} is {old[gone]} there and not given here"
 
 
 def _as_read_back(record: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import fields, replace
 
 import pytest
+from PIL import Image
 
 from ddpm import cli
 from ddpm.cli.train import OPTIONS, JobSettings, job_of, settings_of
@@ -331,3 +332,24 @@ def test_a_record_of_version_0_1_repeats_its_settings(trained, tmp_path):
     record["model"]["unet"]["time"] = record["model"]["unet"].pop("time_conditioning")  # its name then
     (tmp_path / "config.json").write_text(json.dumps(record))
     assert settings_of(tmp_path / "config.json") == settings_of(trained / "config.json")
+
+
+# Classes.
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(["0.png", "1.png"], "no classes"), (["train/0.png", "train/deep/1.png"], "one class, 'train'")],
+)
+def test_classes_are_two_subfolders_or_more(tmp_path, names, found):
+    for name in names:
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32)).save(tmp_path / "pictures" / name)
+    command = ["train", "--conditional", "--data", f"folder:{tmp_path / 'pictures'}", "--out", "RUN"]
+    assert f"has {found}; two or more subfolders must hold all pictures" in refusal(command, tmp_path)
+
+
+def test_the_number_of_classes_is_no_setting(tmp_path):
+    (tmp_path / "some.toml").write_text("classes = 5\n")
+    said = refusal(["train", "--config", tmp_path / "some.toml", "--out", "RUN"], tmp_path)
+    assert "classes is 5; the data says how many, and --conditional tells them" in said

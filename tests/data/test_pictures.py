@@ -118,6 +118,16 @@ def test_subfolders_that_hold_all_pictures_are_their_classes(tmp_path, memory):
     assert (found.classes, found.labels.tolist()) == ((), [0] * 7)
 
 
+def test_labels_of_pictures_are_one_for_each_and_of_a_class(few):
+    paths = sorted(few.iterdir())
+    for labels, words in (
+        (torch.zeros(1, dtype=torch.int64), "labels have shape"),
+        (torch.full((len(paths),), 2), "legal are 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Pictures("some", paths, (1, 8, 8), (), labels, ("a", "b"))
+
+
 def test_a_changed_folder_is_another_data_set(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / folder.name)
     before = load_folder(folder, (1, 32, 32)).name

@@ -262,7 +262,7 @@ def test_colour_images_keep_their_height_and_width(tmp_path, monkeypatch):
         """torchvision's CIFAR10 without its files: one image whose rows brighten downward, red alone."""
 
         def __init__(self, root, train, download):
-            self.root, self.targets, self.classes = root, [7], ["airplane", "automobile"]
+            self.root, self.targets, self.classes = root, [1], ["airplane", "automobile"]
             self.data = np.zeros((1, 32, 32, 3), dtype=np.uint8)
             self.data[0, :, :, 0] = np.arange(32)[:, None]
 
@@ -292,3 +292,10 @@ def test_toys_are_where_their_names_say():
     assert nearest.values.square().mean().sqrt().item() == pytest.approx(0.04 * 2**0.5, rel=0.05)
     radius = data.toy("spiral", 4000).norm(dim=1)
     assert radius.median().item() == pytest.approx((1 + 2 * 0.5**0.5) / 3, abs=0.02)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_is_an_index_into_the_names_of_the_classes(label):
+    images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, label])
+    with pytest.raises(ValueError, match=r"labels are from .* to .*; legal are 0 to 2, one for each class"):
+        data.Dataset("made here", "train", images, labels, "made here", classes=("a", "b", "c"))

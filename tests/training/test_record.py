@@ -109,7 +109,8 @@ def test_a_part_that_is_of_another_form_is_shown_whole():
 
 def test_a_setting_that_only_the_old_record_has_is_gone():
     assert (
-        difference({"training": {"seed": 0, "swing": 1}}, {"training": {"seed": 0}}) == "it has settings that are gone"
+        difference({"training": {"seed": 0, "swing": 1}}, {"training": {"seed": 0}})
+        == "swing is 1 there and not given here"
     )
 
 
