@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -377,7 +377,7 @@ class Guided(Wrapper):
             return push if low <= self.schedule.sigma(t) <= high else 0.0
         signal, noise = self.schedule.coefficients(t, x)
         sigma = noise / signal
-        inside = torch.as_tensor((low <= sigma) & (sigma <= high))
+        inside = cast(Tensor, (low <= sigma) & (sigma <= high))
         return push * inside.to(x)
 
 
