@@ -1,6 +1,7 @@
 """The features in which every distance is measured: those of one small frozen classifier of Fashion-MNIST."""
 
 from functools import cache
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,11 @@ from ddpm.arguments import check_finite, instance
 from ddpm.files import load_tensors
 
 __all__ = [
-    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "check_garments", "classify", "feature_network", "features"
+    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "check_garments", "classify", "feature_network", "features",
+    "frozen",
 ]  # fmt: skip
+
+Network = TypeVar("Network", bound=nn.Module)
 
 FEATURES = 64  # the dimension
 # The network is frozen: with another one, every distance would be another metric.
@@ -63,10 +67,15 @@ class FeatureNetwork(nn.Module):
 @cache
 def feature_network() -> FeatureNetwork:
     """The frozen network that ships with the package, on the CPU, in float32."""
+    return frozen(FeatureNetwork, "features.safetensors", FEATURES_SHA256)
+
+
+def frozen(network: type[Network], file: str, sha256: str) -> Network:
+    """A network with the weights of a file that ships with the package, of this hash, on the CPU, in float32."""
     with torch.device("cpu"):
-        network = FeatureNetwork().to(torch.float32)
-    network.load_state_dict(load_tensors(data.ASSETS / "features.safetensors", FEATURES_SHA256))
-    return network.eval().requires_grad_(False)
+        made = network().to(torch.float32)
+    made.load_state_dict(load_tensors(data.ASSETS / file, sha256))
+    return made.eval().requires_grad_(False)
 
 
 def check_garments(name: str, images: Tensor) -> None:

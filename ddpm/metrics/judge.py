@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from ddpm import data
 from ddpm.arguments import check_labels
-from ddpm.files import load_tensors
-from ddpm.metrics.features import check_garments
+from ddpm.metrics.features import check_garments, frozen
 
 __all__ = ["JUDGE_SHA256", "ConvMixer", "accuracy", "judge", "seen_by_judge"]
 
@@ -66,10 +65,7 @@ class ConvMixer(nn.Module):
 @cache
 def judge() -> ConvMixer:
     """The frozen network that ships with the package, on the CPU, in float32."""
-    with torch.device("cpu"):
-        network = ConvMixer().to(torch.float32)
-    network.load_state_dict(load_tensors(data.ASSETS / "judge.safetensors", JUDGE_SHA256))
-    return network.eval().requires_grad_(False)
+    return frozen(ConvMixer, "judge.safetensors", JUDGE_SHA256)
 
 
 def seen_by_judge(images: Tensor) -> Tensor:
