@@ -89,9 +89,9 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
     ("arguments", "message"),
     [
         (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
-        (["--n", 0], "n is 0; legal are 1 to 1,000,000 images in a grid"),
-        (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images in a grid"),
-        (["--n", 10**30], "legal are 1 to 1,000,000 images in a grid"),
+        (["--n", 0], "n is 0; legal are 1 to 1,000,000 images of each in a grid"),
+        (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images of each in a grid"),
+        (["--n", 10**30], "legal are 1 to 1,000,000 images of each in a grid"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
         (["--sampler", "dim"], "did you mean ddim?"),
         (["--sampler", "ddmi", "--eta", 0.5], "did you mean ddim?"),
