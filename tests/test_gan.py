@@ -26,7 +26,7 @@ def test_the_players_shapes_with_and_without_convolutions():
         assert any(isinstance(m, torch.nn.Conv2d) for m in players.modules()) == (architecture == "convolutional")
 
 
-def test_the_discriminators_loss_is_two_cross_entropies():
+def test_the_loss_of_the_discriminator_is_two_cross_entropies():
     real, fake = torch.randn(2, 7, generator=torch.Generator().manual_seed(0)).unbind(0)
     entropy = F.binary_cross_entropy_with_logits
     expected = entropy(real, torch.ones(7)) + entropy(fake, torch.zeros(7))
@@ -82,7 +82,7 @@ def test_a_step_of_each_player_is_to_its_own_advantage(game):
     assert generator_moved < discriminator_moved
 
 
-def test_the_generators_gradient_comes_through_the_discriminator_and_the_discriminators_stops_there():
+def test_the_gradient_of_the_generator_comes_through_the_discriminator_and_its_own_stops_there():
     task = GANConfig(**SMALL).task()
     for name in task.parts:
         for part in task.parts.values():

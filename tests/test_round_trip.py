@@ -121,7 +121,7 @@ def test_the_noise_that_is_found_is_exact_to_the_order_of_the_moves():
 
 
 @pytest.mark.long
-def test_a_trip_is_of_the_orders_of_its_ways_and_heuns_own_of_one_more():
+def test_a_trip_is_of_the_orders_of_its_ways_and_that_of_heun_of_one_more():
     """Up and back by a method of even order the leading errors cancel: (h)^3 + (-h)^3 = 0."""
 
     def trip(n, order):

@@ -1,18 +1,23 @@
 """Mends what jupyter-book and docutils put on a page.
 
 Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
-list but no list items, which confuses a screen reader.
+list but no list items, which confuses a screen reader. A line may end between a formula and its full stop.
 """
+
+import re
+
+FORMULA_AND_STOP = re.compile(r'\(?<span class="math notranslate nohighlight">[^<]*</span>[.,;:?!)]+')
 
 
 def mend(app, pagename, templatename, context, doctree):
-    """Remove thebe's scripts from a page, and the role of a list from its references."""
+    """Remove thebe's scripts and the references' role of a list; keep a formula and the stop behind it on one line."""
     context["script_files"] = [
         script
         for script in context["script_files"]
         if "thebe" not in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}".lower()
     ]
-    context["body"] = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
+    body = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
+    context["body"] = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
 
 
 def setup(app):

@@ -19,6 +19,8 @@ from ddpm.companion.results import results_page
 
 __all__ = ["evidence_problems", "evidence_tests", "ledger", "main"]
 
+PROPER = {"ddim": "DDIM", "ddpm": "DDPM", "gaussian": "Gaussian", "heun": "Heun", "langevin": "Langevin"}
+
 
 def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:
     """What is wrong with a claim's evidence, a line for each problem; none if nothing is.
@@ -95,7 +97,7 @@ def evidence_tests(root: Path = ROOT) -> str:
     for name in names:
         path, _, test = name.partition("::")
         own = ", ".join(f"[{claim.id}](#{claim.id.lower()})" for claim in claims if name in claim.evidence)
-        lines += ["", f"({_target(name)})=", f"## {test.replace('_', ' ').removeprefix('test ').capitalize()}", ""]
+        lines += ["", f"({_target(name)})=", f"## {_sentence(test)}", ""]
         lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}", f":pyobject: {test}", "```"]
     return "\n".join([*lines, ""])
 
@@ -147,8 +149,15 @@ def _pattern(name: ast.expr) -> str:
 def _link(evidence: str) -> str:
     """A link to a cell of a chapter or to a test's code."""
     name, cell, tag = evidence.partition("#")
-    text = f"chapter {int(name[:2])}, {tag}" if cell else evidence.partition("::")[2].replace("_", " ")
+    text = f"chapter {int(name[:2])}, {tag}" if cell else _sentence(evidence.partition("::")[2])
     return f"{{ref}}`{text} <{_target(evidence)}>`"
+
+
+def _sentence(test: str) -> str:
+    """A test's name as the sentence that it proves."""
+    words = test.removeprefix("test_").split("_")
+    sentence = " ".join(PROPER.get(word, word) for word in words)
+    return sentence[0].upper() + sentence[1:]
 
 
 def _target(evidence: str) -> str:

@@ -14,6 +14,7 @@ from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.notebook import read_notebook
 from ddpm.files import read_json
+from ddpm.threads import in_words
 
 __all__ = [
     "LONG_RUNS", "machine", "markdown_table", "mean_and_deviation", "measured_with", "results", "results_page",
@@ -54,7 +55,7 @@ def mean_and_deviation(texts: Sequence[str]) -> str:
 
 def machine() -> str:
     """What this process computes on: a GPU, or some number of a CPU's threads."""
-    return "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads of a CPU"
+    return "a GPU" if torch.cuda.is_available() else f"{in_words(torch.get_num_threads())} of a CPU"
 
 
 def measured_with(command: str, seconds: float, seed: Any, device: str | None = None) -> dict[str, Any]:
@@ -163,5 +164,6 @@ def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
 
 
 def _folded(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> list[str]:
-    """A table that is folded away until a reader opens it."""
-    return [f"```{{dropdown}} {len(rows)} rows", markdown_table(rows, columns), "```"]
+    """A table that is folded away until a reader opens it, under its length and its columns."""
+    columns = columns or list(rows[0])
+    return [f"```{{dropdown}} {len(rows)} rows: {', '.join(columns)}", markdown_table(rows, columns), "```"]
