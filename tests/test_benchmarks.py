@@ -18,7 +18,7 @@ from ddpm.data import load
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import load_tensors
-from ddpm.metrics import frechet_distance
+from ddpm.metrics import accuracy, frechet_distance
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
@@ -71,6 +71,90 @@ def script(name):
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def guidance():
+    return script("guidance")
+
+
+def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stopped(
+    guidance, tmp_path, monkeypatch, capsys
+):
+    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8, classes=10)
+    run, out, judged = tmp_path / "run", tmp_path / "guidance.json", []
+    train(
+        DiffusionConfig(network), load("fashion-mnist-embedded", "train", quiet=True),
+        TrainingConfig(steps=3, batch_size=2, learning_rate=0.01, warmup=0, ema=0.0), run,
+    )  # fmt: skip
+    # In the first step the last layer is all zeros, so the embeddings of the classes count from the second on.
+
+    def watched(images, labels):
+        judged.append((images, labels))
+        return accuracy(images, labels)
+
+    monkeypatch.setattr(guidance.metrics, "accuracy", watched)
+
+    def table(*names, steps=2):
+        guidance.main(str(run), 65, list(names), [0], steps, out)
+        rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+        return {row["guidance"]: row for row in rows}, capsys.readouterr().out.count("Frechet distance")
+
+    untold, within = guidance.NO_CLASS, "classes, w = 4, sigma 0.5 to 2"
+    few = ["none", "classes, w = 4", within, "a worse model, w = 2"]
+    first, drawn = table(*few)
+    assert drawn == 4
+    rows, drawn = table(untold, *few, "none, twice the moves", "both")
+    assert drawn == 3
+    assert all(rows[name] == first[name] for name in few)
+    assert list(rows) == [untold, "none", "none, twice the moves", "classes, w = 4", within, few[-1], "both"]
+    assert [row["network calls"] for row in rows.values()] == [2, 2, 4, 4, 2, 4, 3]  # both: one move of three calls
+
+    def plain(labels):
+        told = ddpm.load(run).given(labels)
+        return ddpm.sample(told, 65, "dpm_solver_pp", 2, spacing="karras", progress=False).clamp(-1, 1)
+
+    labels = torch.arange(65) % 10
+    images = plain(labels)
+    assert torch.equal(judged[0][0], images)
+    assert not torch.equal(judged[0][0], plain(labels.roll(1)))
+    assert len(judged) == 6
+    assert all(torch.equal(asked, labels) for _, asked in judged)
+    assert rows["none"]["accuracy"] == f"{accuracy(images, labels):.3f}"
+    assert rows[untold]["accuracy"] == ""
+    distances = {name: row["Frechet distance"] for name, row in rows.items()}
+    assert distances["none"] == distances[within] == f"{frechet_distance(images, weights='EMA').value:.2f}"
+    assert len({*distances.values()}) == 6  # the other rows are all different
+
+    rows, drawn = table(untold, steps=1)
+    assert (list(rows), drawn) == ([untold], 1)  # rows in other moves are not of this table
+    with pytest.raises(typer.BadParameter, match=r"^row is 'nothing'; legal are none, no class told; none; .*; both$"):
+        table("nothing")
+    with pytest.raises(typer.BadParameter, match="model is 'fashion-mnist'; it must be one that is told the classes"):
+        guidance.main("fashion-mnist", 65, ["none"], [0], 2, out)
+
+
+def test_the_best_guidance_is_chosen_on_one_seed_and_confirmed_on_others(guidance):
+    """Seed 1 confirms the distance and not the recall, seed 2 lacks a row; no class is told in a row."""
+    values = {
+        ("none", 0): ("3.00", "0.700", "0.900"), ("classes, w = 2", 0): ("2.00", "0.600", "0.950"),
+        ("none", 1): ("4.00", "0.600", "0.900"), ("classes, w = 2", 1): ("1.00", "0.650", "0.950"),
+        ("none", 2): ("1.00", "0.700", "0.900"), (guidance.NO_CLASS, 0): ("2.50", "0.700", ""),
+        (guidance.NO_CLASS, 1): ("2.50", "0.500", ""),
+    }  # fmt: skip
+    same = {"kernel distance x 1,000": "1.00", "precision": "0.500", "network calls": 20, "bootstrap sd": "0.10"}
+    rows = [
+        same | {"guidance": name, "seed": seed, "Frechet distance": distance, "recall": recall, "accuracy": share}
+        for (name, seed), (distance, recall, share) in values.items()
+    ]
+    found = {line.pop("measure"): tuple(line.values()) for line in guidance.best(rows)}
+    assert found["Frechet distance"] == ("classes, w = 2", [1], [])
+    assert found["recall"] == ("none", [], [1])
+    assert found["accuracy"] == ("classes, w = 2", [1], [])
+    assert found["precision"] == ("none", [1], [])  # all are equal
+    means = {line["guidance"]: line for line in guidance.over_seeds(rows)}
+    assert means["classes, w = 2"]["Frechet distance"] == "1.50 ± 0.71"
+    assert (means[guidance.NO_CLASS]["accuracy"], means[guidance.NO_CLASS]["seeds"]) == ("", 2)
 
 
 @pytest.fixture(scope="module")
