@@ -31,7 +31,7 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -m "not slow and not browser" -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -m "not slow and not browser" -n 2 --dist loadfile -q --durations=20
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 

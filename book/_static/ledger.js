@@ -1,9 +1,9 @@
-// The ledger's filter: by words, verdict and chapter. Without scripts the whole table stands there.
+// The ledger's filter: by words, verdict and chapter. Without scripts the whole tables stand there.
 document.addEventListener("DOMContentLoaded", () => {
-  const table = document.querySelector("table.ledger");
-  if (!table) return;
-  const rows = [...table.tBodies[0].rows];
-  const headings = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+  const tables = [...document.querySelectorAll("table.ledger")];
+  if (!tables.length) return;
+  const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
+  const headings = [...tables[0].tHead.rows[0].cells].map((cell) => cell.textContent.trim());
   for (const row of rows) {
     row.dataset.verdict = row.cells[1].textContent.trim();
     [...row.cells].forEach((cell, i) => (cell.dataset.heading = headings[i]));
@@ -23,7 +23,7 @@ document.addEventListener("DOMContentLoaded", () => {
       <option value="">all</option>${chapters.map((number) => `<option>${number}</option>`).join("")}
     </select></label>
     <output aria-live="polite"></output>`;
-  (table.closest(".pst-scrollable-table-container") ?? table).before(form);
+  tables[0].closest("section").before(form);
 
   const asked = new URLSearchParams(location.search);
   for (const name of ["words", "verdict", "chapter"]) form.elements[name].value = asked.get(name) ?? "";

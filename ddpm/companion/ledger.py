@@ -6,6 +6,7 @@
 import ast
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,9 @@ def _number_problems(claim: Claim, root: Path) -> list[str]:
 
 
 def ledger(root: Path = ROOT) -> str:
-    """The ledger page, Markdown: a table with a row for each claim, which `book/_static/ledger.js` filters."""
+    """The ledger page, Markdown: tables with a row for each claim, which `book/_static/ledger.js` filters."""
+    claims = load_claims(root).values()
+    coursework = [claim for claim in claims if claim.id.startswith("C")]
     lines = [
         "# The claims ledger",
         "",
@@ -62,6 +65,21 @@ def ledger(root: Path = ROOT) -> str:
         "is generated from `book/claims.yml` and the chapters' outputs, and a test fails when a claim has no evidence,",
         "when its evidence does not run, or when a measurement is not what the verdict rests on.",
         "",
+        "## The coursework's answers",
+        "",
+        *_table(coursework, root),
+        "## Beyond the coursework",
+        "",
+        "What is commonly said of guidance (G1 to G8).",
+        "",
+        *_table([claim for claim in claims if claim not in coursework], root),
+    ]
+    return "\n".join(lines)
+
+
+def _table(claims: Sequence[Claim], root: Path) -> list[str]:
+    """The lines of a table of claims."""
+    lines = [
         "````{list-table}",
         ":header-rows: 1",
         ":class: ledger",
@@ -69,7 +87,7 @@ def ledger(root: Path = ROOT) -> str:
         "",
         *_row(["Claim, and what is true", "Verdict", "Measured (claimed)", "Evidence and source"]),
     ]
-    for claim in load_claims(root).values():
+    for claim in claims:
         measured = _measured(claim, root)
         numbers = [f"- {_number(measured[name])}" for name in claim.measured]
         evidence = [f"- {_link(item)}" for item in claim.evidence]
@@ -82,7 +100,7 @@ def ledger(root: Path = ROOT) -> str:
                 "\n".join(evidence) + f"\n\n{sources}",
             ]
         )
-    return "\n".join([*lines, "````", ""])
+    return [*lines, "````", ""]
 
 
 def evidence_tests(root: Path = ROOT) -> str:

@@ -35,7 +35,7 @@ def test_every_verdict_shown_is_the_one_its_numbers_give(path, monkeypatch):
     monkeypatch.setattr(claims, "MEASURED", read_record(notebook))
     shown = {}
     for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and (asked := re.findall(r'verdict\("(C\d+)"\)', cell["source"])):
+        if cell["cell_type"] == "code" and (asked := re.findall(r'verdict\("([A-Z]\d+)"\)', cell["source"])):
             texts = [output["data"]["text/markdown"] for output in cell["outputs"] if "data" in output]
             shown |= dict(zip(asked, texts, strict=False))  # a table may come after them
             assert len(texts) >= len(asked)

@@ -57,10 +57,13 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a Metropolis test that takes everything": (4, "langevin.py", "uniform < log_ratio", "uniform <= 0 * log_ratio"),
     "a flow without Langevin": (4, "langevin.py", "if s > 0 and weight > 0:", "if s > 0 and weight < 0:"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
+    "class 0 as the null label": (5, "diffusion.py", "labels.device), null_label)", "labels.device), 0)"),
+    "a weight of guidance counted from 0": (5, "denoiser.py", "float(self.weight - 1)", "float(self.weight)"),
+    "guidance outside its interval": (5, "denoiser.py", "if low <= self.schedule.sigma(t) <= high else 0.0", ""),
 }  # fmt: skip
 FAST = {
     "the reach of a blob", "the sign of a cross-entropy", "the width of a level", "the last beta",
-    "the root in Langevin's noise",
+    "the root in Langevin's noise", "a weight of guidance counted from 0",
 }  # fmt: skip
 
 
