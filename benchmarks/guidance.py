@@ -1,6 +1,7 @@
 """What guidance does to garments: distances, precision, recall and accuracy of a model that is told classes.
 
-    python benchmarks/guidance.py
+    ddpm train --conditional --steps 10000 --out runs/classes
+    python benchmarks/guidance.py runs/classes
 
 All rows but one are told the same classes, and all walk with DPM-Solver++(2M) on Karras's grid. They differ in what the
 prediction is pushed away from (`ddpm.denoiser.Guided`): what the same network says when it is told no class, at every
@@ -76,9 +77,7 @@ class Counted(Wrapper):
 
 
 def main(
-    model: Annotated[
-        str, typer.Option(help="A model that is told the classes of garments: one that ships, or a run's folder.")
-    ] = "fashion-mnist-classes",
+    model: Annotated[str, typer.Argument(help="The folder of a run that was trained with `ddpm train --conditional`.")],
     n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=2000, help="Images for each row.")] = 2000,
     row: Annotated[
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
@@ -171,7 +170,7 @@ def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: d
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["guidance"]), row["seed"]))
     made = measured_with(
-        "python benchmarks/guidance.py",
+        "python benchmarks/guidance.py runs/classes",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
