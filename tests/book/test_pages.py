@@ -1,5 +1,6 @@
 """The built pages, where `make book` or `make test` has built them."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -33,3 +34,14 @@ def test_films_are_small():
     films = [path for suffix in ("webp", "gif", "mp4") for path in ROOT.glob(f"book/**/*.{suffix}")]
     assert films
     assert max(film.stat().st_size for film in films) <= 400e3
+
+
+def test_a_formula_keeps_its_full_stop_and_what_is_no_stop_stays_outside():
+    path = ROOT / "book" / "_ext" / "mended_pages.py"
+    spec = importlib.util.spec_from_file_location("mended_pages", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    formula = r'<span class="math notranslate nohighlight">\(x\)</span>'
+    context = {"script_files": [], "body": f"<p>See {formula}. And {formula} alone.</p>"}
+    module.mend(None, "page", "page.html", context, None)
+    assert context["body"] == f'<p>See <span class="together">{formula}.</span> And {formula} alone.</p>'
