@@ -1,8 +1,12 @@
 """The interface of every sampler here: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
 
-The algebra between the three prediction targets stands here and nowhere else::
+The algebra between the prediction targets stands here and nowhere else::
 
-    x_t = signal x0 + noise eps,      v = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
+    x_t  = signal x0 + noise eps
+    v    = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
+    flow = eps - x0                   (the velocity T dx_t / dt of the straight path; Liu et al. 2023, eq. 1)
+
+v is of schedules that keep the variance, and flow of the straight path, where signal + noise = 1.
 """
 
 import copy
@@ -17,13 +21,13 @@ from torch import Tensor, nn
 
 from ddpm.arguments import answer_like, check_labels, instance, labels_of, number
 from ddpm.fast import computes_in_bfloat16, in_walk, prepared
-from ddpm.schedule import NoiseSchedule
+from ddpm.schedule import NoiseSchedule, Straight
 from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, integers, one_of
 from ddpm.unet import UNet
 
 __all__ = [
     "TARGETS", "Clipped", "Conditional", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper",
-    "prediction_of", "target_of",
+    "check_target", "prediction_of", "target_of",
 ]  # fmt: skip
 
 
@@ -120,19 +124,56 @@ def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, n
     one_of("target", target, TARGETS)
     if target == "eps":
         return eps
-    return x0 if target == "x0" else signal * eps - noise * x0
+    if target == "x0":
+        return x0
+    return eps - x0 if target == "flow" else signal * eps - noise * x0
 
 
 def prediction_of(
     target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor
 ) -> Prediction:
-    """Read a network's answer at x_t as a `Prediction`."""
+    """Read a network's answer at x_t as a `Prediction`.
+
+    Only eps divides by the signal, and only x0 by the noise.
+
+    Raises:
+        ValueError: the target is v where signal^2 + noise^2 is not 1, or flow where signal + noise is not. Tensors on a
+            GPU are not checked.
+    """
     one_of("target", target, TARGETS)
     if target == "eps":
         return Prediction((x - noise * output) / signal, output)
     if target == "x0":
         return Prediction(output, (x - signal * output) / noise)
+    if target == "flow":
+        _check_one("signal + noise", signal + noise, "target is 'flow', which needs the straight path")
+        return Prediction(x - noise * output, x + signal * output)
+    _check_one("signal^2 + noise^2", signal**2 + noise**2, "target is 'v', which needs a variance that is preserved")
     return Prediction(signal * x - noise * output, noise * x + signal * output)
+
+
+def _check_one(name: str, value: float | Tensor, why: str) -> None:
+    """Raise `ValueError` unless the value is 1, up to rounding; on a GPU, reading it forces a synchronisation."""
+    if isinstance(value, Tensor):
+        is_one = value.device.type != "cpu" or bool(((value - 1).abs() < 1e-5).all())
+    else:
+        is_one = abs(value - 1) < 1e-5
+    if not is_one:
+        raise ValueError(f"{why}: {name} must be 1")
+
+
+def check_target(target: Target, schedule: NoiseSchedule) -> Target:
+    """A prediction target, from which x0 and eps must follow at every time of the schedule."""
+    one_of("target", target, TARGETS)
+    if target == "flow" and not isinstance(schedule, Straight):
+        raise ValueError(f"target is 'flow'; it needs the straight path, and the schedule is {schedule}")
+    if target == "v" and not schedule.preserves_variance:
+        raise ValueError(f"target is 'v'; it needs a schedule that keeps the variance, which {schedule} does not")
+    if target == "eps" and schedule.alpha_bar[-1] == 0:
+        raise ValueError(
+            "target is 'eps'; where a schedule ends without signal, that says nothing of x0: take another target"
+        )
+    return target
 
 
 class NetworkDenoiser(Conditional):
@@ -147,7 +188,7 @@ class NetworkDenoiser(Conditional):
         network: called with images and times t - 1 (batch,), diffusers' index; answers the target. One that was cast to
             another floating-point type computes in that.
         schedule: the schedule it was trained on.
-        target: its prediction target: "eps", "x0" or "v".
+        target: its prediction target: "eps", "x0", "v" or "flow".
         precision: of a network in float32: "float32", or "auto" for bfloat16 where this device computes it in hardware.
         image_shape: (channels, height, width) it was trained on, for those who sample from it.
         classes: names of the classes that it was trained with. Once `given` has told one, the network is called with
@@ -170,11 +211,7 @@ class NetworkDenoiser(Conditional):
         instance("network", network, nn.Module)
         self.classes = tuple(classes)
         self.schedule = instance("schedule", schedule, NoiseSchedule)
-        self.target = one_of("target", target, TARGETS)
-        if target == "eps" and schedule.alpha_bar[-1] == 0:
-            raise ValueError(
-                "target is 'eps'; where a schedule ends without signal, that says nothing of x0: take x0 or v"
-            )
+        self.target = check_target(target, schedule)
         self.precision = one_of("precision", precision, PRECISIONS)
         self.image_shape = None if image_shape is None else integers("image_shape", image_shape, at_least=1)
         if isinstance(network, UNet) and len(self.classes) != (network.config.classes or 0):

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm.arguments import check_labels, check_samples, exact, instance
-from ddpm.denoiser import NetworkDenoiser, target_of
+from ddpm.denoiser import NetworkDenoiser, check_target, target_of
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
-from ddpm.settings import TARGETS, Precision, Target, one_of
+from ddpm.settings import Precision, Target, one_of
 from ddpm.unet import UNet
 
 __all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
@@ -32,7 +32,7 @@ class DiffusionConfig(DiffusionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.noise_schedule()  # some schedules need a T that is large enough
+        check_target(self.target, self.noise_schedule())  # some schedules also need a T that is large enough
 
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of this name and length."""
@@ -105,14 +105,21 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     """(T + 1,) weights of the target's squared error at times 0 to T, float64; that at 0 is unused.
 
     With them the mean over uniform times 1..T is the variational bound in nats a dimension, up to what no network
-    changes: T (SNR(t - 1) - SNR(t)) / 2 times the squared error of x0, and T / (2 noise(1)^2) at t = 1, where the
-    decoder is N(x0_hat, noise(1)^2).
+    changes: T (SNR(t - 1) - SNR(t)) / 2 times the squared error of x0, and T (1 + SNR(1)) / 2 at t = 1, where the
+    decoder has the variance 1 / (1 + SNR(1)), which is noise(1)^2 where the variance is preserved.
     """
-    one_of("target", target, TARGETS)
-    bar = instance("schedule", schedule, NoiseSchedule).alpha_bar
-    snr = bar / (1 - bar)
-    of_x0 = torch.cat([bar[:1] * 0, 1 / (1 - bar[1:2]), snr[1:-1] - snr[2:]]) * schedule.T / 2
-    return of_x0 * {"x0": torch.ones_like(bar), "eps": (1 - bar) / bar, "v": 1 - bar}[target]
+    check_target(target, instance("schedule", schedule, NoiseSchedule))
+    times = exact("t", range(schedule.T + 1))
+    signal, noise = schedule.pair(times)
+    snr = (signal / noise).square()
+    of_x0 = torch.cat([times[:1] * 0, 1 + snr[1:2], snr[1:-1] - snr[2:]]) * schedule.T / 2
+    per_output = {  # by how much x0 changes with what the network says
+        "x0": torch.ones_like(noise),
+        "eps": noise / signal,
+        "v": noise,
+        "flow": noise,
+    }
+    return of_x0 * per_output[target].square()
 
 
 def time_probabilities(config: DiffusionConfig) -> Tensor:

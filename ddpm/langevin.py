@@ -17,9 +17,9 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import answer_like, float_tensor, function, instance, number
 from ddpm.denoiser import Denoiser, Prediction
+from ddpm.grids import NOISE_ALONE, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
-from ddpm.schedule import NOISE_ALONE, check_grid
 from ddpm.settings import positive_int
 
 __all__ = [

@@ -15,9 +15,9 @@ from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser
 from ddpm.fast import computes_in_bfloat16
+from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
-from ddpm.schedule import check_grid
 from ddpm.settings import one_of, positive_int
 
 __all__ = ["Bound", "bits_per_dimension", "flow_nll", "importance_bound", "variational_bound"]
@@ -54,7 +54,7 @@ def variational_bound(
         x0: (batch, ...), float32 or float64.
         timesteps: the grid; every time from T to 0 where it is not given.
         levels: number of grey levels of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1];
-            without it the decoder is N(x0_hat, noise(t)^2), a density.
+            without it the decoder is N(x0_hat, (noise(t) / scale(t))^2), a density.
         randn_like: draws the noise of each move.
         progress: show a bar.
 
@@ -68,8 +68,9 @@ def variational_bound(
     grid = timesteps if timesteps is not None else range(schedule.T, -1, -1)
     check_grid(grid, schedule)
     _check_levels(levels)
-    variance = schedule.noise(grid[0]) ** 2
-    moved = schedule.signal(grid[0]) ** 2 * x0**2
+    scale = schedule.scale(grid[0])  # of the prior, N(0, scale^2)
+    variance = (schedule.noise(grid[0]) / scale) ** 2
+    moved = (schedule.signal(grid[0]) / scale) ** 2 * x0**2
     prior = _summed(moved + (variance - 1 - math.log(variance))) / 2
     steps = []
     for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
@@ -78,7 +79,7 @@ def variational_bound(
             gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
             steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
         else:
-            log_likelihood = _decoder(x0, x0_hat, schedule.noise(t), levels)
+            log_likelihood = _decoder(x0, x0_hat, schedule.noise(t) / schedule.scale(t), levels)
     terms = torch.stack(steps, dim=1) if steps else x0.new_zeros(len(x0), 0)
     bound = Bound(prior, terms, -_summed(log_likelihood))
     if not torch.isfinite(bound.total).all():
@@ -207,21 +208,23 @@ def flow_nll(
         return x.new_zeros(0)
     dimensions = math.prod(x.shape[1:])
     probe = drawn(randn_like, x) if divergence == "hutchinson" else None
-    sigma = schedule.sigma(t)
+    sigma, scale_at_x = schedule.sigma(t), schedule.scale(t)
     start, end = math.log(sigma), math.log(min(schedule.sigma(schedule.T), max(1e5, 10 * sigma)))
 
+    # It follows u = x / scale, whose variance is preserved: du / d log sigma = noise (eps - noise u).
     def flow(log_sigma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         place = min(log_sigma.item(), end)  # the solver's first guess of a step can lie far beyond
         time = schedule.sigma_to_t(math.exp(place))
         bar.update(max(0.0, place - start - bar.n))
-        scale = schedule.noise(time)
+        scale = schedule.scale(time)
+        noise = schedule.noise(time) / scale
         with torch.enable_grad():
-            x = state[0].detach().requires_grad_()
-            eps = predict(denoise, x, time).eps
-            trace = _divergence(eps, x, probe)
+            u = state[0].detach().requires_grad_()
+            eps = predict(denoise, scale * u, time).eps
+            trace = _divergence(eps, u, probe)
         if not torch.isfinite(trace).all():
             raise FloatingPointError(f"the denoiser's answer at time {time:g} is not finite")
-        return scale * (eps.detach() - scale * state[0]), scale * (trace - scale * dimensions)
+        return noise * (eps.detach() - noise * state[0]), noise * (trace - noise * dimensions)
 
     of_time = _type_of_time(x)
     times = torch.tensor([start, end], dtype=of_time, device=x.device)
@@ -230,11 +233,11 @@ def flow_nll(
         states: Tensor
         gained: Tensor
         states, gained = odeint(
-            flow, (x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5",
+            flow, (x / scale_at_x, x.new_zeros(len(x))), times, rtol=tolerance, atol=tolerance, method="dopri5",
             options={"dtype": of_time},
         )  # fmt: skip
     log_prior = -(_summed(states[-1].square()) + dimensions * math.log(2 * math.pi)) / 2
-    return -(log_prior + gained[-1])
+    return dimensions * math.log(scale_at_x) - (log_prior + gained[-1])
 
 
 def _type_of_time(x: Tensor) -> torch.dtype:

@@ -31,13 +31,15 @@ class DiffusionSettings:
 
     Attributes:
         unet: the network's shape.
-        schedule: name of the noise schedule: linear, cosine or sigmoid.
+        schedule: name of the noise schedule: linear, cosine, sigmoid, linear_zero_snr (no signal left at T) or straight
+            (the path of flow matching).
         T: number of noise levels.
-        target: what the network predicts: eps (the noise), x0 (the clean image) or v (Salimans & Ho 2022).
+        target: what the network predicts: eps (the noise), x0 (the clean image), v (Salimans & Ho 2022) or, on the
+            straight path, flow (eps - x0, the velocity; Liu et al. 2023). Only eps needs some signal at T.
         weighting: weight of the squared error: simple (L_simple, Ho et al. 2020, eq. 14) or bound (eq. 12, the
             likelihood's; needs uniform times).
         times: how training draws integer times 1..T: uniform, or lognormal, which makes log (noise / signal) normal
-            (Karras et al. 2022, table 1).
+            (Karras et al. 2022, table 1); on the straight path that is a logit-normal t / T.
         log_sigma_mean: mean of log (noise / signal) under lognormal times.
         log_sigma_std: standard deviation of log (noise / signal) under lognormal times.
         uniform_share: share of lognormal times that is drawn uniformly all the same. Without it training would hardly

@@ -99,10 +99,9 @@ class GaussianMixture(Oracle, Conditional):
         times = _times(t, x)
         if self._has_points and times.device.type == "cpu" and not (times > 0).all():
             raise ValueError(f"t is {t}; at time 0 a component with std 0 has no density")
-        log = self.schedule.log_alpha_bar(times)[:, None].to(x)
-        signal = (log / 2).exp()
+        signal, noise = (value[:, None].to(x) for value in self.schedule.pair(times))
         weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))
-        variance = log.exp() * stds**2 - torch.expm1(log)
+        variance = signal**2 * stds**2 + noise**2
         residual = x[:, None] - signal[:, :, None] * means
         exponent = -residual.square().sum(2) / (2 * variance) - x.shape[1] / 2 * torch.log(2 * math.pi * variance)
         log_weights = weights.log()

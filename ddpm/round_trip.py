@@ -13,9 +13,10 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import number
 from ddpm.denoiser import Denoiser, Prediction, prediction_of
+from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict
-from ddpm.schedule import NoiseSchedule, check_grid
+from ddpm.schedule import NoiseSchedule
 from ddpm.settings import positive_int
 
 __all__ = [

@@ -18,8 +18,9 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import float_tensor, number
 from ddpm.denoiser import Denoiser, Prediction, prediction_of, target_of
+from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
-from ddpm.schedule import NoiseSchedule, check_grid
+from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of
 
 __all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict"]

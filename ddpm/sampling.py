@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from ddpm.arguments import function, instance
 from ddpm.denoiser import Denoiser
+from ddpm.grids import check_start
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import check_start
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = ["SAMPLERS", "LatentModel", "refuse_walk", "sample", "sampler_named", "watched"]
@@ -123,6 +123,7 @@ def sample(
     shape = integers("shape", shape, at_least=1)
     timesteps = denoise.schedule.timesteps(steps, spacing)
     check_start(timesteps, denoise.schedule)
+    scale = denoise.schedule.scale(timesteps[0])  # of noise alone; 1 where the variance is preserved
     samples = []
     share = _share(n, chunk, distributed)
     bar = tqdm(
@@ -133,7 +134,7 @@ def sample(
         for first in share.firsts:
             randn_like = PerSampleNoise(seed, first)
             x = randn_like(torch.empty(chunk, *shape, dtype=torch.float32, device=denoise.device))
-            states = walk(denoise.of_samples(first, chunk), x, timesteps, randn_like=randn_like, **options)
+            states = walk(denoise.of_samples(first, chunk), scale * x, timesteps, randn_like=randn_like, **options)
             samples.append(final(watched(states, timesteps[0], bar, watch)))
     return share.join(samples)
 

@@ -1,43 +1,53 @@
-"""The forward process q(x_t | x_0) = N(signal(t) x_0, noise(t)^2 I), and grids of times to walk it backwards::
+"""The forward process q(x_t | x_0) = N(signal(t) x_0, noise(t)^2 I): a schedule is these two functions of a real time.
+
+A `NoiseSchedule` keeps the variance of data whose variance is 1, and is a table of ::
 
     alpha_bar(t)     share of the clean image's variance left at time t: 1 at t = 0, nearly 0 at t = T
     signal(t)        sqrt(alpha_bar(t))
     noise(t)         sqrt(1 - alpha_bar(t))
 
-(Ho et al. 2020, eq. 4). Time is real: between integers log alpha_bar is interpolated linearly. Where alpha_bar(T) is 0,
-the signal falls to it linearly from time T - 1.
+(Ho et al. 2020, eq. 4). Between integers log alpha_bar is interpolated linearly; where alpha_bar(T) is 0, the signal
+falls to it linearly from time T - 1. `Straight` and `Exploding` are schedules of other functions. All run through the
+same signal-to-noise ratios, at other times: with scale^2 = signal^2 + noise^2, the states x_t / scale of each are those
+of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1).
 
 >>> f"{linear().signal(1000):.4f}"
 '0.0064'
 >>> linear().timesteps(4)
 [1000, 750, 500, 250, 0]
+>>> straight().signal(250), straight().noise(250)
+(0.75, 0.25)
 """
 
 import math
-import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from numbers import Real
-from typing import overload
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddpm.arguments import check_real, check_times, exact, float_tensor, instance
-from ddpm.settings import SPACINGS, ScheduleName, Spacing, one_of, positive_int
+from ddpm.arguments import check_real, check_times, exact, float_tensor, instance, number
+from ddpm.grids import NOISE_ALONE, check_grid, check_start, timesteps
+from ddpm.settings import SPACINGS, ScheduleName, Spacing, positive_int
 
 __all__ = [
-    "NOISE_ALONE", "SCHEDULES", "SPACINGS", "NoiseSchedule", "Spacing", "check_grid", "check_start", "cosine",
-    "from_betas", "linear", "positive_int", "sigmoid", "zero_terminal_snr",
+    "NOISE_ALONE", "SCHEDULES", "SPACINGS", "Exploding", "NoiseSchedule", "PathSchedule", "Spacing", "Straight",
+    "check_grid", "check_start", "cosine", "exploding", "from_betas", "linear", "linear_zero_snr", "positive_int",
+    "sigmoid", "straight", "zero_terminal_snr",
 ]  # fmt: skip
 
-#: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
-NOISE_ALONE = 160.0
+Time = TypeVar("Time", float, Tensor)
 
 
 class NoiseSchedule:
-    """A noise schedule given by its table of alpha_bar.
+    """A variance-preserving schedule, given by its table of alpha_bar.
+
+    Attributes:
+        preserves_variance: whether signal^2 + noise^2 is 1 at every time.
+        T: the last time, an integer.
+        alpha_bar: the table, float64 (T + 1,); of any schedule signal^2 / (signal^2 + noise^2) at times 0 to T.
 
     Args:
         alpha_bar: T + 1 values, kept in float64; alpha_bar[0] is 1, the others decrease strictly. All are above 0 but
@@ -46,6 +56,8 @@ class NoiseSchedule:
     Raises:
         ValueError: the table breaks one of these rules.
     """
+
+    preserves_variance = True
 
     def __init__(self, alpha_bar: Tensor | Sequence[float] | np.ndarray) -> None:
         table = exact("alpha_bar", alpha_bar)
@@ -61,19 +73,15 @@ class NoiseSchedule:
         self._log_alpha_bar_list: list[float] = self._log_alpha_bar.tolist()
 
     def __repr__(self) -> str:
-        return f"NoiseSchedule(T={self.T}, alpha_bar_T={self.alpha_bar[-1].item():.4g})"
+        return f"{type(self).__name__}(T={self.T}, alpha_bar_T={self.alpha_bar[-1].item():.4g})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, NoiseSchedule) and torch.equal(self.alpha_bar, other.alpha_bar)
+        return type(self) is type(other) and torch.equal(self.alpha_bar, other.alpha_bar)
 
     def __hash__(self) -> int:
-        return hash(tuple(self._log_alpha_bar_list))
+        return hash((type(self), tuple(self._log_alpha_bar_list)))
 
-    @overload
-    def log_alpha_bar(self, t: float) -> float: ...
-    @overload
-    def log_alpha_bar(self, t: Tensor) -> Tensor: ...
-    def log_alpha_bar(self, t: float | Tensor) -> float | Tensor:
+    def log_alpha_bar(self, t: Time) -> Time:
         """Log of alpha_bar at real times: a float for a float, a tensor (batch,) for times (batch,).
 
         The tensor is float64 on a CPU. Elsewhere it is float32 unless the times are float64: not every device has that.
@@ -82,81 +90,97 @@ class NoiseSchedule:
             TypeError: t is neither a number nor a tensor.
             ValueError: a time is outside [0, T]. Times on a GPU are not checked.
         """
+        t = self._checked(t)
+        if isinstance(t, Tensor):
+            return self._interpolated(t)
+        table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
+        if table[below + 1] == -math.inf:
+            return table[below] + 2 * math.log(self.T - t) if t < self.T else -math.inf
+        return table[below] + (t - below) * (table[below + 1] - table[below])
+
+    def _checked(self, t: Time) -> Time:
+        """A time, or times in the type that they are computed in, which must be in [0, T]."""
         check_real(t)
         if not isinstance(t, Tensor):
             if not 0 <= t <= self.T:
                 raise ValueError(f"t is {t}; legal times are 0 to {self.T}")
-            table, below = self._log_alpha_bar_list, min(int(t), self.T - 1)
-            if table[below + 1] == -math.inf:
-                return table[below] + 2 * math.log(self.T - t) if t < self.T else -math.inf
-            return table[below] + (t - below) * (table[below + 1] - table[below])
+            return t
         # Skipped on a GPU, where reading a value forces a synchronisation.
         if t.device.type == "cpu" and t.numel() and not (t.min() >= 0 and t.max() <= self.T):
             raise ValueError(f"t runs from {t.min().item()} to {t.max().item()}; legal times are 0 to {self.T}")
-        in_float64 = t.device.type == "cpu" or t.dtype == torch.float64
-        return self._interpolated(t, torch.float64 if in_float64 else torch.float32)
+        return t.to(torch.float64 if t.device.type == "cpu" or t.dtype == torch.float64 else torch.float32)
 
-    def _interpolated(self, t: Tensor, dtype: torch.dtype) -> Tensor:
-        """Log of alpha_bar at times (batch,), computed in this type."""
-        logs = self._log_alpha_bar.to(dtype).to(t.device)
+    def _interpolated(self, t: Tensor) -> Tensor:
+        """Log of alpha_bar at times (batch,), in their type."""
+        logs = self._log_alpha_bar.to(t.dtype).to(t.device)
         index = t.long().clamp(0, self.T - 1)
-        fraction = t.to(dtype) - index
+        fraction = t - index
         between = torch.lerp(logs[index], logs[index + 1], fraction)
         if self._log_alpha_bar_list[-1] > -math.inf:
             return between
         return torch.where(index < self.T - 1, between, logs[index] + 2 * torch.log1p(-fraction))
 
-    @overload
-    def signal(self, t: float) -> float: ...
-    @overload
-    def signal(self, t: Tensor) -> Tensor: ...
-    def signal(self, t: float | Tensor) -> float | Tensor:
-        """sqrt(alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+    def pair(self, t: Time) -> tuple[Time, Time]:
+        """(signal(t), noise(t)): floats for a float, tensors (batch,) for times (batch,)."""
         log = self.log_alpha_bar(t)
         if isinstance(log, Tensor):
-            return _per_image((log / 2).exp(), t)
-        return math.exp(log / 2)
+            return (log / 2).exp(), (0 - torch.expm1(log)).sqrt()  # 0 - x, as -x is -0.0 at t = 0
+        return math.exp(log / 2), math.sqrt(0 - math.expm1(log))
 
-    @overload
-    def noise(self, t: float) -> float: ...
-    @overload
-    def noise(self, t: Tensor) -> Tensor: ...
-    def noise(self, t: float | Tensor) -> float | Tensor:
-        """sqrt(1 - alpha_bar): a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
-        log = self.log_alpha_bar(t)
-        if isinstance(log, Tensor):
-            return _per_image((0 - torch.expm1(log)).sqrt(), t)  # 0 - x, as -x is -0.0 at t = 0
-        return math.sqrt(0 - math.expm1(log))
+    def scale(self, t: float) -> float:
+        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data whose own is 1; here it is 1."""
+        self._checked(t)
+        return 1.0
+
+    def signal(self, t: Time) -> Time:
+        """What multiplies x_0: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        return _per_image(self.pair(t)[0], t)
+
+    def noise(self, t: Time) -> Time:
+        """What multiplies eps: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        return _per_image(self.pair(t)[1], t)
 
     def sigma(self, t: float) -> float:
         """noise / signal at a real time: the standard deviation of the noise after x_t is scaled to full contrast.
 
         It is infinite where no signal is left.
         """
-        signal = self.signal(t)
-        return self.noise(t) / signal if signal > 0 else math.inf
+        signal, noise = self.pair(t)
+        return noise / signal if signal > 0 else math.inf
+
+    def log_snr(self, t: float) -> float:
+        """log(signal^2 / noise^2): the axis on which all schedules are one (Kingma et al. 2021); infinite at 0."""
+        sigma = self.sigma(t)
+        return -2 * math.log(sigma) if sigma > 0 else math.inf
 
     def angle(self, t: float) -> float:
-        """The angle phi with signal = cos phi and noise = sin phi at a real time: 0 at t = 0, about pi / 2 at T."""
-        return math.atan2(self.noise(t), self.signal(t))
+        """The angle phi with tan phi = noise / signal at a real time: 0 at t = 0, about pi / 2 at T."""
+        signal, noise = self.pair(t)
+        return math.atan2(noise, signal)
 
     def sigma_to_t(self, sigma: float) -> float:
-        """The real time at which noise / signal is `sigma`: the inverse of `sigma`."""
+        """The real time at which noise / signal is `sigma`: the inverse of `sigma`; T for all that is larger there."""
         if self._log_alpha_bar_list[-1] == -math.inf and sigma > self.sigma(self.T - 1):
             return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
         logs = [-log for log in self._log_alpha_bar_list]
         return float(np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1)))
 
+    def log_snr_to_t(self, log_snr: float) -> float:
+        """The real time of this log SNR: the inverse of `log_snr`."""
+        return self.sigma_to_t(math.exp(-number("log_snr", log_snr) / 2))
+
     def beta(self, t: float, s: float) -> float:
-        """1 - alpha_bar(t) / alpha_bar(s): the variance that the step from s up to t adds; beta_t where s = t - 1.
+        """noise(t)^2 - (signal(t) noise(s) / signal(s))^2: the variance that the step from s up to t adds.
+
+        Where the variance is preserved, that is 1 - alpha_bar(t) / alpha_bar(s), and beta_t where s = t - 1.
 
         Raises:
             ValueError: s is not below t.
         """
         if not s < t:
             raise ValueError(f"s is {s} and t is {t}; noise is added upward in time, s < t")
-        return -math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s))
+        return -math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s)) * self.scale(t) ** 2
 
     def posterior_std(self, t: float, s: float) -> float:
         """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""
@@ -187,10 +211,10 @@ class NoiseSchedule:
         float_tensor("x", x)
         check_times(t, x)
         if not isinstance(t, Tensor):
-            return self.signal(t), self.noise(t)
-        times = t.double() if x.dtype == torch.float64 else t
-        log = self.log_alpha_bar(times).reshape(-1, *[1] * (x.ndim - 1))
-        return (log / 2).exp().to(x), (0 - torch.expm1(log)).sqrt().to(x)
+            return self.pair(t)
+        signal, noise = self.pair(t.double() if x.dtype == torch.float64 else t)
+        per_sample = (-1, *[1] * (x.ndim - 1))
+        return signal.reshape(per_sample).to(x), noise.reshape(per_sample).to(x)
 
     def check_time(self, t: float | Tensor) -> None:
         """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict and no score.
@@ -205,72 +229,85 @@ class NoiseSchedule:
             raise ValueError(f"t is {t}; legal are times above 0 and up to {self.T}")
 
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
-        """A strictly decreasing grid of n + 1 times for n moves; the last time is 0.
-
-        Args:
-            n: number of moves, 1 to `start`.
-            spacing: how the times are chosen. "trailing" takes round(start k / n) for k = n, ..., 0. "leading" takes
-                the multiples of start // n, plus 1, then 0; it may begin below start. "linspace" takes n integers
-                spaced evenly from start to 1, then 0. "quadratic" takes the real times start (k / n)^2. "karras" takes
-                the real times whose sigma is that of Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to
-                sigma(1), then 0. A sigma(start) above 160 counts as 160, as x is noise alone from there up: half of a
-                grid from 20,000, where the cosine schedule begins, would lie above it. The names of the first three are
-                those of Lin et al. (2024), table 2.
-            start: the time at which the walk begins, 1 to T; T if none is given.
-
-        Raises:
-            ValueError: an argument is not legal.
-        """
-        top = self.T if start is None else start
-        is_number = isinstance(top, Real) and not isinstance(top, bool)
-        if not is_number or not 1 <= top <= self.T or top != int(top):
-            raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {self.T}")
-        if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
-            name = "T" if start is None else "start"
-            raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {name} = {top}")
-        one_of("spacing", spacing, SPACINGS)
-        if spacing == "trailing":
-            return [round(top * k / n) for k in range(n, -1, -1)]
-        if spacing == "leading":
-            return [k * (top // n) + 1 for k in reversed(range(n))] + [0]
-        if spacing == "linspace":
-            return [round(time) for time in np.linspace(top, 1, n)] + [0]
-        if spacing == "quadratic":
-            return [top * (k / n) ** 2 for k in range(n, -1, -1)]
-        highest = min(self.sigma(top), NOISE_ALONE)
-        lowest = min(self.sigma(1), highest)
-        sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
-        times = [self.sigma_to_t(each) for each in sigma.tolist()]
-        return [top, *times[1:], 0]
+        """A grid of n + 1 times from `start`, or from T, down to 0: see `ddpm.grids.timesteps`."""
+        return timesteps(self, n, spacing, start)
 
 
-def check_grid(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
-    """Check that a grid decreases strictly from at most T to exactly 0.
+class PathSchedule(NoiseSchedule):
+    """A schedule of two functions of a real time, which need not keep the variance.
 
-    Raises:
-        TypeError: `timesteps` is not a list of numbers.
-        ValueError: the times do not decrease strictly, or do not run from at most T to 0.
+    A subclass says what `pair(t)` and `sigma_to_t(sigma)` are, and makes the table of its alpha_bar.
     """
-    if not isinstance(timesteps, Sequence | np.ndarray) or not all(isinstance(t, Real) for t in timesteps):
-        raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
-    if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
-        raise ValueError(
-            f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0"
-        )
-    for t, s in pairwise(timesteps):
-        if not t > s:
-            raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+
+    preserves_variance = False
+
+    @abstractmethod
+    def pair(self, t: Time) -> tuple[Time, Time]:
+        """(signal(t), noise(t)): floats for a float, tensors (batch,) for times (batch,)."""
+
+    def scale(self, t: float) -> float:
+        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data whose own is 1."""
+        return math.hypot(*self.pair(t))
+
+    def log_alpha_bar(self, t: Time) -> Time:
+        """Log of signal^2 / (signal^2 + noise^2) at real times, as in `NoiseSchedule`."""
+        signal, noise = self.pair(t)
+        if isinstance(signal, Tensor):
+            return -torch.log1p((noise / signal).square())
+        return -math.log1p((noise / signal) ** 2) if signal > 0 else -math.inf
 
 
-def check_start(timesteps: Sequence[float], schedule: NoiseSchedule) -> None:
-    """Warn where a grid begins at a time whose states noise alone is not like, as some "leading" grids do."""
-    left = schedule.signal(timesteps[0]) ** 2
-    if left > 0.01:
-        warnings.warn(
-            f"timesteps begin at {timesteps[0]:g}, where {left:.0%} of the variance is still the image's: a walk from "
-            "noise goes wrong there; take more steps or another spacing",
-            stacklevel=3,
-        )
+class Straight(PathSchedule):
+    """x_t = (1 - t / T) x_0 + (t / T) eps: every image goes to its noise in a straight line (Liu et al. 2023, eq. 1).
+
+    It is that of flow matching (Lipman et al. 2023, eq. 20 with sigma_min = 0), time reversed. At T no signal is left.
+    """
+
+    def __init__(self, T: int) -> None:
+        times = torch.arange(positive_int("T", T) + 1, dtype=torch.float64, device="cpu") / T
+        super().__init__((1 - times) ** 2 / ((1 - times) ** 2 + times**2))
+
+    def pair(self, t: Time) -> tuple[Time, Time]:
+        """(1 - t / T, t / T)."""
+        t = self._checked(t)
+        return 1 - t / self.T, t / self.T
+
+    def sigma_to_t(self, sigma: float) -> float:
+        """T sigma / (1 + sigma): the inverse of `sigma`."""
+        return self.T / (1 + 1 / sigma) if sigma > 0 else 0.0
+
+
+class Exploding(PathSchedule):
+    """x_t = x_0 + sigma(t) eps: the signal stays, and the noise grows until x is noise alone.
+
+    sigma grows geometrically from `lowest` at time 1 to `highest` at T (Y. Song et al. 2021, appendix C), and linearly
+    from 0 at time 0 to time 1.
+    """
+
+    def __init__(self, T: int, lowest: float, highest: float) -> None:
+        if positive_int("T", T) == 1:
+            raise ValueError("T is 1; sigma needs two times or more to grow from lowest to highest")
+        self.lowest, self.highest = number("lowest", lowest), number("highest", highest)
+        if not 0 < lowest < highest < math.inf:
+            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 0 < lowest < highest, both finite")
+        self._growth = math.log(highest / lowest) / (T - 1)  # of log sigma in a step
+        above_0 = torch.arange(T, dtype=torch.float64, device="cpu")
+        sigma = torch.cat([above_0[:1] * 0, lowest * torch.exp(self._growth * above_0)])
+        super().__init__(1 / (1 + sigma**2))
+
+    def pair(self, t: Time) -> tuple[Time, Time]:
+        """(1, sigma(t))."""
+        t = self._checked(t)
+        if isinstance(t, Tensor):
+            growing = self.lowest * torch.exp(self._growth * (t - 1))
+            return torch.ones_like(t), torch.where(t < 1, self.lowest * t, growing)
+        return 1.0, self.lowest * (t if t < 1 else math.exp(self._growth * (t - 1)))
+
+    def sigma_to_t(self, sigma: float) -> float:
+        """The inverse of `sigma`."""
+        if sigma <= self.lowest:
+            return sigma / self.lowest
+        return min(1 + math.log(sigma / self.lowest) / self._growth, self.T)
 
 
 def linear(T: int = 1000) -> NoiseSchedule:
@@ -313,9 +350,24 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     return NoiseSchedule(torch.cat([signal[:1], shifted]).square())
 
 
-#: The schedules by name.
+def straight(T: int = 1000) -> Straight:
+    """The straight path x_t = (1 - t / T) x_0 + (t / T) eps of flow matching and rectified flows."""
+    return Straight(T)
+
+
+def exploding(T: int = 1000, lowest: float = 0.01, highest: float = NOISE_ALONE) -> Exploding:
+    """x_t = x_0 + sigma(t) eps, with sigma from `lowest` at time 1 to `highest` at T in equal factors."""
+    return Exploding(T, lowest, highest)
+
+
+def linear_zero_snr(T: int = 1000) -> NoiseSchedule:
+    """`linear` without any signal left at T, after Lin et al. (2024)."""
+    return zero_terminal_snr(linear(T))
+
+
+#: The schedules that a network is trained on, by name.
 SCHEDULES: dict[ScheduleName, Callable[[int], NoiseSchedule]] = {
-    "linear": linear, "cosine": cosine, "sigmoid": sigmoid
+    "linear": linear, "cosine": cosine, "sigmoid": sigmoid, "linear_zero_snr": linear_zero_snr, "straight": straight
 }  # fmt: skip
 
 
@@ -330,6 +382,8 @@ def from_betas(betas: np.ndarray) -> NoiseSchedule:
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 
-def _per_image(value: Tensor, t: float | Tensor) -> Tensor:
-    in_float64 = isinstance(t, Tensor) and t.dtype == torch.float64
-    return value.to(torch.float64 if in_float64 else torch.float32).reshape(-1, 1, 1, 1)
+def _per_image(value: Time, t: Time) -> Time:
+    """A number as it is; values (batch,) as (batch, 1, 1, 1), float64 where the times are, and else float32."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(torch.float64 if t.dtype == torch.float64 else torch.float32).reshape(-1, 1, 1, 1)

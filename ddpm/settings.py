@@ -23,9 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 Precision = Literal["auto", "float32"]
-Target = Literal["eps", "x0", "v"]
-ScheduleName = Literal["linear", "cosine", "sigmoid"]
-Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
+Target = Literal["eps", "x0", "v", "flow"]
+ScheduleName = Literal["linear", "cosine", "sigmoid", "linear_zero_snr", "straight"]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras", "log_snr"]
 SamplerName = Literal[
     "ancestral", "ddim", "heun", "dpm_solver_pp", "annealed_langevin", "predictor_corrector", "flow_and_langevin"
 ]

@@ -57,13 +57,33 @@ def mutated(folder, file, right, wrong):
 #: file: (what stands there, what takes its place, what is wrong then)
 CHANGES = {
     "schedule.py": [
-        ("NOISE_ALONE = 160.0", "NOISE_ALONE = 80.0", "the sigma from which x counts as noise alone"),
         ("(table.diff() < 0).all()", "(table.diff() < 0).any()", "a table that rises somewhere is taken"),
         ("2 * math.log(self.T - t) if", "math.log(self.T - t) if", "the signal's fall to 0, for a number"),
         ("+ 2 * torch.log1p(-fraction)", "+ torch.log1p(-fraction)", "the signal's fall to 0, for a tensor"),
         ("hypot(1, sigma) / self.signal(self.T - 1)", "hypot(1, sigma)", "the time of a sigma in that last step"),
         ("math.sqrt(self.beta(t, s))", "self.beta(t, s)", "a standard deviation without its root"),
         ("if not (low > 0 and high", "if not (low >= 0 and high", "a score at time 0"),
+        ("np.linspace(1e-4 * 1000 / T, last, T)", "np.linspace(1e-4, last, T)", "the first beta at another T"),
+        ("if last >= 1:", "if last > 1:", "a linear schedule whose last beta is 1"),
+        ("(u + 0.008) / 1.008", "(u + 0.08) / 1.08", "the offset of the cosine schedule"),
+        ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
+        ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
+        ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
+        ("torch.float64 if t.dtype == torch.float64 else torch.float32", "torch.float32", "times in float64"),
+        (
+            "return 1 - t / self.T, t / self.T",
+            "return t / self.T, 1 - t / self.T",
+            "the straight path, from its wrong end",
+        ),
+        ("return self.T / (1 + 1 / sigma)", "return self.T / (1 + sigma)", "the time of a sigma on the straight path"),
+        ("* self.scale(t) ** 2", "* self.scale(t)", "the variance that a step adds off the unit circle"),
+        ("return math.hypot(*self.pair(t))", "return 1.0", "the scale of a path that does not keep the variance"),
+        ("torch.where(t < 1, self.lowest * t, growing)", "growing", "exploding noise below time 1, for a tensor"),
+        ("return type(self) is type(other) and", "return", "two schedules with one table of alpha_bar"),
+        ("return -2 * math.log(sigma)", "return -math.log(sigma)", "the square in log SNR"),
+    ],
+    "grids.py": [
+        ("NOISE_ALONE = 160.0", "NOISE_ALONE = 80.0", "the sigma from which x counts as noise alone"),
         ("round(top * k / n)", "top * k // n", "trailing times rounded down"),
         ("np.linspace(top, 1, n)", "np.linspace(top, top / n, n)", "where a linspace grid ends"),
         (
@@ -71,16 +91,11 @@ CHANGES = {
             "np.linspace(highest ** (1 / 5), lowest ** (1 / 5), n) ** 5",
             "rho of the grid of Karras et al.",
         ),
-        ("min(self.sigma(top), NOISE_ALONE)", "self.sigma(top)", "a Karras grid begins at any sigma"),
+        ("min(schedule.sigma(top), NOISE_ALONE)", "schedule.sigma(top)", "a Karras grid begins at any sigma"),
         ("if not t > s:", "if t < s:", "two equal times, or nan, in a grid"),
         ("if left > 0.01:", "if left > 0.1:", "a warning where a grid begins too low"),
-        ("np.linspace(1e-4 * 1000 / T, last, T)", "np.linspace(1e-4, last, T)", "the first beta at another T"),
-        ("if last >= 1:", "if last > 1:", "a linear schedule whose last beta is 1"),
-        ("(u + 0.008) / 1.008", "(u + 0.08) / 1.08", "the offset of the cosine schedule"),
-        ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
-        ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
-        ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
-        ("in_float64 = isinstance(t, Tensor) and t.dtype == torch.float64", "in_float64 = False", "times in float64"),
+        ("math.log(highest), math.log(lowest), n", "math.log(highest), 0.0, n", "where a grid in log SNR ends"),
+        ("math.exp(schedule.log_alpha_bar(timesteps[0]))", "schedule.signal(timesteps[0])", "what is left of an image"),
     ],
     "samplers.py": [
         ('if variance == "small" else math', 'if variance == "large" else math', "the two variances, exchanged"),
@@ -174,7 +189,7 @@ CHANGES = {
             'VariationalAutoencoder).config.loss == ""',
             "a check of the loss",
         ),
-        ("scale * (trace - scale * dimensions)", "scale * (trace - dimensions)", "the flow's own divergence"),
+        ("noise * (trace - noise * dimensions)", "noise * (trace - dimensions)", "the flow's own divergence"),
         ("_summed(gradient * probe)", "_summed(gradient)", "Hutchinson's estimate"),
         ("if not torch.isfinite(trace).all():", "if not torch.isfinite(trace).any():", "a NaN in one sample's flow"),
         ("if not torch.isfinite(bound.total).all():", "if not torch.isfinite(bound.total).any():", "a NaN in a bound"),
@@ -188,6 +203,13 @@ CHANGES = {
     ],
     "denoiser.py": [
         ("else signal * eps - noise * x0", "else noise * eps - signal * x0", "v"),
+        ("return eps - x0 if", "return x0 - eps if", "the sign of the flow"),
+        (
+            "return Prediction(x - noise * output, x +",
+            "return Prediction(x - signal * output, x +",
+            "x0 read from the flow",
+        ),
+        ("abs(value - 1) < 1e-5", "True", "a target away from its schedule, at a number"),
         ("self.network = network.eval()", "self.network = network", "dropout while denoising"),
         ("if t >= 1 else self", "if t > 0 else self", "what a network sees below time 1"),
         (
@@ -259,9 +281,10 @@ CHANGES = {
         ("(t - 1).to(images.device)", "t.to(images.device)", "the time that a network in training is told"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
-        ('"eps": (1 - bar) / bar', '"eps": bar / (1 - bar)', "the bound's weights of eps"),
-        ('"v": 1 - bar', '"v": bar', "the bound's weights of v"),
-        ("1 / (1 - bar[1:2])", "1 / bar[1:2]", "the bound's weight at t = 1"),
+        ('"eps": noise / signal', '"eps": signal / noise', "the bound's weights of eps"),
+        ('"v": noise', '"v": signal', "the bound's weights of v"),
+        ('"flow": noise', '"flow": signal', "the bound's weights of the flow"),
+        ("1 + snr[1:2]", "snr[1:2]", "the bound's weight at t = 1"),
         ("snr[2:]]) * schedule.T / 2", "snr[2:]]) * schedule.T", "the half in the bound's weights"),
         (
             "torch.lerp(lognormal, uniform, config.uniform_share)",
@@ -285,7 +308,7 @@ CHANGES = {
     "unet/network.py": [
         ("self.config.classes, dtype=torch.int64", "0, dtype=torch.int64", "the label where none is told"),
         ("of_time if of_labels is None else of_time + of_labels", "of_time", "labels that no block sees"),
-        ("std=0.02)", "std=1.0)", "the size of a new label's embedding"),
+        ("nn.init.zeros_(self.labels.weight[-1])", "pass", "what the null label adds at the start"),
         ("device=t.device) / half", "device=t.device) / (half - 1)", "the frequencies of the time's embedding"),
         ("self.norm2(h) * (1 + scale) + shift", "self.norm2(h) * scale + shift", "a scale that begins at 1"),
         ("scale, shift = self.time", "shift, scale = self.time", "which half is the scale"),
@@ -810,7 +833,8 @@ MUTANTS = [Mutant(file, *change) for file, changes in CHANGES.items() for change
 
 #: Tests near to a module beside those in the file of its own name, nearest first.
 NEAREST = {
-    "schedule.py": ["test_samplers.py"],
+    "schedule.py": ["test_samplers.py", "test_every_schedule.py"],
+    "grids.py": ["test_schedule.py", "test_samplers.py"],
     "samplers.py": ["parity/test_schedulers.py"],
     "files.py": ["test_pretrained.py"],
     "fast.py": ["test_bits.py"],

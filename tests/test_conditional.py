@@ -65,7 +65,9 @@ def test_all_other_weights_begin_as_they_do_without_classes():
         begun.append(UNet(UNetConfig(base_channels=8, head_channels=8, classes=classes)).state_dict())
     assert begun[1].keys() - begun[0].keys() == {"labels.weight"}
     assert all(torch.equal(value, begun[1][name]) for name, value in begun[0].items())
-    assert begun[1]["labels.weight"].std().item() == pytest.approx(0.02, rel=0.2)
+    table = begun[1]["labels.weight"]
+    assert table[:-1].std().item() == pytest.approx(1, rel=0.2)
+    assert (table[-1] == 0).all()  # untold, it begins as the network without classes
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,43 @@ from ddpm.denoiser import (
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.samplers import ddim, final
 from ddpm.sampling import sample
-from ddpm.schedule import NoiseSchedule, cosine, linear, zero_terminal_snr
+from ddpm.schedule import NoiseSchedule, cosine, linear, straight, zero_terminal_snr
 from ddpm.unet import UNet, UNetConfig
 
 
-@given(st.sampled_from(TARGETS), st.floats(1, 1000), st.integers(0, 100))
+def home(target):
+    """The schedule that a target is at home on."""
+    return straight() if target == "flow" else linear()
+
+
+@given(st.sampled_from(TARGETS), st.floats(1, 999), st.integers(0, 100))
 def test_every_target_reads_back_as_the_same_x0_and_eps(target, t, seed):
-    schedule = linear()
+    schedule = home(target)
     x0, eps = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     signal, noise = schedule.signal(t), schedule.noise(t)
     output = target_of(target, x0, eps, signal, noise)
     read = prediction_of(target, output, schedule.add_noise(x0, t, eps), signal, noise)
-    assert torch.allclose(read.x0, x0, atol=1e-10)
-    assert torch.allclose(read.eps, eps, atol=1e-10)
+    assert torch.allclose(read.x0, x0, atol=1e-12 / signal)
+    assert torch.allclose(read.eps, eps, atol=1e-12)
+
+
+@pytest.mark.parametrize("times", [300, torch.tensor([0.0, 300.0, 1000.0])], ids=["number", "tensor"])
+@pytest.mark.parametrize(
+    ("target", "schedule", "words"),
+    [("v", straight(), "v'.* kept|v'.*preserved"), ("flow", linear(), "flow'.* straight")],
+)
+def test_a_target_away_from_home_is_refused(target, schedule, words, times):
+    x = torch.zeros(3, 1)
+    with pytest.raises(ValueError, match=words):
+        prediction_of(target, x, x, *schedule.coefficients(times, x))
+    with pytest.raises(ValueError, match=f"target is '{target}'; it needs"):
+        NetworkDenoiser(Recorder(), schedule, target)
+
+
+def test_flow_is_the_velocity_of_the_straight_path():
+    schedule, (x0, eps) = straight(100), torch.randn(2, 4, 3, dtype=torch.float64)
+    apart = schedule.add_noise(x0, 50.0, eps) - schedule.add_noise(x0, 30.0, eps)
+    assert torch.allclose(target_of("flow", x0, eps, 0.5, 0.5), 100 * apart / 20, atol=1e-13)
 
 
 def test_v_is_orthogonal_to_x():
@@ -87,26 +111,32 @@ class Knows(torch.nn.Module):
         return target_of(self.target, *self.oracle(x.double(), t), *coefficients).to(x)
 
 
-MIXTURE = GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], linear())
+def mixture(schedule):
+    return GaussianMixture([1, 2, 3], [[-1.0, 0.0], [0.5, 1.0], [1.0, -1.0]], [0.2, 0.3, 0.15], schedule)
+
+
+MIXTURE = mixture(linear())
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("t", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
 def test_below_time_1_the_networks_score_at_1_is_taken(target, t):
     """Of a mixture whose bumps are 15 times as wide as the noise at time 1: right to (1 / 15)^2."""
-    x0 = MIXTURE.sample(500, torch.Generator().manual_seed(0))
-    x = linear().add_noise(x0, t, torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
-    denoise = NetworkDenoiser(Knows(MIXTURE, target), linear(), target)
-    seen, exact = denoise(x, t), MIXTURE(x, t)
+    schedule = home(target)
+    oracle = mixture(schedule)
+    x0 = oracle.sample(500, torch.Generator().manual_seed(0))
+    x = schedule.add_noise(x0, t, torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    denoise = NetworkDenoiser(Knows(oracle, target), schedule, target)
+    seen, exact = denoise(x, t), oracle(x, t)
     assert (seen.eps - exact.eps).abs().max() < exact.eps.abs().max() / 15**2 * 1.5
-    assert (seen.x0 - exact.x0).abs().max() < linear().noise(t) * exact.eps.abs().max() / 15**2 * 1.5
-    assert torch.allclose(linear().add_noise(seen.x0, t, seen.eps), x, atol=1e-12)
+    assert (seen.x0 - exact.x0).abs().max() < schedule.noise(t) * exact.eps.abs().max() / 15**2 * 1.5
+    assert torch.allclose(schedule.add_noise(seen.x0, t, seen.eps), x, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_below_time_1_an_image_is_brought_to_the_contrast_of_time_1(target):
     """On a schedule that loses a tenth of the variance in its first step, far from the origin."""
-    schedule = NoiseSchedule([1.0, 0.9, 0.1])
+    schedule = straight(3) if target == "flow" else NoiseSchedule([1.0, 0.9, 0.1])
     oracle = Gaussian(50.0, 5.0, schedule)
     x = schedule.add_noise(torch.tensor([[45.0], [55.0]], dtype=torch.float64), 0.3, torch.zeros(2, 1))
     seen, exact = NetworkDenoiser(Knows(oracle, target), schedule, target)(x, 0.3), oracle(x, 0.3)
@@ -118,7 +148,7 @@ def test_below_time_1_an_image_is_brought_to_the_contrast_of_time_1(target):
 def test_every_image_of_a_batch_has_the_answer_of_its_own_time(target):
     """From 1 up, bit for bit that of the time as a number, below as near as float32 rounds."""
     times = [0.01, 0.5, 1.0, 1.5, 200.0, 1000.0]
-    denoise = NetworkDenoiser(Knows(MIXTURE, target), linear(), target)
+    denoise = NetworkDenoiser(Knows(mixture(home(target)), target), home(target), target)
     x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     together = denoise(x, torch.tensor(times))
     for row, t in enumerate(times):

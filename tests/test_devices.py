@@ -27,7 +27,7 @@ from ddpm.metrics.fidelity import fidelity, psnr, ssim
 from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SCHEDULES, linear, zero_terminal_snr
+from ddpm.schedule import SCHEDULES, linear, straight, zero_terminal_snr
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
 from tests.forked import in_a_fork
@@ -100,7 +100,8 @@ def images(device):
 
 
 def network_denoiser(target="v"):
-    return NetworkDenoiser(UNet(SMALL).requires_grad_(False), SCHEDULE, target, "auto", (1, 8, 8))
+    schedule = straight() if target == "flow" else SCHEDULE
+    return NetworkDenoiser(UNet(SMALL).requires_grad_(False), schedule, target, "auto", (1, 8, 8))
 
 
 def there(work):
@@ -207,7 +208,9 @@ GANS = {
     for architecture, game, r1 in itertools.product(("convolutional", "mlp"), ("non-saturating", "minimax"), (0.0, 1.0))
 }
 DIFFUSIONS = {
-    f"diffusion, {target}, {' '.join(map(str, settings.values()))}": DiffusionConfig(SMALL, target=target, **settings)
+    f"diffusion, {target}, {' '.join(map(str, settings.values()))}": DiffusionConfig(
+        SMALL, "straight" if target == "flow" else "linear", target=target, **settings
+    )
     for target, settings in itertools.product(
         TARGETS, ({}, {"weighting": "bound"}, {"times": "lognormal", "uniform_share": 0.1})
     )

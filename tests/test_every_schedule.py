@@ -2,16 +2,18 @@
 
 import math
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from ddpm.denoiser import target_of
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.round_trip import invert_heun
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
-from ddpm.schedule import SPACINGS, NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
+from ddpm.schedule import SPACINGS, NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 
 pytestmark = pytest.mark.long
 
@@ -21,6 +23,8 @@ SCHEDULES = {
     "sigmoid": sigmoid(),
     "zero terminal SNR": zero_terminal_snr(linear()),
     "cosine to zero": zero_terminal_snr(cosine()),
+    "straight": straight(),
+    "exploding": exploding(),
     "linear of 21": linear(21),
     "cosine of 21": cosine(21),
     "sigmoid of 21": sigmoid(21),
@@ -62,12 +66,12 @@ def grids(schedule, n):
     if n <= schedule.T:
         for spacing in SPACINGS:
             grid = schedule.timesteps(n, spacing)
-            if schedule.signal(grid[0]) ** 2 < 0.01:
+            if schedule.sigma(grid[0]) > 10:
                 yield spacing, grid
 
 
 def moments(sampler, oracle, grid):
-    """Exact mean and variance of what a sampler makes of N(0, 1) with a Gaussian, for which it is linear.
+    """Exact mean and variance of what a sampler makes of noise alone with a Gaussian, for which it is linear.
 
     Row 0 gets a state of 0 and no noise, row 1 a state of 1, and each further row one of the draws.
     """
@@ -81,7 +85,7 @@ def moments(sampler, oracle, grid):
     final(sampler(oracle, zero, grid, randn_like=none))
     rows = iter(range(2, 2 + len(draws)))
     x = torch.zeros(2 + len(draws), 1, dtype=torch.float64)
-    x[1] = 1
+    x[1] = oracle.schedule.scale(grid[0])
 
     def unit(x):
         noise = torch.zeros_like(x)
@@ -120,7 +124,8 @@ def test_a_mixture_has_the_mean_and_variance_of_the_data(name, n, schedule):
     for spacing, grid in grids(schedule, n):
         generator = torch.Generator().manual_seed(1)
         draw = partial(torch.randn, dtype=torch.float64, generator=generator)
-        out = final(sampler(mixture, draw(4000, 2), grid, randn_like=lambda x, draw=draw: draw(*x.shape)))
+        x = schedule.scale(grid[0]) * draw(4000, 2)
+        out = final(sampler(mixture, x, grid, randn_like=lambda x, draw=draw: draw(*x.shape)))
         assert low - 0.03 < out.var(0).sum() / variance < high + 0.03, spacing
         assert (out.mean(0) - mean).abs().max() < (0.09 if n > 10 else 0.14), spacing
 
@@ -144,6 +149,31 @@ def test_a_schedule_of_one_step_ends_in_the_posterior_mean(name, spacing, schedu
         assert mean == pytest.approx(0.5, abs=0.02)
         return
     assert torch.allclose(final(SHARES[name][0](oracle, x, grid)), oracle(x, 1).x0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [ddim, heun, partial(heun, coordinates="sigma"), dpm_solver_pp])
+def test_on_grids_of_the_same_noise_all_schedules_give_the_same_points(sampler):
+    """Kingma et al. (2021), section 5.1: only the signal-to-noise ratios of a grid matter, not the schedule."""
+    x, ends = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), {}
+    log_snr = [linear().log_snr(t) for t in linear().timesteps(20, "log_snr")[:-1]]
+    for name, schedule in THOUSAND.items():
+        grid = [*map(schedule.log_snr_to_t, log_snr), 0]
+        oracle = GaussianMixture(WEIGHTS, MEANS, 0.4, schedule)
+        ends[name] = final(sampler(oracle, schedule.scale(grid[0]) * x, grid))
+        assert (ends[name] - ends["linear"]).abs().max() < 1e-10, name
+    rival = final(sampler(GaussianMixture(WEIGHTS, MEANS, 0.4, cosine()), x, cosine().timesteps(20, "linspace")))
+    assert (rival - ends["linear"]).abs().max() > 0.1  # the same number of moves at other noise
+
+
+def test_an_euler_step_along_the_straight_path_is_a_ddim_move():
+    schedule = straight()
+    oracle, x = GaussianMixture(WEIGHTS, MEANS, 0.4, schedule), torch.randn(50, 2, dtype=torch.float64)
+    grid = schedule.timesteps(10)
+    states = [x, *(step.x for step in ddim(oracle, x, grid))]
+    for (t, s), (before, after) in zip(pairwise(grid), pairwise(states), strict=True):
+        prediction = oracle(before, t)
+        velocity = target_of("flow", *prediction, *schedule.pair(t))
+        assert torch.allclose(after, before + (s - t) / schedule.T * velocity, atol=1e-12)
 
 
 def flow_between(oracle, x, s, t):

@@ -13,7 +13,8 @@ from ddpm.fast import has_fast_bfloat16
 from ddpm.likelihood import bits_per_dimension, flow_nll, importance_bound, variational_bound
 from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian, GaussianMixture
-from ddpm.schedule import cosine, linear, sigmoid, zero_terminal_snr
+from ddpm.schedule import cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
+from ddpm.settings import TARGETS
 from ddpm.unet import UNet, UNetConfig
 
 SCHEDULE = linear()
@@ -47,9 +48,10 @@ def expected_gap(s2, schedule, grid):
 
 @pytest.mark.parametrize("s2", [0.25, 1.0])
 @pytest.mark.parametrize(("T", "n"), [(1000, 10), (1000, 50), (100, 100), (400, 400)])
-def test_the_bound_of_a_gaussian_is_the_closed_one(s2, T, n):
+@pytest.mark.parametrize("schedule_of", [linear, straight, exploding])
+def test_the_bound_of_a_gaussian_is_the_closed_one(s2, T, n, schedule_of):
     """Every term is a square of (x0, eps), so the mean over their four signs is the mean over both."""
-    schedule = linear(T)
+    schedule = schedule_of(T)
     grid = schedule.timesteps(n)
     x0 = math.sqrt(s2) * torch.tensor([[1.0], [1], [-1], [-1]], dtype=torch.float64)
     signs = torch.tensor([[1.0], [-1], [1], [-1]], dtype=torch.float64)
@@ -145,13 +147,13 @@ def test_bits_per_dimension():
     assert bits_per_dimension(uniform, 10, levels=256).item() == pytest.approx(math.log2(255))
 
 
-@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_training_weighted_by_the_bound_minimises_the_bound(target):
     """A batch of T copies of one image meets every time once, so its loss is the bound's variable part exactly."""
     T = 40
-    config = DiffusionConfig(
-        UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1), T=T, target=target, weighting="bound"
-    )
+    schedule = "straight" if target == "flow" else "linear"
+    unet = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
+    config = DiffusionConfig(unet, schedule, T, target, weighting="bound")
     torch.manual_seed(0)
     task = config.task()
     for parameter in task.parts["unet"].parameters():
@@ -169,7 +171,7 @@ def test_training_weighted_by_the_bound_minimises_the_bound(target):
     noises = iter(same.normal(1, 8, 8).flip(0)[:, None])  # the bound begins at T
     denoise = NetworkDenoiser(task.parts["unet"], task.schedule, target)
     bound = variational_bound(denoise, image, randn_like=lambda x: next(noises))
-    constant = 64 * math.log(task.schedule.noise(1) * math.sqrt(2 * math.pi))
+    constant = 64 * math.log(task.schedule.noise(1) / task.schedule.scale(1) * math.sqrt(2 * math.pi))
     assert loss.item() == pytest.approx((bound.steps.sum() + bound.reconstruction - constant).item() / 64, rel=1e-5)
 
 
@@ -260,7 +262,9 @@ def test_the_importance_bound_of_a_logistic_decoder_takes_its_own_levels():
 
 
 @pytest.mark.parametrize(
-    "schedule", [cosine(), sigmoid(), zero_terminal_snr(linear()), zero_terminal_snr(cosine())], ids=repr
+    "schedule",
+    [cosine(), sigmoid(), zero_terminal_snr(linear()), zero_terminal_snr(cosine()), straight(), exploding(highest=1e5)],
+    ids=repr,
 )
 def test_the_flow_has_the_exact_density_on_every_schedule(schedule):
     """Up to a sigma of 100,000, where a schedule without signal at its end has infinitely many."""

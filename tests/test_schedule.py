@@ -13,8 +13,11 @@ from ddpm.schedule import (
     NoiseSchedule,
     check_grid,
     cosine,
+    exploding,
     linear,
+    linear_zero_snr,
     sigmoid,
+    straight,
     zero_terminal_snr,
 )
 
@@ -48,15 +51,75 @@ def test_an_illegal_table_is_refused(table):
         NoiseSchedule(table)
 
 
-@given(st.floats(0, 1000))
-def test_float_and_tensor_agree_and_variance_is_preserved(t):
-    schedule = linear()
+ALL = {
+    "linear": linear(),
+    "cosine": cosine(),
+    "zero": linear_zero_snr(),
+    "straight": straight(),
+    "exploding": exploding(),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(t=st.floats(0, 1000))
+def test_float_and_tensor_agree(name, t):
+    schedule = ALL[name]
     signal, noise = schedule.signal(t), schedule.noise(t)
-    assert signal**2 + noise**2 == pytest.approx(1, abs=1e-14)
+    scale = schedule.scale(t)
+    assert math.hypot(signal, noise) == pytest.approx(scale, rel=1e-14)
+    assert math.exp(schedule.log_alpha_bar(t)) == pytest.approx((signal / scale) ** 2, abs=1e-14)
+    if schedule.preserves_variance:
+        assert scale == 1
     batch = torch.tensor([t, 0.0], dtype=torch.float64)
     assert schedule.signal(batch).shape == (2, 1, 1, 1)
     assert schedule.signal(batch)[0].item() == pytest.approx(signal, abs=1e-14)
-    assert schedule.noise(batch)[0].item() == pytest.approx(noise, abs=1e-14)
+    assert schedule.noise(batch)[0].item() == pytest.approx(noise, abs=1e-14, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(t=st.floats(0, 999), down=st.floats(0, 1))
+def test_times_of_noise_moves_and_tables(name, t, down):
+    """`sigma_to_t` and `log_snr_to_t` take back, the table is that at integers, and two moves add what one does."""
+    schedule = ALL[name]
+    assert schedule.sigma_to_t(schedule.sigma(t)) == pytest.approx(t, abs=1e-6)
+    if t > 0:
+        assert schedule.log_snr_to_t(schedule.log_snr(t)) == pytest.approx(t, abs=1e-6)
+    assert schedule.alpha_bar[int(t)].item() == pytest.approx(math.exp(schedule.log_alpha_bar(int(t))), rel=1e-12)
+    s = down * t
+    if s < t:
+        added = schedule.noise(t) ** 2 - (schedule.signal(t) / schedule.signal(s) * schedule.noise(s)) ** 2
+        assert schedule.beta(t, s) == pytest.approx(added, abs=1e-12 * schedule.scale(t) ** 2)
+
+
+def test_the_paths_that_do_not_keep_the_variance_by_hand():
+    assert straight(4).pair(1) == (0.75, 0.25)
+    assert straight(4).pair(4) == (0, 1)
+    assert straight(4).sigma_to_t(math.inf) == 4
+    assert exploding(3, 0.1, 10).pair(2) == (1, pytest.approx(1))
+    assert exploding(3, 0.1, 10).pair(0.5) == (1, pytest.approx(0.05))
+    assert exploding(3, 0.1, 10).sigma_to_t(99) == 3
+    assert straight(4) != NoiseSchedule(straight(4).alpha_bar)
+    assert straight(4) == straight(4)
+    assert len({straight(4), straight(4), NoiseSchedule(straight(4).alpha_bar)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("T", "lowest", "highest", "words"),
+    [(1, 0.1, 1, "T is 1"), (9, 1, 0.1, "lowest is 1"), (9, 0, 1, "lowest is 0"), (9, 1, math.inf, "highest is inf")],
+)
+def test_what_cannot_explode_is_refused(T, lowest, highest, words):
+    with pytest.raises(ValueError, match=words):
+        exploding(T, lowest, highest)
+
+
+def test_a_grid_in_log_snr_has_even_steps_from_noise_alone_to_time_1():
+    for schedule in (linear(), straight()):
+        grid = schedule.timesteps(10, "log_snr")
+        steps = np.diff([schedule.log_snr(t) for t in grid[1:-1]])
+        assert steps == pytest.approx(steps[0])
+        assert grid[-2] == pytest.approx(1)
+        highest = min(schedule.sigma(1000), 160)
+        assert 2 * math.log(highest) + schedule.log_snr(grid[1]) == pytest.approx(steps[0])
 
 
 def test_log_alpha_bar_is_linear_between_integers():

@@ -223,8 +223,8 @@ def _prepared(
         ValueError: something is wrong, or does not go together.
     """
     from ddpm.autoencoder import Autoencoder
+    from ddpm.grids import check_start
     from ddpm.sampling import LatentModel, refuse_walk
-    from ddpm.schedule import check_start
 
     distributed, _ = launched()
     non_negative_int("seed", seed)

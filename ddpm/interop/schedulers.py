@@ -30,6 +30,8 @@ def make_scheduler(denoise: NetworkDenoiser) -> "DDPMScheduler":
         ValueError: diffusers has no such target, or is not installed.
     """
     one_of("target", denoise.target, list(PREDICTION_TYPES))
+    if not denoise.schedule.preserves_variance:
+        raise ValueError(f"schedule is {denoise.schedule}; diffusers' DDPMScheduler has only such as keep the variance")
     alpha_bar = denoise.schedule.alpha_bar
     scheduler: DDPMScheduler = diffusers_library().DDPMScheduler(
         num_train_timesteps=denoise.schedule.T,

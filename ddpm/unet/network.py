@@ -264,8 +264,10 @@ class UNet(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         self.labels: nn.Embedding | None = None  # made last: all other weights begin as they do without classes
         if config.classes is not None:
-            self.labels = nn.Embedding(config.classes + 1, 4 * config.base_channels)
-            nn.init.normal_(self.labels.weight, std=0.02)
+            # Each label is as loud as the time's embedding, and the null label adds nothing to it: untold, the network
+            # begins as the one without classes.
+            self.labels = nn.Embedding(config.classes + 1, 4 * config.base_channels)  # N(0, 1), as in diffusers
+            nn.init.zeros_(self.labels.weight[-1])
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         self._check(x, t, labels)

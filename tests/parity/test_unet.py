@@ -9,12 +9,12 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 import ddpm
-from ddpm.denoiser import TARGETS, Guided, NetworkDenoiser
+from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.interop import diffusers_config, export_diffusers, from_diffusers, unet_from_diffusers, unet_to_diffusers
 from ddpm.round_trip import round_trip
 from ddpm.samplers import ddim, final
 from ddpm.sampling import SAMPLERS
-from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear, zero_terminal_snr
+from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear, straight, zero_terminal_snr
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 
 pytestmark = pytest.mark.long
@@ -121,8 +121,21 @@ def test_what_the_unet_lacks_is_refused_by_name(option):
         unet_from_diffusers(UNet2DModel(**{**THEIRS, **option}))
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("schedule", SCHEDULES)
+PRESERVING = [name for name, schedule in SCHEDULES.items() if schedule().preserves_variance]
+
+
+def test_what_diffusers_has_no_scheduler_for_is_refused(tmp_path):
+    denoise = NetworkDenoiser(UNet(CONFIGS[0]), straight(), "flow", image_shape=(1, 32, 32))
+    with pytest.raises(ValueError, match=r"target is 'flow'; legal are eps, x0, v"):
+        export_diffusers(denoise, tmp_path / "out")
+    denoise = NetworkDenoiser(UNet(CONFIGS[0]), straight(), "x0", image_shape=(1, 32, 32))
+    with pytest.raises(ValueError, match=r"schedule is Straight.*only such as keep the variance"):
+        export_diffusers(denoise, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+@pytest.mark.parametrize("schedule", PRESERVING)
 def test_ddim_through_the_exported_pipeline_draws_the_same_images(schedule, target, tmp_path):
     """Of random weights; from T, where hardly any signal is left, those that say eps would go off the scale."""
     times = 300 if target == "eps" else 1000

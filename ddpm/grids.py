@@ -1,0 +1,100 @@
+"""Grids of times to walk a forward process backwards: how they are spaced, and what is a legal one.
+
+>>> from ddpm.schedule import linear
+>>> timesteps(linear(), 4)
+[1000, 750, 500, 250, 0]
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from numbers import Real
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddpm.settings import SPACINGS, Spacing, one_of
+
+if TYPE_CHECKING:
+    from ddpm.schedule import NoiseSchedule
+
+__all__ = ["NOISE_ALONE", "SPACINGS", "Spacing", "check_grid", "check_start", "timesteps"]
+
+#: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
+NOISE_ALONE = 160.0
+
+
+def timesteps(
+    schedule: "NoiseSchedule", n: int, spacing: Spacing = "trailing", start: int | None = None
+) -> Sequence[float]:
+    """A strictly decreasing grid of n + 1 times for n moves; the last time is 0.
+
+    Args:
+        schedule: the schedule of the forward process.
+        n: number of moves, 1 to `start`.
+        spacing: how the times are chosen. "trailing" takes round(start k / n) for k = n, ..., 0. "leading" takes the
+            multiples of start // n, plus 1, then 0; it may begin below start. "linspace" takes n integers spaced evenly
+            from start to 1, then 0. "quadratic" takes the real times start (k / n)^2. "karras" takes the real times
+            whose sigma is that of Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to sigma(1), then 0;
+            "log_snr" those whose log SNR is spaced evenly between the same two, then 0. A sigma(start) above 160 counts
+            as 160, as x is noise alone from there up: half of a grid from 20,000, where the cosine schedule begins,
+            would lie above it. The names of the first three are those of Lin et al. (2024), table 2.
+        start: the time at which the walk begins, 1 to T; T if none is given.
+
+    Raises:
+        ValueError: an argument is not legal.
+    """
+    top = schedule.T if start is None else start
+    is_number = isinstance(top, Real) and not isinstance(top, bool)
+    if not is_number or not 1 <= top <= schedule.T or top != int(top):
+        raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {schedule.T}")
+    if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
+        name = "T" if start is None else "start"
+        raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {name} = {top}")
+    one_of("spacing", spacing, SPACINGS)
+    if spacing == "trailing":
+        return [round(top * k / n) for k in range(n, -1, -1)]
+    if spacing == "leading":
+        return [k * (top // n) + 1 for k in reversed(range(n))] + [0]
+    if spacing == "linspace":
+        return [round(time) for time in np.linspace(top, 1, n)] + [0]
+    if spacing == "quadratic":
+        return [top * (k / n) ** 2 for k in range(n, -1, -1)]
+    highest = min(schedule.sigma(top), NOISE_ALONE)
+    lowest = min(schedule.sigma(1), highest)
+    if spacing == "karras":
+        sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
+    else:
+        sigma = np.exp(np.linspace(math.log(highest), math.log(lowest), n))
+    times = [schedule.sigma_to_t(each) for each in sigma.tolist()]
+    return [top, *times[1:], 0]
+
+
+def check_grid(timesteps: Sequence[float], schedule: "NoiseSchedule") -> None:
+    """Check that a grid decreases strictly from at most T to exactly 0.
+
+    Raises:
+        TypeError: `timesteps` is not a list of numbers.
+        ValueError: the times do not decrease strictly, or do not run from at most T to 0.
+    """
+    if not isinstance(timesteps, Sequence | np.ndarray) or not all(isinstance(t, Real) for t in timesteps):
+        raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
+    if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
+        raise ValueError(
+            f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0"
+        )
+    for t, s in pairwise(timesteps):
+        if not t > s:
+            raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+
+
+def check_start(timesteps: Sequence[float], schedule: "NoiseSchedule") -> None:
+    """Warn where a grid begins at a time whose states noise alone is not like, as some "leading" grids do."""
+    left = math.exp(schedule.log_alpha_bar(timesteps[0]))
+    if left > 0.01:
+        warnings.warn(
+            f"timesteps begin at {timesteps[0]:g}, where {left:.0%} of the variance is still the image's: a walk from "
+            "noise goes wrong there; take more steps or another spacing",
+            stacklevel=3,
+        )
