@@ -180,7 +180,7 @@ def flow_and_langevin(
 ) -> Iterator[Step]:
     """One move of the probability flow plus `weight` times one of eq. 1 with delta = beta (Karras et al. 2022, eq. 6).
 
-    beta = 1 - alpha_bar(t) / alpha_bar(s). At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
+    beta is the schedule's, in units of x_s. At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
     sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
     A weight with which a Langevin step of this grid would diverge, delta >= 4 noise(t)^2, is refused.
     """
@@ -194,7 +194,9 @@ def flow_and_langevin(
         prediction = predict(denoise, x, t)
         x = schedule.add_noise(prediction.x0, s, prediction.eps)
         if s > 0 and weight > 0:
-            x = _move(prediction, x, weight * schedule.beta(t, s), schedule.noise(t), randn_like)
+            unit = schedule.scale(s) / schedule.scale(t)  # x is at s, and beta and noise(t) are in units of x_t
+            delta = weight * schedule.beta(t, s) * unit**2
+            x = _move(prediction, x, delta, schedule.noise(t) * unit, randn_like)
         yield Step(x, s, prediction)
 
 

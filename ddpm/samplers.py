@@ -45,7 +45,8 @@ def ancestral(
 ) -> Iterator[Step]:
     """Ancestral sampling of Ho et al. (2020), algorithm 2, over any grid; the last move adds no noise.
 
-    `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2.
+    `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2; the latter as that of a
+    schedule that keeps the variance, in units of x_s.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -58,7 +59,8 @@ def ancestral(
         x_term = kept * schedule.noise(s) ** 2 * x
         x = (x0_term + x_term) / schedule.noise(t) ** 2  # the posterior's mean, eq. 7
         if s > 0:
-            std = schedule.posterior_std(t, s) if variance == "small" else math.sqrt(beta)
+            large = math.sqrt(beta) * schedule.scale(s) / schedule.scale(t)
+            std = schedule.posterior_std(t, s) if variance == "small" else large
             x = x + std * drawn(randn_like, x)
         yield Step(x, s, prediction)
 

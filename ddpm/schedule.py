@@ -270,7 +270,7 @@ class Straight(PathSchedule):
     def pair(self, t: Time) -> tuple[Time, Time]:
         """(1 - t / T, t / T)."""
         t = self._checked(t)
-        return 1 - t / self.T, t / self.T
+        return (self.T - t) / self.T, t / self.T  # exact also near T, in float32
 
     def sigma_to_t(self, sigma: float) -> float:
         """T sigma / (1 + sigma): the inverse of `sigma`."""

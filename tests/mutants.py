@@ -71,8 +71,8 @@ CHANGES = {
         ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
         ("torch.float64 if t.dtype == torch.float64 else torch.float32", "torch.float32", "times in float64"),
         (
-            "return 1 - t / self.T, t / self.T",
-            "return t / self.T, 1 - t / self.T",
+            "return (self.T - t) / self.T, t / self.T",
+            "return t / self.T, (self.T - t) / self.T",
             "the straight path, from its wrong end",
         ),
         ("return self.T / (1 + 1 / sigma)", "return self.T / (1 + sigma)", "the time of a sigma on the straight path"),
@@ -98,7 +98,7 @@ CHANGES = {
         ("math.exp(schedule.log_alpha_bar(timesteps[0]))", "schedule.signal(timesteps[0])", "what is left of an image"),
     ],
     "samplers.py": [
-        ('if variance == "small" else math', 'if variance == "large" else math', "the two variances, exchanged"),
+        ('if variance == "small" else large', 'if variance == "large" else large', "the two variances, exchanged"),
         ('"large"] = "small",', '"large"] = "large",', "the default variance of ancestral sampling"),
         ('0 <= number("eta", eta) <= 1:', '0 <= number("eta", eta):', "an eta above 1"),
         ("std = eta * schedule", "std = eta**2 * schedule", "every eta but 0 and 1"),
