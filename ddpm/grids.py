@@ -10,24 +10,31 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ddpm.settings import SPACINGS, Spacing, one_of
 
-if TYPE_CHECKING:
-    from ddpm.schedule import NoiseSchedule
-
-__all__ = ["NOISE_ALONE", "SPACINGS", "Spacing", "check_grid", "check_start", "timesteps"]
+__all__ = ["NOISE_ALONE", "SPACINGS", "Schedule", "Spacing", "check_grid", "check_start", "timesteps"]
 
 #: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
 NOISE_ALONE = 160.0
 
 
-def timesteps(
-    schedule: "NoiseSchedule", n: int, spacing: Spacing = "trailing", start: int | None = None
-) -> Sequence[float]:
+class Schedule(Protocol):
+    """What a grid needs of a noise schedule: see `ddpm.schedule.NoiseSchedule`."""
+
+    T: int
+
+    def sigma(self, t: float) -> float:
+        """noise / signal at a time."""
+
+    def sigma_to_t(self, sigma: float) -> float:
+        """The time at which noise / signal is `sigma`."""
+
+
+def timesteps(schedule: Schedule, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
     """A strictly decreasing grid of n + 1 times for n moves; the last time is 0.
 
     Args:
@@ -71,7 +78,7 @@ def timesteps(
     return [top, *times[1:], 0]
 
 
-def check_grid(timesteps: Sequence[float], schedule: "NoiseSchedule") -> None:
+def check_grid(timesteps: Sequence[float], schedule: Schedule) -> None:
     """Check that a grid decreases strictly from at most T to exactly 0.
 
     Raises:
@@ -89,9 +96,9 @@ def check_grid(timesteps: Sequence[float], schedule: "NoiseSchedule") -> None:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
 
 
-def check_start(timesteps: Sequence[float], schedule: "NoiseSchedule") -> None:
+def check_start(timesteps: Sequence[float], schedule: Schedule) -> None:
     """Warn where a grid begins at a time whose states noise alone is not like, as some "leading" grids do."""
-    left = math.exp(schedule.log_alpha_bar(timesteps[0]))
+    left = 1 / (1 + schedule.sigma(timesteps[0]) ** 2)
     if left > 0.01:
         warnings.warn(
             f"timesteps begin at {timesteps[0]:g}, where {left:.0%} of the variance is still the image's: a walk from "

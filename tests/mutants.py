@@ -95,7 +95,11 @@ CHANGES = {
         ("if not t > s:", "if t < s:", "two equal times, or nan, in a grid"),
         ("if left > 0.01:", "if left > 0.1:", "a warning where a grid begins too low"),
         ("math.log(highest), math.log(lowest), n", "math.log(highest), 0.0, n", "where a grid in log SNR ends"),
-        ("math.exp(schedule.log_alpha_bar(timesteps[0]))", "schedule.signal(timesteps[0])", "what is left of an image"),
+        (
+            "1 / (1 + schedule.sigma(timesteps[0]) ** 2)",
+            "1 / (1 + schedule.sigma(timesteps[0]))",
+            "what is left of an image",
+        ),
     ],
     "samplers.py": [
         ('if variance == "small" else large', 'if variance == "large" else large', "the two variances, exchanged"),

@@ -13,6 +13,7 @@ from ddpm._moved import MOVED
 PACKAGE = Path(__file__).parents[1] / "ddpm"
 LAYERS = [  # each may import from those before it
     {"arguments", "settings", "files", "messages", "fast", "_moved"},
+    {"grids"},
     {"noise", "schedule", "threads", "unet"},
     {"model_settings", "denoiser"},
     {"data"},
@@ -27,8 +28,8 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-# These import nothing but how settings and arguments are checked.
-STAND_ALONE = {"unet", "noise", "schedule", "threads", "files", "fast"}
+# These import nothing but how settings, arguments and grids are checked.
+STAND_ALONE = {"grids", "unet", "noise", "schedule", "threads", "files", "fast"}
 NETWORKS = {"autoencoder", "gan"}  # these know nothing of diffusion
 
 
@@ -68,7 +69,7 @@ def test_imports_run_downward_only():
         for name in (imports(path) & (modules | {"companion"})) - {module_of(path)}:
             assert layer(name) < layer(module_of(path)), f"{path} imports {name}"
         if module_of(path) in STAND_ALONE:
-            assert imports(path) <= {module_of(path), "settings", "arguments"}, path
+            assert imports(path) <= {module_of(path), "settings", "arguments", "grids"}, path
         if module_of(path) in NETWORKS:
             checks = {"arguments", "model_settings", "settings"}
             assert imports(path) <= checks | {"autoencoder", "data", "noise", "unet"}, path

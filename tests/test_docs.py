@@ -14,8 +14,8 @@ MODULES = sorted(
     if not path.stem.startswith("_") and not {"cli", "assets", "companion"} & set(path.parts)
 )
 EXAMPLES = [
-    "ddpm.arguments", "ddpm.data.scaling", "ddpm.noise", "ddpm.oracles", "ddpm.schedule", "ddpm.settings",
-    "ddpm.unet.sizes",
+    "ddpm.arguments", "ddpm.data.scaling", "ddpm.grids", "ddpm.noise", "ddpm.oracles", "ddpm.schedule",
+    "ddpm.settings", "ddpm.unet.sizes",
 ]  # fmt: skip
 
 
