@@ -24,10 +24,11 @@ from torch import Tensor
 import ddpm
 from ddpm import data, metrics, pretrained
 from ddpm.companion.results import machine, mean_and_deviation, measured_with
-from ddpm.denoiser import Conditional, Denoiser, Guided, Prediction, Wrapper
+from ddpm.denoiser import Conditional, Denoiser, Guided, Wrapper
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.metrics.judge import JUDGE_SHA256
+from ddpm.targets import Prediction
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "guidance.json"
 GUIDE = "equal-diffusion"  # it knows no classes

@@ -1,41 +1,35 @@
-"""The interface of every sampler here: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule.
-
-The algebra between the prediction targets stands here and nowhere else::
-
-    x_t  = signal x0 + noise eps
-    v    = signal eps - noise x0      (Salimans & Ho 2022, appendix D)
-    flow = eps - x0                   (the velocity T dx_t / dt of the straight path; Liu et al. 2023, eq. 1)
-
-v is of schedules that keep the variance, and flow of the straight path, where signal + noise = 1.
-"""
+"""The interface of every sampler here: a `Denoiser` answers (x, t) with a `Prediction` and carries its schedule."""
 
 import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from ddpm.arguments import answer_like, check_labels, instance, labels_of, number
 from ddpm.fast import computes_in_bfloat16, in_walk, prepared
-from ddpm.schedule import NoiseSchedule, Straight
-from ddpm.settings import PRECISIONS, TARGETS, Precision, Target, integers, one_of
+from ddpm.schedule import NoiseSchedule
+from ddpm.settings import PRECISIONS, Precision, integers, one_of
+from ddpm.targets import TARGETS as TARGETS  # the names that stood here in version 0.1.0
+from ddpm.targets import Prediction as Prediction
+from ddpm.targets import Target as Target
+from ddpm.targets import check_target
+from ddpm.targets import prediction_of as prediction_of
+from ddpm.targets import target_of as target_of
 from ddpm.unet import UNet
 
 __all__ = [
-    "TARGETS", "Clipped", "Conditional", "Denoiser", "Guided", "NetworkDenoiser", "Prediction", "Target", "Wrapper",
-    "check_target", "prediction_of", "target_of",
-]  # fmt: skip
-
-
-class Prediction(NamedTuple):
-    """The clean image and the noise that a denoiser sees in x_t; both have x_t's shape."""
-
-    x0: Tensor
-    eps: Tensor
+    "Clipped",
+    "Conditional",
+    "Denoiser",
+    "Guided",
+    "NetworkDenoiser",
+    "Wrapper",
+]
 
 
 class Denoiser(ABC):
@@ -117,63 +111,6 @@ class Conditional(Denoiser):
             return None
         check_labels(self.labels, len(x), len(self.classes) - 1)
         return self.labels.to(x.device).expand(len(x))
-
-
-def target_of(target: Target, x0: Tensor, eps: Tensor, signal: float | Tensor, noise: float | Tensor) -> Tensor:
-    """What a network with this prediction target should answer."""
-    one_of("target", target, TARGETS)
-    if target == "eps":
-        return eps
-    if target == "x0":
-        return x0
-    return eps - x0 if target == "flow" else signal * eps - noise * x0
-
-
-def prediction_of(
-    target: Target, output: Tensor, x: Tensor, signal: float | Tensor, noise: float | Tensor
-) -> Prediction:
-    """Read a network's answer at x_t as a `Prediction`.
-
-    Only eps divides by the signal, and only x0 by the noise.
-
-    Raises:
-        ValueError: the target is v where signal^2 + noise^2 is not 1, or flow where signal + noise is not. Tensors on a
-            GPU are not checked.
-    """
-    one_of("target", target, TARGETS)
-    if target == "eps":
-        return Prediction((x - noise * output) / signal, output)
-    if target == "x0":
-        return Prediction(output, (x - signal * output) / noise)
-    if target == "flow":
-        _check_one("signal + noise", signal + noise, "target is 'flow', which needs the straight path")
-        return Prediction(x - noise * output, x + signal * output)
-    _check_one("signal^2 + noise^2", signal**2 + noise**2, "target is 'v', which needs a variance that is preserved")
-    return Prediction(signal * x - noise * output, noise * x + signal * output)
-
-
-def _check_one(name: str, value: float | Tensor, why: str) -> None:
-    """Raise `ValueError` unless the value is 1, up to rounding; on a GPU, reading it forces a synchronisation."""
-    if isinstance(value, Tensor):
-        is_one = value.device.type != "cpu" or bool(((value - 1).abs() < 1e-5).all())
-    else:
-        is_one = abs(value - 1) < 1e-5
-    if not is_one:
-        raise ValueError(f"{why}: {name} must be 1")
-
-
-def check_target(target: Target, schedule: NoiseSchedule) -> Target:
-    """A prediction target, from which x0 and eps must follow at every time of the schedule."""
-    one_of("target", target, TARGETS)
-    if target == "flow" and not isinstance(schedule, Straight):
-        raise ValueError(f"target is 'flow'; it needs the straight path, and the schedule is {schedule}")
-    if target == "v" and not schedule.preserves_variance:
-        raise ValueError(f"target is 'v'; it needs a schedule that keeps the variance, which {schedule} does not")
-    if target == "eps" and schedule.alpha_bar[-1] == 0:
-        raise ValueError(
-            "target is 'eps'; where a schedule ends without signal, that says nothing of x0: take another target"
-        )
-    return target
 
 
 class NetworkDenoiser(Conditional):

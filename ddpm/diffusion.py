@@ -4,7 +4,7 @@ Training of Ho et al. (2020), algorithm 1: a time t, a noise eps and one network
 
     L_simple = E || target - network(signal(t) x0 + noise(t) eps, t) ||^2                           (eq. 14)
 
-of the network's prediction target: eps there, x0 or v (Salimans & Ho 2022, appendix D). A network with classes is told
+of the network's prediction target: eps there, or another of `ddpm.targets`. A network with classes is told
 each image's label, but for a share of them that is drawn anew in every step (Ho & Salimans 2022, algorithm 1).
 """
 
@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm.arguments import check_labels, check_samples, exact, instance
-from ddpm.denoiser import NetworkDenoiser, check_target, target_of
+from ddpm.denoiser import NetworkDenoiser
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
 from ddpm.settings import Precision, Target, one_of
+from ddpm.targets import check_target, target_of
 from ddpm.unet import UNet
 
 __all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
@@ -110,7 +111,7 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     """
     check_target(target, instance("schedule", schedule, NoiseSchedule))
     times = exact("t", range(schedule.T + 1))
-    signal, noise = schedule.pair(times)
+    signal, noise = schedule.signal_and_noise(times)
     snr = (signal / noise).square()
     of_x0 = torch.cat([times[:1] * 0, 1 + snr[1:2], snr[1:-1] - snr[2:]]) * schedule.T / 2
     per_output = {  # by how much x0 changes with what the network says

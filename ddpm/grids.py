@@ -16,25 +16,27 @@ import numpy as np
 
 from ddpm.settings import SPACINGS, Spacing, one_of
 
-__all__ = ["NOISE_ALONE", "SPACINGS", "Schedule", "Spacing", "check_grid", "check_start", "timesteps"]
+__all__ = ["NOISE_ALONE", "SPACINGS", "HasNoise", "Spacing", "check_grid", "check_start", "timesteps"]
 
 #: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
 NOISE_ALONE = 160.0
 
 
-class Schedule(Protocol):
+class HasNoise(Protocol):
     """What a grid needs of a noise schedule: see `ddpm.schedule.NoiseSchedule`."""
 
     T: int
 
     def sigma(self, t: float) -> float:
         """noise / signal at a time."""
+        ...
 
     def sigma_to_t(self, sigma: float) -> float:
         """The time at which noise / signal is `sigma`."""
+        ...
 
 
-def timesteps(schedule: Schedule, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
+def timesteps(schedule: HasNoise, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
     """A strictly decreasing grid of n + 1 times for n moves; the last time is 0.
 
     Args:
@@ -44,9 +46,10 @@ def timesteps(schedule: Schedule, n: int, spacing: Spacing = "trailing", start: 
             multiples of start // n, plus 1, then 0; it may begin below start. "linspace" takes n integers spaced evenly
             from start to 1, then 0. "quadratic" takes the real times start (k / n)^2. "karras" takes the real times
             whose sigma is that of Karras et al. (2022), eq. 5 with rho = 7, from sigma(start) to sigma(1), then 0;
-            "log_snr" those whose log SNR is spaced evenly between the same two, then 0. A sigma(start) above 160 counts
-            as 160, as x is noise alone from there up: half of a grid from 20,000, where the cosine schedule begins,
-            would lie above it. The names of the first three are those of Lin et al. (2024), table 2.
+            "log_snr" takes those whose log SNR is spaced evenly between the same two, then 0. For these two, a
+            sigma(start) above 160 counts as 160, as x is noise alone from there up: half of a grid from 20,000, where
+            the cosine schedule begins, would lie above it. The names of the first three are those of Lin et al.
+            (2024), table 2.
         start: the time at which the walk begins, 1 to T; T if none is given.
 
     Raises:
@@ -68,17 +71,21 @@ def timesteps(schedule: Schedule, n: int, spacing: Spacing = "trailing", start: 
         return [round(time) for time in np.linspace(top, 1, n)] + [0]
     if spacing == "quadratic":
         return [top * (k / n) ** 2 for k in range(n, -1, -1)]
+    return [top, *_spaced_in_sigma(schedule, n, spacing, top)[1:], 0]
+
+
+def _spaced_in_sigma(schedule: HasNoise, n: int, spacing: Spacing, top: float) -> list[float]:
+    """The n times of a "karras" or "log_snr" grid from sigma(top), or from noise alone, to sigma(1)."""
     highest = min(schedule.sigma(top), NOISE_ALONE)
     lowest = min(schedule.sigma(1), highest)
     if spacing == "karras":
         sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
     else:
         sigma = np.exp(np.linspace(math.log(highest), math.log(lowest), n))
-    times = [schedule.sigma_to_t(each) for each in sigma.tolist()]
-    return [top, *times[1:], 0]
+    return [schedule.sigma_to_t(each) for each in sigma.tolist()]
 
 
-def check_grid(timesteps: Sequence[float], schedule: Schedule) -> None:
+def check_grid(timesteps: Sequence[float], schedule: HasNoise) -> None:
     """Check that a grid decreases strictly from at most T to exactly 0.
 
     Raises:
@@ -96,7 +103,7 @@ def check_grid(timesteps: Sequence[float], schedule: Schedule) -> None:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
 
 
-def check_start(timesteps: Sequence[float], schedule: Schedule) -> None:
+def check_start(timesteps: Sequence[float], schedule: HasNoise) -> None:
     """Warn where a grid begins at a time whose states noise alone is not like, as some "leading" grids do."""
     left = 1 / (1 + schedule.sigma(timesteps[0]) ** 2)
     if left > 0.01:

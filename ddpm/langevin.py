@@ -4,7 +4,7 @@
 
 leaves the density whose score it follows unchanged as delta -> 0 (Welling & Teh 2011, eq. 3). The samplers that walk a
 grid have the signature of those in `ddpm.samplers`. Their `step_size` is delta over noise(t)^2, so that one number
-suits every level (Song & Ermon 2019, algorithm 1); from 4 up they diverge at T, where noise(t) is 1.
+suits every level (Song & Ermon 2019, algorithm 1); from 4 up they diverge at T, where x is noise alone.
 """
 
 import math
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import answer_like, float_tensor, function, instance, number
-from ddpm.denoiser import Denoiser, Prediction
+from ddpm.denoiser import Denoiser
 from ddpm.grids import NOISE_ALONE, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
 from ddpm.settings import positive_int
+from ddpm.targets import Prediction
 
 __all__ = [
     "Score", "annealed_langevin", "flow_and_langevin", "langevin", "metropolis_langevin", "predictor_corrector",
@@ -119,11 +120,10 @@ def annealed_langevin(
 ) -> Iterator[Step]:
     """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
 
-    In coordinates that keep the variance: from level to level x is rescaled by the ratio of the signals, but for a
-    sigma above 160, where x is noise alone at every level. The move to time 0, which their algorithm does not make, is
-    the posterior mean at the last level. A Langevin step goes about `step_size` / 2 of the way to a level's density;
-    all steps together must undo the growth of the signal, or the result is noise. Calls the denoiser `steps_per_level`
-    times in each level, and once more.
+    From level to level x is rescaled by the ratio of the signals; above a sigma of 160, where x is noise alone, by that
+    of the scales. The move to time 0, which their algorithm does not make, is the posterior mean at the last level. A
+    Langevin step goes about `step_size` / 2 of the way to a level's density; all steps together must undo the growth of
+    the signal, or the result is noise. Calls the denoiser `steps_per_level` times in each level, and once more.
     """
     _check(step_size, steps_per_level, "steps_per_level", 4)
     schedule = instance("denoise", denoise, Denoiser).schedule
@@ -136,7 +136,7 @@ def annealed_langevin(
             x = _move(prediction, x, delta, schedule.noise(t), randn_like)
             yield Step(x, t, prediction)
         if s > 0:
-            x = schedule.signal(s) / max(schedule.signal(t), least_signal) * x
+            x = schedule.signal(s) / max(schedule.signal(t), least_signal * schedule.scale(t)) * x
         else:
             prediction = predict(denoise, x, t)
             yield Step(prediction.x0, s, prediction)
@@ -180,9 +180,10 @@ def flow_and_langevin(
 ) -> Iterator[Step]:
     """One move of the probability flow plus `weight` times one of eq. 1 with delta = beta (Karras et al. 2022, eq. 6).
 
-    beta is the schedule's, in units of x_s. At weight 0 it is deterministic DDIM, at 1 to first order in beta ancestral
-    sampling; in the limit of small moves every weight from 0 up has the same marginals. The last move has no noise.
-    A weight with which a Langevin step of this grid would diverge, delta >= 4 noise(t)^2, is refused.
+    beta is `schedule.beta(t, s)`, times (scale(s) / scale(t))^2, because x is at s by then. At weight 0 it is
+    deterministic DDIM, at 1 to first order in beta ancestral sampling; in the limit of small moves every weight from 0
+    up has the same marginals. The last move has no noise. A weight with which a Langevin step of this grid would
+    diverge, weight beta(t, s) >= 4 noise(t)^2, is refused.
     """
     schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
@@ -194,7 +195,7 @@ def flow_and_langevin(
         prediction = predict(denoise, x, t)
         x = schedule.add_noise(prediction.x0, s, prediction.eps)
         if s > 0 and weight > 0:
-            unit = schedule.scale(s) / schedule.scale(t)  # x is at s, and beta and noise(t) are in units of x_t
+            unit = schedule.scale(s) / schedule.scale(t)  # of x at s, in units of x_t
             delta = weight * schedule.beta(t, s) * unit**2
             x = _move(prediction, x, delta, schedule.noise(t) * unit, randn_like)
         yield Step(x, s, prediction)

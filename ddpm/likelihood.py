@@ -54,7 +54,7 @@ def variational_bound(
         x0: (batch, ...), float32 or float64.
         timesteps: the grid; every time from T to 0 where it is not given.
         levels: number of grey levels of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1];
-            without it the decoder is N(x0_hat, (noise(t) / scale(t))^2), a density.
+            without it the decoder is N(x0_hat, (noise(t) / scale(t))^2) at the last time t above 0, a density.
         randn_like: draws the noise of each move.
         progress: show a bar.
 
@@ -173,10 +173,11 @@ def flow_nll(
 ) -> Tensor:
     """-log p_t(x), (batch,) in nats, by the instantaneous change of variables (Y. Song et al. 2021, appendix D.2).
 
-    Walks the probability flow dx / d log sigma = noise (eps - noise x), sigma = noise / signal, from t to T, or to
-    a sigma of 100,000 if T lies beyond it. There the density is taken to be N(0, I): with the linear schedule, which
-    keeps a share 4e-5 of the data's variance, a sample's figure can be off by some hundredths of a nat in the plane,
-    and more in more dimensions.
+    Walks the probability flow of u = x / scale, whose signal^2 + noise^2 is 1: du / d log sigma = noise (eps - noise u)
+    with sigma = noise / signal. It goes from t to T, or to a sigma of 100,000 if T lies beyond it; there the density of
+    u is taken to be N(0, I). The density of x is lower by the factor scale(t) in every dimension. With the linear
+    schedule, which keeps a share 4e-5 of the data's variance, a sample's figure can be off by some hundredths of a nat
+    in the plane, and more in more dimensions.
 
     Args:
         denoise: differentiable in x, each sample of a batch by itself; a network in float32, as the solver would follow
@@ -211,7 +212,6 @@ def flow_nll(
     sigma, scale_at_x = schedule.sigma(t), schedule.scale(t)
     start, end = math.log(sigma), math.log(min(schedule.sigma(schedule.T), max(1e5, 10 * sigma)))
 
-    # It follows u = x / scale, whose variance is preserved: du / d log sigma = noise (eps - noise u).
     def flow(log_sigma: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         place = min(log_sigma.item(), end)  # the solver's first guess of a step can lie far beyond
         time = schedule.sigma_to_t(math.exp(place))

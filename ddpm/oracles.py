@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import check_finite, check_labels, check_times, exact, float_tensor, instance, number
-from ddpm.denoiser import Conditional, Denoiser, Prediction, prediction_of
+from ddpm.denoiser import Conditional, Denoiser
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import integers, positive_int
+from ddpm.targets import Prediction, prediction_of
 
 __all__ = ["EmpiricalData", "Gaussian", "GaussianMixture", "Oracle"]
 
@@ -99,7 +100,7 @@ class GaussianMixture(Oracle, Conditional):
         times = _times(t, x)
         if self._has_points and times.device.type == "cpu" and not (times > 0).all():
             raise ValueError(f"t is {t}; at time 0 a component with std 0 has no density")
-        signal, noise = (value[:, None].to(x) for value in self.schedule.pair(times))
+        signal, noise = (value[:, None].to(x) for value in self.schedule.signal_and_noise(times))
         weights, means, stds = (v.to(x) for v in (self.weights, self.means, self.stds))
         variance = signal**2 * stds**2 + noise**2
         residual = x[:, None] - signal[:, :, None] * means

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import number
-from ddpm.denoiser import Denoiser, Prediction, prediction_of
+from ddpm.denoiser import Denoiser
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import positive_int
+from ddpm.targets import Prediction, prediction_of
 
 __all__ = [
     "Ends", "coupled_round_trip", "cycles", "edict", "ends", "invert_edict", "invert_heun", "inverted_round_trip",
@@ -136,8 +137,9 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
     move down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for
     about 100 moves; more moves need a p nearer 1.
 
-    Rounding grows by 1 / signal(t) on the way. In float32 a trip on the linear schedule comes back to 0.002; where the
-    signal is below 0.001, as it is at the end of the cosine and the sigmoid schedule, the pair must be float64.
+    Rounding grows by scale(t) / signal(t) on the way. In float32 a trip on the linear schedule comes back to 0.002;
+    where the signal is below 0.001 of the scale, as it is at the end of the cosine and the sigmoid schedule, the pair
+    must be float64.
     """
     schedule = denoise.schedule
     _check_pair(pair, timesteps, schedule, mixing)
@@ -186,7 +188,7 @@ def _check_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedul
     check_grid(timesteps, schedule)
     if not 0 < number("mixing", mixing) <= 1:
         raise ValueError(f"mixing is {mixing}; it must be above 0 and at most 1")
-    signal = schedule.signal(timesteps[0])
+    signal = schedule.signal(timesteps[0]) / schedule.scale(timesteps[0])
     if signal == 0:
         raise ValueError(f"timesteps begin at {timesteps[0]:g}, where no signal is left; EDICT needs some")
     if pair.dtype == torch.float32 and signal < LEAST_SIGNAL:

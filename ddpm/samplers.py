@@ -1,7 +1,8 @@
 """Samplers as pure generators: each walks a grid of times with a `Denoiser` and yields every state.
 
 The samplers share one signature, but `invert` takes no `randn_like`. x (batch, ...) is the state at `timesteps[0]`,
-float32 or float64; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
+float32 or float64; as noise alone it is `schedule.scale(timesteps[0])` times a standard normal, and the scale is 1 on
+schedules that keep the variance; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
 (`NoiseSchedule.timesteps` makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument
 raises `ValueError` or `TypeError` when the first state is asked for; a prediction that is not finite raises
 `FloatingPointError`. Gradients pass through a walk; `torch.no_grad` around it saves their memory.
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import float_tensor, number
-from ddpm.denoiser import Denoiser, Prediction, prediction_of, target_of
+from ddpm.denoiser import Denoiser
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of
+from ddpm.targets import Prediction, prediction_of
 
 __all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict"]
 
@@ -45,8 +47,8 @@ def ancestral(
 ) -> Iterator[Step]:
     """Ancestral sampling of Ho et al. (2020), algorithm 2, over any grid; the last move adds no noise.
 
-    `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2; the latter as that of a
-    schedule that keeps the variance, in units of x_s.
+    `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2. The step's is that of
+    x / scale, so that it means the same on every schedule.
     """
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
@@ -101,9 +103,10 @@ def heun(
 ) -> Iterator[Step]:
     """Heun's second-order method on the probability flow: a DDIM move, corrected by the prediction where it ends.
 
-    With "angle" it follows dx / d phi = v, where signal = cos phi and noise = sin phi (Salimans & Ho 2022, appendix D).
-    With "sigma" it is algorithm 1 of Karras et al. (2022): dy / d sigma = eps, where y = x / signal and
-    sigma = noise / signal. That one errs without bound where sigma(T) is large, as it is in the cosine schedule.
+    With "angle" it follows du / d phi = v of u = x / scale, whose signal is cos phi and whose noise sin phi (Salimans &
+    Ho 2022, appendix D). With "sigma" it is algorithm 1 of Karras et al. (2022): dy / d sigma = eps, where
+    y = x / signal and sigma = noise / signal. That one errs without bound where sigma(T) is large, as it is in the
+    cosine schedule, and cannot begin where no signal is left.
 
     With `churn` above 0 each of the N moves first adds fresh noise, up to sigma (1 + gamma) where
     gamma = min(churn / N, sqrt(2) - 1), and goes down from there: algorithm 2 of Karras et al., without their limits to
@@ -115,6 +118,11 @@ def heun(
     schedule = denoise.schedule
     check_grid(timesteps, schedule)
     one_of("coordinates", coordinates, ("angle", "sigma"))
+    if coordinates == "sigma" and schedule.signal(timesteps[0]) == 0:
+        raise ValueError(
+            f"coordinates is 'sigma', and no signal is left at {timesteps[0]:g}, where the timesteps begin: sigma is "
+            "infinite there; take 'angle' or a later start"
+        )
     if not 0 <= number("churn", churn) < math.inf:
         raise ValueError(f"churn is {churn}; it must be finite and at least 0")
     gamma = min(churn / (len(timesteps) - 1), math.sqrt(2) - 1)
@@ -147,11 +155,11 @@ def _noisier(schedule: NoiseSchedule, t: float, gamma: float) -> float:
 def heun_correction(schedule: NoiseSchedule, before: Prediction, after: Prediction, t: float, s: float) -> Tensor:
     """What Heun's method adds to a DDIM move from t to s, in x's shape.
 
-    A DDIM move follows dx / d phi = v exactly while x0 and eps stay what they are at t. By the trapezoidal rule, their
-    change adds half the move times what it makes of v at s.
+    A DDIM move follows du / d phi = v, u = x / scale, exactly while x0 and eps stay what they are at t. By the
+    trapezoidal rule, their change adds half the move times what it makes of scale v at s, signal eps - noise x0.
     """
     x0, eps = after.x0 - before.x0, after.eps - before.eps
-    return (schedule.angle(s) - schedule.angle(t)) / 2 * target_of("v", x0, eps, schedule.signal(s), schedule.noise(s))
+    return (schedule.angle(s) - schedule.angle(t)) / 2 * (schedule.signal(s) * eps - schedule.noise(s) * x0)
 
 
 @noise_is_randn_like

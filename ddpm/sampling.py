@@ -92,7 +92,7 @@ def sample(
         sampler: a name in `SAMPLERS`.
         steps: moves of the sampler, 1 to the schedule's T.
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
-        spacing: spacing of the grid, see `NoiseSchedule.timesteps`.
+        spacing: spacing of the grid, see `ddpm.grids.timesteps`.
         shape: shape of one sample; by default the denoiser's `image_shape`.
         chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, and 500
             for a `LatentModel`.

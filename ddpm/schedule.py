@@ -7,9 +7,9 @@ A `NoiseSchedule` keeps the variance of data whose variance is 1, and is a table
     noise(t)         sqrt(1 - alpha_bar(t))
 
 (Ho et al. 2020, eq. 4). Between integers log alpha_bar is interpolated linearly; where alpha_bar(T) is 0, the signal
-falls to it linearly from time T - 1. `Straight` and `Exploding` are schedules of other functions. All run through the
-same signal-to-noise ratios, at other times: with scale^2 = signal^2 + noise^2, the states x_t / scale of each are those
-of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1).
+falls to it linearly from time T - 1. `Straight` and `Exploding` are schedules of other functions. At times of equal
+noise / signal the states of two schedules differ by a factor alone: with scale^2 = signal^2 + noise^2, x_t / scale is
+a state of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1).
 
 >>> f"{linear().signal(1000):.4f}"
 '0.0064'
@@ -20,7 +20,7 @@ of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1)
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -29,20 +29,24 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import check_real, check_times, exact, float_tensor, instance, number
-from ddpm.grids import NOISE_ALONE, check_grid, check_start, timesteps
-from ddpm.settings import SPACINGS, ScheduleName, Spacing, positive_int
+from ddpm.grids import NOISE_ALONE as NOISE_ALONE
+from ddpm.grids import SPACINGS as SPACINGS
+from ddpm.grids import Spacing as Spacing
+from ddpm.grids import check_grid as check_grid
+from ddpm.grids import check_start as check_start
+from ddpm.grids import timesteps
+from ddpm.settings import ScheduleName, positive_int
 
 __all__ = [
-    "NOISE_ALONE", "SCHEDULES", "SPACINGS", "Exploding", "NoiseSchedule", "PathSchedule", "Spacing", "Straight",
-    "check_grid", "check_start", "cosine", "exploding", "from_betas", "linear", "linear_zero_snr", "positive_int",
-    "sigmoid", "straight", "zero_terminal_snr",
+    "SCHEDULES", "Exploding", "NoiseSchedule", "PathSchedule", "Straight", "cosine", "exploding", "from_betas",
+    "linear", "linear_zero_snr", "positive_int", "sigmoid", "straight", "zero_terminal_snr",
 ]  # fmt: skip
 
-Time = TypeVar("Time", float, Tensor)
+Number = TypeVar("Number", float, Tensor)
 
 
 class NoiseSchedule:
-    """A variance-preserving schedule, given by its table of alpha_bar.
+    """A noise schedule. This class keeps the variance and is given by its table of alpha_bar; `PathSchedule` need not.
 
     Attributes:
         preserves_variance: whether signal^2 + noise^2 is 1 at every time.
@@ -81,7 +85,7 @@ class NoiseSchedule:
     def __hash__(self) -> int:
         return hash((type(self), tuple(self._log_alpha_bar_list)))
 
-    def log_alpha_bar(self, t: Time) -> Time:
+    def log_alpha_bar(self, t: Number) -> Number:
         """Log of alpha_bar at real times: a float for a float, a tensor (batch,) for times (batch,).
 
         The tensor is float64 on a CPU. Elsewhere it is float32 unless the times are float64: not every device has that.
@@ -98,7 +102,7 @@ class NoiseSchedule:
             return table[below] + 2 * math.log(self.T - t) if t < self.T else -math.inf
         return table[below] + (t - below) * (table[below + 1] - table[below])
 
-    def _checked(self, t: Time) -> Time:
+    def _checked(self, t: Number) -> Number:
         """A time, or times in the type that they are computed in, which must be in [0, T]."""
         check_real(t)
         if not isinstance(t, Tensor):
@@ -120,7 +124,7 @@ class NoiseSchedule:
             return between
         return torch.where(index < self.T - 1, between, logs[index] + 2 * torch.log1p(-fraction))
 
-    def pair(self, t: Time) -> tuple[Time, Time]:
+    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
         """(signal(t), noise(t)): floats for a float, tensors (batch,) for times (batch,)."""
         log = self.log_alpha_bar(t)
         if isinstance(log, Tensor):
@@ -128,38 +132,38 @@ class NoiseSchedule:
         return math.exp(log / 2), math.sqrt(0 - math.expm1(log))
 
     def scale(self, t: float) -> float:
-        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data whose own is 1; here it is 1."""
+        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data of variance 1: 1 at every time here."""
         self._checked(t)
         return 1.0
 
-    def signal(self, t: Time) -> Time:
+    def signal(self, t: Number) -> Number:
         """What multiplies x_0: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
-        return _per_image(self.pair(t)[0], t)
+        return _per_image(self.signal_and_noise(t)[0], t)
 
-    def noise(self, t: Time) -> Time:
+    def noise(self, t: Number) -> Number:
         """What multiplies eps: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
-        return _per_image(self.pair(t)[1], t)
+        return _per_image(self.signal_and_noise(t)[1], t)
 
     def sigma(self, t: float) -> float:
         """noise / signal at a real time: the standard deviation of the noise after x_t is scaled to full contrast.
 
         It is infinite where no signal is left.
         """
-        signal, noise = self.pair(t)
+        signal, noise = self.signal_and_noise(t)
         return noise / signal if signal > 0 else math.inf
 
     def log_snr(self, t: float) -> float:
-        """log(signal^2 / noise^2): the axis on which all schedules are one (Kingma et al. 2021); infinite at 0."""
+        """log(signal^2 / noise^2), on which all schedules agree (Kingma et al. 2021): inf at 0, -inf without signal."""
         sigma = self.sigma(t)
         return -2 * math.log(sigma) if sigma > 0 else math.inf
 
     def angle(self, t: float) -> float:
         """The angle phi with tan phi = noise / signal at a real time: 0 at t = 0, about pi / 2 at T."""
-        signal, noise = self.pair(t)
+        signal, noise = self.signal_and_noise(t)
         return math.atan2(noise, signal)
 
     def sigma_to_t(self, sigma: float) -> float:
-        """The real time at which noise / signal is `sigma`: the inverse of `sigma`; T for all that is larger there."""
+        """The real time at which noise / signal is `sigma`: the inverse of `sigma`, and T for one above sigma(T)."""
         if self._log_alpha_bar_list[-1] == -math.inf and sigma > self.sigma(self.T - 1):
             return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
@@ -200,7 +204,7 @@ class NoiseSchedule:
         return signal * x0 + noise * eps
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
-        """(signal(t), noise(t)): floats for a float; for times (batch,), tensors that multiply x (batch, ...).
+        """What `signal_and_noise` gives, but that the tensors of times (batch,) multiply x (batch, ...).
 
         The tensors have x's dtype and device, and as many axes as x.
 
@@ -211,8 +215,8 @@ class NoiseSchedule:
         float_tensor("x", x)
         check_times(t, x)
         if not isinstance(t, Tensor):
-            return self.pair(t)
-        signal, noise = self.pair(t.double() if x.dtype == torch.float64 else t)
+            return self.signal_and_noise(t)
+        signal, noise = self.signal_and_noise(t.double() if x.dtype == torch.float64 else t)
         per_sample = (-1, *[1] * (x.ndim - 1))
         return signal.reshape(per_sample).to(x), noise.reshape(per_sample).to(x)
 
@@ -233,47 +237,53 @@ class NoiseSchedule:
         return timesteps(self, n, spacing, start)
 
 
-class PathSchedule(NoiseSchedule):
+class PathSchedule(NoiseSchedule, ABC):
     """A schedule of two functions of a real time, which need not keep the variance.
 
-    A subclass says what `pair(t)` and `sigma_to_t(sigma)` are, and makes the table of its alpha_bar.
+    A subclass says what `signal_and_noise(t)` and its inverse `sigma_to_t(sigma)` are, and makes the table of its
+    alpha_bar.
     """
 
     preserves_variance = False
 
     @abstractmethod
-    def pair(self, t: Time) -> tuple[Time, Time]:
+    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
         """(signal(t), noise(t)): floats for a float, tensors (batch,) for times (batch,)."""
 
-    def scale(self, t: float) -> float:
-        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data whose own is 1."""
-        return math.hypot(*self.pair(t))
+    @abstractmethod
+    def sigma_to_t(self, sigma: float) -> float:
+        """The real time at which noise / signal is `sigma`, and T for one above sigma(T)."""
 
-    def log_alpha_bar(self, t: Time) -> Time:
+    def scale(self, t: float) -> float:
+        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data of variance 1."""
+        return math.hypot(*self.signal_and_noise(t))
+
+    def log_alpha_bar(self, t: Number) -> Number:
         """Log of signal^2 / (signal^2 + noise^2) at real times, as in `NoiseSchedule`."""
-        signal, noise = self.pair(t)
+        signal, noise = self.signal_and_noise(t)
         if isinstance(signal, Tensor):
             return -torch.log1p((noise / signal).square())
         return -math.log1p((noise / signal) ** 2) if signal > 0 else -math.inf
 
 
 class Straight(PathSchedule):
-    """x_t = (1 - t / T) x_0 + (t / T) eps: every image goes to its noise in a straight line (Liu et al. 2023, eq. 1).
+    """x_t = (1 - t / T) x_0 + (t / T) eps: every image goes to its noise in a straight line.
 
-    It is that of flow matching (Lipman et al. 2023, eq. 20 with sigma_min = 0), time reversed. At T no signal is left.
+    It is the path of Liu et al. (2023), eq. 1, and of Lipman et al. (2023), eq. 20 with sigma_min = 0. In both, time
+    runs the other way, from noise to data. At T no signal is left.
     """
 
     def __init__(self, T: int) -> None:
         times = torch.arange(positive_int("T", T) + 1, dtype=torch.float64, device="cpu") / T
         super().__init__((1 - times) ** 2 / ((1 - times) ** 2 + times**2))
 
-    def pair(self, t: Time) -> tuple[Time, Time]:
+    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
         """(1 - t / T, t / T)."""
         t = self._checked(t)
         return (self.T - t) / self.T, t / self.T  # exact also near T, in float32
 
     def sigma_to_t(self, sigma: float) -> float:
-        """T sigma / (1 + sigma): the inverse of `sigma`."""
+        """T sigma / (1 + sigma)."""
         return self.T / (1 + 1 / sigma) if sigma > 0 else 0.0
 
 
@@ -288,14 +298,17 @@ class Exploding(PathSchedule):
         if positive_int("T", T) == 1:
             raise ValueError("T is 1; sigma needs two times or more to grow from lowest to highest")
         self.lowest, self.highest = number("lowest", lowest), number("highest", highest)
-        if not 0 < lowest < highest < math.inf:
-            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 0 < lowest < highest, both finite")
+        if not 1e-7 <= lowest < highest <= 1e7:  # beyond, alpha_bar's table no longer falls in float64
+            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 1e-7 <= lowest < highest <= 1e7")
         self._growth = math.log(highest / lowest) / (T - 1)  # of log sigma in a step
         above_0 = torch.arange(T, dtype=torch.float64, device="cpu")
         sigma = torch.cat([above_0[:1] * 0, lowest * torch.exp(self._growth * above_0)])
         super().__init__(1 / (1 + sigma**2))
 
-    def pair(self, t: Time) -> tuple[Time, Time]:
+    def __repr__(self) -> str:
+        return f"Exploding(T={self.T}, lowest={self.lowest:g}, highest={self.highest:g})"
+
+    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
         """(1, sigma(t))."""
         t = self._checked(t)
         if isinstance(t, Tensor):
@@ -304,7 +317,7 @@ class Exploding(PathSchedule):
         return 1.0, self.lowest * (t if t < 1 else math.exp(self._growth * (t - 1)))
 
     def sigma_to_t(self, sigma: float) -> float:
-        """The inverse of `sigma`."""
+        """The time at which the noise is `sigma`, and T for more than `highest`."""
         if sigma <= self.lowest:
             return sigma / self.lowest
         return min(1 + math.log(sigma / self.lowest) / self._growth, self.T)
@@ -361,7 +374,7 @@ def exploding(T: int = 1000, lowest: float = 0.01, highest: float = NOISE_ALONE)
 
 
 def linear_zero_snr(T: int = 1000) -> NoiseSchedule:
-    """`linear` without any signal left at T, after Lin et al. (2024)."""
+    """`linear` without any signal left at T, after Lin et al. (2024), algorithm 1."""
     return zero_terminal_snr(linear(T))
 
 
@@ -382,7 +395,7 @@ def from_betas(betas: np.ndarray) -> NoiseSchedule:
     return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 
-def _per_image(value: Time, t: Time) -> Time:
+def _per_image(value: Number, t: Number) -> Number:
     """A number as it is; values (batch,) as (batch, 1, 1, 1), float64 where the times are, and else float32."""
     if not isinstance(value, Tensor):
         return value

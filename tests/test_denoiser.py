@@ -8,21 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddpm import fast, langevin, likelihood
-from ddpm.denoiser import (
-    TARGETS,
-    Clipped,
-    Denoiser,
-    Guided,
-    NetworkDenoiser,
-    Prediction,
-    Wrapper,
-    prediction_of,
-    target_of,
-)
+from ddpm.denoiser import Clipped, Denoiser, Guided, NetworkDenoiser, Wrapper
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.samplers import ddim, final
 from ddpm.sampling import sample
-from ddpm.schedule import NoiseSchedule, cosine, linear, straight, zero_terminal_snr
+from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, straight, zero_terminal_snr
+from ddpm.targets import TARGETS, Prediction, prediction_of, target_of
 from ddpm.unet import UNet, UNetConfig
 
 
@@ -31,28 +22,48 @@ def home(target):
     return straight() if target == "flow" else linear()
 
 
-@given(st.sampled_from(TARGETS), st.floats(1, 999), st.integers(0, 100))
+@given(st.sampled_from(TARGETS), st.floats(1, 1000), st.integers(0, 100))
 def test_every_target_reads_back_as_the_same_x0_and_eps(target, t, seed):
     schedule = home(target)
     x0, eps = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     signal, noise = schedule.signal(t), schedule.noise(t)
     output = target_of(target, x0, eps, signal, noise)
     read = prediction_of(target, output, schedule.add_noise(x0, t, eps), signal, noise)
-    assert torch.allclose(read.x0, x0, atol=1e-12 / signal)
+    assert torch.allclose(read.x0, x0, atol=1e-12 / signal if target == "eps" else 1e-12)
     assert torch.allclose(read.eps, eps, atol=1e-12)
 
 
 @pytest.mark.parametrize("times", [300, torch.tensor([0.0, 300.0, 1000.0])], ids=["number", "tensor"])
 @pytest.mark.parametrize(
     ("target", "schedule", "words"),
-    [("v", straight(), "v'.* kept|v'.*preserved"), ("flow", linear(), "flow'.* straight")],
+    [
+        ("v", straight(), r"target is 'v', for which signal\^2 \+ noise\^2 must be 1; it is off by 0.42"),
+        ("flow", linear(), r"target is 'flow', for which signal \+ noise must be 1; it is off by 0.41"),
+    ],
 )
-def test_a_target_away_from_home_is_refused(target, schedule, words, times):
+def test_a_target_that_a_schedule_cannot_have_is_refused(target, schedule, words, times):
     x = torch.zeros(3, 1)
     with pytest.raises(ValueError, match=words):
         prediction_of(target, x, x, *schedule.coefficients(times, x))
-    with pytest.raises(ValueError, match=f"target is '{target}'; it needs"):
-        NetworkDenoiser(Recorder(), schedule, target)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "legal"),
+    [
+        (linear(), "eps, x0, v"),
+        (zero_terminal_snr(linear()), "x0, v"),
+        (straight(), "x0, flow"),
+        (exploding(), "eps, x0"),
+    ],
+)
+def test_the_targets_of_a_schedule_are_named_where_another_is_asked_for(schedule, legal):
+    for target in TARGETS:
+        if target in legal.split(", "):
+            assert NetworkDenoiser(Recorder(), schedule, target).target == target
+        else:
+            words = rf"target is '{target}'; on the schedule {re.escape(repr(schedule))} legal are {legal}$"
+            with pytest.raises(ValueError, match=words):
+                NetworkDenoiser(Recorder(), schedule, target)
 
 
 def test_flow_is_the_velocity_of_the_straight_path():

@@ -21,14 +21,15 @@ from torch.utils._pytree import tree_leaves
 import ddpm
 from ddpm import langevin, likelihood, round_trip, samplers
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.denoiser import TARGETS, Clipped, Guided, NetworkDenoiser
+from ddpm.denoiser import Clipped, Guided, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
 from ddpm.metrics.fidelity import fidelity, psnr, ssim
 from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SCHEDULES, linear, straight, zero_terminal_snr
+from ddpm.schedule import SCHEDULES, exploding, linear, straight, zero_terminal_snr
+from ddpm.targets import TARGETS
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
 from tests.forked import in_a_fork
@@ -329,13 +330,13 @@ def test_the_solvers_time_is_float64_on_a_cpu_and_where_the_images_are():
     assert [key for key, of_time in types.items() if of_time != torch.float64] == [("meta", torch.float32)]
 
 
-@pytest.mark.parametrize("schedule", [*(SCHEDULES[name]() for name in SCHEDULES), zero_terminal_snr(linear())])
+@pytest.mark.parametrize("schedule", [*(SCHEDULES[name]() for name in SCHEDULES), exploding()])
 def test_coefficients_without_float64_are_those_of_float64(schedule):
     """What a device without float64 computes for a time of each image, here on the CPU."""
     times = torch.tensor([0.01, 0.5, 1.0, 3.25, 500.0, 700.5, 999.0, 999.5, 1000.0])
     in_float32 = copy.copy(schedule)
     in_float32._checked = lambda t: t.float()
-    signal, noise = in_float32.pair(times)
+    signal, noise = in_float32.signal_and_noise(times)
     for found, exact in ((signal, schedule.signal(times)), (noise, schedule.noise(times))):
         assert found.dtype == torch.float32
         assert torch.allclose(found, exact.flatten(), rtol=2e-6, atol=0)

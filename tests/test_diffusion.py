@@ -112,6 +112,15 @@ def test_lognormal_times_make_log_sigma_normal():
     assert torch.quantile(log_sigma, 0.1587) == pytest.approx(-0.9 - 1.2, abs=0.04)
 
 
+def test_on_the_straight_path_lognormal_times_are_logit_normal():
+    """Esser et al. (2024), eq. 19 with m = 0 and s = 1: the quantiles of t / T under it."""
+    settings = {"schedule": "straight", "target": "flow", "log_sigma_mean": 0.0, "log_sigma_std": 1.0}
+    probabilities = time_probabilities(replace(LOGNORMAL, **settings))
+    halfway = (torch.arange(1, 1000) + 0.5) / 1000
+    expected = torch.special.ndtr(torch.logit(halfway, eps=0).double())
+    assert torch.allclose(probabilities.cumsum(0)[:-1], expected, atol=1e-3)
+
+
 def test_lognormal_times_are_all_possible_and_seldom_where_sampling_begins():
     probabilities = time_probabilities(LOGNORMAL)
     assert probabilities.min() > 0

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm.denoiser import target_of
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.likelihood import variational_bound
 from ddpm.noise import PerSampleNoise
@@ -16,6 +15,7 @@ from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.round_trip import invert_heun
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import SPACINGS, NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
+from ddpm.targets import target_of
 
 pytestmark = pytest.mark.long
 
@@ -32,6 +32,7 @@ SCHEDULES = {
     "sigmoid of 21": sigmoid(21),
     "zero of 21": zero_terminal_snr(cosine(21)),
 }
+THOUSAND = {name: schedule for name, schedule in SCHEDULES.items() if schedule.T == 1000}
 #: Lowest and highest share of the data's variance that a sampler draws in 5, 10, 20, 50 and 200 moves.
 SHARES = {
     "ancestral": (ancestral, {5: (0.1, 0.7), 10: (0.3, 0.85), 20: (0.5, 0.93), 50: (0.75, 0.97), 200: (0.92, 1.01)}),
@@ -79,7 +80,7 @@ def grids(schedule, n):
 def moments(sampler, oracle, grid):
     """Exact mean and variance of what a sampler makes of noise alone with a Gaussian, for which it is linear.
 
-    Row 0 gets a state of 0 and no noise, row 1 a state of 1, and each further row one of the draws.
+    Row 0 gets a state of 0 and no noise, row 1 a state of the scale, and each further row one of the draws.
     """
     draws = []
     zero = torch.zeros(1, 1, dtype=torch.float64)
@@ -102,7 +103,8 @@ def moments(sampler, oracle, grid):
     return out[0].item(), (out[1:] - out[0]).square().sum().item()
 
 
-#: The paths that do not keep the variance begin with less noise or end with more: five moves are too few for them.
+#: On the paths that do not keep the variance, five moves miss the limits, with seven samplers on the straight one and
+#: with Heun's on the exploding one.
 ON_SCHEDULES = [
     pytest.param(name, n, schedule, id=f"{name}-{n}-{of}")
     for name, n in CELLS
@@ -115,7 +117,7 @@ ON_SCHEDULES = [
 def test_a_gaussian_has_the_mean_and_variance_of_the_data(name, n, schedule):
     sampler, shares = SHARES[name]
     low, high = shares[n]
-    if not schedule.preserves_variance:
+    if not schedule.preserves_variance:  # two of their 76 cases are outside by less: 0.497 for 0.5, 1.145 for 1.14
         low, high = low - 0.01, high + 0.01
     for std in (0.5, 1.5):
         for spacing, grid in grids(schedule, n):
@@ -182,6 +184,18 @@ def test_on_grids_of_the_same_noise_all_schedules_give_the_same_points(sampler):
     assert (rival - ends["linear"]).abs().max() > 0.005  # the same number of moves at other noise
 
 
+def test_above_the_sigma_of_noise_alone_annealing_is_the_same_on_all_schedules_too():
+    x, ends = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), {}
+    sigma = np.geomspace(20_000, 0.02, 20).tolist()
+    for name in ("straight", "cosine to zero", "exploding"):
+        schedule = exploding(highest=1e5) if name == "exploding" else SCHEDULES[name]
+        grid = [*map(schedule.sigma_to_t, sigma), 0]
+        oracle = GaussianMixture(WEIGHTS, MEANS, 0.4, schedule)
+        walk = annealed_langevin(oracle, schedule.scale(grid[0]) * x, grid, randn_like=PerSampleNoise(0))
+        ends[name] = final(walk)
+        assert (ends[name] - ends["straight"]).abs().max() < 1e-10, name
+
+
 def test_the_bound_is_that_of_every_schedule_on_grids_of_the_same_noise():
     x0, bounds = GaussianMixture(WEIGHTS, MEANS, 0.4, linear()).sample(50, torch.Generator().manual_seed(0)), {}
     log_snr = [linear().log_snr(t) for t in linear().timesteps(20, "log_snr")[:-1]]
@@ -199,7 +213,7 @@ def test_an_euler_step_along_the_straight_path_is_a_ddim_move():
     states = [x, *(step.x for step in ddim(oracle, x, grid))]
     for (t, s), (before, after) in zip(pairwise(grid), pairwise(states), strict=True):
         prediction = oracle(before, t)
-        velocity = target_of("flow", *prediction, *schedule.pair(t))
+        velocity = target_of("flow", *prediction, *schedule.signal_and_noise(t))
         assert torch.allclose(after, before + (s - t) / schedule.T * velocity, atol=1e-12)
 
 
@@ -208,9 +222,6 @@ def flow_between(oracle, x, s, t):
     schedule, mean = oracle.schedule, oracle.mean.item()
     spread = [math.hypot(schedule.signal(u) * oracle.std, schedule.noise(u)) for u in (s, t)]
     return schedule.signal(t) * mean + spread[1] / spread[0] * (x - schedule.signal(s) * mean)
-
-
-THOUSAND = {name: schedule for name, schedule in SCHEDULES.items() if schedule.T == 1000}
 
 
 @pytest.mark.parametrize("name", THOUSAND)

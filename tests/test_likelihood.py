@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal
 
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.denoiser import Denoiser, NetworkDenoiser, Prediction
+from ddpm.denoiser import Denoiser, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import has_fast_bfloat16
 from ddpm.likelihood import bits_per_dimension, flow_nll, importance_bound, variational_bound
@@ -15,6 +15,7 @@ from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.schedule import cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 from ddpm.settings import TARGETS
+from ddpm.targets import Prediction
 from ddpm.unet import UNet, UNetConfig
 
 SCHEDULE = linear()

@@ -18,7 +18,7 @@ from ddpm.round_trip import (
     round_trip,
 )
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
-from ddpm.schedule import cosine, linear, sigmoid, zero_terminal_snr
+from ddpm.schedule import cosine, exploding, linear, sigmoid, zero_terminal_snr
 
 SCHEDULE = linear()
 DENOISE = Gaussian(0.0, 0.5, SCHEDULE)
@@ -227,6 +227,18 @@ def test_a_coupled_pair_needs_signal():
     oracle = Gaussian(0.0, 0.5, schedule)
     with pytest.raises(ValueError, match="timesteps begin at 1000, where no signal is left"):
         next(edict(oracle, torch.zeros(2, 3, 1, dtype=torch.float64), schedule.timesteps(5)))
+
+
+def test_a_coupled_pair_needs_float64_where_noise_drowns_the_signal():
+    pair = torch.zeros(2, 3, 1)
+    for highest in (160, 1e5):
+        schedule = exploding(highest=highest)
+        walk = edict(Gaussian(0.0, 0.5, schedule), pair, schedule.timesteps(5))
+        if highest == 160:
+            assert next(walk).x.dtype == torch.float32
+        else:
+            with pytest.raises(TypeError, match=r"up to a signal of 1.0e-05 EDICT must compute in float64"):
+                next(walk)
 
 
 @pytest.mark.parametrize("order", [1, 2])

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
 
-from ddpm.denoiser import Denoiser, Prediction
+from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SPACINGS, NoiseSchedule, linear
+from ddpm.schedule import SPACINGS, NoiseSchedule, linear, straight
+from ddpm.targets import Prediction
 
 SCHEDULE = linear()
 
@@ -355,6 +356,13 @@ def test_states_of_fewer_than_32_bits_are_refused(name, dtype):
     walk = SAMPLERS.get(name, invert)
     with pytest.raises(TypeError, match=r"x is torch\..*; it must be float32 or float64"):
         next(walk(Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(2, 3, dtype=dtype), SCHEDULE.timesteps(5)))
+
+
+def test_heuns_sigma_needs_some_signal_where_it_begins():
+    oracle, x = Gaussian(0.0, 0.5, straight()), torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=r"coordinates is 'sigma', and no signal is left at 1000, .* take 'angle' or"):
+        next(heun(oracle, x, [1000, 500, 0], coordinates="sigma"))
+    assert next(heun(oracle, x, [999, 500, 0], coordinates="sigma")).x.isfinite().all()
 
 
 def test_a_grid_that_begins_where_noise_is_no_state_is_warned_of():

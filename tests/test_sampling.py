@@ -12,7 +12,7 @@ from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, final
 from ddpm.sampling import SAMPLERS, LatentModel, sample, sampler_named, watched
-from ddpm.schedule import linear
+from ddpm.schedule import exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.unet import UNet, UNetConfig
 
@@ -124,6 +124,15 @@ def test_the_shape_of_a_sample_is_the_denoisers():
 def test_a_grid_that_begins_where_the_image_still_shows_is_warned_of():
     with pytest.warns(UserWarning, match=r"timesteps begin at 501, where .* of the variance is still the image's"):
         drawn(Images(), steps=2, spacing="leading")
+
+
+@pytest.mark.parametrize("schedule", [straight(), exploding()], ids=["straight", "exploding"])
+def test_noise_alone_has_the_scale_of_its_schedule(schedule):
+    oracle = Gaussian(0.5, 0.2, schedule)
+    grid = schedule.timesteps(20)
+    noise = PerSampleNoise(0)(torch.empty(16, 2))
+    expected = final(samplers.ddim(oracle, schedule.scale(1000) * noise, grid))
+    assert torch.equal(sample(oracle, 16, steps=20, shape=(2,), progress=False), expected)
 
 
 def test_a_shape_that_is_given_goes_before_the_denoisers():

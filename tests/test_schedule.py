@@ -11,6 +11,7 @@ from ddpm.schedule import (
     SCHEDULES,
     SPACINGS,
     NoiseSchedule,
+    PathSchedule,
     check_grid,
     cosine,
     exploding,
@@ -88,15 +89,19 @@ def test_times_of_noise_moves_and_tables(name, t, down):
     s = down * t
     if s < t:
         added = schedule.noise(t) ** 2 - (schedule.signal(t) / schedule.signal(s) * schedule.noise(s)) ** 2
-        assert schedule.beta(t, s) == pytest.approx(added, abs=1e-12 * schedule.scale(t) ** 2)
+        unit = schedule.scale(t) ** 2
+        assert schedule.beta(t, s) == pytest.approx(added, abs=1e-12 * unit)
+        if s > 0:
+            before = (schedule.signal(t) / schedule.signal(s)) ** 2 * schedule.beta(s, 0)
+            assert schedule.beta(t, 0) == pytest.approx(schedule.beta(t, s) + before, abs=1e-12 * unit)
 
 
 def test_the_paths_that_do_not_keep_the_variance_by_hand():
-    assert straight(4).pair(1) == (0.75, 0.25)
-    assert straight(4).pair(4) == (0, 1)
+    assert straight(4).signal_and_noise(1) == (0.75, 0.25)
+    assert straight(4).signal_and_noise(4) == (0, 1)
     assert straight(4).sigma_to_t(math.inf) == 4
-    assert exploding(3, 0.1, 10).pair(2) == (1, pytest.approx(1))
-    assert exploding(3, 0.1, 10).pair(0.5) == (1, pytest.approx(0.05))
+    assert exploding(3, 0.1, 10).signal_and_noise(2) == (1, pytest.approx(1))
+    assert exploding(3, 0.1, 10).signal_and_noise(0.5) == (1, pytest.approx(0.05))
     assert exploding(3, 0.1, 10).sigma_to_t(99) == 3
     assert straight(4) != NoiseSchedule(straight(4).alpha_bar)
     assert straight(4) == straight(4)
@@ -105,11 +110,31 @@ def test_the_paths_that_do_not_keep_the_variance_by_hand():
 
 @pytest.mark.parametrize(
     ("T", "lowest", "highest", "words"),
-    [(1, 0.1, 1, "T is 1"), (9, 1, 0.1, "lowest is 1"), (9, 0, 1, "lowest is 0"), (9, 1, math.inf, "highest is inf")],
+    [
+        (1, 0.1, 1, "T is 1"),
+        (9, 1, 0.1, "lowest is 1"),
+        (9, 9e-8, 1, "lowest is 9e-08"),
+        (9, 1, 2e7, "highest is 2"),
+        (9, 1, math.inf, "highest is inf"),
+    ],
 )
 def test_what_cannot_explode_is_refused(T, lowest, highest, words):
     with pytest.raises(ValueError, match=words):
         exploding(T, lowest, highest)
+
+
+def test_from_the_least_to_the_most_noise_a_table_falls():
+    schedule = exploding(1000, 1e-7, 1e7)
+    assert schedule.sigma(1000) == pytest.approx(1e7)
+    assert repr(schedule) == "Exploding(T=1000, lowest=1e-07, highest=1e+07)"
+
+
+@pytest.mark.parametrize("missing", ["signal_and_noise", "sigma_to_t"])
+def test_a_path_without_one_of_its_two_functions_cannot_be_made(missing):
+    both = {"signal_and_noise": straight().signal_and_noise, "sigma_to_t": straight().sigma_to_t}
+    path = type("Path", (PathSchedule,), {name: value for name, value in both.items() if name != missing})
+    with pytest.raises(TypeError, match=f"abstract method '?{missing}"):
+        path([1.0, 0.5])
 
 
 def test_a_grid_in_log_snr_has_even_steps_from_noise_alone_to_time_1():

@@ -33,8 +33,8 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         card: Markdown about the model, for the end of its card.
 
     Raises:
-        ValueError: diffusers has no such network or is not installed, or the folder holds something or cannot be
-            written. Nothing is written.
+        ValueError: diffusers has no such network, schedule or target or is not installed, or the folder holds something
+            or cannot be written. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
     """
     if not isinstance(denoise, NetworkDenoiser):

@@ -27,11 +27,11 @@ def make_scheduler(denoise: NetworkDenoiser) -> "DDPMScheduler":
     """diffusers' scheduler for a denoiser's noise schedule and prediction target.
 
     Raises:
-        ValueError: diffusers has no such target, or is not installed.
+        ValueError: diffusers has no such target or is not installed, or the schedule does not keep the variance.
     """
-    one_of("target", denoise.target, list(PREDICTION_TYPES))
     if not denoise.schedule.preserves_variance:
-        raise ValueError(f"schedule is {denoise.schedule}; diffusers' DDPMScheduler has only such as keep the variance")
+        raise ValueError(f"schedule is {denoise.schedule}; diffusers' DDPMScheduler needs one that keeps the variance")
+    one_of("target", denoise.target, list(PREDICTION_TYPES))
     alpha_bar = denoise.schedule.alpha_bar
     scheduler: DDPMScheduler = diffusers_library().DDPMScheduler(
         num_train_timesteps=denoise.schedule.T,

@@ -264,8 +264,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.conv_out.weight)
         self.labels: nn.Embedding | None = None  # made last: all other weights begin as they do without classes
         if config.classes is not None:
-            # Each label is as loud as the time's embedding, and the null label adds nothing to it: untold, the network
-            # begins as the one without classes.
+            # The null label adds nothing: untold, the network begins as the one without classes.
             self.labels = nn.Embedding(config.classes + 1, 4 * config.base_channels)  # N(0, 1), as in diffusers
             nn.init.zeros_(self.labels.weight[-1])
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from ddpm import cli, pretrained
-from tests.cli.commands import done, refusal
+from tests.cli.commands import TRAIN, done, refusal
 from tests.forked import ended, fork
 
 pytestmark = pytest.mark.long
@@ -63,3 +63,15 @@ def test_an_autoencoder_is_no_pipeline(vae, tmp_path):
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in refusal(["export", *arguments], tmp_path)
+
+
+def test_a_model_of_the_straight_path_draws_and_takes_trips_but_diffusers_has_no_scheduler_for_it(tmp_path):
+    model = tmp_path / "straight"
+    settings = ["--schedule", "straight", "--target", "flow", "--base-channels", 8]
+    done(*TRAIN, *settings, "--track", "none", "--no-samples", "--out", model)
+    done("sample", "--model", model, "--n", 1, "--steps", 2, "--out", tmp_path / "drawn.png")
+    trip = ["--model", model, "--depth", 500, "--steps", 2]
+    done("round-trip", tmp_path / "drawn.png", *trip, "--out", tmp_path / "trip.png")
+    assert (tmp_path / "trip.png").exists()
+    said = refusal(["export", "--model", model, "--to", "diffusers", "RUN"], tmp_path)
+    assert "schedule is Straight(T=1000, alpha_bar_T=0); diffusers' DDPMScheduler needs one that keeps" in said

@@ -13,10 +13,10 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
-from ddpm.denoiser import Prediction, prediction_of
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import NoiseSchedule
+from ddpm.targets import Prediction, prediction_of
 
 LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 STEPS = [7, 10, 50, 999]
