@@ -44,6 +44,7 @@ class Denoiser(ABC):
         precision: "float32", or "auto" for bfloat16 where the device computes it in hardware.
         sixteen_bits: whether its weights were cast to sixteen bits, whatever the precision.
         n_labels: how many labels it was given, one for each sample; None where it takes any number of samples.
+        distilled_for: the network calls it was distilled for, moves of DDIM on a "trailing" grid; None if it was not.
     """
 
     schedule: NoiseSchedule
@@ -52,6 +53,7 @@ class Denoiser(ABC):
     precision: Precision = "float32"
     sixteen_bits: bool = False
     n_labels: int | None = None
+    distilled_for: int | None = None
 
     @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -219,6 +221,7 @@ class Wrapper(Denoiser):
         self.denoise = instance("denoise", denoise, Denoiser)
         self.schedule = denoise.schedule
         self.image_shape = denoise.image_shape
+        self.distilled_for = denoise.distilled_for
 
     @property
     def precision(self) -> Precision:  # type: ignore[override]

@@ -48,10 +48,12 @@ class DiffusionConfig(DiffusionSettings):
     ) -> NetworkDenoiser:
         """An untrained denoiser of this configuration; `classes` are the names of its classes, if it has any."""
         network, schedule = self.network(image_shape[1:]), self.noise_schedule()
-        return NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes)
+        denoiser = NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes)
+        denoiser.distilled_for = self.distilled_for
+        return denoiser
 
     def task(self) -> "Diffusion":
-        """What the training loop steps."""
+        """What the training loop steps; `ValueError` for a student, which `ddpm.distillation` trains."""
         return Diffusion(self)
 
 
@@ -59,6 +61,10 @@ class Diffusion:
     """The training task of a diffusion model."""
 
     def __init__(self, config: DiffusionConfig) -> None:
+        if config.distilled_for is not None:
+            raise ValueError(
+                f"distilled_for is {config.distilled_for}; ddpm.distillation trains such a model, with its teacher"
+            )
         self.schedule = config.noise_schedule()
         self.target = config.target
         self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None

@@ -46,6 +46,7 @@ class DiffusionSettings:
             ever see the noisiest times, where sampling begins.
         label_dropout: probability with which training does not tell an image's class, where the network has classes:
             so it also learns to do without (Ho & Salimans 2022, algorithm 1).
+        distilled_for: how many network calls it was distilled for (see ddpm.distillation); None if it was not.
     """
 
     kind: ClassVar[str] = "diffusion"
@@ -60,6 +61,7 @@ class DiffusionSettings:
     log_sigma_std: float = 1.2
     uniform_share: float = 0.0
     label_dropout: float = 0.1
+    distilled_for: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.unet, dict):  # as JSON gives it
@@ -68,6 +70,8 @@ class DiffusionSettings:
             raise ValueError(f"unet is {self.unet!r}; it must be a UNetConfig")
         check_choices(self)
         check(self, positive_int, "T")
+        if self.distilled_for is not None:
+            check(self, positive_int, "distilled_for")
         check(self, real, "log_sigma_mean")
         check(self, real, "log_sigma_std", above=0)
         check(self, real, "uniform_share", "label_dropout", at_least=0, at_most=1)

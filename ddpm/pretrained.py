@@ -22,7 +22,7 @@ from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "card", "load", "model_folder", "weights_file"]
+__all__ = ["KINDS", "MODELS", "card", "config_of", "load", "model_folder", "weights_file"]
 
 #: Folder of the models that ship.
 MODELS = ASSETS / "models"
@@ -57,6 +57,11 @@ def load(
     network.load_state_dict(weights)
     network.eval().to(chosen_device(device)).requires_grad_(False)
     return model
+
+
+def config_of(name_or_path: str | os.PathLike[str]) -> Any:
+    """A model's settings: a `DiffusionConfig`, an `AutoencoderConfig` or a `GANConfig`. It raises what `load` does."""
+    return _settings(_read(name_or_path))[0]
 
 
 class _Files(NamedTuple):

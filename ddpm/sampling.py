@@ -16,7 +16,7 @@ from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
-__all__ = ["SAMPLERS", "LatentModel", "refuse_walk", "sample", "sampler_named", "watched"]
+__all__ = ["SAMPLERS", "LatentModel", "default_steps", "refuse_walk", "sample", "sampler_named", "watched"]
 
 #: The samplers by the names that `sample` takes.
 SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
@@ -73,7 +73,7 @@ def sample(
     denoise: Denoiser | LatentModel,
     n: int,
     sampler: str = "ddim",
-    steps: int = 50,
+    steps: int | None = None,
     seed: int = 0,
     *,
     spacing: Spacing = "trailing",
@@ -90,7 +90,7 @@ def sample(
         denoise: a `Denoiser`; or a `LatentModel`, which takes no sampler, steps, spacing, shape, watch or options.
         n: how many samples.
         sampler: a name in `SAMPLERS`.
-        steps: moves of the sampler, 1 to the schedule's T.
+        steps: moves of the sampler, 1 to the schedule's T; by default 50, or as many as the denoiser was distilled for.
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
         spacing: spacing of the grid, see `ddpm.grids.timesteps`.
         shape: shape of one sample; by default the denoiser's `image_shape`.
@@ -113,7 +113,7 @@ def sample(
     if watch is not None:
         function("watch", watch)
     walk = sampler_named(sampler)
-    n, steps = positive_int("n", n), positive_int("steps", steps)
+    n, steps = positive_int("n", n), positive_int("steps", default_steps(denoise) if steps is None else steps)
     if denoise.n_labels not in (None, n):
         raise ValueError(f"n is {n}; the denoiser was given {denoise.n_labels} labels, one for each sample")
     chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
@@ -139,9 +139,14 @@ def sample(
     return share.join(samples)
 
 
+def default_steps(denoise: Denoiser) -> int:
+    """The moves of a walk where none are given: 50, or as many as the denoiser was distilled for."""
+    return denoise.distilled_for or 50
+
+
 def refuse_walk(given: Mapping[str, Any]) -> None:
     """Raise `ValueError` where something is given that `sample` takes for a walk only, and not for a `LatentModel`."""
-    defaults = {"sampler": "ddim", "steps": 50, "spacing": "trailing"}
+    defaults = {"sampler": "ddim", "steps": None, "spacing": "trailing"}
     for name, value in given.items():
         if value != defaults.get(name):
             raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")

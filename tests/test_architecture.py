@@ -25,6 +25,7 @@ LAYERS = [  # each may import from those before it
     {"round_trip", "sampling"},
     {"training"},
     {"pretrained"},
+    {"distillation"},
     {"__init__", "assets", "companion"},
     {"cli"},
     {"__main__"},

@@ -11,7 +11,7 @@ from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, final
-from ddpm.sampling import SAMPLERS, LatentModel, sample, sampler_named, watched
+from ddpm.sampling import SAMPLERS, LatentModel, default_steps, sample, sampler_named, watched
 from ddpm.schedule import exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.unet import UNet, UNetConfig
@@ -34,6 +34,14 @@ class Images(Wrapper):
     def __call__(self, x, t):
         self.calls += 1
         return super().__call__(x, t)
+
+
+class Student(Images):
+    """One that was distilled for four calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.distilled_for = 4
 
 
 def drawn(denoise, n=3, *arguments, **options):
@@ -133,6 +141,14 @@ def test_noise_alone_has_the_scale_of_its_schedule(schedule):
     noise = PerSampleNoise(0)(torch.empty(16, 2))
     expected = final(samplers.ddim(oracle, schedule.scale(1000) * noise, grid))
     assert torch.equal(sample(oracle, 16, steps=20, shape=(2,), progress=False), expected)
+
+
+def test_where_no_number_is_given_there_are_fifty_moves_or_a_students_own():
+    for denoise, moves in ((Images(), 50), (Student(), 4), (Wrapper(Student()), 4)):
+        assert default_steps(denoise) == moves
+        counted = denoise if isinstance(denoise, Images) else denoise.denoise
+        assert torch.equal(drawn(denoise, 1), drawn(denoise, 1, steps=moves))
+        assert counted.calls == 2 * moves
 
 
 def test_a_shape_that_is_given_goes_before_the_denoisers():

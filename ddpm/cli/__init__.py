@@ -1,4 +1,4 @@
-"""The command line: `ddpm train | sample | evaluate | round-trip | export | chapters`, a file for each command.
+"""The command line: `ddpm train | distill | sample | evaluate | round-trip | export | chapters`, each in its own file.
 
 No command imports torch before it runs, so that `--help` and a wrong option are answered at once.
 """
@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 import typer
 
 from ddpm.cli.chapters import chapters
+from ddpm.cli.distill import distill
 from ddpm.cli.export import export
 from ddpm.cli.options import leave
 from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import evaluate, sample
 from ddpm.cli.train import train
 
-__all__ = ["app", "chapters", "evaluate", "export", "main", "round_trip", "sample", "train"]
+__all__ = ["app", "chapters", "distill", "evaluate", "export", "main", "round_trip", "sample", "train"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Diffusion models, small and exact: train, sample, measure, export, run the book's chapters.",
 )
-for command in (train, sample, evaluate, round_trip, export, chapters):
+for command in (train, distill, sample, evaluate, round_trip, export, chapters):
     app.command(command.__name__.replace("_", "-"))(command)
 
 #: The extra that installs each optional package.

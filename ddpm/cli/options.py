@@ -39,11 +39,11 @@ __all__ = [
 
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
 StepsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T. A move is one network call, but two in heun and "
-        "predictor_corrector and five in annealed_langevin.",
+        help="Moves of the sampler, 1 to the schedule's T; by default 50, or as many as the model was distilled for. "
+        "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin.",
     ),
 ]
 SamplerOption = Annotated[

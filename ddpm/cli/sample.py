@@ -57,7 +57,7 @@ def sample(
     guidance: GuidanceOption = 1.0,
     guidance_interval: IntervalOption = None,
     sampler: SamplerOption = "ddim",
-    steps: StepsOption = 50,
+    steps: StepsOption = None,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
@@ -169,7 +169,7 @@ def evaluate(
         int, typer.Option("--n", "-n", help="Images to draw; distances at different n do not compare.")
     ] = 2000,
     sampler: SamplerOption = "ddim",
-    steps: StepsOption = 50,
+    steps: StepsOption = None,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
     spacing: SpacingOption = "trailing",
@@ -213,9 +213,9 @@ def evaluate(
 
 
 def _prepared(
-    trained: Any, model: str, sampler: str, steps: int, eta: float, variance: str, spacing: str, labels: list[int],
-    guidance: float, interval: tuple[float, float] | None, guide: str | None, weight: float, seed: int, precision: str,
-    only: tuple[int, int, int] | None = None, **options: Any,
+    trained: Any, model: str, sampler: str, steps: int | None, eta: float, variance: str, spacing: str,
+    labels: list[int], guidance: float, interval: tuple[float, float] | None, guide: str | None, weight: float,
+    seed: int, precision: str, only: tuple[int, int, int] | None = None, **options: Any,
 ) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
     """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
 
@@ -224,7 +224,7 @@ def _prepared(
     """
     from ddpm.autoencoder import Autoencoder
     from ddpm.grids import check_start
-    from ddpm.sampling import LatentModel, refuse_walk
+    from ddpm.sampling import LatentModel, default_steps, refuse_walk
 
     distributed, _ = launched()
     non_negative_int("seed", seed)
@@ -243,12 +243,14 @@ def _prepared(
     options |= {"spacing": spacing}
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, **options})
+        drawn = "one call"
     else:
+        steps = default_steps(trained) if steps is None else steps
         check_start(trained.schedule.timesteps(steps, spacing), trained.schedule)
+        drawn = how(sampler, eta, variance, steps, spacing)
     if kind is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     options |= {"distributed": distributed and "watch" not in options}
-    drawn = "one call" if latent else how(sampler, eta, variance, steps, spacing)
     return trained, options, drawn + pushed
 
 

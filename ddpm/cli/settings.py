@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import cache
 from types import NoneType
@@ -29,15 +29,20 @@ CONFIGS: dict[str, tuple[type[Any], ...]] = {
 }
 
 
-def with_settings(config: type[Any], names: Sequence[str]) -> Callable[[Command], Command]:
+def with_settings(config: type[Any], names: Sequence[str] | Mapping[str, Any]) -> Callable[[Command], Command]:
     """Give a typer command, which takes `**settings`, an option for each setting; one that is not given is None.
 
     Args:
         config: a dataclass, all of whose fields become options.
-        names: further settings, of the models' and the training's configurations.
+        names: further settings, of the models' and the training's configurations, whose defaults are those of the
+            recipes; or settings of a training and the command's own defaults of them.
     """
     options = [(field.name, _option(config, field, _default_text(field.default))) for field in fields(config)]
-    options += [(name, _option_with_recipe_defaults(name)) for name in names]
+    if isinstance(names, Mapping):
+        of_training = {field.name: field for field in fields(TrainingConfig)}
+        options += [(name, _option(TrainingConfig, of_training[name], _default_text(names[name]))) for name in names]
+    else:
+        options += [(name, _option_with_recipe_defaults(name)) for name in names]
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)

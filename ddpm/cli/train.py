@@ -134,8 +134,7 @@ def train(
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
-    if "classes" in chosen:
-        raise ValueError(f"classes is {chosen['classes']}; the data says how many, and --conditional tells them")
+    refuse_what_is_no_option(chosen)
     recipe(job.model, **chosen)  # refuses wrong settings before torch is loaded, and before the images are read
 
     from ddpm import pretrained
@@ -175,6 +174,16 @@ def train(
         return
     if is_main:
         typer.echo(f"done: {out / 'model.safetensors'}")
+
+
+def refuse_what_is_no_option(settings: dict[str, Any]) -> None:
+    """Raise `ValueError` where a file sets what the data or a teacher says."""
+    if "classes" in settings:
+        raise ValueError(f"classes is {settings['classes']}; the data says how many, and --conditional tells them")
+    if settings.get("distilled_for") is not None:
+        raise ValueError(
+            f"distilled_for is {settings['distilled_for']}; ddpm distill trains such a model, with its teacher"
+        )
 
 
 def job_of(settings: dict[str, Any]) -> tuple[JobSettings, dict[str, Any]]:
@@ -268,7 +277,7 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         x = normalise(originals).to(model.device)
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
-        how: dict[str, Any] = {"steps": 20} if isinstance(model, NetworkDenoiser) else {}
+        how: dict[str, Any] = {"steps": model.distilled_for or 20} if isinstance(model, NetworkDenoiser) else {}
         if getattr(model, "classes", ()):
             model = model.given([i % len(model.classes) for i in range(16)])
         images = ddpm.sample(model, 16, chunk=16, progress=False, **how)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     ModelConfig = DiffusionConfig | AutoencoderConfig | GANConfig
 
-__all__ = ["RECIPES", "recipe"]
+__all__ = ["DISTILLATION", "RECIPES", "recipe"]
 
 #: For every kind of model, the recommended settings that differ from its configuration's own defaults.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -26,6 +26,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "autoencoder": {"optimiser": "adamw", "learning_rate": 2e-3},
     "vae": {"optimiser": "adamw", "learning_rate": 2e-3},
     "gan": {"optimiser": "adam", "momentum": 0.0, "learning_rate": 5e-4},
+}  # fmt: skip
+
+#: The settings of a student's training in `ddpm.distillation`.
+DISTILLATION: dict[str, Any] = {
+    "steps": 1500, "batch_size": 64, "optimiser": "muon", "learning_rate": 5e-4, "warmup": 50, "decay": "linear",
+    "ema": 0.999, "seed": 0, "checkpoint_every": 250, "keep": 2, "precision": "auto",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ddpm import cli
 from tests.cli.commands import done, refusal
 from tests.forked import ended, fork
 
-COMMANDS = ("train", "sample", "evaluate", "round-trip", "export", "chapters")
+COMMANDS = ("train", "distill", "sample", "evaluate", "round-trip", "export", "chapters")
 
 
 def test_the_help_names_every_command():
@@ -36,13 +36,13 @@ def test_the_help_of_train_teaches():
     assert "[default: (5000)]" in said
 
 
-COMPUTING = ("train", "sample", "evaluate", "round-trip", "chapters")
+COMPUTING = ("train", "distill", "sample", "evaluate", "round-trip", "chapters")
 
 
 @pytest.mark.parametrize("command", COMPUTING)
 def test_what_computes_takes_its_threads(command, tmp_path):
     assert "--threads" in done(command, "--help").stdout
-    place = ["--out", "RUN"] if command == "train" else []
+    place = {"train": ["--out", "RUN"], "distill": ["fashion-mnist", "--out", "RUN"]}.get(command, [])
     assert "threads is 0; it must be an integer from 1 up" in refusal([command, "--threads", 0, *place], tmp_path)
 
 

@@ -1,0 +1,96 @@
+"""`ddpm distill`."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddpm.cli.options import launched, one_process_first
+from ddpm.cli.settings import with_settings
+from ddpm.settings import check, positive_int
+from ddpm.training.config import TrainingConfig
+from ddpm.training.recipes import DISTILLATION
+
+__all__ = ["DistillSettings", "distill"]
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """What `ddpm distill` asks besides the settings of the students' training.
+
+    Attributes:
+        calls: network calls in which the last student draws an image.
+        teacher_calls: moves of the first teacher: calls times 2, 4, 8, ... By default the first of these from 64 up, or
+            as many as the teacher was itself distilled for.
+        data: data set that the teacher was trained on, as in ddpm train.
+        data_folder: folder that holds the files of a named data set.
+        workers: processes that read pictures of folder:PATH while the device computes.
+        samples: draw sixteen images at every checkpoint, into the student's folder.
+    """
+
+    calls: int = 4
+    teacher_calls: int | None = None
+    data: str = "fashion-mnist"
+    data_folder: str | None = None
+    workers: int = 2
+    samples: bool = True
+
+    def __post_init__(self) -> None:
+        check(self, positive_int, "calls")
+        if self.teacher_calls is not None:
+            check(self, positive_int, "teacher_calls")
+
+
+@with_settings(DistillSettings, DISTILLATION)
+def distill(
+    teacher: Annotated[str, typer.Argument(help='A diffusion model that ships ("fashion-mnist") or a run\'s folder.')],
+    out: Annotated[
+        Path, typer.Option(help="The last student's folder. The same command again in the same folder resumes it.")
+    ],
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads of the CPU to compute with; by default as many as the run began with, and as there are free "
+            "cores when a new one begins."
+        ),
+    ] = None,
+    **settings: Any,  # the options that `with_settings` makes; None where one is not given
+) -> None:
+    """Make a model that draws in few network calls from one that needs many, or go on where that stopped.
+
+    Progressive distillation (Salimans & Ho 2022): a student learns to make in one move what the teacher makes in two,
+    and becomes the teacher of the next. Every halving is a training of --steps steps, each of which takes about twice
+    as long as one of ddpm train. ddpm sample --model OUT then draws in so many calls by itself.
+    """
+    given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
+    own = {field.name for field in fields(DistillSettings)} & given.keys()
+    job = DistillSettings(**{name: given.pop(name) for name in own})
+    training = TrainingConfig(**DISTILLATION | given)
+
+    from ddpm import distillation, pretrained
+    from ddpm.cli.train import JobSettings, draw_progress, load_data
+    from ddpm.files import check_place
+    from ddpm.training.signals import Stopped
+
+    _, is_main = launched()
+    settings_of_teacher = distillation.teachers_settings(teacher)
+    students = distillation.students_of(settings_of_teacher, job.calls, job.teacher_calls)
+    if is_main:
+        check_place("out", out / "config.json")
+    shape = pretrained.load(teacher, "float32", "cpu").image_shape
+    of_folder = {"image_size": shape[1], "channels": shape[0]} if job.data.startswith("folder:") else {}
+    where = JobSettings(data=job.data, data_folder=job.data_folder, workers=job.workers, **of_folder)
+    with one_process_first():
+        dataset = load_data(where, quiet=not is_main, check_shape=settings_of_teacher.check_images)
+    try:
+        distillation.distill(
+            teacher, dataset, training, out, job.calls, students[0] * 2, workers=job.workers,
+            picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
+        )  # fmt: skip
+    except Stopped as stopped:
+        if is_main:
+            typer.echo(f"{stopped}; the same command goes on from there")
+        return
+    if is_main:
+        typer.echo(f"done: {out / 'model.safetensors'} draws in {job.calls} calls")

@@ -1,0 +1,77 @@
+import pytest
+from PIL import Image
+
+import ddpm
+from ddpm.cli.distill import DistillSettings
+from ddpm.training.recipes import DISTILLATION
+from tests.cli.commands import TRAIN, done, refusal, run
+
+pytestmark = pytest.mark.long
+
+DISTILL = (
+    "distill", "--data", "fashion-mnist-embedded", "--steps", 2, "--batch-size", 2, "--checkpoint-every", 2,
+    "--calls", 2, "--teacher-calls", 8, "--threads", 1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    """The folder of a student of two calls, and what the command said. No test may write into it."""
+    folder = tmp_path_factory.mktemp("distill")
+    done(*TRAIN, "--base-channels", 8, "--track", "none", "--no-samples", "--out", folder / "teacher")
+    return folder / "run", done(*DISTILL, folder / "teacher", "--out", folder / "run")
+
+
+def test_it_says_which_halving_it_is_and_where_the_student_is(student):
+    folder, process = student
+    assert f"halving 1 of 2: 8 moves become 4, in {folder / 'teachers' / 'calls-4'}" in process.stdout
+    assert f"halving 2 of 2: 4 moves become 2, in {folder}\n" in process.stdout
+    assert f"done: {folder / 'model.safetensors'} draws in 2 calls" in process.stdout
+    assert Image.open(folder / "samples" / "step-00000002.png").size == (138, 138)
+
+
+def test_the_same_command_again_changes_nothing(student):
+    folder, _ = student
+    before = (folder / "model.safetensors").read_bytes()
+    done(*DISTILL, folder.parent / "teacher", "--out", folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_student_draws_in_its_own_calls(student, tmp_path):
+    folder, _ = student
+    for name, steps in (("own", ()), ("two", ("--steps", 2)), ("many", ("--steps", 50))):
+        done("sample", "--model", folder, "-n", 1, *steps, "--out", tmp_path / f"{name}.png")
+    drawn = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
+    assert drawn["own"] == drawn["two"] != drawn["many"]
+    assert "ddim, eta 0, 2 steps, trailing grid" in done("evaluate", "--model", folder, "-n", 65).stdout
+    assert ddpm.load(folder).distilled_for == 2
+
+
+def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path):
+    folder, _ = student
+    arguments = ["train", "--config", folder / "config.json", "--init", folder, "--out", "RUN"]
+    assert "distilled_for is 2; ddpm distill trains such a model, with its teacher" in refusal(arguments, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
+        (["equal-gan"], "teacher is 'equal-gan', 'gan'; only a diffusion model can be distilled"),
+        (["fashion-mnist", "--calls", 0], "calls is 0; it must be an integer from 1 up"),
+        (["fashion-mnist", "--teacher-calls", 12], "teacher_calls is 12; with calls 4 it must be 4 times 2, 4, 8, ..."),
+        (["fashion-mnist", "--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
+        (["fashion-mnist", "--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
+        (["fashion-mnist", "--learning-rate", 0], "learning_rate is 0.0; it must be a finite number above 0"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
+    assert message in refusal(["distill", *arguments, "--out", "RUN"], tmp_path)
+
+
+def test_the_help_names_its_own_defaults():
+    said = " ".join(run("distill", "--help").stdout.split())
+    for name in (*DISTILLATION, *DistillSettings.__dataclass_fields__):
+        assert f"--{name.replace('_', '-')} " in said
+    assert "Number of optimiser steps. [default: (1500)]" in said
+    assert "Peak learning rate, reached after the warm-up. [default: (0.0005)]" in said

@@ -1,0 +1,217 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import ddpm
+from ddpm import distillation, pretrained
+from ddpm.diffusion import DiffusionConfig
+from ddpm.distillation import Distillation, behind_a_move, distill, students_of
+from ddpm.noise import StepRandomness
+from ddpm.oracles import Gaussian
+from ddpm.samplers import ddim, final
+from ddpm.schedule import cosine, exploding, linear, straight, zero_terminal_snr
+from ddpm.targets import target_of
+from ddpm.training import TrainingConfig, train
+from ddpm.unet import UNetConfig
+from tests.training.garments import first_images
+
+SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
+V = DiffusionConfig(SMALL, target="v")
+
+
+class Answers(nn.Module):
+    """A network that answers the target of what `denoise(x, t)` says."""
+
+    def __init__(self, denoise, target):
+        super().__init__()
+        self.denoise, self.target = denoise, target
+
+    def forward(self, x, index):
+        t = index.double() + 1
+        return target_of(self.target, *self.denoise(x, t), *self.denoise.schedule.coefficients(t, x))
+
+
+# Which moves become one.
+
+
+@pytest.mark.parametrize(
+    "schedule", [linear(), cosine(), straight(), zero_terminal_snr(cosine()), exploding()], ids=repr
+)
+def test_behind_a_move_is_what_made_it(schedule):
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 5, 3, dtype=torch.float64, generator=generator)
+    t = torch.tensor([1000.0, 1000.0, 500.0, 250.0, 1.0], dtype=torch.float64)
+    s = torch.tensor([750.0, 0.0, 250.0, 0.0, 0.0], dtype=torch.float64)
+    seen = behind_a_move(schedule, schedule.add_noise(x0, t, eps), schedule.add_noise(x0, s, eps), t, s)
+    assert torch.allclose(seen.x0, x0, atol=1e-10)
+    assert torch.allclose(seen.eps, eps, atol=1e-10)
+
+
+@pytest.mark.parametrize(("schedule", "target"), [("linear", "v"), ("linear", "x0"), ("straight", "flow")])
+@pytest.mark.parametrize("calls", [1, 2, 4])
+def test_a_student_whose_every_move_is_two_of_its_teachers_has_no_loss(schedule, target, calls):
+    """On a Gaussian, where a move of DDIM is a factor; and walking down, it ends where the teacher does."""
+    config = DiffusionConfig(SMALL, schedule, target=target, distilled_for=calls)
+    oracle = Gaussian(0.0, 0.5, config.noise_schedule())
+    task = Distillation(config, Answers(oracle, target))
+    grid = oracle.schedule.timesteps(2 * calls)
+
+    class Student(Gaussian):
+        """A denoiser whose move from a time of the grid is two moves of `Gaussian`."""
+
+        def __call__(self, x, t):
+            times = t if isinstance(t, torch.Tensor) else torch.full((len(x),), float(t))
+            rows = []
+            for i, time in enumerate(times.tolist()):
+                k = grid.index(round(time))
+                moves = list(ddim(oracle, x[i : i + 1], [*grid[k : k + 3], *([] if grid[k + 2] == 0 else [0])]))
+                rows.append(moves[1].x)
+            s = torch.tensor([grid[grid.index(round(time)) + 2] for time in times.tolist()])
+            return behind_a_move(self.schedule, x, torch.cat(rows), times.double(), s.double())
+
+    student = Student(0.0, 0.5, oracle.schedule)
+    images = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
+    randomness = [StepRandomness(0, 0, 8), StepRandomness(0, 0, 8)]
+    task.parts["unet"] = Answers(student, target)
+    assert task.loss("unet", images, randomness[0]) < 1e-9
+    task.parts["unet"] = Answers(oracle, target)  # the rival: a student that makes its teacher's moves
+    assert task.loss("unet", images, randomness[1]) > 1e-4
+
+    x = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.allclose(final(ddim(student, x, grid[::2])), final(ddim(oracle, x, grid)), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("calls", "teacher_calls", "students"),
+    [(4, None, [32, 16, 8, 4]), (8, 16, [8]), (1, None, [32, 16, 8, 4, 2, 1]), (3, None, [48, 24, 12, 6, 3]),
+     (100, None, [100])],
+)  # fmt: skip
+def test_students_halve_the_moves(calls, teacher_calls, students):
+    assert students_of(V, calls, teacher_calls) == students
+
+
+def test_a_student_that_teaches_begins_where_it_is_at_home():
+    assert students_of(replace(V, distilled_for=8), 2) == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("calls", "teacher_calls", "words"),
+    [
+        (4, 20, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..."),
+        (4, 4, "teacher_calls is 4; with calls 4 it must be 4 times"),
+        (0, None, "calls is 0; it must be an integer from 1 up"),
+        (600, None, "teacher_calls is 1200; the teacher's schedule has 1000 times"),
+    ],
+)
+def test_what_no_halvings_lead_to_is_refused(calls, teacher_calls, words):
+    with pytest.raises(ValueError, match=words):
+        students_of(V, calls, teacher_calls)
+
+
+# Whole distillations.
+
+TINY = TrainingConfig(steps=3, batch_size=4, checkpoint_every=2, learning_rate=1e-2, warmup=0, threads=1)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A run's folder. No test may write into it."""
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    train(V, first_images(16), TINY, folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory):
+    """The folder of a student of two moves. No test may write into it."""
+    folder = tmp_path_factory.mktemp("student") / "run"
+    distill(teacher, first_images(16), TINY, folder, 2, 8, progress=False)
+    return folder
+
+
+def weights(folder):
+    return pretrained.load(folder, "float32").network.state_dict()
+
+
+def test_every_student_can_be_loaded_and_draws_in_its_own_calls(student):
+    for folder, calls in ((student, 2), (student / "teachers" / "calls-4", 4)):
+        denoise = ddpm.load(folder, "float32")
+        states = []
+        drawn = ddpm.sample(denoise, 2, progress=False, watch=states.append)
+        assert denoise.distilled_for == len(states) == calls
+        assert torch.equal(drawn, ddpm.sample(denoise, 2, steps=calls, progress=False))
+    assert ddpm.load("fashion-mnist").distilled_for is None
+
+
+def test_a_distillation_that_was_killed_ends_with_the_same_bits(teacher, student, tmp_path):
+    seen = []
+
+    def killed(line):
+        seen.append(line)
+        if len(seen) == 5:  # in the second halving, after its step 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 8, progress=False, on_step=killed)
+    assert not (tmp_path / "run" / "checkpoints" / "step-00000003.json").exists()
+    distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 8, progress=False)
+    for name, value in weights(student).items():
+        assert torch.equal(weights(tmp_path / "run")[name], value), name
+
+
+def test_another_teacher_makes_it_another_run(student, tmp_path):
+    train(V, first_images(16), replace(TINY, seed=1), tmp_path / "other", progress=False)
+    with pytest.raises(ValueError, match="holds another run .init is"):
+        distill(tmp_path / "other", first_images(16), TINY, student, 2, 4, progress=False)
+
+
+def test_a_student_has_moved_from_its_teacher(teacher, student):
+    assert any((weights(teacher)[name] != value).any() for name, value in weights(student).items())
+    assert weights(student)["conv_out.weight"].isfinite().all()
+
+
+def test_a_teacher_that_was_told_classes_teaches_them(tmp_path):
+    config = DiffusionConfig(replace(SMALL, classes=10), target="v")
+    train(config, first_images(16), TINY, tmp_path / "teacher", progress=False)
+    distill(tmp_path / "teacher", first_images(16), TINY, tmp_path / "student", 1, 2, progress=False)
+    student = ddpm.load(tmp_path / "student", "float32")
+    assert student.distilled_for == 1
+    told, other = (ddpm.sample(student.given(label), 1, progress=False) for label in ("bag", "coat"))
+    assert told.isfinite().all()
+    assert not torch.equal(told, other)
+
+
+def test_only_what_says_something_at_T_can_be_distilled(tmp_path):
+    with pytest.raises(ValueError, match="teacher is 'equal-vae', 'autoencoder'; only a diffusion model can be"):
+        distillation.teachers_settings("equal-vae")
+    train(DiffusionConfig(SMALL), first_images(4), replace(TINY, steps=1), tmp_path / "eps", progress=False)
+    with pytest.raises(ValueError, match="whose target is 'eps'; at T that says nothing .* legal are x0, v, flow"):
+        distill(tmp_path / "eps", first_images(4), TINY, tmp_path / "out", 2, 4, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_teacher_no_student_is_trained(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"distilled_for is 4; ddpm.distillation trains such a model, with its teacher"
+    ):
+        train(replace(V, distilled_for=4), first_images(4), TINY, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_first_move_is_drawn_as_often_as_the_last():
+    task, seen = Distillation(replace(V, distilled_for=4), Answers(Gaussian(0.0, 0.5, linear()), "v")), []
+
+    class Seen(nn.Module):
+        def forward(self, x, index):
+            seen.append(index + 1)
+            return x
+
+    task.parts["unet"] = Seen()
+    task.loss("unet", torch.zeros(64, 1, 2, 2), StepRandomness(0, 0, 64))
+    times, counts = seen[0].unique(return_counts=True)
+    assert times.tolist() == [250, 500, 750, 1000]
+    assert counts.tolist() == [16] * 4
+    assert math.isclose(counts.sum(), 64)
