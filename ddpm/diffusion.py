@@ -54,6 +54,10 @@ class DiffusionConfig(DiffusionSettings):
 
     def task(self) -> "Diffusion":
         """What the training loop steps; `ValueError` for a student, which `ddpm.distillation` trains."""
+        if self.distilled_for is not None:
+            raise ValueError(
+                f"distilled_for is {self.distilled_for}; ddpm.distillation trains such a model, with its teacher"
+            )
         return Diffusion(self)
 
 
@@ -61,10 +65,6 @@ class Diffusion:
     """The training task of a diffusion model."""
 
     def __init__(self, config: DiffusionConfig) -> None:
-        if config.distilled_for is not None:
-            raise ValueError(
-                f"distilled_for is {config.distilled_for}; ddpm.distillation trains such a model, with its teacher"
-            )
         self.schedule = config.noise_schedule()
         self.target = config.target
         self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
@@ -88,7 +88,7 @@ class Diffusion:
         noise = self.schedule.noise(t).to(images.device)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
         network = self.parts[one_of("part", part, list(self.parts))]
-        told = () if self.classes is None else (self.told(labels, self.classes, randomness).to(images.device),)
+        told = self.labels_told(labels, randomness, images.device)
         output = network(x_t, (t - 1).to(images.device), *told).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
         loss: Tensor
@@ -98,6 +98,12 @@ class Diffusion:
             errors = (output - target).square().flatten(1).mean(1)
             loss = (self.loss_weights[t].to(errors) * errors).mean()  # eq. 12
         return loss
+
+    def labels_told(
+        self, labels: Tensor | None, randomness: StepRandomness, device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """What a network is called with besides images and times: nothing, or the labels (batch,) that it sees."""
+        return () if self.classes is None else (self.told(labels, self.classes, randomness).to(device),)
 
     def told(self, labels: Tensor | None, null_label: int, randomness: StepRandomness) -> Tensor:
         """The labels (batch,) that the network sees: a share, drawn at random, is replaced by the null label."""

@@ -175,7 +175,7 @@ def flow_nll(
 
     Walks the probability flow of u = x / scale, whose signal^2 + noise^2 is 1: du / d log sigma = noise (eps - noise u)
     with sigma = noise / signal. It goes from t to T, or to a sigma of 100,000 if T lies beyond it; there the density of
-    u is taken to be N(0, I). The density of x is lower by the factor scale(t) in every dimension. With the linear
+    u is taken to be N(0, I). The density of x is that divided by scale(t), once for every dimension. With the linear
     schedule, which keeps a share 4e-5 of the data's variance, a sample's figure can be off by some hundredths of a nat
     in the plane, and more in more dimensions.
 

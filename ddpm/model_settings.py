@@ -72,6 +72,8 @@ class DiffusionSettings:
         check(self, positive_int, "T")
         if self.distilled_for is not None:
             check(self, positive_int, "distilled_for")
+            if self.distilled_for > self.T:
+                raise ValueError(f"distilled_for is {self.distilled_for}; it must be at most T = {self.T}")
         check(self, real, "log_sigma_mean")
         check(self, real, "log_sigma_std", above=0)
         check(self, real, "uniform_share", "label_dropout", at_least=0, at_most=1)

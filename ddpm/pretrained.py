@@ -22,7 +22,7 @@ from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "card", "config_of", "load", "model_folder", "weights_file"]
+__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "weights_file"]
 
 #: Folder of the models that ship.
 MODELS = ASSETS / "models"
@@ -59,9 +59,19 @@ def load(
     return model
 
 
-def config_of(name_or_path: str | os.PathLike[str]) -> Any:
-    """A model's settings: a `DiffusionConfig`, an `AutoencoderConfig` or a `GANConfig`. It raises what `load` does."""
-    return _settings(_read(name_or_path))[0]
+class Facts(NamedTuple):
+    """What the record of a model says of it."""
+
+    config: Any  #: a `DiffusionConfig`, an `AutoencoderConfig` or a `GANConfig`
+    image_shape: tuple[int, int, int]
+    classes: tuple[str, ...]  #: names of the classes that it was told; empty where it was told none
+    data: str  #: name of the data that it learnt
+
+
+def facts(name_or_path: str | os.PathLike[str]) -> Facts:
+    """What the record of a model says of it. It raises what `load` does."""
+    files = _read(name_or_path)
+    return Facts(*_settings(files), str(files.record["data"].get("name", "")))
 
 
 class _Files(NamedTuple):

@@ -1,5 +1,6 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,7 +17,9 @@ from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
-__all__ = ["SAMPLERS", "LatentModel", "default_steps", "refuse_walk", "sample", "sampler_named", "watched"]
+__all__ = [
+    "SAMPLERS", "LatentModel", "check_student", "default_steps", "refuse_walk", "sample", "sampler_named", "watched",
+]  # fmt: skip
 
 #: The samplers by the names that `sample` takes.
 SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
@@ -122,6 +125,7 @@ def sample(
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
     shape = integers("shape", shape, at_least=1)
     timesteps = denoise.schedule.timesteps(steps, spacing)
+    check_student(denoise, sampler, steps, spacing)
     check_start(timesteps, denoise.schedule)
     scale = denoise.schedule.scale(timesteps[0])  # of noise alone; 1 where the variance is preserved
     samples = []
@@ -142,6 +146,17 @@ def sample(
 def default_steps(denoise: Denoiser) -> int:
     """The moves of a walk where none are given: 50, or as many as the denoiser was distilled for."""
     return denoise.distilled_for or 50
+
+
+def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> None:
+    """Warn where a student is asked at other times than those that it was distilled for."""
+    own = denoise.distilled_for
+    if own is not None and (sampler, steps, spacing) != ("ddim", own, "trailing"):
+        warnings.warn(
+            f"this model was distilled for {own} moves of ddim on a trailing grid; {steps} of {sampler} on a {spacing} "
+            "grid may ask it at times that it never saw",
+            stacklevel=3,
+        )
 
 
 def refuse_walk(given: Mapping[str, Any]) -> None:

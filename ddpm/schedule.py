@@ -298,12 +298,18 @@ class Exploding(PathSchedule):
         if positive_int("T", T) == 1:
             raise ValueError("T is 1; sigma needs two times or more to grow from lowest to highest")
         self.lowest, self.highest = number("lowest", lowest), number("highest", highest)
-        if not 1e-7 <= lowest < highest <= 1e7:  # beyond, alpha_bar's table no longer falls in float64
-            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 1e-7 <= lowest < highest <= 1e7")
+        if not 0 < lowest < highest < math.inf:
+            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 0 < lowest < highest, both finite")
         self._growth = math.log(highest / lowest) / (T - 1)  # of log sigma in a step
         above_0 = torch.arange(T, dtype=torch.float64, device="cpu")
         sigma = torch.cat([above_0[:1] * 0, lowest * torch.exp(self._growth * above_0)])
-        super().__init__(1 / (1 + sigma**2))
+        alpha_bar = 1 / (1 + sigma**2)
+        if not (alpha_bar.diff() < 0).all():
+            raise ValueError(
+                f"lowest is {lowest}, highest is {highest} and T is {T}; alpha_bar cannot tell these times apart in "
+                "float64: take a larger lowest, a smaller highest or fewer times"
+            )
+        super().__init__(alpha_bar)
 
     def __repr__(self) -> str:
         return f"Exploding(T={self.T}, lowest={self.lowest:g}, highest={self.highest:g})"

@@ -118,7 +118,7 @@ def test_on_the_straight_path_lognormal_times_are_logit_normal():
     probabilities = time_probabilities(replace(LOGNORMAL, **settings))
     halfway = (torch.arange(1, 1000) + 0.5) / 1000
     expected = torch.special.ndtr(torch.logit(halfway, eps=0).double())
-    assert torch.allclose(probabilities.cumsum(0)[:-1], expected, atol=1e-3)
+    assert torch.allclose(probabilities.cumsum(0)[:-1], expected, atol=1e-5)
 
 
 def test_lognormal_times_are_all_possible_and_seldom_where_sampling_begins():

@@ -1,4 +1,5 @@
-import math
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,14 +8,17 @@ from torch import nn
 
 import ddpm
 from ddpm import distillation, pretrained
+from ddpm.data import normalise
 from ddpm.diffusion import DiffusionConfig
-from ddpm.distillation import Distillation, behind_a_move, distill, students_of
+from ddpm.distillation import Distillation, behind_a_move, distill, moves_of_students
+from ddpm.files import read_json
 from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ddim, final
 from ddpm.schedule import cosine, exploding, linear, straight, zero_terminal_snr
 from ddpm.targets import target_of
 from ddpm.training import TrainingConfig, train
+from ddpm.training.batches import batches
 from ddpm.unet import UNetConfig
 from tests.training.garments import first_images
 
@@ -50,65 +54,98 @@ def test_behind_a_move_is_what_made_it(schedule):
     assert torch.allclose(seen.eps, eps, atol=1e-10)
 
 
-@pytest.mark.parametrize(("schedule", "target"), [("linear", "v"), ("linear", "x0"), ("straight", "flow")])
-@pytest.mark.parametrize("calls", [1, 2, 4])
+class TwoAtOnce(Gaussian):
+    """A denoiser one of whose moves on a grid of `calls` moves is two of `Gaussian` on the grid of twice as many."""
+
+    def __init__(self, calls, schedule):
+        super().__init__(0.0, 0.5, schedule)
+        self.grid = schedule.timesteps(2 * calls)
+
+    def __call__(self, x, t):
+        times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
+        k = torch.tensor([self.grid.index(round(time)) for time in times.tolist()])
+        middle, s = (torch.tensor(self.grid, dtype=torch.float64)[k + more] for more in (1, 2))
+        seen = super().__call__(x, times)
+        x_middle = self.schedule.add_noise(seen.x0, middle, seen.eps)
+        seen = super().__call__(x_middle, middle)
+        x_s = self.schedule.add_noise(seen.x0, s, seen.eps)
+        return behind_a_move(self.schedule, x, x_s, times, s)
+
+
+HOMES = [("linear", "v"), ("linear", "x0"), ("linear_zero_snr", "v"), ("straight", "flow")]
+
+
+@pytest.mark.parametrize(("schedule", "target"), HOMES)
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
 def test_a_student_whose_every_move_is_two_of_its_teachers_has_no_loss(schedule, target, calls):
-    """On a Gaussian, where a move of DDIM is a factor; and walking down, it ends where the teacher does."""
     config = DiffusionConfig(SMALL, schedule, target=target, distilled_for=calls)
     oracle = Gaussian(0.0, 0.5, config.noise_schedule())
+    student = TwoAtOnce(calls, oracle.schedule)
     task = Distillation(config, Answers(oracle, target))
-    grid = oracle.schedule.timesteps(2 * calls)
-
-    class Student(Gaussian):
-        """A denoiser whose move from a time of the grid is two moves of `Gaussian`."""
-
-        def __call__(self, x, t):
-            times = t if isinstance(t, torch.Tensor) else torch.full((len(x),), float(t))
-            rows = []
-            for i, time in enumerate(times.tolist()):
-                k = grid.index(round(time))
-                moves = list(ddim(oracle, x[i : i + 1], [*grid[k : k + 3], *([] if grid[k + 2] == 0 else [0])]))
-                rows.append(moves[1].x)
-            s = torch.tensor([grid[grid.index(round(time)) + 2] for time in times.tolist()])
-            return behind_a_move(self.schedule, x, torch.cat(rows), times.double(), s.double())
-
-    student = Student(0.0, 0.5, oracle.schedule)
     images = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
-    randomness = [StepRandomness(0, 0, 8), StepRandomness(0, 0, 8)]
     task.parts["unet"] = Answers(student, target)
-    assert task.loss("unet", images, randomness[0]) < 1e-9
+    assert task.loss("unet", images, StepRandomness(0, 0, 8)) < 1e-9
     task.parts["unet"] = Answers(oracle, target)  # the rival: a student that makes its teacher's moves
-    assert task.loss("unet", images, randomness[1]) > 1e-4
+    assert task.loss("unet", images, StepRandomness(0, 0, 8)) > 1e-4
 
-    x = torch.randn(4, 3, dtype=torch.float64)
-    assert torch.allclose(final(ddim(student, x, grid[::2])), final(ddim(oracle, x, grid)), atol=1e-10)
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    walked = final(ddim(student, x, oracle.schedule.timesteps(calls)))
+    assert torch.allclose(walked, final(ddim(oracle, x, oracle.schedule.timesteps(2 * calls))), atol=1e-10)
+
+
+def test_teacher_and_student_are_told_the_same_labels():
+    told = []
+
+    class Told(nn.Module):
+        def forward(self, x, index, labels):
+            told.append(labels)
+            return x
+
+    config = DiffusionConfig(replace(SMALL, classes=10), target="v", label_dropout=0.5, distilled_for=2)
+    task = Distillation(config, Told())
+    task.parts["unet"] = Told()
+    task.loss("unet", torch.zeros(16, 1, 2, 2), StepRandomness(0, 0, 16), torch.arange(16) % 10)
+    assert len(told) == 3
+    assert torch.equal(told[0], told[1])
+    assert torch.equal(told[0], told[2])
+    assert 0 < (told[0] == 10).sum() < 16
 
 
 @pytest.mark.parametrize(
     ("calls", "teacher_calls", "students"),
     [(4, None, [32, 16, 8, 4]), (8, 16, [8]), (1, None, [32, 16, 8, 4, 2, 1]), (3, None, [48, 24, 12, 6, 3]),
-     (100, None, [100])],
+     (100, None, [100]), (300, None, [300])],
 )  # fmt: skip
 def test_students_halve_the_moves(calls, teacher_calls, students):
-    assert students_of(V, calls, teacher_calls) == students
+    assert moves_of_students(V, calls, teacher_calls) == students
 
 
 def test_a_student_that_teaches_begins_where_it_is_at_home():
-    assert students_of(replace(V, distilled_for=8), 2) == [4, 2]
+    student = replace(V, distilled_for=8)
+    assert moves_of_students(student, 2) == moves_of_students(student, 2, 8) == [4, 2]
+    with pytest.raises(ValueError, match="teacher_calls is 16; the teacher was itself distilled for 8"):
+        moves_of_students(student, 2, 16)
+    with pytest.raises(ValueError, match="teacher_calls is 8; with calls 8 it must be 8 times 2, 4, 8"):
+        moves_of_students(student, 8)
+
+
+def test_a_short_schedule_has_a_teacher_of_fewer_moves():
+    assert moves_of_students(replace(V, T=50), 3) == [24, 12, 6, 3]
 
 
 @pytest.mark.parametrize(
     ("calls", "teacher_calls", "words"),
     [
-        (4, 20, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..."),
+        (4, 20, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000"),
         (4, 4, "teacher_calls is 4; with calls 4 it must be 4 times"),
         (0, None, "calls is 0; it must be an integer from 1 up"),
-        (600, None, "teacher_calls is 1200; the teacher's schedule has 1000 times"),
+        (4, 0, "teacher_calls is 0; it must be an integer from 1 up"),
+        (600, None, "teacher_calls is 1200; with calls 600 it must be 600 times 2, 4, 8, ..., up to 1000"),
     ],
 )
 def test_what_no_halvings_lead_to_is_refused(calls, teacher_calls, words):
     with pytest.raises(ValueError, match=words):
-        students_of(V, calls, teacher_calls)
+        moves_of_students(V, calls, teacher_calls)
 
 
 # Whole distillations.
@@ -162,10 +199,64 @@ def test_a_distillation_that_was_killed_ends_with_the_same_bits(teacher, student
         assert torch.equal(weights(tmp_path / "run")[name], value), name
 
 
-def test_another_teacher_makes_it_another_run(student, tmp_path):
+def test_every_student_teaches_the_next(teacher, student):
+    first, last = student / "teachers" / "calls-4", student
+    for one, next_one in ((teacher, first), (first, last)):
+        sha256 = read_json(one / "config.json")["sha256"]
+        assert read_json(next_one / "config.json")["init"] == sha256
+    config = replace(V, distilled_for=2)
+    task = Distillation(config, ddpm.load(first, "float32").network)
+    task.parts["unet"].load_state_dict(weights(first))
+    images = next(batches(first_images(16), 0, range(1), 4, slice(0, 4), torch.device("cpu"), 0))
+    line = json.loads((last / "log.jsonl").read_text().splitlines()[0])
+    assert task.loss("unet", normalise(images), StepRandomness(0, 0, 4)).item() == pytest.approx(
+        line["loss_unet"], rel=1e-5
+    )
+    task.teacher.load_state_dict(weights(teacher))  # the rival
+    assert task.loss("unet", normalise(images), StepRandomness(0, 0, 4)).item() != pytest.approx(
+        line["loss_unet"], rel=1e-4
+    )
+
+
+def test_what_is_no_student_of_this_teacher_is_refused_before_anything_is_trained(teacher, student, tmp_path):
     train(V, first_images(16), replace(TINY, seed=1), tmp_path / "other", progress=False)
-    with pytest.raises(ValueError, match="holds another run .init is"):
-        distill(tmp_path / "other", first_images(16), TINY, student, 2, 4, progress=False)
+    copied = tmp_path / "student"
+    shutil.copytree(student, copied)
+    before = sorted(copied.rglob("*"))
+    for wrong, calls, of, out in (
+        (tmp_path / "other", 2, 8, copied), (teacher, 2, 16, copied), (teacher, 1, 8, copied), (teacher, 2, 8, teacher),
+    ):  # fmt: skip
+        with pytest.raises(
+            ValueError, match="holds another run than the student of . moves of this teacher; name a new"
+        ):
+            distill(wrong, first_images(16), TINY, out, calls, of, progress=False)
+    assert sorted(copied.rglob("*")) == before
+    distill(teacher, first_images(16), TINY, copied, 2, 8, progress=False)
+
+
+def test_a_training_and_a_distillation_are_different_runs(teacher, student, tmp_path):
+    init = pretrained.weights_file(student / "teachers" / "calls-4")
+    with pytest.raises(ValueError, match=r"holds another run \(distilled_for is 2 there and None here\)"):
+        train(V, first_images(16), TINY, student, init=init, progress=False)
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    config = DiffusionConfig(replace(SMALL, classes=10), target="v")
+    digits = replace(first_images(16), classes=tuple("0123456789"))
+    train(config, digits, replace(TINY, steps=1), tmp_path / "teacher", progress=False)
+    with pytest.raises(ValueError, match="teacher was told the classes .'0', .*; fashion-mnist-embedded has .'T-shirt"):
+        distill(tmp_path / "teacher", first_images(16), TINY, tmp_path / "out", 1, 2, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_torchs_defaults_change_no_student(teacher, student, tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 8, progress=False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, value in weights(student).items():
+        assert torch.equal(weights(tmp_path / "run")[name], value), name
 
 
 def test_a_student_has_moved_from_its_teacher(teacher, student):
@@ -179,16 +270,17 @@ def test_a_teacher_that_was_told_classes_teaches_them(tmp_path):
     distill(tmp_path / "teacher", first_images(16), TINY, tmp_path / "student", 1, 2, progress=False)
     student = ddpm.load(tmp_path / "student", "float32")
     assert student.distilled_for == 1
-    told, other = (ddpm.sample(student.given(label), 1, progress=False) for label in ("bag", "coat"))
-    assert told.isfinite().all()
-    assert not torch.equal(told, other)
+    assert student.classes == first_images(1).classes
+    assert ddpm.sample(student.given("bag"), 1, progress=False).isfinite().all()
 
 
 def test_only_what_says_something_at_T_can_be_distilled(tmp_path):
     with pytest.raises(ValueError, match="teacher is 'equal-vae', 'autoencoder'; only a diffusion model can be"):
-        distillation.teachers_settings("equal-vae")
+        distillation.teacher_named("equal-vae")
     train(DiffusionConfig(SMALL), first_images(4), replace(TINY, steps=1), tmp_path / "eps", progress=False)
-    with pytest.raises(ValueError, match="whose target is 'eps'; at T that says nothing .* legal are x0, v, flow"):
+    with pytest.raises(
+        ValueError, match="whose target is 'eps'; at T that says hardly anything .* legal are x0, v, flow"
+    ):
         distill(tmp_path / "eps", first_images(4), TINY, tmp_path / "out", 2, 4, progress=False)
     assert not (tmp_path / "out").exists()
 
@@ -214,4 +306,3 @@ def test_the_first_move_is_drawn_as_often_as_the_last():
     times, counts = seen[0].unique(return_counts=True)
     assert times.tolist() == [250, 500, 750, 1000]
     assert counts.tolist() == [16] * 4
-    assert math.isclose(counts.sum(), 64)

@@ -147,8 +147,16 @@ def test_where_no_number_is_given_there_are_fifty_moves_or_a_students_own():
     for denoise, moves in ((Images(), 50), (Student(), 4), (Wrapper(Student()), 4)):
         assert default_steps(denoise) == moves
         counted = denoise if isinstance(denoise, Images) else denoise.denoise
-        assert torch.equal(drawn(denoise, 1), drawn(denoise, 1, steps=moves))
+        assert torch.equal(drawn(denoise, 1), drawn(denoise, 1, steps=moves))  # and nothing is warned of
         assert counted.calls == 2 * moves
+
+
+@pytest.mark.parametrize("how", [{"steps": 5}, {"sampler": "heun"}, {"spacing": "karras"}], ids=str)
+def test_a_student_away_from_its_own_times_is_warned_of(how):
+    asked = {"steps": 4, "sampler": "ddim", "spacing": "trailing"} | how
+    words = f"distilled for 4 moves of ddim on a trailing grid; {asked['steps']} of {asked['sampler']} on a"
+    with pytest.warns(UserWarning, match=words):
+        drawn(Student(), 1, **asked)
 
 
 def test_a_shape_that_is_given_goes_before_the_denoisers():

@@ -113,8 +113,9 @@ def test_the_paths_that_do_not_keep_the_variance_by_hand():
     [
         (1, 0.1, 1, "T is 1"),
         (9, 1, 0.1, "lowest is 1"),
-        (9, 9e-8, 1, "lowest is 9e-08"),
-        (9, 1, 2e7, "highest is 2"),
+        (9, 0, 1, "lowest is 0"),
+        (1000, 1e-9, 1, "lowest is 1e-09, highest is 1 and T is 1000; alpha_bar cannot tell these times apart"),
+        (1000, 1, 1e300, "take a larger lowest, a smaller highest or fewer times"),
         (9, 1, math.inf, "highest is inf"),
     ],
 )
@@ -123,7 +124,7 @@ def test_what_cannot_explode_is_refused(T, lowest, highest, words):
         exploding(T, lowest, highest)
 
 
-def test_from_the_least_to_the_most_noise_a_table_falls():
+def test_from_very_little_to_very_much_noise_a_table_falls():
     schedule = exploding(1000, 1e-7, 1e7)
     assert schedule.sigma(1000) == pytest.approx(1e7)
     assert repr(schedule) == "Exploding(T=1000, lowest=1e-07, highest=1e+07)"

@@ -292,6 +292,8 @@ def test_a_setting_that_measures_is_a_finite_number(config, name, value):
         (UNetConfig, {"channel_multipliers": "124"}, "channel_multipliers is '124'; it must be a list of integers"),
         (UNetConfig, {"channel_multipliers": ()}, r"channel_multipliers is \(\); it must hold at least one level"),
         (UNetConfig, {"attention_levels": (-1,)}, r"attention_levels is \(-1,\); it must be a list of integers from 0"),
+        (DiffusionConfig, {"distilled_for": 0}, "distilled_for is 0; it must be an integer from 1 up"),
+        (DiffusionConfig, {"distilled_for": 1001}, "distilled_for is 1001; it must be at most T = 1000"),
         (DiffusionConfig, {"T": 100.5}, "T is 100.5; it must be an integer from 1 up"),
         (DiffusionConfig, {"schedule": "bent"}, "schedule is 'bent'; legal are linear, cosine, sigmoid"),
         (DiffusionConfig, {"schedule": "straight"}, "target is 'eps'; on the schedule .* legal are x0, flow"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm.cli.options import launched, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption, launched, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import check, positive_int
 from ddpm.training.config import TrainingConfig
@@ -23,7 +23,7 @@ class DistillSettings:
         calls: network calls in which the last student draws an image.
         teacher_calls: moves of the first teacher: calls times 2, 4, 8, ... By default the first of these from 64 up, or
             as many as the teacher was itself distilled for.
-        data: data set that the teacher was trained on, as in ddpm train.
+        data: data set that the teacher was trained on, as in ddpm train; by default the one that its record names.
         data_folder: folder that holds the files of a named data set.
         workers: processes that read pictures of folder:PATH while the device computes.
         samples: draw sixteen images at every checkpoint, into the student's folder.
@@ -31,7 +31,7 @@ class DistillSettings:
 
     calls: int = 4
     teacher_calls: int | None = None
-    data: str = "fashion-mnist"
+    data: str | None = None
     data_folder: str | None = None
     workers: int = 2
     samples: bool = True
@@ -42,50 +42,54 @@ class DistillSettings:
             check(self, positive_int, "teacher_calls")
 
 
-@with_settings(DistillSettings, DISTILLATION)
+#: The settings of every student's training that are options.
+OPTIONS = (
+    "steps", "batch_size", "optimiser", "momentum", "weight_decay", "clip", "learning_rate", "warmup", "decay", "ema",
+    "seed", "checkpoint_every", "keep", "precision",
+)  # fmt: skip
+
+
+@with_settings(DistillSettings, OPTIONS, DISTILLATION)
 def distill(
     teacher: Annotated[str, typer.Argument(help='A diffusion model that ships ("fashion-mnist") or a run\'s folder.')],
     out: Annotated[
         Path, typer.Option(help="The last student's folder. The same command again in the same folder resumes it.")
     ],
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Threads of the CPU to compute with; by default as many as the run began with, and as there are free "
-            "cores when a new one begins."
-        ),
-    ] = None,
+    threads: ThreadsOfRunOption = None,
     **settings: Any,  # the options that `with_settings` makes; None where one is not given
 ) -> None:
     """Make a model that draws in few network calls from one that needs many, or go on where that stopped.
 
     Progressive distillation (Salimans & Ho 2022): a student learns to make in one move what the teacher makes in two,
-    and becomes the teacher of the next. Every halving is a training of --steps steps, each of which takes about twice
-    as long as one of ddpm train. ddpm sample --model OUT then draws in so many calls by itself.
+    and becomes the teacher of the next. Every halving is a training of --steps steps, each of which asks the teacher
+    twice and the student once. ddpm sample --model OUT then draws in so many calls by itself.
     """
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     own = {field.name for field in fields(DistillSettings)} & given.keys()
     job = DistillSettings(**{name: given.pop(name) for name in own})
-    training = TrainingConfig(**DISTILLATION | given)
+    training = TrainingConfig(**DISTILLATION | {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
 
-    from ddpm import distillation, pretrained
+    from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
     from ddpm.files import check_place
     from ddpm.training.signals import Stopped
 
     _, is_main = launched()
-    settings_of_teacher = distillation.teachers_settings(teacher)
-    students = distillation.students_of(settings_of_teacher, job.calls, job.teacher_calls)
+    facts = distillation.teacher_named(teacher)
+    distillation.moves_of_students(facts.config, job.calls, job.teacher_calls)  # refused before the images are read
+    data = job.data or facts.data
+    if job.data is None and data.startswith("folder:"):
+        raise ValueError(f"data is not given; teacher {teacher!r} learnt {data}: name these pictures with --data")
+    channels, size, _ = facts.image_shape
+    of_folder: dict[str, Any] = {"image_size": size, "channels": channels} if data.startswith("folder:") else {}
     if is_main:
         check_place("out", out / "config.json")
-    shape = pretrained.load(teacher, "float32", "cpu").image_shape
-    of_folder = {"image_size": shape[1], "channels": shape[0]} if job.data.startswith("folder:") else {}
-    where = JobSettings(data=job.data, data_folder=job.data_folder, workers=job.workers, **of_folder)
     with one_process_first():
-        dataset = load_data(where, quiet=not is_main, check_shape=settings_of_teacher.check_images)
+        where = JobSettings(data=data, data_folder=job.data_folder, workers=job.workers, **of_folder)
+        dataset = load_data(where, quiet=not is_main, check_shape=facts.config.check_images)
     try:
         distillation.distill(
-            teacher, dataset, training, out, job.calls, students[0] * 2, workers=job.workers,
+            teacher, dataset, training, out, job.calls, job.teacher_calls, progress=is_main, workers=job.workers,
             picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
         )  # fmt: skip
     except Stopped as stopped:

@@ -25,6 +25,7 @@ __all__ = [
     "SeedOption",
     "SpacingOption",
     "StepsOption",
+    "ThreadsOfRunOption",
     "ThreadsOption",
     "VarianceOption",
     "WeightOption",
@@ -92,6 +93,14 @@ PrecisionOption = Annotated[str, typer.Option(help="auto (bfloat16 where the har
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads of the CPU to compute with; by default as many as there are free cores."),
+]
+ThreadsOfRunOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads of the CPU to compute with; by default as many as the run began with, and as there are free "
+        "cores when a new one begins.",
+    ),
 ]
 
 

@@ -29,20 +29,24 @@ CONFIGS: dict[str, tuple[type[Any], ...]] = {
 }
 
 
-def with_settings(config: type[Any], names: Sequence[str] | Mapping[str, Any]) -> Callable[[Command], Command]:
+def with_settings(
+    config: type[Any], names: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> Callable[[Command], Command]:
     """Give a typer command, which takes `**settings`, an option for each setting; one that is not given is None.
 
     Args:
         config: a dataclass, all of whose fields become options.
-        names: further settings, of the models' and the training's configurations, whose defaults are those of the
-            recipes; or settings of a training and the command's own defaults of them.
+        names: further settings, of the models' and the training's configurations.
+        defaults: what the command sets in a `TrainingConfig`, of which all `names` are then settings; without it help
+            shows the defaults of every kind of model's recipe.
     """
     options = [(field.name, _option(config, field, _default_text(field.default))) for field in fields(config)]
-    if isinstance(names, Mapping):
-        of_training = {field.name: field for field in fields(TrainingConfig)}
-        options += [(name, _option(TrainingConfig, of_training[name], _default_text(names[name]))) for name in names]
-    else:
-        options += [(name, _option_with_recipe_defaults(name)) for name in names]
+    for name in names:
+        if defaults is None:
+            options.append((name, _option_with_recipe_defaults(name)))
+        else:
+            (field,) = [field for field in fields(TrainingConfig) if field.name == name]
+            options.append((name, _option(TrainingConfig, field, _default_text(defaults.get(name, field.default)))))
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import launched, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption, launched, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import check, flag, non_negative_int, positive_int
 from ddpm.training.record import RENAMED, upgraded
@@ -111,13 +111,7 @@ def train(
             "these options and any other setting of the model. Options on the command line override it."
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Threads of the CPU to compute with; by default as many as the run began with, and as there are free "
-            "cores when a new one begins."
-        ),
-    ] = None,
+    threads: ThreadsOfRunOption = None,
     **settings: Any,  # the options that `with_settings` makes; None where one is not given
 ) -> None:
     """Train a model, or go on where the run in --out stopped.

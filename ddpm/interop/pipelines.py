@@ -234,7 +234,7 @@ _EXAMPLE = """import torch
 from diffusers import DDIMPipeline
 
 pipeline = DDIMPipeline.from_pretrained(".")  # this folder
-images = pipeline(batch_size=16, num_inference_steps=50, generator=torch.Generator().manual_seed(0)).images
+images = pipeline(batch_size=16, num_inference_steps={steps}, generator=torch.Generator().manual_seed(0)).images
 """
 
 
@@ -271,7 +271,7 @@ tags: [ddpm, {kind}-image-generation]
 # A diffusion model of {channels} x {height} x {width} images, {kind}
 
 ```python
-{_conditional_example(denoise) if denoise.classes else _EXAMPLE}```
+{_conditional_example(denoise) if denoise.classes else _EXAMPLE.format(steps=denoise.distilled_for or 50)}```
 
 Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
 schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is

@@ -145,7 +145,7 @@ def train(
     trackers: Sequence[str] = (),
     picture: Callable[[Path], Image.Image] | None = None,
     on_step: Callable[[Mapping[str, Any]], None] | None = None,
-    task: Any = None,
+    make_task: Callable[[], Any] | None = None,
 ) -> None:
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
 
@@ -164,7 +164,7 @@ def train(
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
         picture: called with `out` after every checkpoint; the picture it draws goes to out/samples and the trackers.
         on_step: called after every step, with the step's line of the log.
-        task: the `Task` to step, where it is not `model.task()`.
+        make_task: makes the `Task` to step, in place of `model.task`. The run's record knows nothing of it.
 
     Raises:
         ValueError: `out` holds another run, or another process trains in it, or nothing can be written there; the
@@ -178,7 +178,7 @@ def train(
     check_trackers(trackers)
     out = Path(out)
     torch.manual_seed(config.seed)  # the initial weights
-    task = model.task() if task is None else task
+    task = (make_task or model.task)()
     task.check_images(dataset.shape)
     weights = initial_weights(task, Path(init)) if init is not None else None
     accelerator = make_accelerator(out, trackers)

@@ -28,10 +28,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "gan": {"optimiser": "adam", "momentum": 0.0, "learning_rate": 5e-4},
 }  # fmt: skip
 
-#: The settings of a student's training in `ddpm.distillation`.
+#: What `ddpm distill` sets in a student's training that differs from the configuration's own defaults.
 DISTILLATION: dict[str, Any] = {
-    "steps": 1500, "batch_size": 64, "optimiser": "muon", "learning_rate": 5e-4, "warmup": 50, "decay": "linear",
-    "ema": 0.999, "seed": 0, "checkpoint_every": 250, "keep": 2, "precision": "auto",
+    "steps": 1500, "optimiser": "muon", "learning_rate": 5e-4, "warmup": 50, "decay": "linear", "checkpoint_every": 250
 }  # fmt: skip
 
 

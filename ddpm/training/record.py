@@ -66,11 +66,12 @@ def filled(old: Any, defaults: Any) -> Any:
     return old | {name: filled(old.get(name, value), value) for name, value in defaults.items()}
 
 
-def settled(record: Any, other: Any) -> Any:
-    """A record in which every setting that it leaves open, None, is the other's."""
-    if isinstance(record, dict) and isinstance(other, dict):
-        return {name: settled(value, other.get(name)) for name, value in record.items()}
-    return other if record is None else record
+def settled(record: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A record in which the number of threads, where it leaves that open, is the other's."""
+    training = record.get("training", {})
+    if "threads" not in training or training["threads"] is not None:
+        return record
+    return record | {"training": training | {"threads": other.get("training", {}).get("threads")}}
 
 
 def with_data_renamed(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:

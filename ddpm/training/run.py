@@ -51,14 +51,14 @@ class Run:
     Args:
         folder: the run's folder.
         record: the run's record (see `ddpm.training.record`); a folder that holds a run with another record is refused.
-            A setting that one of the two leaves open, None, is the other's.
+            A number of threads that one of the two leaves open is the other's.
         defaults: the record of a run with every setting at its default; it completes records older than a setting.
         keep: how many of the newest checkpoints to keep.
         former_names: what earlier versions called the data of this record.
 
     Attributes:
         found: the checkpoint to resume from, if there is one.
-        record: the run's record, with what `found` says of settings that were left open.
+        record: the run's record, with what `found` says of the threads if they were left open.
 
     Raises:
         ValueError: the folder holds another run, or a model without a checkpoint to resume from.

@@ -2,14 +2,13 @@ import pytest
 from PIL import Image
 
 import ddpm
-from ddpm.cli.distill import DistillSettings
-from ddpm.training.recipes import DISTILLATION
+from ddpm.cli.distill import OPTIONS, DistillSettings
 from tests.cli.commands import TRAIN, done, refusal, run
 
 pytestmark = pytest.mark.long
 
 DISTILL = (
-    "distill", "--data", "fashion-mnist-embedded", "--steps", 2, "--batch-size", 2, "--checkpoint-every", 2,
+    "distill", "--steps", 2, "--batch-size", 2, "--checkpoint-every", 2,
     "--calls", 2, "--teacher-calls", 8, "--threads", 1,
 )  # fmt: skip
 
@@ -43,6 +42,8 @@ def test_a_student_draws_in_its_own_calls(student, tmp_path):
         done("sample", "--model", folder, "-n", 1, *steps, "--out", tmp_path / f"{name}.png")
     drawn = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
     assert drawn["own"] == drawn["two"] != drawn["many"]
+    said = done("sample", "--model", folder, "-n", 1, "--steps", 1, "--out", tmp_path / "one.png").stderr
+    assert "distilled for 2 moves of ddim on a trailing grid; 1 of ddim on a trailing grid may ask it at times" in said
     assert "ddim, eta 0, 2 steps, trailing grid" in done("evaluate", "--model", folder, "-n", 65).stdout
     assert ddpm.load(folder).distilled_for == 2
 
@@ -59,7 +60,10 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
         (["nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
         (["equal-gan"], "teacher is 'equal-gan', 'gan'; only a diffusion model can be distilled"),
         (["fashion-mnist", "--calls", 0], "calls is 0; it must be an integer from 1 up"),
-        (["fashion-mnist", "--teacher-calls", 12], "teacher_calls is 12; with calls 4 it must be 4 times 2, 4, 8, ..."),
+        (
+            ["fashion-mnist", "--teacher-calls", 12],
+            "teacher_calls is 12; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000",
+        ),
         (["fashion-mnist", "--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
         (["fashion-mnist", "--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
         (["fashion-mnist", "--learning-rate", 0], "learning_rate is 0.0; it must be a finite number above 0"),
@@ -71,7 +75,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 def test_the_help_names_its_own_defaults():
     said = " ".join(run("distill", "--help").stdout.split())
-    for name in (*DISTILLATION, *DistillSettings.__dataclass_fields__):
+    for name in (*OPTIONS, *DistillSettings.__dataclass_fields__):
         assert f"--{name.replace('_', '-')} " in said
     assert "Number of optimiser steps. [default: (1500)]" in said
     assert "Peak learning rate, reached after the warm-up. [default: (0.0005)]" in said

@@ -1,0 +1,158 @@
+"""Quality in very few network calls: students of the shipped model, their teacher, and the teacher guided.
+
+    ddpm distill fashion-mnist --calls 1 --out runs/students
+    python benchmarks/distillation.py runs/students
+
+A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
+DPM-Solver++(2M) on Karras's grid, alone and guided by a worse model (`ddpm.denoiser.Guided`), whose calls count. The
+script writes `book/results/distillation.json` after every row. Started again for the same weights on the same machine,
+it resumes where it stopped.
+"""
+
+import json
+import time
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+import ddpm
+from ddpm import metrics, pretrained
+from ddpm.companion.results import machine, mean_and_deviation, measured_with
+from ddpm.denoiser import Denoiser, Guided
+from ddpm.files import write_json
+from ddpm.metrics.features import FEATURES_SHA256
+
+RESULTS = Path(__file__).parents[1] / "book" / "results" / "distillation.json"
+TEACHER, GUIDE, WEIGHT = "fashion-mnist", "equal-diffusion", 1.6
+STUDENT = "student"
+CALLS = (1, 2, 4, 8)
+
+
+class Row(NamedTuple):
+    """How a row's images are drawn, and in how many calls."""
+
+    calls: tuple[int, ...]
+    sampler: str = "ddim"
+    spacing: str = "trailing"
+    guided: bool = False
+
+
+ROWS = {
+    STUDENT: Row(CALLS),
+    "teacher, DDIM": Row((*CALLS, 10, 20, 50)),
+    "teacher, DPM-Solver++(2M), Karras's grid": Row((4, 8, 10, 20), "dpm_solver_pp", "karras"),
+    "teacher, the same, guided": Row((4, 8, 10, 20), "dpm_solver_pp", "karras", guided=True),
+}
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="The folder of a run of `ddpm distill`.")],
+    n: Annotated[int, typer.Option("--n", help="Images for each row.")] = 2000,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
+) -> None:
+    """Measure every row; a network as large as the shipped one takes some two hours on two CPU cores."""
+    for name in row or []:
+        if name not in ROWS:
+            raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
+    students, teacher, guide = students_in(run), ddpm.load(TEACHER), ddpm.load(GUIDE)
+    what = {"teacher": hash_of(TEACHER), "students": {str(calls): hash_of(students[calls]) for calls in students}}
+    rows = rows_in(out, what | {"n": n, "device": machine()})
+    jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
+    for one, calls, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
+        if (name, calls, one) in rows or (name == STUDENT and calls not in students):
+            continue
+        how = ROWS[name]
+        model: Denoiser = teacher
+        if name == STUDENT:
+            model = ddpm.load(students[calls])
+        elif how.guided:
+            model = Guided(teacher, guide, WEIGHT)
+        steps = calls // 2 if how.guided else calls
+        start = time.perf_counter()
+        images = ddpm.sample(model, n, how.sampler, steps, one, spacing=how.spacing)
+        seconds = time.perf_counter() - start
+        distance = metrics.frechet_distance(images, weights="EMA")
+        rows[name, calls, one] = {
+            "model": name,
+            "network calls": calls,
+            "seed": one,
+            "Frechet distance": f"{distance.value:.2f}",
+            "bootstrap sd": f"{distance.spread:.2f}",
+            "seconds": f"{seconds:.0f}",
+        }
+        typer.echo(f"{name}, {calls} calls, seed {one}: {distance}")
+        write_json(out, with_conditions(list(rows.values()), what | {"n": n}, distance.floor))
+
+
+def students_in(run: Path) -> dict[int, Path]:
+    """The folders of a run's students, by the calls that they were distilled for."""
+    folders = [run, *sorted((run / "teachers").glob("calls-*"))]
+    calls = {pretrained.facts(folder.resolve()).config.distilled_for: folder.resolve() for folder in folders}
+    if None in calls:
+        raise typer.BadParameter(f"run is {str(run)!r}; it must be the folder of a run of ddpm distill")
+    return calls
+
+
+def hash_of(model: str | Path) -> str:
+    """The hash of a model's weights."""
+    record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
+    return str(record["sha256"])
+
+
+def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """The rows that a file holds already, by model, calls and seed; none if it is of other weights or conditions."""
+    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    made = results.get("provenance", {})
+    now = what | {"versions": measured_with("", 0, 0)["versions"]}
+    if {key: made.get(key) for key in now} != now:
+        return {}
+    return {(row["model"], row["network calls"], row["seed"]): row for row in results["rows"]}
+
+
+def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:
+    """All that the file of results holds."""
+    ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["network calls"], row["seed"]))
+    made = measured_with(
+        "python benchmarks/distillation.py runs/students",
+        sum(float(row["seconds"]) for row in ordered),
+        sorted({row["seed"] for row in ordered}),
+    )
+    return {
+        "table": over_seeds(ordered),
+        "rows": ordered,
+        "floor": f"{floor:.2f}",
+        "conditions": (
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
+            f"{what['n']:,} images against all 10,000 test images; EMA weights {what['teacher'][:8]} of the teacher. "
+            "A student of so many calls draws by DDIM on the trailing grid, as the teacher's DDIM does. With several "
+            "seeds it is their mean ± their standard deviation; rows with the same seed begin from the same noise. "
+            "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first "
+            f"seed's). Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}. "
+            f"The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            f"On {machine()}, {date.today()}."
+        ),
+        "provenance": made | what,
+    }
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A line for each model and number of calls: its distance, mean ± standard deviation where there are seeds."""
+    lines = []
+    for name, calls in dict.fromkeys((row["model"], row["network calls"]) for row in rows):
+        own = [row for row in rows if (row["model"], row["network calls"]) == (name, calls)]
+        distance = mean_and_deviation([row["Frechet distance"] for row in own])
+        line = {"model": name, "network calls": calls, "Frechet distance": distance}
+        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
+    return lines
+
+
+if __name__ == "__main__":
+    typer.run(main)
