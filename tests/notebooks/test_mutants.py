@@ -27,12 +27,12 @@ NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the reach of a blob": (0, "companion/exercises/from_nothing.py", "< 2.5 * std", "< 0.25 * std"),
     "the last beta, from nothing": (0, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
-    "the variance of a step, from nothing": (0, "samplers.py", "else math.sqrt(beta)", "else beta"),
+    "the variance of a step, from nothing": (0, "samplers.py", "large = math.sqrt(beta) *", "large = beta *"),
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
     "a divergence left out": (1, "autoencoder.py", "reconstruction + self.config.beta * kl", "reconstruction"),
     "the generator detached": (1, "gan.py", "discriminate(fakes), self", "discriminate(fakes.detach()), self"),
     "codes drawn from the wrong density": (1, "sampling.py", "decode(PerSampleNoise", "decode(3 * PerSampleNoise"),
-    "diffusion that says a tenth too little": (1, "denoiser.py", *TENTH),
+    "diffusion that says a tenth too little": (1, "targets.py", *TENTH),
     "the penalty left out": (1, "gan.py", "self.config.r1 / 2 * gradient", "0 * gradient"),
     "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
     "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
@@ -44,9 +44,9 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
     "the depth of the trip": (3, "round_trip.py", "(x0, timesteps[0], eps)", "(x0, max(timesteps[0] - 50, 0), eps)"),
     "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
-    "the clean image read from eps": (3, "denoiser.py", "(x - noise * output) / signal", "(x - noise * output)"),
+    "the clean image read from eps": (3, "targets.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser.py", "x.to(dtype), times - 1,", "x.to(dtype), times + 30,"),
-    "a network that says a tenth too little": (3, "denoiser.py", *TENTH),
+    "a network that says a tenth too little": (3, "targets.py", *TENTH),
     "an inversion of the first order only": (3, "round_trip.py", *FIRST_ORDER),
     "a perfect denoiser that answers grey": (3, "oracles.py", "(1) @ self.images", "(1) * 0 @ self.images"),
     "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
@@ -65,6 +65,12 @@ FAST = {
     "the reach of a blob", "the sign of a cross-entropy", "the width of a level", "the last beta",
     "the root in Langevin's noise", "a weight of guidance counted from 0",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutants_line_is_there(name):
+    _, file, right, _ = MUTANTS[name]
+    assert (ROOT / "ddpm" / file).read_text(encoding="utf-8").count(right) == 1
 
 
 @pytest.mark.parametrize(
