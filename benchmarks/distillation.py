@@ -49,6 +49,9 @@ ROWS = {
 
 def main(
     run: Annotated[Path, typer.Argument(help="The folder of a run of `ddpm distill`.")],
+    teacher: Annotated[
+        str, typer.Option(help="The model that was distilled: one that ships, or a run's folder.")
+    ] = TEACHER,
     n: Annotated[int, typer.Option("--n", help="Images for each row.")] = 2000,
     row: Annotated[
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
@@ -62,19 +65,19 @@ def main(
     for name in row or []:
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
-    students, teacher, guide = students_in(run), ddpm.load(TEACHER), ddpm.load(GUIDE)
-    what = {"teacher": hash_of(TEACHER), "students": {str(calls): hash_of(students[calls]) for calls in students}}
+    students, own, guide = students_in(run), ddpm.load(teacher), ddpm.load(GUIDE)
+    what = {"teacher": hash_of(teacher), "students": {str(calls): hash_of(students[calls]) for calls in students}}
     rows = rows_in(out, what | {"n": n, "device": machine()})
     jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
     for one, calls, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
         if (name, calls, one) in rows or (name == STUDENT and calls not in students):
             continue
         how = ROWS[name]
-        model: Denoiser = teacher
+        model: Denoiser = own
         if name == STUDENT:
             model = ddpm.load(students[calls])
         elif how.guided:
-            model = Guided(teacher, guide, WEIGHT)
+            model = Guided(own, guide, WEIGHT)
         steps = calls // 2 if how.guided else calls
         start = time.perf_counter()
         images = ddpm.sample(model, n, how.sampler, steps, one, spacing=how.spacing)

@@ -17,6 +17,7 @@ from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import load
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
+from ddpm.distillation import distill
 from ddpm.files import load_tensors
 from ddpm.metrics import accuracy, frechet_distance
 from ddpm.training import train
@@ -64,6 +65,33 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     values = [float(both["DDIM", 4, seed]["Frechet distance"]) for seed in (0, 1)]
     assert means["DDIM", 4]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
     assert means["DDIM", 3]["Frechet distance"] == both["DDIM", 3, 0]["Frechet distance"]
+
+
+def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
+    settings = TrainingConfig(steps=1, batch_size=2, threads=1)
+    images = load("fashion-mnist-embedded", "train", quiet=True)
+    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
+    train(DiffusionConfig(network, target="v"), images, settings, tmp_path / "teacher", progress=False)
+    distill(tmp_path / "teacher", images, settings, tmp_path / "run", 1, 4, progress=False)
+    out, distillation = tmp_path / "distillation.json", script("distillation")
+    assert set(distillation.students_in(tmp_path / "run")) == {1, 2}
+
+    def rows(*names, seeds=(0,)):
+        distillation.main(tmp_path / "run", str(tmp_path / "teacher"), 65, list(names), list(seeds), out)
+        return {(row["model"], row["network calls"], row["seed"]): row for row in json.loads(out.read_text())["rows"]}
+
+    first = rows("student")
+    assert list(first) == [("student", 1, 0), ("student", 2, 0)]  # none of four and eight calls was made
+    both = rows("student", "teacher, the same, guided", seeds=(0, 1))
+    assert all(both[key] == row for key, row in first.items())
+    assert {calls for name, calls, _ in both if name != "student"} == {4, 8, 10, 20}
+    means = {(line["model"], line["network calls"]): line for line in json.loads(out.read_text())["table"]}
+    values = [float(both["student", 2, seed]["Frechet distance"]) for seed in (0, 1)]
+    assert means["student", 2]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    with pytest.raises(typer.BadParameter, match="it must be the folder of a run of ddpm distill"):
+        distillation.students_in(tmp_path / "teacher")
+    with pytest.raises(typer.BadParameter, match="row is 'pupil'; legal are student; teacher, DDIM"):
+        rows("pupil")
 
 
 def script(name):
