@@ -175,7 +175,7 @@ def test_every_formula_of_a_schedule_is_read(name, tmp_path):
         ("DDIMScheduler", {"trained_betas": [0.1, 1.5], "num_train_timesteps": 2}, "no noise schedule: alpha_bar"),
         ("DDIMScheduler", {"trained_betas": [0.1, -0.1], "num_train_timesteps": 2}, "no noise schedule: alpha_bar"),
         ("DDIMScheduler", {"prediction_type": "flow_prediction"}, "prediction_type in .*; legal are epsilon, "),
-        ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "target is 'eps'; .* without signal"),
+        ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "target is 'eps'; on the schedule .* legal are x0, v"),
         ("CogVideoXDDIMScheduler", {"snr_shift_scale": 3.0}, "changes the table of its scaled_linear schedule"),
     ],
 )  # fmt: skip
