@@ -19,7 +19,7 @@ import typer
 
 import ddpm
 from ddpm import metrics, pretrained
-from ddpm.companion.results import machine, mean_and_deviation, measured_with
+from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
@@ -112,12 +112,7 @@ def hash_of(model: str | Path) -> str:
 
 def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
     """The rows that a file holds already, by model, calls and seed; none if it is of other weights or conditions."""
-    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    made = results.get("provenance", {})
-    now = what | {"versions": measured_with("", 0, 0)["versions"]}
-    if {key: made.get(key) for key in now} != now:
-        return {}
-    return {(row["model"], row["network calls"], row["seed"]): row for row in results["rows"]}
+    return {(row["model"], row["network calls"], row["seed"]): row for row in kept_rows(out, what)}
 
 
 def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:

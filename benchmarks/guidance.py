@@ -23,7 +23,7 @@ from torch import Tensor
 
 import ddpm
 from ddpm import data, metrics, pretrained
-from ddpm.companion.results import machine, mean_and_deviation, measured_with
+from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
 from ddpm.denoiser import Conditional, Denoiser, Guided, Wrapper
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
@@ -125,12 +125,7 @@ def hash_of(model: str) -> str:
 
 def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
     """The rows that a file holds already, by name and seed; none if it is of other weights or conditions."""
-    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    made = results.get("provenance", {})
-    now = what | {"versions": measured_with("", 0, 0)["versions"]}
-    if {key: made.get(key) for key in now} != now:
-        return {}
-    return {(row["guidance"], row["seed"]): row for row in results["rows"]}
+    return {(row["guidance"], row["seed"]): row for row in kept_rows(out, what)}
 
 
 def guided_as(row: Row, model: Conditional, guide: Denoiser, labels: Tensor, batches: list[int]) -> Denoiser:

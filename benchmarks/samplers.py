@@ -18,7 +18,7 @@ import typer
 
 import ddpm
 from ddpm import metrics, pretrained
-from ddpm.companion.results import machine, mean_and_deviation, measured_with
+from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
@@ -127,12 +127,7 @@ def main(
 
 def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
     """The rows that a file holds already, by sampler, calls and seed; none if it is of other weights or conditions."""
-    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    made = results.get("provenance", {})
-    now = what | {"versions": measured_with("", 0, 0)["versions"]}
-    if {key: made.get(key) for key in now} != now:
-        return {}
-    return {(row["sampler"], row["network calls"], row["seed"]): row for row in results["rows"]}
+    return {(row["sampler"], row["network calls"], row["seed"]): row for row in kept_rows(out, what)}
 
 
 def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm.cli.options import ThreadsOfRunOption, launched, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import check, positive_int
 from ddpm.training.config import TrainingConfig
@@ -72,7 +72,6 @@ def distill(
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
     from ddpm.files import check_place
-    from ddpm.training.signals import Stopped
 
     _, is_main = launched()
     facts = distillation.teacher_named(teacher)
@@ -87,14 +86,10 @@ def distill(
     with one_process_first():
         where = JobSettings(data=data, data_folder=job.data_folder, workers=job.workers, **of_folder)
         dataset = load_data(where, quiet=not is_main, check_shape=facts.config.check_images)
-    try:
+    with may_be_stopped():
         distillation.distill(
             teacher, dataset, training, out, job.calls, job.teacher_calls, progress=is_main, workers=job.workers,
             picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
         )  # fmt: skip
-    except Stopped as stopped:
         if is_main:
-            typer.echo(f"{stopped}; the same command goes on from there")
-        return
-    if is_main:
-        typer.echo(f"done: {out / 'model.safetensors'} draws in {job.calls} calls")
+            typer.echo(f"done: {out / 'model.safetensors'} draws in {job.calls} calls")

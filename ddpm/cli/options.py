@@ -1,7 +1,8 @@
 """What several commands share: options, the checks of them, and the other processes of a launcher."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -33,6 +34,7 @@ __all__ = [
     "how",
     "launched",
     "leave",
+    "may_be_stopped",
     "one_process_first",
     "sampler_options",
     "say_where",
@@ -126,6 +128,18 @@ def one_process_first() -> AbstractContextManager[None]:
 
     context: AbstractContextManager[None] = PartialState().local_main_process_first()
     return context
+
+
+@contextmanager
+def may_be_stopped() -> Iterator[None]:
+    """A context whose training a signal may stop: it has saved itself, so that is said, and the command ends well."""
+    from ddpm.training.signals import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        if launched()[1]:
+            typer.echo(f"{stopped}; the same command goes on from there")
 
 
 def leave() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import ThreadsOfRunOption, launched, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
 from ddpm.cli.settings import with_settings
 from ddpm.settings import check, flag, non_negative_int, positive_int
 from ddpm.training.record import RENAMED, upgraded
@@ -134,7 +134,6 @@ def train(
     from ddpm import pretrained
     from ddpm.files import check_place
     from ddpm.training import loop
-    from ddpm.training.signals import Stopped
 
     weights = pretrained.weights_file(job.init) if job.init is not None else None
     if is_main:
@@ -157,17 +156,13 @@ def train(
     def picture(folder: Path) -> "Image.Image":
         return draw_progress(folder, dataset)
 
-    try:
+    with may_be_stopped():
         loop.train(
             model, dataset, training, out,
             init=weights, workers=job.workers, trackers=job.trackers, picture=picture if job.samples else None,
         )  # fmt: skip
-    except Stopped as stopped:
         if is_main:
-            typer.echo(f"{stopped}; the same command goes on from there")
-        return
-    if is_main:
-        typer.echo(f"done: {out / 'model.safetensors'}")
+            typer.echo(f"done: {out / 'model.safetensors'}")
 
 
 def refuse_what_is_no_option(settings: dict[str, Any]) -> None:

@@ -17,8 +17,8 @@ from ddpm.files import read_json
 from ddpm.threads import in_words
 
 __all__ = [
-    "LONG_RUNS", "machine", "markdown_table", "mean_and_deviation", "measured_with", "results", "results_page",
-    "results_table",
+    "LONG_RUNS", "kept_rows", "machine", "markdown_table", "mean_and_deviation", "measured_with", "results",
+    "results_page", "results_table",
 ]  # fmt: skip
 
 #: The files in `book/results/` that the page of results shows, and their headings.
@@ -75,6 +75,20 @@ def measured_with(command: str, seconds: float, seed: Any, device: str | None = 
         "seconds": round(seconds),
         "command": command,
     }
+
+
+def kept_rows(out: Path, what: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that a file of results holds already; none if they are of other weights, conditions or versions.
+
+    Args:
+        out: the file.
+        what: what its provenance must say.
+    """
+    if not out.exists():
+        return []
+    written, now = read_json(out), what | {"versions": measured_with("", 0, 0)["versions"]}
+    made = written.get("provenance", {})
+    return written["rows"] if {key: made.get(key) for key in now} == now else []
 
 
 def results(name: str, root: Path = ROOT) -> dict[str, Any]:
