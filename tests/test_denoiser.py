@@ -33,6 +33,20 @@ def test_every_target_reads_back_as_the_same_x0_and_eps(target, t, seed):
     assert torch.allclose(read.eps, eps, atol=1e-12)
 
 
+@given(st.floats(1, 1000), st.integers(0, 100))
+def test_the_preconditioning_of_karras_is_v_where_the_data_has_the_variance_1(t, seed):
+    """Karras et al. (2022), eq. 7 and table 1 with sigma_data = 1: what is left for their network F to answer is -v."""
+    x0, eps = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    signal, noise = linear().signal_and_noise(t)
+    sigma = noise / signal
+    c_skip, c_out, c_in = 1 / (sigma**2 + 1), sigma / (sigma**2 + 1) ** 0.5, 1 / (sigma**2 + 1) ** 0.5
+    theirs = x0 + sigma * eps
+    assert torch.allclose(c_in * theirs, linear().add_noise(x0, t, eps), atol=1e-12)  # what the network sees
+    F = (x0 - c_skip * theirs) / c_out  # what it is to answer, eq. 8
+    assert torch.allclose(-F, target_of("v", x0, eps, signal, noise), atol=1e-10)
+    assert torch.allclose(c_skip * theirs + c_out * F, prediction_of("v", -F, c_in * theirs, signal, noise).x0)
+
+
 @pytest.mark.parametrize("times", [300, torch.tensor([0.0, 300.0, 1000.0])], ids=["number", "tensor"])
 @pytest.mark.parametrize(
     ("target", "schedule", "words"),
