@@ -1,58 +1,20 @@
 """The built book as people meet it, in Chromium with the network off: `make test-browser`."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+
+from tests.browser.conftest import HTML, PHONE
 
 ROOT = Path(__file__).parents[2]
-HTML = ROOT / "_build" / "html"
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    with sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome")  # else the one that playwright installs
-        browser = playwright.chromium.launch(executable_path=installed, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(chromium):
-    """Open a page of the book offline; what it asks the network for and what it complains of fails the test."""
-    contexts, trouble = [], []
-
-    def open_page(name, viewport=DESKTOP, theme="light", query="", **options):
-        context = chromium.new_context(viewport=viewport, offline=True, color_scheme=theme, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: left_the_machine(request.url))
-        page.on("pageerror", lambda error: trouble.append(f"{name}: {error}"))
-        page.on("console", lambda said: trouble.append(f"{name}: {said.text}") if said.type == "error" else None)
-        page.goto((HTML / f"{name}.html").as_uri() + query)
-        page.wait_for_function("!window.MathJax || (MathJax.startup && MathJax.startup.promise)")
-        page.evaluate("window.MathJax && MathJax.startup.promise")
-        return page
-
-    def left_the_machine(url):
-        if urlsplit(url).scheme not in ("file", "data", "blob"):
-            trouble.append(f"asked for {url}")
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not trouble
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,84 @@
+"""Walks in the plane by the package, for the lab's own samplers to repeat.
+
+Written by `python -m tests.browser.lab_vectors`.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ddpm.denoiser import Denoiser, Guided
+from ddpm.files import read_json, write_json
+from ddpm.langevin import langevin
+from ddpm.noise import PerSampleNoise
+from ddpm.oracles import GaussianMixture
+from ddpm.sampling import SAMPLERS
+from ddpm.schedule import linear, straight
+
+FILE = Path(__file__).with_suffix(".json")
+BUMPS = [[0.2, -1.5, -0.8, 0.25], [0.3, 1.5, -0.8, 0.25], [0.5, 0, 1.5, 0.4]]  # weight, mean, std
+SCHEDULES = {"linear": linear(), "straight": straight()}
+#: What the package calls a knob of the lab.
+OPTIONS = {"eta": "eta", "lambda": "weight", "stepSize": "step_size"}
+POINTS, STEPS, SEED = 4, 5, 3
+
+GRIDS = (("linear", "trailing"), ("linear", "karras"), ("straight", "trailing"), ("straight", "log_snr"))
+
+#: Setups of the lab, without what all of them share.
+CASES = [
+    {"sampler": sampler, "schedule": schedule, "spacing": spacing, **knobs}
+    for schedule, spacing in GRIDS
+    for sampler, knobs in (
+        ("ddim", {"eta": 0}),
+        ("ddim", {"eta": 0.7}),
+        ("ancestral", {}),
+        ("heun", {}),
+        ("dpm_solver_pp", {}),
+        ("flow_and_langevin", {"lambda": 0.5}),
+        ("annealed_langevin", {"stepSize": 0.5}),
+        ("ddim", {"told": "1", "weight": 3}),
+        ("ddim", {"told": "2", "weight": 1}),
+    )
+] + [{"sampler": "langevin", "schedule": "linear", "spacing": "trailing", "stepSize": 0.5}]
+
+
+def numbers(x):
+    """The coordinates of points, one behind the other."""
+    return [round(value, 10) for value in x.flatten().tolist()]
+
+
+def states_of(case):
+    """Every state of a case's walk after the first, float64."""
+    weights, *means, stds = zip(*BUMPS, strict=True)
+    schedule = SCHEDULES[case["schedule"]]
+    mixture = GaussianMixture(weights, list(zip(*means, strict=True)), stds, schedule)
+    model: Denoiser = mixture
+    if case.get("told"):
+        model = mixture.given(int(case["told"]))
+        model = Guided(model, mixture, case["weight"]) if case["weight"] > 1 else model
+    randn_like = PerSampleNoise(SEED)
+    grid = schedule.timesteps(STEPS, case["spacing"])
+    x = schedule.scale(grid[0]) * randn_like(torch.empty(POINTS, 2, dtype=torch.float64))
+    if case["sampler"] == "langevin":
+        step_size = case["stepSize"] / 10
+        walk = langevin(lambda x: mixture.score(x, 0), x, step_size=step_size, steps=STEPS, randn_like=randn_like)
+        return [numbers(state) for state in walk]
+    options = {OPTIONS[name]: value for name, value in case.items() if name in OPTIONS}
+    walk = SAMPLERS[case["sampler"]](model, x, grid, randn_like=randn_like, **options)
+    return [numbers(step.x) for step in walk]
+
+
+def computed():
+    """What the file holds."""
+    bumps = [{"weight": weight, "mean": [x, y], "std": std} for weight, x, y, std in BUMPS]
+    shared = {"bumps": bumps, "points": POINTS, "steps": STEPS, "seed": SEED}
+    return [{"setup": shared | case, "states": states_of(case)} for case in CASES]
+
+
+def kept():
+    """What the file held when it was written."""
+    return read_json(FILE)["walks"]
+
+
+if __name__ == "__main__":
+    write_json(FILE, {"walks": computed()})
