@@ -5,6 +5,8 @@ const REACH = 3.2; // half the width of the picture
 const CELLS = 80; // of the density behind the points, on a side
 const SECONDS = 4; // that a walk plays
 
+/** @typedef {{clientX: number, clientY: number}} Place in the window */
+
 const FORM = `
   <form class="lab-form" aria-label="How the points go down">
     <fieldset><legend>The walk</legend>
@@ -249,6 +251,11 @@ class PlaneBench {
     for (const [name, job] of Object.entries(jobs)) this.button(name).addEventListener("click", job);
     this.canvas.addEventListener("keydown", (event) => this.pressed(event));
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
+    // a finger on a bump drags it, and elsewhere it scrolls the page
+    const hold = (/** @type {TouchEvent} */ event) => {
+      if (this.bumpUnder(event.touches[0]) >= 0) event.preventDefault();
+    };
+    this.canvas.addEventListener("touchstart", hold, { passive: false });
     this.canvas.addEventListener("pointermove", (event) => this.drag(event));
     new MutationObserver(() => this.walk.length && this.draw()).observe(document.documentElement, {
       attributeFilter: ["data-theme"],
@@ -341,18 +348,24 @@ class PlaneBench {
     this.change({ mean: [within(x), within(y)] });
   }
 
-  /** Where in the plane the pointer is. @param {PointerEvent} event */
+  /** Where in the plane the pointer is. @param {Place} place */
   under({ clientX, clientY }) {
     const { left, top, width, height } = this.canvas.getBoundingClientRect();
     return [((clientX - left) / width) * 2 * REACH - REACH, REACH - ((clientY - top) / height) * 2 * REACH];
   }
 
-  /** Take the nearest bump. @param {PointerEvent} event */
-  grab(event) {
-    const [x, y] = this.under(event);
+  /** The number of the bump under the pointer, or a little beside it; -1 where there is none. @param {Place} place */
+  bumpUnder(place) {
+    const [x, y] = this.under(place);
     const far = this.setup.bumps.map(({ mean, std }) => Math.hypot(x - mean[0], y - mean[1]) - std);
     const nearest = far.indexOf(Math.min(...far));
-    if (far[nearest] > 0.3) return;
+    return far[nearest] < 0.3 ? nearest : -1;
+  }
+
+  /** @param {PointerEvent} event */
+  grab(event) {
+    const nearest = this.bumpUnder(event);
+    if (nearest < 0) return;
     this.chosen = nearest;
     this.canvas.setPointerCapture(event.pointerId);
     this.show();
@@ -367,4 +380,4 @@ class PlaneBench {
   }
 }
 
-for (const root of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".lab-plane"))) new PlaneBench(root);
+new PlaneBench(/** @type {HTMLElement} */ (document.querySelector(".lab-plane")));

@@ -82,7 +82,7 @@ class GaussianMixture {
   /**
    * n clean points.
    * @param {number} n
-   * @param {Generator} generator
+   * @param {TorchGenerator} generator
    */
   sample(n, generator) {
     const points = new Float64Array(2 * n);

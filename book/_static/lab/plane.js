@@ -134,6 +134,7 @@ async function walked(setup) {
     annealed_langevin: () => annealedLangevin(counted, x, grid, { stepSize, randnLike }),
     langevin: () => langevin(target, x, { stepSize: stepSize / 10, steps, randnLike }),
   }[setup.sampler];
+  /** @type {Walk} */
   const states = [{ x, t: setup.sampler === "langevin" ? 0 : grid[0] }];
   for await (const { x, t } of walk()) states.push({ x, t });
   return { walk: states, calls: setup.sampler === "langevin" ? steps : calls };
@@ -166,8 +167,9 @@ function slicedDistance(points, others) {
  */
 function distanceTo(setup, x) {
   const { target } = modelOf(setup);
-  const truth = target.sample(10 * setup.points, new Generator(1));
-  return { distance: slicedDistance(x, truth), floor: slicedDistance(target.sample(setup.points, new Generator(2)), truth) };
+  const truth = target.sample(10 * setup.points, new TorchGenerator(1));
+  const others = target.sample(setup.points, new TorchGenerator(2));
+  return { distance: slicedDistance(x, truth), floor: slicedDistance(others, truth) };
 }
 
 /** A setup as the query of a link. @param {Setup} setup */
@@ -212,17 +214,19 @@ function isBump(numbers) {
 /** The same walk with the package. @param {Setup} setup */
 function pythonOf(setup) {
   const list = (/** @type {number[]} */ values) => `[${values.map((value) => round(value, 3)).join(", ")}]`;
-  const guided = setup.told !== "" && setup.weight > 1 && setup.sampler !== "langevin";
+  const guided = setup.told !== "" && setup.weight > 1 && setup.sampler !== "langevin"; // a chain goes by one score
   const model = setup.told === "" ? "mixture" : `mixture.given(${setup.told})`;
+  /** @type {Record<string, string>} */
   const options = {
     ddim: `, eta=${setup.eta}`,
     flow_and_langevin: `, weight=${setup.lambda}`,
     annealed_langevin: `, step_size=${setup.stepSize}`,
   };
+  const chain = setup.sampler === "langevin";
   const head = [
-    ...(setup.sampler === "langevin" ? ["import torch", ""] : ["import ddpm"]),
+    ...(chain ? ["import torch", ""] : ["import ddpm"]),
     ...(guided ? ["from ddpm.denoiser import Guided"] : []),
-    ...(setup.sampler === "langevin" ? ["from ddpm.langevin import langevin", "from ddpm.noise import PerSampleNoise"] : []),
+    ...(chain ? ["from ddpm.langevin import langevin", "from ddpm.noise import PerSampleNoise"] : []),
     "from ddpm.oracles import GaussianMixture",
     `from ddpm.schedule import ${setup.schedule}`,
     "",
@@ -232,13 +236,14 @@ function pythonOf(setup) {
     `mixture = GaussianMixture(weights, means, stds, ${setup.schedule}())`,
     `model = ${guided ? `Guided(${model}, mixture, ${setup.weight})` : model}`,
   ];
-  if (setup.sampler === "langevin") {
+  if (chain) {
+    const stepSize = round(setup.stepSize / 10, 4);
     return [
       ...head,
       `randn_like = PerSampleNoise(${setup.seed})`,
       `x = randn_like(torch.empty(${setup.points}, 2)).double()`,
       "score = lambda x: model.score(x, 0)",
-      `chain = langevin(score, x, step_size=${round(setup.stepSize / 10, 4)}, steps=${setup.steps}, randn_like=randn_like)`,
+      `chain = langevin(score, x, step_size=${stepSize}, steps=${setup.steps}, randn_like=randn_like)`,
       "for x in chain:",
       "    pass",
     ].join("\n");

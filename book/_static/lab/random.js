@@ -1,8 +1,9 @@
 // @ts-check
-// The random numbers of ddpm.noise, bit for bit up to the last roundings: sample i of a seed is the same here and there.
+// The random numbers of ddpm.noise, up to the last roundings: sample i of a seed is the same here and there.
 
 /** The first 32 bits of the fractional parts of the cube roots of the first 64 primes (FIPS 180-4). */
 const SHA256_CONSTANTS = (() => {
+  /** @type {number[]} */
   const primes = [];
   for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime)) primes.push(n);
   return primes.map((prime) => Math.floor((Math.cbrt(prime) % 1) * 2 ** 32));
@@ -53,7 +54,7 @@ function swapBytes(word) {
 }
 
 /** torch's generator on a CPU, MT19937 of Matsumoto & Nishimura (1998), and its normal numbers in float32. */
-class Generator {
+class TorchGenerator {
   /** @param {number} seed of 32 bits */
   constructor(seed) {
     this.state = new Uint32Array(624);
@@ -137,12 +138,12 @@ class Generator {
  * @returns {(x: ArrayLike<number>) => Float64Array} x (samples x each) -> standard normal of as many numbers
  */
 function perSampleNoise(seed, each) {
-  /** @type {Generator[]} */
+  /** @type {TorchGenerator[]} */
   const generators = [];
   return (x) => {
     const noise = new Float64Array(x.length);
     for (let i = 0; i < x.length / each; i++) {
-      generators[i] ??= new Generator(foldIn(seed, i));
+      generators[i] ??= new TorchGenerator(foldIn(seed, i));
       noise.set(generators[i].randn(each), i * each);
     }
     return noise;

@@ -146,7 +146,7 @@ function langevinMove(prediction, x, delta, std, randnLike) {
 }
 
 /**
- * Langevin dynamics among clean points, `ddpm.langevin.langevin` with the score at time 0: x + delta / 2 score + sqrt(delta) z.
+ * Langevin dynamics among clean points: `ddpm.langevin.langevin` with the score at time 0.
  * @param {GaussianMixture} denoise
  * @param {Float64Array} x
  * @param {{stepSize: number, steps: number, randnLike: RandnLike}} options

@@ -57,7 +57,11 @@ class Schedule {
     return this.noise(t) ** 2 - ((this.signal(t) / this.signal(s)) * this.noise(s)) ** 2;
   }
 
-  /** Standard deviation of q(x_s given x_t and x0), Song et al. (2021), eq. 16 with eta = 1. @param {number} t @param {number} s */
+  /**
+   * Standard deviation of q(x_s given x_t and x0), Song et al. (2021), eq. 16 with eta = 1.
+   * @param {number} t
+   * @param {number} s
+   */
   posteriorStd(t, s) {
     return (this.noise(s) / this.noise(t)) * Math.sqrt(this.beta(t, s));
   }
@@ -93,7 +97,10 @@ class Linear extends Schedule {
   constructor() {
     super(1000);
     this.logAlphaBar = [0];
-    for (let i = 0; i < 1000; i++) this.logAlphaBar.push(this.logAlphaBar[i] + Math.log1p(-(1e-4 + (0.0199 * i) / 999)));
+    for (let i = 0; i < 1000; i++) {
+      const beta = 1e-4 + (0.0199 * i) / 999;
+      this.logAlphaBar.push(this.logAlphaBar[i] + Math.log1p(-beta));
+    }
   }
 
   /** @param {number} t @returns {[number, number]} */
