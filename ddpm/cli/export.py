@@ -5,29 +5,42 @@ from typing import Annotated
 
 import typer
 
-from ddpm.cli.options import ModelOption
+from ddpm.cli.options import ModelOption, check_out
 
 __all__ = ["export"]
 
 
-def export(
-    directory: Annotated[Path, typer.Argument(help="Folder to write: one that is empty or not there yet.")],
-    model: ModelOption = "fashion-mnist",
-    to: Annotated[str, typer.Option(help="Library whose format is written: diffusers.")] = "diffusers",
-) -> None:
-    """Write a trained model and its card as a folder that another library opens.
+FORMATS = ("diffusers", "onnx")
 
-    diffusers opens it offline: DDIMPipeline.from_pretrained("DIRECTORY")
+
+def export(
+    out: Annotated[
+        Path,
+        typer.Argument(help="For diffusers a folder, one that is empty or not there yet; for onnx a file (.onnx)."),
+    ],
+    model: ModelOption = "fashion-mnist",
+    to: Annotated[str, typer.Option(help=f"Library whose format is written: {', '.join(FORMATS)}.")] = "diffusers",
+) -> None:
+    """Write a trained diffusion model as another library opens it.
+
+    diffusers opens the folder offline, DDIMPipeline.from_pretrained("OUT"); it holds the model's card, too. The file
+    for onnx holds the network and the facts that sampling needs; onnxruntime runs it without torch.
     """
     from ddpm import pretrained
     from ddpm.denoiser import NetworkDenoiser
     from ddpm.interop import export_diffusers
+    from ddpm.interop.onnx import export_onnx
+    from ddpm.settings import one_of
 
-    if to != "diffusers":
-        raise ValueError(f"to is {to!r}; legal is diffusers")
+    one_of("to", to, FORMATS)
+    if to == "onnx":
+        check_out(out, ".onnx")
     described = (pretrained.model_folder(model) / "card.md").is_file()
-    trained = pretrained.load(model)
+    trained = pretrained.load(model, "float32") if to == "onnx" else pretrained.load(model)
     if not isinstance(trained, NetworkDenoiser):
-        raise ValueError(f"model is {model!r}; diffusers has pipelines of diffusion models only")
-    export_diffusers(trained, directory, pretrained.card(model) if described else "")
-    typer.echo(f"done: {directory}")
+        raise ValueError(f"model is {model!r}; only diffusion models are exported")
+    if to == "onnx":
+        export_onnx(trained, out)
+    else:
+        export_diffusers(trained, out, pretrained.card(model) if described else "")
+    typer.echo(f"done: {out}")

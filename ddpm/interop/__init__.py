@@ -1,4 +1,4 @@
-"""Conversion to and from diffusers. It is imported only where it is used, since the package runs without it."""
+"""Conversion to and from diffusers, and to ONNX. Imported only where it is used, as the package runs without."""
 
 from ddpm.interop.pipelines import export_diffusers, from_diffusers
 from ddpm.interop.weights import (

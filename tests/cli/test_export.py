@@ -1,6 +1,8 @@
+import json
 import os
 import sys
 
+import onnxruntime
 import pytest
 
 from ddpm import cli, pretrained
@@ -45,15 +47,25 @@ def test_a_pipeline_has_the_files_that_diffusers_reads_and_no_others(pipeline):
     }  # fmt: skip
 
 
+def test_a_file_for_onnx_knows_how_to_sample(trained, tmp_path):
+    done("export", "--model", trained, "--to", "onnx", tmp_path / "trained.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "trained.onnx", providers=["CPUExecutionProvider"])
+    facts = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
+    model = pretrained.load(trained, "float32", device="cpu")
+    assert facts.pop("alpha_bar") == model.schedule.alpha_bar.tolist()
+    assert facts == {"target": model.target, "image_shape": [1, 32, 32], "classes": [], "distilled_for": None}
+
+
 def test_an_autoencoder_is_no_pipeline(vae, tmp_path):
     said = refusal(["export", "--model", vae, "RUN"], tmp_path)
-    assert "diffusers has pipelines of diffusion models only" in said
+    assert "only diffusion models are exported" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "onnx", "RUN"], "to is 'onnx'; legal is diffusers"),
+        (["--to", "onxx", "RUN"], "to is 'onxx'; legal are diffusers, onnx"),
+        (["--to", "onnx", "RUN"], "its name must end in .onnx"),
         (["--model", "nowhere", "RUN"], "model is 'nowhere'; legal are equal-autoencoder"),
         (["."], "directory is '.', which holds '"),
         (["README.md"], "directory is 'README.md', which is no folder; it must be an empty folder or not there yet"),

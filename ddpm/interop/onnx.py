@@ -1,0 +1,108 @@
+"""A network as an ONNX file, which onnxruntime runs without torch, also in a browser."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.files import write_atomically
+from ddpm.interop.weights import first_line
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["export_onnx", "onnx_file"]
+
+
+def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
+    """Write a trained network as an ONNX file, in float32.
+
+    Its inputs are `x` (batch, channels, height, width), float32; `index` (batch,), float32, the time less 1; and of a
+    network with classes `labels` (batch,), int64, where the number of classes means none. Its output is `answer`, in
+    x's shape: the prediction target. The file's metadata, JSON, say how to sample with it: "target", "alpha_bar" (its
+    table), "image_shape", "classes" and "distilled_for". Weights that float16 holds exactly are stored so.
+
+    Args:
+        denoise: a trained network that knows the shape of its images.
+        path: the file; it appears only when all of it is written.
+
+    Raises:
+        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, or onnx is not installed.
+            Nothing is written.
+        TypeError: `denoise` is no `NetworkDenoiser`.
+    """
+    write_atomically(Path(path), onnx_file(denoise))
+
+
+def onnx_file(denoise: NetworkDenoiser) -> bytes:
+    """The content of the file that `export_onnx` writes."""
+    if not isinstance(denoise, NetworkDenoiser):
+        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
+    if denoise.image_shape is None:
+        raise ValueError("denoise must know its image_shape")
+    if not denoise.schedule.preserves_variance:
+        raise ValueError(
+            f"schedule is {denoise.schedule}; the file holds a table of alpha_bar, so it must keep the variance"
+        )
+    model = _traced(denoise)
+    facts = {
+        "target": denoise.target,
+        "alpha_bar": denoise.schedule.alpha_bar.tolist(),
+        "image_shape": denoise.image_shape,
+        "classes": denoise.classes,
+        "distilled_for": denoise.distilled_for,
+    }
+    for name, value in facts.items():
+        model.metadata_props.add(key=name, value=json.dumps(value))
+    _halve(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _traced(denoise: NetworkDenoiser) -> "ModelProto":
+    """The network's graph and weights."""
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError("onnx is not installed; it comes with this package's extra [onnx]") from error
+    network, batch = denoise.network.float().cpu(), torch.export.Dim("batch")
+    inputs = {"x": torch.zeros(2, *denoise.image_shape or ()), "index": torch.zeros(2)}
+    if denoise.classes:
+        inputs["labels"] = torch.zeros(2, dtype=torch.int64)
+    arguments, shapes = tuple(inputs.values()), tuple({0: batch} for _ in inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns of its own code
+        try:
+            # not traced but compiled, as einops keeps the shapes that it has seen
+            graph = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=True)
+            program = torch.onnx.export(
+                graph, arguments, dynamo=True, verbose=False, input_names=list(inputs), output_names=["answer"]
+            )
+        except Exception as error:  # whatever a network of one's own brings about
+            raise ValueError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
+    model: ModelProto = program.model_proto  # type: ignore[union-attr]
+    return model
+
+
+def _halve(model: "ModelProto") -> None:
+    """Store the weights that float16 holds exactly so, each with a node that casts it back to float32."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts: list[Any] = []
+    for weight in model.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        exact = numpy_helper.to_array(weight)
+        half = exact.astype(np.float16)
+        if exact.size < 64 or not np.array_equal(half.astype(np.float32), exact):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.float16"))
+        casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
