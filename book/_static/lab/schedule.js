@@ -67,14 +67,14 @@ class Schedule {
   }
 
   /**
-   * n + 1 times that decrease strictly to 0.
+   * n + 1 times that decrease strictly from `start` to 0.
    * @param {number} n
    * @param {Spacing} [spacing]
+   * @param {number} [start]
    */
-  timesteps(n, spacing = "trailing") {
-    const { T } = this;
-    if (spacing === "trailing") return Array.from({ length: n + 1 }, (_, i) => roundHalfToEven((T * (n - i)) / n));
-    const [highest, lowest] = [Math.min(this.sigma(T), NOISE_ALONE), this.sigma(1)];
+  timesteps(n, spacing = "trailing", start = this.T) {
+    if (spacing === "trailing") return Array.from({ length: n + 1 }, (_, i) => roundHalfToEven((start * (n - i)) / n));
+    const [highest, lowest] = [Math.min(this.sigma(start), NOISE_ALONE), this.sigma(1)];
     const [warp, unwarp] =
       spacing === "karras"
         ? [(/** @type {number} */ sigma) => sigma ** (1 / 7), (/** @type {number} */ root) => root ** 7]
@@ -82,7 +82,7 @@ class Schedule {
     const from = warp(highest);
     const step = n > 1 ? (warp(lowest) - from) / (n - 1) : 0;
     const inner = Array.from({ length: n - 1 }, (_, i) => this.sigmaToT(unwarp(from + (i + 1) * step)));
-    return [T, ...inner, 0];
+    return [start, ...inner, 0];
   }
 }
 
@@ -92,32 +92,40 @@ function roundHalfToEven(x) {
   return x - low === 0.5 ? low + (low % 2) : Math.round(x);
 }
 
-/** Ho et al. (2020): beta rises evenly from 1e-4 to 0.02. Between integers log alpha_bar is interpolated. */
-class Linear extends Schedule {
-  constructor() {
-    super(1000);
-    this.logAlphaBar = [0];
-    for (let i = 0; i < 1000; i++) {
-      const beta = 1e-4 + (0.0199 * i) / 999;
-      this.logAlphaBar.push(this.logAlphaBar[i] + Math.log1p(-beta));
-    }
+/** A table of alpha_bar for the times 0 to T. Between them its log is interpolated; where it ends in 0, the signal. */
+class Table extends Schedule {
+  /** @param {number[]} alphaBar */
+  constructor(alphaBar) {
+    super(alphaBar.length - 1);
+    this.logAlphaBar = alphaBar.map(Math.log);
   }
 
   /** @param {number} t @returns {[number, number]} */
   signalAndNoise(t) {
     const below = Math.min(Math.floor(t), this.T - 1);
     const [from, to] = this.logAlphaBar.slice(below, below + 2);
-    const log = from + (t - below) * (to - from);
+    const log = to > -Infinity ? from + (t - below) * (to - from) : from + 2 * Math.log(this.T - t);
     return [Math.exp(log / 2), Math.sqrt(-Math.expm1(log))];
   }
 
   /** @param {number} sigma */
   sigmaToT(sigma) {
+    if (this.signal(this.T) === 0 && sigma > this.sigma(this.T - 1))
+      return this.T - 1 / Math.hypot(1, sigma) / this.signal(this.T - 1);
     const log = -Math.log1p(sigma ** 2);
     const above = this.logAlphaBar.findIndex((value) => value < log);
     if (above < 0) return this.T;
     const [from, to] = this.logAlphaBar.slice(above - 1, above + 1);
     return above - 1 + (log - from) / (to - from);
+  }
+}
+
+/** Ho et al. (2020): beta rises evenly from 1e-4 to 0.02. */
+class Linear extends Table {
+  constructor() {
+    const alphaBar = [1];
+    for (let i = 0; i < 1000; i++) alphaBar.push(alphaBar[i] * (1 - (1e-4 + (0.0199 * i) / 999)));
+    super(alphaBar);
   }
 }
 

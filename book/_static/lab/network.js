@@ -1,0 +1,147 @@
+// @ts-check
+// A network in the page: onnxruntime, put there on a click, and ddpm.denoiser.NetworkDenoiser around a file of
+// `ddpm export --to onnx`. A page that is opened as a file may fetch nothing, so every file comes as a script that adds
+// its content to `labFiles`, in base64.
+
+/** @type {any} */
+var ort; // onnxruntime-web, once its script is there
+
+/** @type {Record<string, string>} the content of files by their names, base64 */
+var labFiles = {};
+
+/**
+ * What a file of `ddpm export --to onnx` knows of its network.
+ * @typedef {{
+ *   target: "eps" | "x0" | "v", alpha_bar: number[], image_shape: number[], classes: string[],
+ *   distilled_for: number | null
+ * }} Facts
+ */
+
+const LAB = new URL(".", /** @type {HTMLScriptElement} */ (document.currentScript).src).href;
+
+/** Add a script of the lab to the page, once. @param {string} name */
+async function addScript(name) {
+  if (document.querySelector(`script[src="${LAB}${name}"]`)) return;
+  const script = Object.assign(document.createElement("script"), { src: LAB + name });
+  await new Promise((done, failed) => {
+    script.onload = done;
+    script.onerror = () => failed(new Error(`${name} is not beside this page`));
+    document.head.append(script);
+  });
+}
+
+/** The bytes of a file that a script has brought. @param {string} name */
+async function bytesOf(name) {
+  await addScript(`files/${name}.js`);
+  const bytes = Uint8Array.from(atob(labFiles[name]), (letter) => letter.charCodeAt(0));
+  delete labFiles[name]; // megabytes of text
+  if (!name.endsWith(".gz")) return bytes;
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(unpacked).arrayBuffer());
+}
+
+/** @type {Promise<void> | null} */
+let runtime = null;
+
+/** Start onnxruntime, once. */
+function startRuntime() {
+  runtime ??= (async () => {
+    await addScript("vendor/ort.wasm.min.js");
+    const wasm = await bytesOf("ort-wasm-simd-threaded.wasm.gz");
+    const module = await bytesOf("ort-wasm-simd-threaded.mjs");
+    ort.env.wasm.wasmBinary = wasm.buffer;
+    ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([module], { type: "text/javascript" })) };
+    ort.env.wasm.numThreads = 1; // more need a server that isolates the page
+  })();
+  return runtime;
+}
+
+/**
+ * The metadata of an ONNX file: field 14 of its message, pairs of a key and a value (onnx.proto).
+ * @param {Uint8Array} bytes
+ * @returns {Facts}
+ */
+function factsOf(bytes) {
+  /** @type {Record<string, any>} */
+  const facts = {};
+  for (const [field, content] of fieldsOf(bytes)) {
+    if (field !== 14) continue;
+    const [key, value] = fieldsOf(content).map(([, text]) => new TextDecoder().decode(text));
+    facts[key] = JSON.parse(value);
+  }
+  if (!facts.alpha_bar || !facts.target || !facts.image_shape) throw new Error("no file of ddpm export --to onnx");
+  return /** @type {Facts} */ (facts);
+}
+
+/**
+ * The fields of a message of protocol buffers that are bytes, each with its number.
+ * @param {Uint8Array} bytes
+ * @returns {[field: number, content: Uint8Array][]}
+ */
+function fieldsOf(bytes) {
+  /** @type {[number, Uint8Array][]} */
+  const fields = [];
+  let at = 0;
+  const varint = () => {
+    let [value, scale] = [0, 1];
+    for (; bytes[at] & 0x80; scale *= 128) value += (bytes[at++] & 0x7f) * scale;
+    return value + bytes[at++] * scale;
+  };
+  while (at < bytes.length) {
+    const tag = varint();
+    if (tag % 8 === 0) varint();
+    else if (tag % 8 === 2) {
+      const length = varint();
+      fields.push([tag >> 3, bytes.subarray(at, at + length)]);
+      at += length;
+    } else throw new Error("no ONNX file");
+  }
+  return fields;
+}
+
+/** A trained network that says what x0 and eps it sees in x_t. */
+class NetworkDenoiser {
+  /**
+   * @param {any} session of onnxruntime
+   * @param {Facts} facts
+   */
+  constructor(session, facts) {
+    this.session = session;
+    this.facts = facts;
+    this.schedule = new Table(facts.alpha_bar);
+    this.pixels = facts.image_shape.reduce((product, size) => product * size, 1);
+  }
+
+  /** A network that ships. @param {string} name */
+  static async shipped(name) {
+    return NetworkDenoiser.of(await bytesOf(`${name}.onnx`));
+  }
+
+  /** The network of a file of `ddpm export --to onnx`. @param {Uint8Array} bytes */
+  static async of(bytes) {
+    const facts = factsOf(bytes);
+    await startRuntime();
+    return new NetworkDenoiser(await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }), facts);
+  }
+
+  /**
+   * @param {Float64Array} x images one behind the other
+   * @param {number} t from 1 up
+   * @returns {Promise<Prediction>}
+   */
+  async predict(x, t) {
+    const { image_shape: shape, target, classes } = this.facts;
+    const n = x.length / this.pixels;
+    const inputs = {
+      x: new ort.Tensor("float32", Float32Array.from(x), [n, ...shape]),
+      index: new ort.Tensor("float32", new Float32Array(n).fill(t - 1), [n]),
+    };
+    const none = () => new ort.Tensor("int64", new BigInt64Array(n).fill(BigInt(classes.length)), [n]);
+    const { answer } = await this.session.run(classes.length ? { ...inputs, labels: none() } : inputs);
+    const said = Float64Array.from(answer.data);
+    const [signal, noise] = this.schedule.signalAndNoise(t);
+    if (target === "eps") return { x0: sum([1 / signal, x], [-noise / signal, said]), eps: said };
+    if (target === "x0") return { x0: said, eps: sum([1 / noise, x], [-signal / noise, said]) };
+    return { x0: sum([signal, x], [-noise, said]), eps: sum([noise, x], [signal, said]) };
+  }
+}
