@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+import ddpm
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import read_json, write_json
 from ddpm.langevin import langevin
@@ -21,6 +22,10 @@ SCHEDULES = {"linear": linear(), "straight": straight()}
 #: What the package calls a knob of the lab.
 OPTIONS = {"eta": "eta", "lambda": "weight", "stepSize": "step_size"}
 POINTS, STEPS, SEED = 4, 5, 3
+NETWORK, PIXELS = "equal-diffusion", 41
+GARMENTS = [{"sampler": sampler} for sampler in ("ddim", "ancestral", "heun", "dpm_solver_pp")] + [
+    {"sampler": "dpm_solver_pp", "spacing": "karras"}
+]
 
 GRIDS = (("linear", "trailing"), ("linear", "karras"), ("straight", "trailing"), ("straight", "log_snr"))
 
@@ -68,17 +73,31 @@ def states_of(case):
     return [numbers(step.x) for step in walk]
 
 
+def garments_of(case):
+    """Some pixels of every state of two garments, float32."""
+    model = ddpm.load(NETWORK, "float32", device="cpu")
+    states: list[torch.Tensor] = []
+    options = {"steps": 3, "seed": SEED, "progress": False} | case
+    ddpm.sample(model, 2, chunk=2, watch=lambda step: states.append(step.x), **options)
+    return [numbers(state.flatten()[::PIXELS]) for state in states]
+
+
+def computed_garments():
+    """What the file holds of the garments."""
+    return [{"setup": case, "states": garments_of(case)} for case in GARMENTS]
+
+
 def computed():
-    """What the file holds."""
+    """What the file holds of the plane."""
     bumps = [{"weight": weight, "mean": [x, y], "std": std} for weight, x, y, std in BUMPS]
     shared = {"bumps": bumps, "points": POINTS, "steps": STEPS, "seed": SEED}
     return [{"setup": shared | case, "states": states_of(case)} for case in CASES]
 
 
-def kept():
-    """What the file held when it was written."""
-    return read_json(FILE)["walks"]
+def kept(bench):
+    """What the file held of a bench, "plane" or "garments", when it was written."""
+    return read_json(FILE)[bench]
 
 
 if __name__ == "__main__":
-    write_json(FILE, {"walks": computed()})
+    write_json(FILE, {"plane": computed(), "garments": computed_garments()})

@@ -3,7 +3,6 @@
 
 /** The networks that the book brings along. */
 const MODELS = {
-  "fashion-mnist-4-calls": "the student of four calls",
   "fashion-mnist": "the model that ships",
   "equal-diffusion": "the small model of chapter 1",
 };
@@ -41,6 +40,7 @@ const GARMENTS_PICTURE = `
       <button type="button" name="forth" aria-label="one state on">▸</button>
       <label>State <input type="range" name="state" min="0" max="0" step="1"></label>
     </div>
+    <p>Above is the state. Below is the garment that the network saw in the state before.</p>
     <p class="lab-numbers" role="status">Nothing is loaded yet. The first click brings the network and what runs it,
       about 12 MB, into the page.</p>
   </div>`;
