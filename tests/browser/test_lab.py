@@ -47,7 +47,8 @@ def test_every_state_of_two_garments_is_the_packages(visit):
         setup = {"spacing": "trailing", "seed": lab_vectors.SEED, "steps": 3} | walk["setup"]
         states = page.evaluate(
             """async ([{ sampler, spacing, seed, steps }, stride]) => {
-                const grid = network.schedule.timesteps(steps, spacing), randnLike = perSampleNoise(seed, network.pixels);
+                const grid = network.schedule.timesteps(steps, spacing);
+                const randnLike = perSampleNoise(seed, network.pixels);
                 const walk = { ddim, ancestral, heun, dpm_solver_pp: dpmSolverPp }[sampler];
                 const x = randnLike(new Float64Array(2 * network.pixels)), states = [];
                 for await (const step of walk(network, x, grid, { randnLike }))
@@ -93,10 +94,8 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(visit, tmp_path)
     page = visit("book/lab")
     bench = page.locator(".lab-garments")
     torch.manual_seed(0)
-    config = UNetConfig(
-        base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
-    )
-    own = NetworkDenoiser(UNet(config), linear_zero_snr(20), "v", "float32", (1, 8, 8))
+    config = UNetConfig(base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=())
+    own = NetworkDenoiser(UNet(config), linear_zero_snr(30), "v", "float32", (1, 8, 8))
     export_onnx(own, tmp_path / "own.onnx")
     (tmp_path / "none.onnx").write_bytes(b"not a network")
     bench.locator("[name=file]").set_input_files(tmp_path / "none.onnx")
