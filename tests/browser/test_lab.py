@@ -94,7 +94,9 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(visit, tmp_path)
     page = visit("book/lab")
     bench = page.locator(".lab-garments")
     torch.manual_seed(0)
-    config = UNetConfig(base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=())
+    config = UNetConfig(
+        base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
+    )
     own = NetworkDenoiser(UNet(config), linear_zero_snr(30), "v", "float32", (1, 8, 8))
     export_onnx(own, tmp_path / "own.onnx")
     (tmp_path / "none.onnx").write_bytes(b"not a network")
