@@ -11,11 +11,12 @@ from pathlib import Path
 
 import ddpm
 from ddpm import pretrained
+from ddpm.companion.checkout import ROOT
 from ddpm.files import write_atomically
 from ddpm.interop.onnx import onnx_file
 
 LAB = Path(__file__).parents[1] / "_static" / "lab"
-KEPT = Path(__file__).parents[2] / "_build" / "lab"
+KEPT = ROOT / "_build" / "lab"
 RUNTIME = ("ort-wasm-simd-threaded.wasm.gz", "ort-wasm-simd-threaded.mjs")
 
 

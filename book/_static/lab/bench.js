@@ -134,6 +134,7 @@ class PlaneBench {
 
   /** Show a state of the walk. @param {number} index */
   look(index) {
+    if (!this.walk.length) return;
     this.shown = Math.max(0, Math.min(index, this.walk.length - 1));
     const { t } = this.walk[this.shown];
     const last = this.walk.length - 1;
@@ -143,8 +144,10 @@ class PlaneBench {
     this.slider.value = String(this.shown);
     this.slider.setAttribute("aria-valuetext", `state ${this.shown} of ${last}, ${place}`);
     const { distance, floor } = this.far;
-    const numbers = `state ${this.shown} of ${last} (${place}) · ${this.calls} calls · the end is `;
-    const far = `${distance.toFixed(3)} from the density (true points: ${floor.toFixed(3)})`;
+    const numbers = `state ${this.shown} of ${last} (${place}) · ${this.calls} calls · `;
+    const far = Number.isFinite(distance)
+      ? `the end is ${distance.toFixed(3)} from the density (true points: ${floor.toFixed(3)})`
+      : "the points have run away: the step size is too large for so narrow a bump";
     this.root.querySelector(".lab-numbers")?.replaceChildren(numbers + far);
     this.canvas.setAttribute("aria-label", `${this.setup.points} points over the exact density: ${numbers}${far}`);
     this.draw();
@@ -215,6 +218,7 @@ class PlaneBench {
   }
 
   play() {
+    if (!this.walk.length) return;
     const last = this.walk.length - 1;
     const [from, to] = this.forward ? [0, last] : [last, 0];
     if (this.shown === to) this.look(from);
@@ -291,9 +295,8 @@ class PlaneBench {
     if (name === "bumpWeight") this.change({ weight: Number(value) });
     else if (name === "bumpStd") this.change({ std: Number(value) });
     else {
-      const [low, high] = LIMITS[name] ?? [0, 0];
-      const number = Math.min(Math.max(Number(value), low), high);
-      const read = type === "checkbox" ? checked : name in LIMITS ? number : value;
+      const read = type === "checkbox" ? checked : name in LIMITS ? Number(value) : value;
+      if (name in LIMITS && (value === "" || !isLegal(name, Number(value)))) return; // a number that is being typed
       this.setup = { ...setup, [name]: read };
       this.run();
     }

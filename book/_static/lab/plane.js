@@ -74,6 +74,8 @@ const LIMITS = {
   seed: [0, 9999],
 };
 
+const WHOLE = ["steps", "points", "seed"]; // of these, integers alone
+
 /** @type {Record<string, string[]>} */
 const CHOICES = {
   sampler: Object.keys(SAMPLERS),
@@ -81,6 +83,12 @@ const CHOICES = {
   spacing: ["trailing", "karras", "log_snr"],
   told: ["", ...Array.from({ length: MOST_BUMPS }, (_, i) => String(i))],
 };
+
+/** Whether a number of a setup may have this value. @param {string} name @param {number} value */
+function isLegal(name, value) {
+  const [low, high] = LIMITS[name];
+  return value >= low && value <= high && (Number.isInteger(value) || !WHOLE.includes(name));
+}
 
 /** @param {number} value @param {number} digits */
 function round(value, digits) {
@@ -191,9 +199,7 @@ function setupOf(query) {
     if (value === null) return first;
     if (name in CHOICES) return CHOICES[name].includes(value) ? value : first;
     if (typeof first === "boolean") return value === "true";
-    const [low, high] = LIMITS[name];
-    const number = Number(value);
-    return value !== "" && number >= low && number <= high ? number : first;
+    return value !== "" && isLegal(name, Number(value)) ? Number(value) : first;
   };
   const bumps = (given.get("bumps") ?? "").split("*").map((text) => text.split("_").map(Number));
   const sound = bumps.length <= MOST_BUMPS && bumps.every(isBump);
