@@ -52,7 +52,7 @@ endif
 
 bundle: ## the package and the book's data in one zip, to put beside a chapter on a hosted notebook
 	mkdir -p _build
-	git archive --format=zip --output=_build/ddpm.zip HEAD ddpm book pyproject.toml README.md LICENSE
+	git archive --format=zip --output=_build/ddpm.zip HEAD ddpm book ':!book/_ext/onnxruntime-web' pyproject.toml README.md LICENSE
 	@echo "the bundle: _build/ddpm.zip"
 
 lab: .venv/installed ## open the chapters in JupyterLab

@@ -1,53 +1,77 @@
-"""Makes the files that the lab loads: shipped networks as ONNX, and what runs them, each a script of base64.
+"""Makes the files that the lab loads: shipped networks as ONNX, and what runs them, as scripts.
 
-A page that is opened as a file may fetch nothing but scripts. A network is exported once and kept in `_build/lab` until
-its weights change.
+A page that is opened as a file may not read other files but by scripts, so each is one that holds base64. A network is
+exported once, and kept in `_build/lab` until it or the export changes.
 """
 
 import base64
+import hashlib
+import importlib.util
 import json
-import re
 from pathlib import Path
+
+from sphinx.errors import ExtensionError
 
 import ddpm
 from ddpm import pretrained
 from ddpm.companion.checkout import ROOT
 from ddpm.files import write_atomically
-from ddpm.interop.onnx import onnx_file
+from ddpm.interop import onnx
 
-LAB = Path(__file__).parents[1] / "_static" / "lab"
+#: The networks of the garments' bench, the first of them chosen: what they are called, and in how many steps they draw.
+NETWORKS = {
+    "fashion-mnist": ("the model that ships", 20),
+    "equal-diffusion": ("the small model of chapter 1", 20),
+}
+RUNTIME = Path(__file__).parent / "onnxruntime-web"
 KEPT = ROOT / "_build" / "lab"
-RUNTIME = ("ort-wasm-simd-threaded.wasm.gz", "ort-wasm-simd-threaded.mjs")
 
 
-def networks():
-    """The names of the networks that the garments' bench offers."""
-    (listed,) = re.findall(r"const MODELS = \{(.+?)\};", (LAB / "garments.js").read_text(encoding="utf-8"), re.DOTALL)
-    return re.findall(r'"(\S+)":', listed)
+def check(app):
+    """Refuse to build pages whose lab would lack its networks."""
+    if app.builder.name == "html" and not importlib.util.find_spec("onnxscript"):
+        raise ExtensionError("the lab needs onnxscript; it comes with the package's extra [book]")
 
 
 def exported(name):
     """A shipped network as ONNX."""
-    weights = json.loads((pretrained.MODELS / name / "config.json").read_text(encoding="utf-8"))["sha256"]
-    file = KEPT / f"{name}-{weights[:12]}.onnx"
+    parts = (pretrained.MODELS / name / "config.json", Path(onnx.__file__))
+    version = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    file = KEPT / f"{name}-{version}.onnx"
     if not file.exists():
-        write_atomically(file, onnx_file(ddpm.load(name, "float32", device="cpu")))
+        write_atomically(file, onnx.onnx_file(ddpm.load(name, "float32", device="cpu")))
     return file.read_bytes()
+
+
+def files():
+    """The scripts' names and content."""
+    scripts = {"ort.wasm.min.js": (RUNTIME / "ort.wasm.min.js").read_bytes()}
+    scripts["LICENSE-onnxruntime.txt"] = (RUNTIME / "LICENSE").read_bytes()
+    contents = {
+        path.name: path.read_bytes()
+        for path in RUNTIME.glob("ort-wasm-simd-threaded.*")
+        if path.suffix in (".gz", ".mjs")
+    }
+    offered = {}
+    for name, (title, steps) in NETWORKS.items():
+        contents[f"{name}.onnx"] = network = exported(name)
+        megabytes = max(1, round(len(network) * 4 / 3 / 1e6))  # of base64
+        offered[name] = {"title": title, "megabytes": megabytes, "steps": steps}
+    for name, content in contents.items():
+        scripts[f"{name}.js"] = f'labFiles["{name}"] = "{base64.b64encode(content).decode()}";\n'.encode()
+    scripts["networks.js"] = f"labNetworks = {json.dumps(offered)};\n".encode()
+    return scripts
 
 
 def write_files(app, error):
     """Write the scripts beside the others of the lab, once the pages are built."""
-    if error is not None or app.builder.format != "html":
-        return
-    contents = {name: (LAB / "vendor" / name).read_bytes() for name in RUNTIME}
-    contents |= {f"{name}.onnx": exported(name) for name in networks()}
-    for name, content in contents.items():
-        text = base64.b64encode(content).decode()
-        script = Path(app.outdir) / "_static" / "lab" / "files" / f"{name}.js"
-        write_atomically(script, f'labFiles["{name}"] = "{text}";\n'.encode())
+    if error is None and app.builder.name == "html":
+        for name, content in files().items():
+            write_atomically(Path(app.outdir) / "_static" / "lab" / "files" / name, content)
 
 
 def setup(app):
-    """Register `write_files` with Sphinx."""
+    """Register with Sphinx."""
+    app.connect("builder-inited", check)
     app.connect("build-finished", write_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

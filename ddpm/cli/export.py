@@ -32,11 +32,10 @@ def export(
     from ddpm.interop.onnx import export_onnx
     from ddpm.settings import one_of
 
-    one_of("to", to, FORMATS)
-    if to == "onnx":
+    if one_of("to", to, FORMATS) == "onnx":
         check_out(out, ".onnx")
     described = (pretrained.model_folder(model) / "card.md").is_file()
-    trained = pretrained.load(model, "float32") if to == "onnx" else pretrained.load(model)
+    trained = pretrained.load(model)
     if not isinstance(trained, NetworkDenoiser):
         raise ValueError(f"model is {model!r}; only diffusion models are exported")
     if to == "onnx":

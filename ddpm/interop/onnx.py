@@ -1,5 +1,6 @@
 """A network as an ONNX file, which onnxruntime runs without torch, also in a browser."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -69,10 +70,11 @@ def _traced(denoise: NetworkDenoiser) -> "ModelProto":
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError("onnx is not installed; it comes with this package's extra [onnx]") from error
-    network, batch = denoise.network.float().cpu(), torch.export.Dim("batch")
-    inputs = {"x": torch.zeros(2, *denoise.image_shape or ()), "index": torch.zeros(2)}
+    network, batch = copy.deepcopy(denoise.network).to("cpu", torch.float32), torch.export.Dim("batch")
+    shape = (2, *(denoise.image_shape or ()))
+    inputs = {name: torch.zeros(size, dtype=torch.float32, device="cpu") for name, size in (("x", shape), ("index", 2))}
     if denoise.classes:
-        inputs["labels"] = torch.zeros(2, dtype=torch.int64)
+        inputs["labels"] = torch.zeros(2, dtype=torch.int64, device="cpu")
     arguments, shapes = tuple(inputs.values()), tuple({0: batch} for _ in inputs)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own code

@@ -1,4 +1,4 @@
-"""Walks in the plane by the package, for the lab's own samplers to repeat.
+"""Walks by the package, in the plane and of garments, for the lab's own samplers to repeat.
 
 Written by `python -m tests.browser.lab_vectors`.
 """
@@ -13,6 +13,7 @@ from ddpm.files import read_json, write_json
 from ddpm.langevin import langevin
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import GaussianMixture
+from ddpm.samplers import invert
 from ddpm.sampling import SAMPLERS
 from ddpm.schedule import linear, straight
 
@@ -23,10 +24,15 @@ SCHEDULES = {"linear": linear(), "straight": straight()}
 OPTIONS = {"eta": "eta", "lambda": "weight", "stepSize": "step_size"}
 POINTS, STEPS, SEED = 4, 5, 3
 NETWORK, PIXELS = "equal-diffusion", 41
-GARMENTS = [{"sampler": sampler} for sampler in ("ddim", "ancestral", "heun", "dpm_solver_pp")] + [
-    {"sampler": "dpm_solver_pp", "spacing": "karras"}
-]
-
+GARMENTS = [
+    {"sampler": sampler, "spacing": spacing, "steps": 3, "seed": SEED}
+    for sampler, spacing in (
+        ("ddim", "trailing"),
+        ("ancestral", "trailing"),
+        ("heun", "trailing"),
+        ("dpm_solver_pp", "karras"),
+    )
+] + [{"up": True, "spacing": "trailing", "steps": 3, "seed": SEED}]
 GRIDS = (("linear", "trailing"), ("linear", "karras"), ("straight", "trailing"), ("straight", "log_snr"))
 
 #: Setups of the lab, without what all of them share.
@@ -44,7 +50,7 @@ CASES = [
         ("ddim", {"told": "1", "weight": 3}),
         ("ddim", {"told": "2", "weight": 1}),
     )
-] + [{"sampler": "langevin", "schedule": "linear", "spacing": "trailing", "stepSize": 0.5}]
+] + [{"sampler": "langevin", "schedule": "linear", "spacing": "trailing", "delta": 0.05}]
 
 
 def numbers(x):
@@ -65,7 +71,7 @@ def states_of(case):
     grid = schedule.timesteps(STEPS, case["spacing"])
     x = schedule.scale(grid[0]) * randn_like(torch.empty(POINTS, 2, dtype=torch.float64))
     if case["sampler"] == "langevin":
-        step_size = case["stepSize"] / 10
+        step_size = case["delta"]
         walk = langevin(lambda x: mixture.score(x, 0), x, step_size=step_size, steps=STEPS, randn_like=randn_like)
         return [numbers(state) for state in walk]
     options = {OPTIONS[name]: value for name, value in case.items() if name in OPTIONS}
@@ -74,21 +80,22 @@ def states_of(case):
 
 
 def garments_of(case):
-    """Some pixels of every state of two garments, float32."""
+    """Some pixels of every state of two garments, or of two noises that are taken up, float32."""
     model = ddpm.load(NETWORK, "float32", device="cpu")
     states: list[torch.Tensor] = []
-    options = {"steps": 3, "seed": SEED, "progress": False} | case
-    ddpm.sample(model, 2, chunk=2, watch=lambda step: states.append(step.x), **options)
+    if case.get("up"):
+        x = PerSampleNoise(case["seed"])(torch.empty(2, *model.image_shape))
+        with torch.no_grad():
+            states += [step.x for step in invert(model, x, model.schedule.timesteps(case["steps"]))]
+    else:
+        ddpm.sample(model, 2, chunk=2, progress=False, watch=lambda step: states.append(step.x), **case)
     return [numbers(state.flatten()[::PIXELS]) for state in states]
 
 
-def computed_garments():
-    """What the file holds of the garments."""
-    return [{"setup": case, "states": garments_of(case)} for case in GARMENTS]
-
-
-def computed():
-    """What the file holds of the plane."""
+def computed(bench):
+    """What the file holds of a bench."""
+    if bench == "garments":
+        return [{"setup": case, "states": garments_of(case)} for case in GARMENTS]
     bumps = [{"weight": weight, "mean": [x, y], "std": std} for weight, x, y, std in BUMPS]
     shared = {"bumps": bumps, "points": POINTS, "steps": STEPS, "seed": SEED}
     return [{"setup": shared | case, "states": states_of(case)} for case in CASES]
@@ -100,4 +107,4 @@ def kept(bench):
 
 
 if __name__ == "__main__":
-    write_json(FILE, {"plane": computed(), "garments": computed_garments()})
+    write_json(FILE, {bench: computed(bench) for bench in ("plane", "garments")})

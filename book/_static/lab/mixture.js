@@ -10,8 +10,8 @@ class GaussianMixture {
    * @param {Schedule} schedule
    */
   constructor(bumps, schedule) {
-    const sum = bumps.reduce((total, bump) => total + bump.weight, 0);
-    this.bumps = bumps.map((bump) => ({ ...bump, weight: bump.weight / sum }));
+    const total = bumps.reduce((weight, bump) => weight + bump.weight, 0);
+    this.bumps = bumps.map((bump) => ({ ...bump, weight: bump.weight / total }));
     this.schedule = schedule;
   }
 
@@ -21,21 +21,38 @@ class GaussianMixture {
   }
 
   /**
-   * Each bump's share of the density at one point, and the log of the whole.
-   * @param {number} x
-   * @param {number} y
+   * The bumps of p_t: each one's middle and variance, the log of its weight over its normalisation, and its gain, which
+   * says how much of a point's distance from the middle is the clean point's.
    * @param {number} t
    */
-  at(x, y, t) {
+  at(t) {
     const [signal, noise] = this.schedule.signalAndNoise(t);
-    const logs = this.bumps.map(({ weight, mean, std }) => {
+    return this.bumps.map(({ weight, mean, std }) => {
       const variance = (signal * std) ** 2 + noise ** 2;
-      const squared = (x - signal * mean[0]) ** 2 + (y - signal * mean[1]) ** 2;
-      return Math.log(weight) - squared / (2 * variance) - Math.log(2 * Math.PI * variance);
+      return {
+        mean,
+        middle: [signal * mean[0], signal * mean[1]],
+        variance,
+        log: Math.log(weight) - Math.log(2 * Math.PI * variance),
+        gain: (signal * std ** 2) / variance,
+      };
+    });
+  }
+
+  /**
+   * Each bump's share of the density at a point, and the log of the whole.
+   * @param {ReturnType<GaussianMixture["at"]>} bumps
+   * @param {number} x
+   * @param {number} y
+   */
+  static shares(bumps, x, y) {
+    const logs = bumps.map(({ middle, variance, log }) => {
+      const squared = (x - middle[0]) ** 2 + (y - middle[1]) ** 2;
+      return log - squared / (2 * variance);
     });
     const highest = Math.max(...logs);
-    const sum = logs.reduce((total, log) => total + Math.exp(log - highest), 0);
-    return { shares: logs.map((log) => Math.exp(log - highest) / sum), logDensity: highest + Math.log(sum) };
+    const total = logs.reduce((sum, log) => sum + Math.exp(log - highest), 0);
+    return { shares: logs.map((log) => Math.exp(log - highest) / total), logDensity: highest + Math.log(total) };
   }
 
   /**
@@ -45,15 +62,14 @@ class GaussianMixture {
    * @returns {Prediction}
    */
   predict(x, t) {
-    const [signal, noise] = this.schedule.signalAndNoise(t);
+    const [bumps, noise] = [this.at(t), this.schedule.noise(t)];
     const [x0, eps] = [new Float64Array(x.length), new Float64Array(x.length)];
     for (let i = 0; i < x.length; i += 2) {
-      const { shares } = this.at(x[i], x[i + 1], t);
-      this.bumps.forEach(({ mean, std }, k) => {
-        const variance = (signal * std) ** 2 + noise ** 2;
+      const { shares } = GaussianMixture.shares(bumps, x[i], x[i + 1]);
+      bumps.forEach(({ mean, middle, variance, gain }, k) => {
         for (const axis of [0, 1]) {
-          const residual = x[i + axis] - signal * mean[axis];
-          x0[i + axis] += shares[k] * (mean[axis] + ((signal * std ** 2) / variance) * residual);
+          const residual = x[i + axis] - middle[axis];
+          x0[i + axis] += shares[k] * (mean[axis] + gain * residual);
           eps[i + axis] += (shares[k] * noise * residual) / variance;
         }
       });
@@ -67,13 +83,12 @@ class GaussianMixture {
    * @param {number} t
    */
   score(x, t) {
-    const [signal, noise] = this.schedule.signalAndNoise(t);
+    const bumps = this.at(t);
     const score = new Float64Array(x.length);
     for (let i = 0; i < x.length; i += 2) {
-      const { shares } = this.at(x[i], x[i + 1], t);
-      this.bumps.forEach(({ mean, std }, k) => {
-        const variance = (signal * std) ** 2 + noise ** 2;
-        for (const axis of [0, 1]) score[i + axis] -= (shares[k] * (x[i + axis] - signal * mean[axis])) / variance;
+      const { shares } = GaussianMixture.shares(bumps, x[i], x[i + 1]);
+      bumps.forEach(({ middle, variance }, k) => {
+        for (const axis of [0, 1]) score[i + axis] -= (shares[k] * (x[i + axis] - middle[axis])) / variance;
       });
     }
     return score;
@@ -117,7 +132,9 @@ class Guided {
    */
   predict(x, t) {
     const [better, worse] = [this.denoise.predict(x, t), this.guide.predict(x, t)];
-    const push = (/** @type {"x0" | "eps"} */ name) => sum([this.weight, better[name]], [1 - this.weight, worse[name]]);
-    return { x0: push("x0"), eps: push("eps") };
+    return {
+      x0: combine([this.weight, better.x0], [1 - this.weight, worse.x0]),
+      eps: combine([this.weight, better.eps], [1 - this.weight, worse.eps]),
+    };
   }
 }

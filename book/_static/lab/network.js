@@ -1,7 +1,7 @@
 // @ts-check
 // A network in the page: onnxruntime, put there on a click, and ddpm.denoiser.NetworkDenoiser around a file of
-// `ddpm export --to onnx`. A page that is opened as a file may fetch nothing, so every file comes as a script that adds
-// its content to `labFiles`, in base64.
+// `ddpm export --to onnx`. A page that is opened as a file may not read other files but by scripts, so every file comes
+// as a script that adds its content to `labFiles`, in base64.
 
 /** @type {any} */
 var ort; // onnxruntime-web, once its script is there
@@ -10,29 +10,53 @@ var ort; // onnxruntime-web, once its script is there
 var labFiles = {};
 
 /**
+ * The networks that the page brings along, by the package's names, from `files/networks.js`.
+ * @type {Record<string, {title: string, megabytes: number, steps: number}>}
+ */
+var labNetworks;
+
+/**
  * What a file of `ddpm export --to onnx` knows of its network.
  * @typedef {{
- *   target: "eps" | "x0" | "v", alpha_bar: number[], image_shape: number[], classes: string[],
- *   distilled_for: number | null
+ *   target: string, alpha_bar: number[], image_shape: number[], classes: string[], distilled_for: number | null
  * }} Facts
  */
 
 const LAB = new URL(".", /** @type {HTMLScriptElement} */ (document.currentScript).src).href;
 
-/** Add a script of the lab to the page, once. @param {string} name */
-async function addScript(name) {
-  if (document.querySelector(`script[src="${LAB}${name}"]`)) return;
-  const script = Object.assign(document.createElement("script"), { src: LAB + name });
-  await new Promise((done, failed) => {
-    script.onload = done;
-    script.onerror = () => failed(new Error(`${name} is not beside this page`));
+/** What is being brought into the page or is there. @type {Map<string, Promise<any>>} */
+const brought = new Map();
+
+/**
+ * Do a thing once; what failed can be tried again.
+ * @template T
+ * @param {string} name
+ * @param {() => Promise<T>} thing
+ * @returns {Promise<T>}
+ */
+function once(name, thing) {
+  const promise = brought.get(name) ?? thing();
+  brought.set(name, promise);
+  promise.catch(() => brought.delete(name));
+  return promise;
+}
+
+/** Add a script of the lab to the page. @param {string} name */
+function addScript(name) {
+  return new Promise((done, failed) => {
+    const script = Object.assign(document.createElement("script"), { src: `${LAB}files/${name}.js` });
+    script.onload = () => done(undefined);
+    script.onerror = () => {
+      script.remove();
+      failed(new Error(`files/${name}.js is not beside the page's scripts`));
+    };
     document.head.append(script);
   });
 }
 
-/** The bytes of a file that a script has brought. @param {string} name */
+/** The bytes of a file that its script brings. @param {string} name */
 async function bytesOf(name) {
-  await addScript(`files/${name}.js`);
+  await addScript(name);
   const bytes = Uint8Array.from(atob(labFiles[name]), (letter) => letter.charCodeAt(0));
   delete labFiles[name]; // megabytes of text
   if (!name.endsWith(".gz")) return bytes;
@@ -40,20 +64,14 @@ async function bytesOf(name) {
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
 }
 
-/** @type {Promise<void> | null} */
-let runtime = null;
-
-/** Start onnxruntime, once. */
-function startRuntime() {
-  runtime ??= (async () => {
-    await addScript("vendor/ort.wasm.min.js");
-    const wasm = await bytesOf("ort-wasm-simd-threaded.wasm.gz");
-    const module = await bytesOf("ort-wasm-simd-threaded.mjs");
-    ort.env.wasm.wasmBinary = wasm.buffer;
-    ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([module], { type: "text/javascript" })) };
-    ort.env.wasm.numThreads = 1; // more need a server that isolates the page
-  })();
-  return runtime;
+/** Start onnxruntime. */
+async function startRuntime() {
+  await addScript("ort.wasm.min");
+  const wasm = await bytesOf("ort-wasm-simd-threaded.wasm.gz");
+  const module = await bytesOf("ort-wasm-simd-threaded.mjs");
+  ort.env.wasm.wasmBinary = wasm.buffer;
+  ort.env.wasm.wasmPaths = { mjs: URL.createObjectURL(new Blob([module], { type: "text/javascript" })) };
+  ort.env.wasm.numThreads = 1; // more need a server that isolates the page
 }
 
 /**
@@ -62,14 +80,16 @@ function startRuntime() {
  * @returns {Facts}
  */
 function factsOf(bytes) {
+  const names = ["target", "alpha_bar", "image_shape", "classes", "distilled_for"];
   /** @type {Record<string, any>} */
   const facts = {};
   for (const [field, content] of fieldsOf(bytes)) {
     if (field !== 14) continue;
     const [key, value] = fieldsOf(content).map(([, text]) => new TextDecoder().decode(text));
-    facts[key] = JSON.parse(value);
+    if (names.includes(key)) facts[key] = JSON.parse(value);
   }
-  if (!facts.alpha_bar || !facts.target || !facts.image_shape) throw new Error("no file of ddpm export --to onnx");
+  if (names.some((name) => !(name in facts)) || !["eps", "x0", "v"].includes(facts.target))
+    throw new Error("this is no file of ddpm export --to onnx");
   return /** @type {Facts} */ (facts);
 }
 
@@ -94,7 +114,7 @@ function fieldsOf(bytes) {
       const length = varint();
       fields.push([tag >> 3, bytes.subarray(at, at + length)]);
       at += length;
-    } else throw new Error("no ONNX file");
+    } else throw new Error("this is no ONNX file");
   }
   return fields;
 }
@@ -112,15 +132,15 @@ class NetworkDenoiser {
     this.pixels = facts.image_shape.reduce((product, size) => product * size, 1);
   }
 
-  /** A network that ships. @param {string} name */
-  static async shipped(name) {
-    return NetworkDenoiser.of(await bytesOf(`${name}.onnx`));
+  /** A network that the page brings along. @param {string} name @returns {Promise<NetworkDenoiser>} */
+  static brought(name) {
+    return once(name, async () => NetworkDenoiser.of(await bytesOf(`${name}.onnx`)));
   }
 
   /** The network of a file of `ddpm export --to onnx`. @param {Uint8Array} bytes */
   static async of(bytes) {
     const facts = factsOf(bytes);
-    await startRuntime();
+    await once("onnxruntime", startRuntime);
     return new NetworkDenoiser(await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }), facts);
   }
 
@@ -140,8 +160,8 @@ class NetworkDenoiser {
     const { answer } = await this.session.run(classes.length ? { ...inputs, labels: none() } : inputs);
     const said = Float64Array.from(answer.data);
     const [signal, noise] = this.schedule.signalAndNoise(t);
-    if (target === "eps") return { x0: sum([1 / signal, x], [-noise / signal, said]), eps: said };
-    if (target === "x0") return { x0: said, eps: sum([1 / noise, x], [-signal / noise, said]) };
-    return { x0: sum([signal, x], [-noise, said]), eps: sum([noise, x], [signal, said]) };
+    if (target === "eps") return { x0: combine([1 / signal, x], [-noise / signal, said]), eps: said };
+    if (target === "x0") return { x0: said, eps: combine([1 / noise, x], [-signal / noise, said]) };
+    return { x0: combine([signal, x], [-noise, said]), eps: combine([noise, x], [signal, said]) };
   }
 }

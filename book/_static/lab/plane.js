@@ -2,26 +2,40 @@
 // What the plane's bench computes: walks from noise to a mixture, how far they end from it, a link, the same in Python.
 
 /**
- * Everything that a link holds. `told` is the bump that the model is told, as a class, or "".
+ * Everything that a link holds. `sampler` is a name in SAMPLERS or "langevin", which needs no grid; `told` is the
+ * number of the bump that the model is told, as a class, or "".
  * @typedef {{
- *   bumps: Bump[], sampler: keyof typeof SAMPLERS, schedule: "linear" | "straight", spacing: Spacing, steps: number,
- *   eta: number, lambda: number, stepSize: number, told: string, weight: number, points: number, seed: number,
- *   trails: boolean
+ *   bumps: Bump[], sampler: string, schedule: string, spacing: Spacing, steps: number, eta: number, lambda: number,
+ *   stepSize: number, delta: number, told: string, weight: number, points: number, seed: number, trails: boolean
  * }} Setup
  * @typedef {{x: Float64Array, t: number}[]} Walk
  */
 
 const DIRECTIONS = 32; // along which a distance between two sets of points is measured
+const MOST_BUMPS = 8;
 
-/** The samplers by the package's names: how they are called, and which knobs they have. */
-const SAMPLERS = {
-  ddim: { title: "DDIM", knobs: ["eta"] },
-  ancestral: { title: "ancestral (DDPM)", knobs: [] },
-  heun: { title: "Heun", knobs: [] },
-  dpm_solver_pp: { title: "DPM-Solver++(2M)", knobs: [] },
-  flow_and_langevin: { title: "flow + λ Langevin", knobs: ["lambda"] },
-  annealed_langevin: { title: "annealed Langevin", knobs: ["stepSize"] },
-  langevin: { title: "Langevin at no noise", knobs: ["stepSize"] },
+/** @type {Record<string, Schedule>} */
+const SCHEDULES = { linear: new Linear(), straight: new Straight() };
+
+/** Smallest and largest value of every number in a setup. @type {Record<string, [number, number]>} */
+const LIMITS = {
+  steps: [1, 200],
+  eta: [0, 1],
+  lambda: [0, 2],
+  stepSize: [0.05, 1],
+  delta: [0.005, 0.1],
+  weight: [1, 8],
+  points: [50, 2000],
+  seed: [0, 9999],
+};
+const WHOLE = ["steps", "points", "seed"]; // of these, integers alone
+
+/** @type {Record<string, string[]>} */
+const CHOICES = {
+  sampler: [...Object.keys(SAMPLERS), "langevin"],
+  schedule: Object.keys(SCHEDULES),
+  spacing: ["trailing", "karras", "log_snr"],
+  told: ["", ...Array.from({ length: MOST_BUMPS }, (_, i) => String(i))],
 };
 
 /** @param {number} weight @param {number} x @param {number} y @param {number} std @returns {Bump} */
@@ -37,9 +51,10 @@ const SHAPES = {
   overlapping: { title: "two that overlap", bumps: [bump(0.5, -1, 0, 0.5), bump(0.5, 1, 0, 0.5)] },
   ring: {
     title: "a ring of eight",
-    bumps: [0, 1, 2, 3, 4, 5, 6, 7].map((i) =>
-      bump(0.125, round(2 * Math.cos((i * Math.PI) / 4), 2), round(2 * Math.sin((i * Math.PI) / 4), 2), 0.15),
-    ),
+    bumps: [0, 1, 2, 3, 4, 5, 6, 7].map((i) => {
+      const angle = (i * Math.PI) / 4;
+      return bump(0.1, rounded(2 * Math.cos(angle), 2), rounded(2 * Math.sin(angle), 2), 0.15);
+    }),
   },
   one: { title: "one wide bump", bumps: [bump(1, 0.5, 0.5, 0.8)] },
 };
@@ -54,6 +69,7 @@ const FIRST = {
   eta: 0,
   lambda: 0.5,
   stepSize: 0.5,
+  delta: 0.05,
   told: "",
   weight: 2,
   points: 500,
@@ -61,28 +77,10 @@ const FIRST = {
   trails: true,
 };
 
-const MOST_BUMPS = 8;
-
-/** Smallest and largest value of every number in a setup. @type {Record<string, [number, number]>} */
-const LIMITS = {
-  steps: [1, 200],
-  eta: [0, 1],
-  lambda: [0, 2],
-  stepSize: [0.05, 1],
-  weight: [1, 8],
-  points: [50, 2000],
-  seed: [0, 9999],
-};
-
-const WHOLE = ["steps", "points", "seed"]; // of these, integers alone
-
-/** @type {Record<string, string[]>} */
-const CHOICES = {
-  sampler: Object.keys(SAMPLERS),
-  schedule: ["linear", "straight"],
-  spacing: ["trailing", "karras", "log_snr"],
-  told: ["", ...Array.from({ length: MOST_BUMPS }, (_, i) => String(i))],
-};
+/** @param {number} value @param {number} digits */
+function rounded(value, digits) {
+  return Number(value.toFixed(digits));
+}
 
 /** Whether a number of a setup may have this value. @param {string} name @param {number} value */
 function isLegal(name, value) {
@@ -90,14 +88,10 @@ function isLegal(name, value) {
   return value >= low && value <= high && (Number.isInteger(value) || !WHOLE.includes(name));
 }
 
-/** @param {number} value @param {number} digits */
-function round(value, digits) {
-  return Number(value.toFixed(digits));
-}
-
-/** @param {Setup} setup */
-function scheduleOf(setup) {
-  return setup.schedule === "linear" ? new Linear() : new Straight();
+/** @param {Bump} bump */
+function isBump({ weight, mean, std }) {
+  const far = Math.max(...mean.map(Math.abs));
+  return weight > 0 && weight <= 1 && far <= 3 && std >= 0.05 && std <= 1;
 }
 
 /**
@@ -106,7 +100,7 @@ function scheduleOf(setup) {
  * @returns {{target: GaussianMixture, model: GaussianMixture | Guided}}
  */
 function modelOf(setup) {
-  const mixture = new GaussianMixture(setup.bumps, scheduleOf(setup));
+  const mixture = new GaussianMixture(setup.bumps, SCHEDULES[setup.schedule]);
   if (setup.told === "") return { target: mixture, model: mixture };
   const target = mixture.given(Number(setup.told));
   return { target, model: setup.weight > 1 ? new Guided(target, mixture, setup.weight) : target };
@@ -118,8 +112,16 @@ function modelOf(setup) {
  * @returns {Promise<{walk: Walk, calls: number}>}
  */
 async function walked(setup) {
+  const { sampler, steps, points, seed, spacing, eta, lambda: weight, stepSize, delta } = setup;
   const { target, model } = modelOf(setup);
   const { schedule } = model;
+  const randnLike = perSampleNoise(seed, 2);
+  const noise = randnLike(new Float64Array(2 * points));
+  if (sampler === "langevin") {
+    const walk = [{ x: noise, t: 0 }];
+    for await (const step of langevin(target, noise, { stepSize: delta, steps, randnLike })) walk.push(step);
+    return { walk, calls: steps };
+  }
   let calls = 0;
   const counted = {
     schedule,
@@ -128,24 +130,13 @@ async function walked(setup) {
       return model.predict(x, t);
     },
   };
-  const randnLike = perSampleNoise(setup.seed, 2);
-  const grid = schedule.timesteps(setup.steps, setup.spacing);
-  const x = sum([schedule.scale(grid[0]), randnLike(new Float64Array(2 * setup.points))]);
-  const { eta, lambda: weight, stepSize, steps } = setup;
-  /** @type {() => AsyncGenerator<{x: Float64Array, t: number}>} */
-  const walk = {
-    ddim: () => ddim(counted, x, grid, { eta, randnLike }),
-    ancestral: () => ancestral(counted, x, grid, { randnLike }),
-    heun: () => heun(counted, x, grid),
-    dpm_solver_pp: () => dpmSolverPp(counted, x, grid),
-    flow_and_langevin: () => flowAndLangevin(counted, x, grid, { weight, randnLike }),
-    annealed_langevin: () => annealedLangevin(counted, x, grid, { stepSize, randnLike }),
-    langevin: () => langevin(target, x, { stepSize: stepSize / 10, steps, randnLike }),
-  }[setup.sampler];
+  const grid = schedule.timesteps(steps, spacing);
+  const x = combine([schedule.scale(grid[0]), noise]);
   /** @type {Walk} */
-  const states = [{ x, t: setup.sampler === "langevin" ? 0 : grid[0] }];
-  for await (const { x, t } of walk()) states.push({ x, t });
-  return { walk: states, calls: setup.sampler === "langevin" ? steps : calls };
+  const walk = [{ x, t: grid[0] }];
+  const options = { eta, weight, stepSize, randnLike };
+  for await (const { x: next, t } of SAMPLERS[sampler].walk(counted, x, grid, options)) walk.push({ x: next, t });
+  return { walk, calls };
 }
 
 /**
@@ -182,9 +173,9 @@ function distanceTo(setup, x) {
 
 /** A setup as the query of a link. @param {Setup} setup */
 function linkOf(setup) {
-  const bumps = setup.bumps.map(({ weight, mean, std }) => [weight, ...mean, std].map((v) => round(v, 3)).join("_"));
+  const bumps = setup.bumps.map(({ weight, mean, std }) => [weight, ...mean, std].join("_")).join("*");
   const rest = Object.entries(setup).filter(([name]) => name !== "bumps");
-  return `?${new URLSearchParams([["bumps", bumps.join("*")], ...rest.map(([name, value]) => [name, String(value)])])}`;
+  return `?${new URLSearchParams([["bumps", bumps], ...rest.map(([name, value]) => [name, String(value)])])}`;
 }
 
 /**
@@ -201,59 +192,52 @@ function setupOf(query) {
     if (typeof first === "boolean") return value === "true";
     return value !== "" && isLegal(name, Number(value)) ? Number(value) : first;
   };
-  const bumps = (given.get("bumps") ?? "").split("*").map((text) => text.split("_").map(Number));
-  const sound = bumps.length <= MOST_BUMPS && bumps.every(isBump);
   const read = Object.entries(FIRST).map(([name, first]) => [name, name === "bumps" ? first : legal(name, first)]);
   const setup = Object.fromEntries(read);
-  if (sound) setup.bumps = bumps.map(([weight, x, y, std]) => bump(weight, x, y, std));
+  const four = (/** @type {string} */ text) => text.split("_").map((number) => rounded(Number(number), 3));
+  const numbers = (given.get("bumps") ?? "").split("*").map(four);
+  const bumps = numbers.map(([weight, x, y, std]) => bump(weight, x, y, std));
+  const complete = numbers.every(({ length }) => length === 4);
+  if (complete && bumps.length <= MOST_BUMPS && bumps.every(isBump)) setup.bumps = bumps;
   if (Number(setup.told) >= setup.bumps.length) setup.told = "";
   return setup;
 }
 
-/** @param {number[]} numbers */
-function isBump(numbers) {
-  const [weight, x, y, std] = numbers;
-  const far = Math.max(Math.abs(x), Math.abs(y));
-  return numbers.length === 4 && weight > 0 && weight <= 1 && far <= 3 && std >= 0.05 && std <= 1;
-}
-
 /** The same walk with the package. @param {Setup} setup */
 function pythonOf(setup) {
-  const list = (/** @type {number[]} */ values) => `[${values.map((value) => round(value, 3)).join(", ")}]`;
-  const guided = setup.told !== "" && setup.weight > 1 && setup.sampler !== "langevin"; // a chain goes by one score
-  const model = setup.told === "" ? "mixture" : `mixture.given(${setup.told})`;
+  const chain = setup.sampler === "langevin";
+  const guided = setup.told !== "" && setup.weight > 1 && !chain; // a chain goes by one score
+  const told = setup.told === "" ? "mixture" : `mixture.given(${setup.told})`;
   /** @type {Record<string, string>} */
   const options = {
     ddim: `, eta=${setup.eta}`,
     flow_and_langevin: `, weight=${setup.lambda}`,
     annealed_langevin: `, step_size=${setup.stepSize}`,
   };
-  const chain = setup.sampler === "langevin";
-  const head = [
-    ...(chain ? ["import torch", ""] : ["import ddpm"]),
+  const lines = [
+    chain ? "import torch\n" : "import ddpm",
     ...(guided ? ["from ddpm.denoiser import Guided"] : []),
     ...(chain ? ["from ddpm.langevin import langevin", "from ddpm.noise import PerSampleNoise"] : []),
     "from ddpm.oracles import GaussianMixture",
-    `from ddpm.schedule import ${setup.schedule}`,
-    "",
-    `weights = ${list(setup.bumps.map(({ weight }) => weight))}`,
-    `means = [${setup.bumps.map(({ mean }) => list(mean)).join(", ")}]`,
-    `stds = ${list(setup.bumps.map(({ std }) => std))}`,
+    `from ddpm.schedule import ${setup.schedule}\n`,
+    `weights = [${setup.bumps.map(({ weight }) => weight).join(", ")}]`,
+    `means = [${setup.bumps.map(({ mean }) => `[${mean.join(", ")}]`).join(", ")}]`,
+    `stds = [${setup.bumps.map(({ std }) => std).join(", ")}]`,
     `mixture = GaussianMixture(weights, means, stds, ${setup.schedule}())`,
-    `model = ${guided ? `Guided(${model}, mixture, ${setup.weight})` : model}`,
+    `model = ${guided ? `Guided(${told}, mixture, ${setup.weight})` : told}`,
   ];
   if (chain) {
-    const stepSize = round(setup.stepSize / 10, 4);
-    return [
-      ...head,
+    lines.push(
       `randn_like = PerSampleNoise(${setup.seed})`,
-      `x = randn_like(torch.empty(${setup.points}, 2)).double()`,
+      `points = randn_like(torch.empty(${setup.points}, 2)).double()`,
       "score = lambda x: model.score(x, 0)",
-      `chain = langevin(score, x, step_size=${stepSize}, steps=${setup.steps}, randn_like=randn_like)`,
-      "for x in chain:",
+      `how = {"step_size": ${setup.delta}, "steps": ${setup.steps}, "randn_like": randn_like}`,
+      "for points in langevin(score, points, **how):",
       "    pass",
-    ].join("\n");
+    );
+  } else {
+    const how = `"${setup.sampler}", ${setup.steps}, ${setup.seed}, spacing="${setup.spacing}"`;
+    lines.push(`points = ddpm.sample(model, ${setup.points}, ${how}${options[setup.sampler] ?? ""})`);
   }
-  const how = `"${setup.sampler}", ${setup.steps}, ${setup.seed}, spacing="${setup.spacing}", chunk=${setup.points}`;
-  return [...head, `points = ddpm.sample(model, ${setup.points}, ${how}${options[setup.sampler] ?? ""})`].join("\n");
+  return lines.join("\n");
 }

@@ -11,7 +11,7 @@
  * The sum of arrays, each with its factor.
  * @param {...[factor: number, values: Float64Array]} terms
  */
-function sum(...terms) {
+function combine(...terms) {
   const total = new Float64Array(terms[0][1].length);
   for (const [factor, values] of terms) for (let i = 0; i < total.length; i++) total[i] += factor * values[i];
   return total;
@@ -34,18 +34,18 @@ function pairwise(timesteps) {
  */
 function addNoise(schedule, { x0, eps }, t) {
   const [signal, noise] = schedule.signalAndNoise(t);
-  return sum([signal, x0], [noise, eps]);
+  return combine([signal, x0], [noise, eps]);
 }
 
 /**
- * Ancestral sampling of Ho et al. (2020), algorithm 2, with the posterior's variance or the forward step's.
+ * Ancestral sampling of Ho et al. (2020), algorithm 2, with the posterior's variance.
  * @param {Denoiser} denoise
  * @param {Float64Array} x
  * @param {number[]} timesteps
- * @param {{variance?: "small" | "large", randnLike: RandnLike}} options
+ * @param {{randnLike: RandnLike}} options
  * @returns {AsyncGenerator<Step>}
  */
-async function* ancestral(denoise, x, timesteps, { variance = "small", randnLike }) {
+async function* ancestral(denoise, x, timesteps, { randnLike }) {
   const { schedule } = denoise;
   for (const [t, s] of pairwise(timesteps)) {
     const prediction = await denoise.predict(x, t);
@@ -53,11 +53,8 @@ async function* ancestral(denoise, x, timesteps, { variance = "small", randnLike
     const beta = schedule.beta(t, s);
     const over = schedule.noise(t) ** 2;
     const mean = [(schedule.signal(s) * beta) / over, (kept * schedule.noise(s) ** 2) / over]; // eq. 7
-    x = sum([mean[0], prediction.x0], [mean[1], x]);
-    if (s > 0) {
-      const large = (Math.sqrt(beta) * schedule.scale(s)) / schedule.scale(t);
-      x = sum([1, x], [variance === "small" ? schedule.posteriorStd(t, s) : large, randnLike(x)]);
-    }
+    x = combine([mean[0], prediction.x0], [mean[1], x]);
+    if (s > 0) x = combine([1, x], [schedule.posteriorStd(t, s), randnLike(x)]);
     yield { x, t: s, prediction };
   }
 }
@@ -76,8 +73,8 @@ async function* ddim(denoise, x, timesteps, { eta = 0, randnLike }) {
     const prediction = await denoise.predict(x, t);
     const std = eta * schedule.posteriorStd(t, s); // eq. 16
     const direction = Math.sqrt(schedule.noise(s) ** 2 - std ** 2);
-    x = sum([schedule.signal(s), prediction.x0], [direction, prediction.eps]); // eq. 12
-    if (std > 0) x = sum([1, x], [std, randnLike(x)]);
+    x = combine([schedule.signal(s), prediction.x0], [direction, prediction.eps]); // eq. 12
+    if (std > 0) x = combine([1, x], [std, randnLike(x)]);
     yield { x, t: s, prediction };
   }
 }
@@ -98,9 +95,9 @@ async function* heun(denoise, x, timesteps) {
       const atEnd = await denoise.predict(x, s);
       const half = (schedule.angle(s) - schedule.angle(t)) / 2;
       const [signal, noise] = schedule.signalAndNoise(s);
-      const x0 = sum([1, atEnd.x0], [-1, prediction.x0]);
-      const eps = sum([1, atEnd.eps], [-1, prediction.eps]);
-      x = sum([1, x], [half * signal, eps], [-half * noise, x0]);
+      const x0 = combine([1, atEnd.x0], [-1, prediction.x0]);
+      const eps = combine([1, atEnd.eps], [-1, prediction.eps]);
+      x = combine([1, x], [half * signal, eps], [-half * noise, x0]);
     }
     yield { x, t: s, prediction };
   }
@@ -124,9 +121,9 @@ async function* dpmSolverPp(denoise, x, timesteps) {
       const h = Math.log(schedule.sigma(t) / schedule.sigma(s));
       if (last) {
         const r = last.h / h;
-        x0 = sum([1 + 1 / (2 * r), x0], [-1 / (2 * r), last.x0]); // extrapolated to the middle of this move
+        x0 = combine([1 + 1 / (2 * r), x0], [-1 / (2 * r), last.x0]); // extrapolated to the middle of this move
       }
-      x = sum([schedule.noise(s) / schedule.noise(t), x], [-schedule.signal(s) * Math.expm1(-h), x0]);
+      x = combine([schedule.noise(s) / schedule.noise(t), x], [-schedule.signal(s) * Math.expm1(-h), x0]);
       last = { x0: prediction.x0, h };
     } else x = x0;
     yield { x, t: s, prediction };
@@ -142,43 +139,47 @@ async function* dpmSolverPp(denoise, x, timesteps) {
  * @param {RandnLike} randnLike
  */
 function langevinMove(prediction, x, delta, std, randnLike) {
-  return sum([1, x], [-delta / (2 * std), prediction.eps], [Math.sqrt(delta), randnLike(x)]);
+  return combine([1, x], [-delta / (2 * std), prediction.eps], [Math.sqrt(delta), randnLike(x)]);
 }
 
 /**
- * Langevin dynamics among clean points: `ddpm.langevin.langevin` with the score at time 0.
+ * Langevin dynamics among clean points: `ddpm.langevin.langevin` with the score at time 0. A chain that diverges is an
+ * error.
  * @param {GaussianMixture} denoise
  * @param {Float64Array} x
  * @param {{stepSize: number, steps: number, randnLike: RandnLike}} options
  * @returns {AsyncGenerator<{x: Float64Array, t: number}>}
  */
 async function* langevin(denoise, x, { stepSize, steps, randnLike }) {
-  for (let step = 0; step < steps; step++) {
-    x = sum([1, x], [stepSize / 2, denoise.score(x, 0)], [Math.sqrt(stepSize), randnLike(x)]);
+  const bound = 1e6 * x.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  for (let step = 1; step <= steps; step++) {
+    x = combine([1, x], [stepSize / 2, denoise.score(x, 0)], [Math.sqrt(stepSize), randnLike(x)]);
+    if (!x.every((value) => Math.abs(value) < bound))
+      throw new RangeError(`the chain diverged by step ${step}: its steps are too long for so narrow a bump`);
     yield { x, t: 0 };
   }
 }
 
 /**
- * Song & Ermon (2019), algorithm 1: moves of Langevin at each time of the grid, highest first.
+ * Song & Ermon (2019), algorithm 1: five moves of Langevin at each time of the grid, highest first.
  * @param {Denoiser} denoise
  * @param {Float64Array} x
  * @param {number[]} timesteps
- * @param {{stepSize?: number, stepsPerLevel?: number, randnLike: RandnLike}} options
+ * @param {{stepSize: number, randnLike: RandnLike}} options
  * @returns {AsyncGenerator<Step>}
  */
-async function* annealedLangevin(denoise, x, timesteps, { stepSize = 1, stepsPerLevel = 5, randnLike }) {
+async function* annealedLangevin(denoise, x, timesteps, { stepSize, randnLike }) {
   const { schedule } = denoise;
   const leastSignal = 1 / Math.hypot(1, NOISE_ALONE);
   for (const [t, s] of pairwise(timesteps)) {
     const delta = stepSize * schedule.noise(t) ** 2;
-    for (let i = 0; i < stepsPerLevel; i++) {
+    for (let i = 0; i < 5; i++) {
       const prediction = await denoise.predict(x, t);
       x = langevinMove(prediction, x, delta, schedule.noise(t), randnLike);
       yield { x, t, prediction };
     }
     if (s > 0) {
-      x = sum([schedule.signal(s) / Math.max(schedule.signal(t), leastSignal * schedule.scale(t)), x]);
+      x = combine([schedule.signal(s) / Math.max(schedule.signal(t), leastSignal * schedule.scale(t)), x]);
     } else {
       const prediction = await denoise.predict(x, t);
       yield { x: prediction.x0, t: s, prediction };
@@ -220,8 +221,23 @@ async function* invert(denoise, x, timesteps) {
   for (const [t, s] of pairwise(timesteps).reverse()) {
     const { eps } = await denoise.predict(x, Math.max(s, 1));
     const [signal, noise] = schedule.signalAndNoise(s);
-    const prediction = { x0: sum([1 / signal, x], [-noise / signal, eps]), eps };
+    const prediction = { x0: combine([1 / signal, x], [-noise / signal, eps]), eps };
     x = addNoise(schedule, prediction, t);
     yield { x, t, prediction };
   }
 }
+
+/**
+ * The samplers that walk a grid, by the package's names: how they are called, and which knobs they have.
+ * @typedef {{eta: number, weight: number, stepSize: number, randnLike: RandnLike}} Options
+ * @typedef {(denoise: Denoiser, x: Float64Array, grid: number[], options: Options) => AsyncGenerator<Step>} Sampler
+ * @type {Record<string, {title: string, knobs: string[], walk: Sampler}>}
+ */
+const SAMPLERS = {
+  ddim: { title: "DDIM", knobs: ["eta"], walk: ddim },
+  ancestral: { title: "ancestral (DDPM)", knobs: [], walk: ancestral },
+  heun: { title: "Heun", knobs: [], walk: heun },
+  dpm_solver_pp: { title: "DPM-Solver++(2M)", knobs: [], walk: dpmSolverPp },
+  flow_and_langevin: { title: "flow + λ Langevin", knobs: ["lambda"], walk: flowAndLangevin },
+  annealed_langevin: { title: "annealed Langevin", knobs: ["stepSize"], walk: annealedLangevin },
+};

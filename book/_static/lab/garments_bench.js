@@ -1,0 +1,254 @@
+// @ts-check
+// The garments' bench in the page: trained networks draw, and take a picture to noise and back.
+
+const OWN = "own"; // the reader's file, in place of one that the page brings along
+
+const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet"></canvas>
+  <p>Above is the state. Below is the garment that the network saw in the state before.</p>${TRANSPORT}`;
+
+const GARMENTS_FORM = `
+  <form class="lab-form" aria-label="How the garments are drawn">
+    <fieldset><legend>Draw</legend>
+      <label>Network <select name="network"></select></label>
+      <label data-field="file">Its file <input type="file" name="file" accept=".onnx"></label>
+      <label>Sampler <select name="sampler"></select></label>
+      ${slider("Steps", "steps", 'min="1" max="50" step="1"')}
+      ${slider("η, fresh noise", "eta", 'min="0" max="1" step="0.01" value="0"')}
+      <label>Times <select name="spacing">${SPACINGS}</select></label>
+      ${slider("Garments", "count", 'min="1" max="8" step="1" value="4"')}
+      <label>Seed <input type="number" name="seed" min="0" max="9999" step="1" value="0"></label>
+      <div class="lab-buttons"><button type="button" name="draw">draw</button></div>
+    </fieldset>
+    <fieldset><legend>To noise and back</legend>
+      <label>Picture <select name="source"><option value="drawn">what was drawn last</option>
+        <option value="${OWN}">a file of yours</option></select></label>
+      <label data-field="picture">Its file <input type="file" name="picture" accept="image/*"></label>
+      ${slider("Depth, of 1000", "depth", 'min="50" max="1000" step="50" value="500"')}
+      <label>Noise <select name="kind"><option value="own">its own, by DDIM upward</option>
+        <option value="fresh">fresh</option></select></label>
+      <div class="lab-buttons"><button type="button" name="trip">there and back</button></div>
+    </fieldset>
+  </form>`;
+
+/**
+ * A state of a walk, what the network saw in the state before, and the images' shape.
+ * @typedef {{x: Float64Array, x0: Float64Array | null, t: number, shape: number[]}} Look
+ */
+
+class GarmentsBench extends Bench {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    super(root, GARMENTS_PICTURE, GARMENTS_FORM);
+    /** @type {Look[]} */
+    this.looks = [];
+    /** @type {Look | null} the garments that were drawn last */
+    this.drawn = null;
+    /** @type {{file: File, model: NetworkDenoiser} | null} the reader's own network */
+    this.own = null;
+    this.job = 0; // the number of the job that was begun last
+    this.busy = false;
+    for (const [name, { title, megabytes }] of Object.entries(labNetworks))
+      this.field("network").add(new Option(`${title} (${megabytes} MB)`, name));
+    this.field("network").add(new Option("a file of yours", OWN));
+    for (const name of ["ddim", "ancestral", "heun", "dpm_solver_pp"])
+      this.field("sampler").add(new Option(SAMPLERS[name].title, name));
+    this.field("steps").value = labNetworks[this.field("network").value].steps;
+    this.form.addEventListener("input", (event) => this.changed(/** @type {HTMLInputElement} */ (event.target).name));
+    this.on("draw", () => this.begin((job) => this.draw(job)));
+    this.on("trip", () => this.begin((job) => this.takeTrip(job)));
+    this.changed("");
+    this.say("Nothing is loaded yet. A click brings the network, and once 5 MB of what runs it, into the page.");
+  }
+
+  get last() {
+    return this.looks.length - 1;
+  }
+
+  /** A field of the form has changed. @param {string} name */
+  changed(name) {
+    const network = this.field("network").value;
+    if (name === "network" && network !== OWN) this.field("steps").value = labNetworks[network].steps;
+    this.reveal({
+      file: network === OWN,
+      eta: this.field("sampler").value === "ddim",
+      picture: this.field("source").value === OWN,
+    });
+    this.label();
+  }
+
+  /**
+   * Begin a job, or stop the one that is under way.
+   * @param {(job: number) => Promise<void>} work
+   */
+  async begin(work) {
+    const job = ++this.job;
+    if (this.busy) return this.end("Stopped.");
+    this.busy = true;
+    for (const name of ["draw", "trip"]) this.button(name).textContent = "stop";
+    this.stop();
+    try {
+      await work(job);
+      if (job === this.job) this.end("");
+    } catch (error) {
+      if (job === this.job) this.end(`That did not work: ${error instanceof Error ? error.message : error}.`);
+    }
+  }
+
+  /** @param {string} text what is said, if anything */
+  end(text) {
+    this.busy = false;
+    this.button("draw").textContent = "draw";
+    this.button("trip").textContent = "there and back";
+    if (text) this.say(text);
+  }
+
+  /** The network that is chosen, loaded if need be. @returns {Promise<NetworkDenoiser>} */
+  async model() {
+    const name = this.field("network").value;
+    this.say("Loading ...");
+    await new Promise((done) => setTimeout(done, 30)); // so that it is seen
+    if (name !== OWN) return NetworkDenoiser.brought(name);
+    const [file] = this.field("file").files;
+    if (!file) throw new Error("there is no file yet: choose one of ddpm export --to onnx");
+    if (this.own?.file === file) return this.own.model;
+    const model = await NetworkDenoiser.of(new Uint8Array(await file.arrayBuffer()));
+    await this.own?.model.session.release();
+    this.own = { file, model };
+    return model;
+  }
+
+  /** What the form asks for, as numbers. */
+  asked() {
+    const number = (/** @type {string} */ name) => Number(this.field(name).value);
+    const [steps, count, depth, eta] = ["steps", "count", "depth", "eta"].map(number);
+    const seed = this.field("seed");
+    if (!seed.value || !seed.checkValidity()) throw new Error(`the seed is "${seed.value}"; legal are 0 to 9999`);
+    return {
+      steps, count, depth, eta,
+      seed: Number(seed.value),
+      spacing: this.field("spacing").value,
+      sampler: this.field("sampler").value,
+      fresh: this.field("kind").value === "fresh",
+    }; // prettier-ignore
+  }
+
+  /** @param {number} job */
+  async draw(job) {
+    const { steps, count, eta, seed, spacing, sampler } = this.asked();
+    const model = await this.model();
+    if (job !== this.job) return;
+    const { schedule } = model;
+    const randnLike = perSampleNoise(seed, model.pixels);
+    const grid = schedule.timesteps(Math.min(steps, schedule.T), spacing);
+    const x = combine([schedule.scale(grid[0]), randnLike(new Float64Array(count * model.pixels))]);
+    const shape = model.facts.image_shape;
+    this.looks = [{ x, x0: null, t: grid[0], shape }];
+    const walk = SAMPLERS[sampler].walk(model, x, grid, { eta, weight: 0, stepSize: 0, randnLike });
+    if (await this.follow(job, walk, shape)) this.drawn = this.looks[this.last];
+  }
+
+  /** @param {number} job */
+  async takeTrip(job) {
+    const { steps, depth: share, seed, fresh } = this.asked();
+    const source = this.field("source").value === OWN ? await this.file() : this.drawn;
+    if (!source) throw new Error("there is no picture yet: draw some garments first, or choose a file of yours");
+    const model = await this.model();
+    if (job !== this.job) return;
+    const { schedule, pixels } = model;
+    const shape = model.facts.image_shape;
+    const fits = source instanceof ImageBitmap ? shape[0] === 1 : String(source.shape) === String(shape);
+    if (!fits) throw new Error(`the picture does not fit this network's images, ${shape.join(" x ")}`);
+    const x0 = source instanceof ImageBitmap ? pixelsOf(source, shape) : source.x;
+    const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
+    const grid = schedule.timesteps(Math.min(steps, depth), "trailing", depth);
+    const randnLike = perSampleNoise(seed, pixels);
+    this.looks = [{ x: x0, x0: null, t: 0, shape }];
+    if (fresh) this.looks.push({ x: addNoise(schedule, { x0, eps: randnLike(x0) }, depth), x0: null, t: depth, shape });
+    else if (!(await this.follow(job, invert(model, x0, grid), shape))) return;
+    const top = this.looks[this.last].x;
+    if (!(await this.follow(job, ddim(model, top, grid, { randnLike }), shape))) return;
+    const squares = combine([1, this.looks[this.last].x], [-1, x0]).map((value) => value ** 2);
+    const error = Math.sqrt(squares.reduce((sum, value) => sum + value, 0) / squares.length);
+    this.say(`The pixels that come back are off by ${error.toFixed(3)} (root mean square; they run from -1 to 1).`);
+  }
+
+  /**
+   * Show every state of a walk as it comes; says whether it came to its end.
+   * @param {number} job
+   * @param {AsyncGenerator<Step>} walk
+   * @param {number[]} shape
+   */
+  async follow(job, walk, shape) {
+    this.show(this.last);
+    for await (const { x, t, prediction } of walk) {
+      if (job !== this.job) return false;
+      this.looks.push({ x, x0: prediction.x0, t, shape });
+      this.show(this.last);
+      await new Promise((done) => setTimeout(done)); // so that it is seen
+    }
+    return job === this.job;
+  }
+
+  /** The reader's picture, or nothing. @returns {Promise<ImageBitmap | null>} */
+  async file() {
+    const [file] = this.field("picture").files;
+    return file ? createImageBitmap(file) : null;
+  }
+
+  /** @param {number} index */
+  show(index) {
+    super.show(index);
+    const { x, x0, t, shape } = this.looks[index];
+    const [channels, height, width] = shape;
+    const count = x.length / (channels * height * width);
+    const state = `state ${index} of ${this.last}, t = ${rounded(t, 1)}`;
+    this.place(index, state);
+    this.say(state);
+    Object.assign(this.canvas, { width: count * width, height: 2 * height });
+    this.canvas.style.width = `min(100%, ${9 * count}rem)`;
+    const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    [x, x0].forEach((images, row) => {
+      if (!images) return;
+      for (let i = 0; i < count; i++) pen.putImageData(imageOf(images, i, shape), i * width, row * height);
+    });
+    const below = x0 ? ", and below them what the network saw in the state before" : "";
+    this.canvas.setAttribute("aria-label", `${count} pictures: ${state}${below}`);
+  }
+}
+
+/**
+ * One of several images whose pixels run from -1 to 1.
+ * @param {Float64Array} images
+ * @param {number} index
+ * @param {number[]} shape
+ */
+function imageOf(images, index, [channels, height, width]) {
+  const image = new ImageData(width, height);
+  const pixels = height * width;
+  for (let i = 0; i < pixels; i++) {
+    for (const colour of [0, 1, 2]) {
+      const channel = Math.min(colour, channels - 1);
+      image.data[4 * i + colour] = (images[(index * channels + channel) * pixels + i] + 1) * 127.5;
+    }
+    image.data[4 * i + 3] = 255;
+  }
+  return image;
+}
+
+/**
+ * The middle square of a picture, grey, as small as a network's images.
+ * @param {ImageBitmap} picture
+ * @param {number[]} shape
+ */
+function pixelsOf(picture, [, height, width]) {
+  const small = Object.assign(document.createElement("canvas"), { width, height });
+  const pen = /** @type {CanvasRenderingContext2D} */ (small.getContext("2d"));
+  const side = Math.min(picture.width, picture.height);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, width, height);
+  const { data } = pen.getImageData(0, 0, width, height);
+  const grey = (/** @type {number} */ i) => 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
+  return Float64Array.from({ length: width * height }, (_, i) => grey(i) / 127.5 - 1);
+}
+
+new GarmentsBench(/** @type {HTMLElement} */ (document.querySelector(".lab-garments")));

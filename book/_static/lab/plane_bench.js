@@ -1,0 +1,331 @@
+// @ts-check
+// The plane's bench in the page: its form, its picture, and bumps that are dragged about.
+
+const REACH = 3.2; // half the width of the picture
+const CELLS = 80; // of the density behind the points, on a side
+const TRAILS = 100; // points whose ways are drawn
+
+const PLANE_PICTURE = `<canvas width="640" height="640" role="img"></canvas>${TRANSPORT}
+  <div class="lab-buttons"><button type="button" name="link">copy a link to this</button>
+    <button type="button" name="afresh">start afresh</button></div>
+  <details><summary>The same with the package</summary><pre tabindex="0"></pre></details>`;
+
+const PLANE_FORM = `
+  <form class="lab-form" aria-label="How the points are drawn">
+    <fieldset><legend>The walk</legend>
+      <label>Sampler <select name="sampler"></select></label>
+      ${slider("Steps", "steps", 'step="1"')}
+      ${slider("η, fresh noise", "eta", 'step="0.01"')}
+      ${slider("λ, Langevin", "lambda", 'step="0.01"')}
+      ${slider("Step size", "stepSize", 'step="0.01"')}
+      ${slider("δ, step size", "delta", 'step="0.001"')}
+      <label>Schedule <select name="schedule"><option>linear</option><option>straight</option></select></label>
+      <label>Times <select name="spacing">${SPACINGS}</select></label>
+      <label>Told <select name="told"></select></label>
+      ${slider("w, guidance", "weight", 'step="0.01"')}
+      ${slider("Points", "points", 'step="1"')}
+      <label>Seed <input type="number" name="seed" step="1"></label>
+      <label class="lab-tick"><input type="checkbox" name="trails"> trails</label>
+    </fieldset>
+    <fieldset><legend>The density</legend>
+      <label>Shape <select name="shape"><option value="">your own</option></select></label>
+      <label>Bump <select name="chosen"></select></label>
+      <label>Its place, across <input type="number" name="bumpX" min="-3" max="3" step="0.1"></label>
+      <label>Its place, up <input type="number" name="bumpY" min="-3" max="3" step="0.1"></label>
+      ${slider("Its weight", "bumpWeight", 'min="0.01" max="1" step="0.01"')}
+      ${slider("Its width", "bumpStd", 'min="0.05" max="1" step="0.01"')}
+      <div class="lab-buttons"><button type="button" name="add">add a bump</button>
+        <button type="button" name="remove">remove it</button></div>
+    </fieldset>
+  </form>`;
+
+/** @typedef {{clientX: number, clientY: number}} Place in the window */
+
+class PlaneBench extends Bench {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    super(root, PLANE_PICTURE, PLANE_FORM);
+    this.setup = setupOf(location.search);
+    /** @type {Walk} */
+    this.walk = [];
+    this.calls = 0;
+    this.chosen = 0; // the number of the bump that is chosen
+    /** @type {[number, number] | null} how far beside the dragged bump's middle the pointer is */
+    this.held = null;
+    this.asked = 0; // the number of the walk that was asked for last
+    this.frame = 0; // the animation frame for which a walk is asked
+    this.far = ""; // how far the end is from the density, in words
+    for (const [name, { title }] of Object.entries(SHAPES)) this.field("shape").add(new Option(title, name));
+    for (const [name, { title }] of Object.entries(SAMPLERS)) this.field("sampler").add(new Option(title, name));
+    this.field("sampler").add(new Option("Langevin, no noise levels", "langevin"));
+    for (const [name, [low, high]] of Object.entries(LIMITS)) Object.assign(this.field(name), { min: low, max: high });
+    this.listen();
+    this.run();
+  }
+
+  get last() {
+    return this.walk.length - 1;
+  }
+
+  /** Bring the form to the setup. */
+  fill() {
+    const { setup, chosen } = this;
+    const numbers = setup.bumps.map((_, i) => new Option(`bump ${i + 1}`, String(i)));
+    this.field("chosen").replaceChildren(...numbers);
+    this.field("told").replaceChildren(new Option("nothing", ""), ...numbers.map((option) => option.cloneNode(true)));
+    for (const [name, value] of Object.entries(setup)) if (this.field(name)) this.field(name).value = value;
+    this.field("trails").checked = setup.trails;
+    const { mean, weight, std } = setup.bumps[chosen];
+    const bump = { chosen, bumpX: mean[0], bumpY: mean[1], bumpWeight: weight, bumpStd: std };
+    for (const [name, value] of Object.entries(bump)) this.field(name).value = value;
+    const shape = Object.entries(SHAPES).find(([, { bumps }]) => JSON.stringify(bumps) === JSON.stringify(setup.bumps));
+    this.field("shape").value = shape?.[0] ?? "";
+    this.button("add").disabled = setup.bumps.length === MOST_BUMPS;
+    this.button("remove").disabled = setup.bumps.length === 1;
+    const chain = setup.sampler === "langevin";
+    for (const name of ["schedule", "spacing"]) this.field(name).disabled = chain;
+    const has = (/** @type {string} */ knob) => !chain && SAMPLERS[setup.sampler].knobs.includes(knob);
+    const knobs = { eta: has("eta"), lambda: has("lambda"), stepSize: has("stepSize") };
+    this.reveal({ ...knobs, delta: chain, weight: !chain && setup.told !== "" });
+    this.label();
+    this.root.querySelector("pre")?.replaceChildren(pythonOf(setup));
+  }
+
+  /** Walk as the setup says, once a frame at most, and show the end. */
+  run() {
+    this.stop();
+    this.fill();
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.walkNow());
+  }
+
+  async walkNow() {
+    const asked = ++this.asked;
+    const { setup } = this;
+    try {
+      const { walk, calls } = await walked(setup);
+      if (asked !== this.asked) return; // the setup has changed meanwhile
+      [this.walk, this.calls] = [walk, calls];
+      this.measure();
+      this.show(this.last);
+    } catch (error) {
+      if (asked !== this.asked) return;
+      this.walk = [];
+      this.say(`No walk: ${error instanceof Error ? error.message : error}.`);
+    }
+  }
+
+  /** How far the end is from the density; not while a bump is dragged, as that takes a moment. */
+  measure() {
+    if (this.held || !this.walk.length) {
+      this.far = "";
+      return;
+    }
+    const { distance, floor } = distanceTo(this.setup, this.walk[this.last].x);
+    this.far = ` · the end is ${distance.toFixed(3)} from the density (true points: ${floor.toFixed(3)})`;
+  }
+
+  /** @param {number} index */
+  show(index) {
+    super.show(index);
+    const { t } = this.walk[index];
+    const { sampler, schedule } = this.setup;
+    const { T } = SCHEDULES[schedule];
+    const sigma = t === T ? "noise alone" : `σ = ${Number(SCHEDULES[schedule].sigma(t).toPrecision(2))}`;
+    const place = sampler === "langevin" ? "no noise" : `t = ${rounded(t, 1)}, ${sigma}`;
+    const state = `state ${index} of ${this.last} (${place})`;
+    this.place(index, state);
+    this.say(`${state} · ${this.calls} calls${this.far}`);
+    const what = `${this.setup.points} points over the density that they should have: ${state}`;
+    this.canvas.setAttribute("aria-label", what);
+    this.draw();
+  }
+
+  /** A bump's circle in the picture at the time of the state that is shown. @param {Bump} bump */
+  circle({ mean, std }) {
+    const t = this.walk.length ? this.walk[this.shown].t : 0;
+    const [signal, noise] = SCHEDULES[this.setup.schedule].signalAndNoise(t);
+    return { x: signal * mean[0], y: signal * mean[1], radius: Math.hypot(signal * std, noise) };
+  }
+
+  /** The density at the state's time, the ways that points have gone, and the points. */
+  draw() {
+    if (!this.walk.length) return;
+    const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    const style = getComputedStyle(this.root);
+    const half = this.canvas.width / 2;
+    const place = (/** @type {number} */ value) => (value / REACH + 1) * half;
+    const { x, t } = this.walk[this.shown];
+    pen.clearRect(0, 0, 2 * half, 2 * half);
+    this.drawDensity(pen, t, style.getPropertyValue("--lab-density"));
+    if (this.setup.trails) {
+      pen.strokeStyle = style.getPropertyValue("--lab-trail");
+      pen.lineWidth = 1;
+      pen.beginPath();
+      for (let i = 0; i < Math.min(x.length, 2 * TRAILS); i += 2) {
+        this.walk.slice(0, this.shown + 1).forEach((step, k) => {
+          pen[k ? "lineTo" : "moveTo"](place(step.x[i]), place(-step.x[i + 1]));
+        });
+      }
+      pen.stroke();
+    }
+    pen.fillStyle = style.getPropertyValue("--lab-point");
+    for (let i = 0; i < x.length; i += 2) pen.fillRect(place(x[i]) - 1.5, place(-x[i + 1]) - 1.5, 3, 3);
+    pen.strokeStyle = style.getPropertyValue("--lab-bump");
+    this.setup.bumps.map((bump) => this.circle(bump)).forEach(({ x, y, radius }, i) => {
+      pen.lineWidth = i === this.chosen ? 3 : 1.2;
+      pen.beginPath();
+      pen.arc(place(x), place(-y), (radius / REACH) * half, 0, 2 * Math.PI);
+      pen.stroke();
+    });
+  }
+
+  /**
+   * The density at a time as a wash of a colour; its root, so that low parts show.
+   * @param {CanvasRenderingContext2D} pen
+   * @param {number} t
+   * @param {string} colour
+   */
+  drawDensity(pen, t, colour) {
+    const bumps = modelOf(this.setup).target.at(t);
+    const middle = (/** @type {number} */ i) => ((i + 0.5) / CELLS) * 2 * REACH - REACH;
+    const logs = Array.from({ length: CELLS ** 2 }, (_, i) => {
+      return GaussianMixture.shares(bumps, middle(i % CELLS), -middle(Math.floor(i / CELLS))).logDensity;
+    });
+    const highest = logs.reduce((most, log) => Math.max(most, log), -Infinity);
+    const wash = new ImageData(CELLS, CELLS);
+    logs.forEach((log, i) => (wash.data[4 * i + 3] = 255 * Math.exp((log - highest) / 2)));
+    const small = Object.assign(document.createElement("canvas"), { width: CELLS, height: CELLS });
+    const brush = /** @type {CanvasRenderingContext2D} */ (small.getContext("2d"));
+    brush.putImageData(wash, 0, 0);
+    brush.globalCompositeOperation = "source-in";
+    brush.fillStyle = colour;
+    brush.fillRect(0, 0, CELLS, CELLS);
+    pen.drawImage(small, 0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  listen() {
+    this.form.addEventListener("input", (event) => this.changed(/** @type {HTMLInputElement} */ (event.target)));
+    this.form.addEventListener("change", () => this.fill()); // a number that was not legal is as it was
+    this.on("add", () => {
+      this.chosen = this.setup.bumps.length;
+      this.change({ bumps: [...this.setup.bumps, bump(0.3, 0, 0, 0.25)] });
+    });
+    this.on("remove", () => {
+      const bumps = this.setup.bumps.filter((_, i) => i !== this.chosen);
+      this.chosen = 0;
+      this.change({ bumps, told: "" });
+    });
+    this.on("link", () => this.copyLink());
+    this.on("afresh", () => {
+      this.chosen = 0;
+      this.change(FIRST);
+    });
+    this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
+    this.canvas.addEventListener("pointermove", (event) => this.drag(event));
+    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => this.drop());
+    // a finger on a bump drags it, and elsewhere it scrolls the page
+    const hold = (/** @type {TouchEvent} */ event) => {
+      if (this.bumpUnder(event.touches[0]) >= 0) event.preventDefault();
+    };
+    this.canvas.addEventListener("touchstart", hold, { passive: false });
+    new MutationObserver(() => this.draw()).observe(document.documentElement, {
+      attributeFilter: ["data-theme"],
+    });
+  }
+
+  /** Change the setup, and walk anew. @param {Partial<Setup>} change */
+  change(change) {
+    this.setup = { ...this.setup, ...change };
+    this.run();
+  }
+
+  /** Change the chosen bump; what is no bump is not taken. @param {Partial<Bump>} change */
+  changeBump(change) {
+    const changed = { ...this.setup.bumps[this.chosen], ...change };
+    if (isBump(changed)) this.change({ bumps: this.setup.bumps.map((old, i) => (i === this.chosen ? changed : old)) });
+  }
+
+  /** A field of the form has changed. @param {HTMLInputElement} field */
+  changed({ name, value, checked }) {
+    if (value === "" && ["seed", "bumpX", "bumpY"].includes(name)) return; // a number that is being typed
+    const number = Number(value);
+    const [x, y] = this.setup.bumps[this.chosen].mean;
+    /** @type {Record<string, () => void>} */
+    const jobs = {
+      shape: () => {
+        this.chosen = 0;
+        if (value) this.change({ bumps: SHAPES[value].bumps, told: "" });
+      },
+      chosen: () => {
+        this.chosen = number;
+        this.fill();
+        this.draw();
+      },
+      bumpX: () => this.changeBump({ mean: [rounded(number, 3), y] }),
+      bumpY: () => this.changeBump({ mean: [x, rounded(number, 3)] }),
+      bumpWeight: () => this.changeBump({ weight: number }),
+      bumpStd: () => this.changeBump({ std: number }),
+      trails: () => this.change({ trails: checked }),
+    };
+    if (name in jobs) jobs[name]();
+    else if (name in CHOICES) this.change({ [name]: value });
+    else if (isLegal(name, number)) this.change({ [name]: number });
+  }
+
+  async copyLink() {
+    const link = `${location.href.replace(/[?#].*/, "")}${linkOf(this.setup)}#plane`;
+    try {
+      await navigator.clipboard.writeText(link);
+      this.say("The link is copied.");
+    } catch {
+      window.prompt("The link:", link); // where a page may not write to the clipboard
+    }
+  }
+
+  /** Where in the plane the pointer is. @param {Place} place */
+  under({ clientX, clientY }) {
+    const { left, top, width, height } = this.canvas.getBoundingClientRect();
+    return [((clientX - left) / width) * 2 * REACH - REACH, REACH - ((clientY - top) / height) * 2 * REACH];
+  }
+
+  /** The number of the bump under the pointer, or a little beside it; -1 where there is none. @param {Place} place */
+  bumpUnder(place) {
+    const [x, y] = this.under(place);
+    const far = this.setup.bumps.map((bump) => {
+      const circle = this.circle(bump);
+      return Math.hypot(x - circle.x, y - circle.y) - circle.radius;
+    });
+    const nearest = far.indexOf(Math.min(...far));
+    return far[nearest] < 0.3 ? nearest : -1;
+  }
+
+  /** @param {PointerEvent} event */
+  grab(event) {
+    const nearest = this.bumpUnder(event);
+    if (nearest < 0) return;
+    this.chosen = nearest;
+    const [x, y] = this.under(event);
+    const circle = this.circle(this.setup.bumps[nearest]);
+    this.held = [x - circle.x, y - circle.y];
+    this.canvas.setPointerCapture(event.pointerId);
+    this.fill();
+    this.draw();
+  }
+
+  /** @param {PointerEvent} event */
+  drag(event) {
+    if (!this.held) return;
+    const [x, y] = this.under(event);
+    const within = (/** @type {number} */ value) => rounded(Math.max(-3, Math.min(3, value)), 2);
+    this.changeBump({ mean: [within(x - this.held[0]), within(y - this.held[1])] });
+  }
+
+  drop() {
+    if (!this.held) return;
+    this.held = null;
+    this.run();
+  }
+}
+
+new PlaneBench(/** @type {HTMLElement} */ (document.querySelector(".lab-plane")));
