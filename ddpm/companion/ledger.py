@@ -70,7 +70,7 @@ def ledger(root: Path = ROOT) -> str:
         *_table(coursework, root),
         "## Beyond the coursework",
         "",
-        "What is commonly said of guidance (G1 to G8).",
+        "What is commonly said of guidance (G1 to G8) and of flows and few steps (F1 to F7).",
         "",
         *_table([claim for claim in claims if claim not in coursework], root),
     ]

@@ -59,6 +59,11 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
     "class 0 as the null label": (5, "diffusion.py", "labels.device), null_label)", "labels.device), 0)"),
     "a weight of guidance counted from 0": (5, "denoiser.py", "float(self.weight - 1)", "float(self.weight)"),
+    "the sign of the flow": (6, "targets.py", "return eps - x0 if", "return x0 - eps if"),
+    "a grid in time where log SNR was meant": (
+        6, "schedule.py", "self.sigma_to_t(math.exp(-number", "self.T * (1 - 1 / self.T) / (1 + math.exp(number",
+    ),
+    "a velocity read with the signal": (6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output"),
     "guidance outside its interval": (5, "denoiser.py", "if low <= self.schedule.sigma(t) <= high else 0.0", ""),
 }  # fmt: skip
 FAST = {

@@ -1,6 +1,6 @@
 """The exercises of the chapters: what a reader writes is called with numbers of its own, and answered at once."""
 
-from ddpm.companion.exercises import generative_models, guidance, round_trip, samplers, unet_dimensions
+from ddpm.companion.exercises import flows, generative_models, guidance, round_trip, samplers, unet_dimensions
 from ddpm.companion.exercises.blank_page import grade_model
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, grade_ddpm, share_on_bumps
 from ddpm.companion.exercises.grading import Exercise, Function, mark
@@ -10,7 +10,7 @@ __all__ = ["EXERCISES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", 
 #: Every exercise that is one function of numbers, by that function's name.
 EXERCISES: dict[str, Exercise] = {
     exercise.right.__name__: exercise
-    for chapter in (generative_models, unet_dimensions, round_trip, samplers, guidance)
+    for chapter in (generative_models, unet_dimensions, round_trip, samplers, guidance, flows)
     for exercise in chapter.EXERCISES
 }
 

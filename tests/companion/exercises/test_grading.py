@@ -33,7 +33,7 @@ def test_a_wrong_answer_is_never_right_and_a_known_one_gets_its_hint(name, index
 def test_there_are_enough_wrong_answers_and_most_have_a_hint():
     assert WRONG.keys() == EXERCISES.keys()
     hints = Counter(hint is not None for answers in WRONG.values() for _, hint in answers)
-    assert sum(hints.values()) >= 5 * 30
+    assert sum(hints.values()) >= 6 * 30
     assert hints[True] >= 0.6 * sum(hints.values())
 
 
