@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
 from ddpm.companion import checks
+from ddpm.companion.checkout import ROOT
 from ddpm.companion.claims import Claim, claims_table, load_claims, verdict
 
 
@@ -45,3 +48,9 @@ def test_a_claim_has_evidence_and_one_of_three_verdicts():
         Claim(**claim, verdict="holds", evidence=[])
     with pytest.raises(ValueError, match="verdict of C0 is 'true'; legal are holds, holds when, corrected"):
         Claim(**claim, verdict="true", evidence=["tests/test_claims.py::test"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/index.md"])
+def test_a_page_that_says_how_many_claims_there_are_is_right(page):
+    said = re.findall(r"\b(\d+) claims\b", (ROOT / page).read_text(encoding="utf-8"))
+    assert said == [str(len(load_claims()))]
