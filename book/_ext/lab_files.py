@@ -20,6 +20,7 @@ from ddpm.interop import onnx
 
 #: The networks of the garments' bench, the first of them chosen: what they are called, and in how many steps they draw.
 NETWORKS = {
+    "fashion-mnist-4-calls": ("the student of four calls", 4),
     "fashion-mnist": ("the model that ships", 20),
     "equal-diffusion": ("the small model of chapter 1", 20),
 }
