@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
 CARD = "ddpm/assets/models/fashion-mnist/card.md"
+STUDENT = "ddpm/assets/models/fashion-mnist-4-calls"
 
 
 def words(path):
@@ -119,3 +120,28 @@ def test_what_is_said_of_samplers_was_measured():
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
         assert sorted(order, key=lambda name: float(distance[name, calls])) == order
+
+
+def test_what_chapter_6_says_of_the_student():
+    """Its distances, from the rows of seed 0, and what its training cost, from its record."""
+
+    def distance(name, sampler, calls):
+        rows = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        kind = "model" if name == "distillation" else "sampler"
+        wanted = (sampler, calls, 0)
+        (found,) = [row for row in rows if (row[kind], row["network calls"], row["seed"]) == wanted]
+        return found["Frechet distance"]
+
+    student, teacher = distance("distillation", "student", 4), distance("distillation", "teacher, DDIM", 4)
+    ten, twenty = distance("samplers", "DDIM", 10), distance("samplers", "DDIM", 20)
+    solver = distance("samplers", "DPM-Solver++(2M)", 10)
+    cells = json.loads((ROOT / "notebooks" / "06_flows.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = " ".join("".join(cell["source"]) for cell in cells)
+    assert f"the student has a distance of {student}, where its teacher has {teacher}" in text
+    assert f"it has {ten} in ten and {twenty} in twenty" in text
+    assert f"has {solver} in ten" in text
+    assert float(twenty) < float(student) < float(ten) < float(teacher)
+    training = json.loads((ROOT / STUDENT / "config.json").read_text(encoding="utf-8"))["training"]
+    assert f"halvings, steps, images = 3, {training['steps']}, {training['batch_size']}\n" in text
+    assert f"**{student}**" in words(f"{STUDENT}/card.md")
+    assert f"The teacher has {teacher} in four calls of DDIM, {ten} in ten" in words(f"{STUDENT}/card.md")

@@ -330,7 +330,7 @@ WRONG = {
         (lambda x, y, t, s: y + s * (x - y) / (t - s), "Go down from x_s by tau_s of it"),
         (lambda x, y, t, s: y - t * (x - y) / (t - s), "not by tau"),
         (lambda x, y, t, s: x - s * (x - y) / (t - s), "from x_t by tau_s"),
-        (lambda x, y, t, s: (t * y - s * x) / (math.sqrt(1 - s**2) * t - s * math.sqrt(1 - t**2)), "keeps the variance"),
+        (lambda x, y, t, s: (t * y - s * x) / (t * math.sqrt(1 - s**2) - s * math.sqrt(1 - t**2)), "keeps variance"),
         (lambda x, y, t, s: y - s * x / t, "not by tau"),
         (lambda x, y, t, s: (x + y) / 2, "the mean of both"),
         (lambda x, y, t, s: (y - s * x) / (1 - s), None),
