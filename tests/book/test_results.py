@@ -138,6 +138,8 @@ def test_what_chapter_6_says_of_the_student():
     cells = json.loads((ROOT / "notebooks" / "06_flows.ipynb").read_text(encoding="utf-8"))["cells"]
     text = " ".join("".join(cell["source"]) for cell in cells)
     assert f"the student has a distance of {student}, where its teacher has {teacher}" in text
+    eight = distance("distillation", "student", 8)
+    assert f"The student of eight calls, from which it learnt, has {eight}" in text
     assert f"it has {ten} in ten and {twenty} in twenty" in text
     assert f"has {solver} in ten" in text
     assert float(twenty) < float(student) < float(ten) < float(teacher)
