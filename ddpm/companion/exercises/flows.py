@@ -25,8 +25,9 @@ EXERCISES = [
         euler_step,
         drawn((0.5, 2), (-1, -0.2), (0.6, 0.9), (0.1, 0.4)),
         {
-            "The step goes down: tau_next - tau is negative.": lambda x, x0, t, s: x + (t - s) * _velocity(x, x0, t),
-            "The velocity is eps - x0, not x0 - eps.": lambda x, x0, t, s: x - (s - t) * _velocity(x, x0, t),
+            "The other way: tau_next - tau is negative, and the velocity is eps - x0.": (
+                lambda x, x0, t, s: x + (t - s) * _velocity(x, x0, t)
+            ),
             "x - x0 is tau times the velocity.": lambda x, x0, t, s: x + (s - t) * (x - x0),
             "Divide by tau, the noise in x, not by 1 - tau.": lambda x, x0, t, s: x + (s - t) * (x - x0) / (1 - t),
             "In x the clean number is multiplied by 1 - tau.": lambda x, x0, t, s: x + (s - t) * (x / t - x0),
@@ -45,7 +46,8 @@ EXERCISES = [
                 lambda x, x0, t, s: (1 - s * s) ** 0.5 * x0 + s * (x - (1 - t * t) ** 0.5 * x0) / t
             ),
             "That is half a step.": lambda x, x0, t, s: x + (s - t) / 2 * _velocity(x, x0, t),
-            "That is the clean number that the model sees.": lambda x, x0, t, s: x0,
+            "That is the velocity. Walk along it, from x.": lambda x, x0, t, s: _velocity(x, x0, t),
+            "That is the step alone. Add it to x.": lambda x, x0, t, s: (s - t) * _velocity(x, x0, t),
         },
     ),
     Exercise(
