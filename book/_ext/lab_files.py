@@ -20,9 +20,9 @@ from ddpm.interop import onnx
 
 #: The networks of the garments' bench, the first of them chosen: what they are called, and in how many steps they draw.
 NETWORKS = {
-    "fashion-mnist-4-calls": ("the student of four calls", 4),
-    "fashion-mnist": ("the model that ships", 20),
-    "equal-diffusion": ("the small model of chapter 1", 20),
+    "fashion-mnist-4-calls": ("student, 4 calls", 4),
+    "fashion-mnist": ("its teacher", 20),
+    "equal-diffusion": ("small model", 20),
 }
 RUNTIME = Path(__file__).parent / "onnxruntime-web"
 KEPT = ROOT / "_build" / "lab"

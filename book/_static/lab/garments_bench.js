@@ -13,7 +13,7 @@ const GARMENTS_FORM = `
       <label data-field="file">Its file <input type="file" name="file" accept=".onnx"></label>
       <label>Sampler <select name="sampler"></select></label>
       ${slider("Steps", "steps", 'min="1" max="50" step="1"')}
-      ${slider("η, fresh noise", "eta", 'min="0" max="1" step="0.01" value="0"')}
+      ${slider("η, noise", "eta", 'min="0" max="1" step="0.01" value="0"')}
       <label>Times <select name="spacing">${SPACINGS}</select></label>
       ${slider("Garments", "count", 'min="1" max="8" step="1" value="4"')}
       <label>Seed <input type="number" name="seed" min="0" max="9999" step="1" value="0"></label>
@@ -23,8 +23,8 @@ const GARMENTS_FORM = `
       <label>Picture <select name="source"><option value="drawn">what was drawn last</option>
         <option value="${OWN}">a file of yours</option></select></label>
       <label data-field="picture">Its file <input type="file" name="picture" accept="image/*"></label>
-      ${slider("Depth, of 1000", "depth", 'min="50" max="1000" step="50" value="500"')}
-      <label>Noise <select name="kind"><option value="own">its own, by DDIM upward</option>
+      ${slider("Depth", "depth", 'min="50" max="1000" step="50" value="500"')}
+      <label>Noise <select name="kind"><option value="own">its own (DDIM)</option>
         <option value="fresh">fresh</option></select></label>
       <div class="lab-buttons"><button type="button" name="trip">there and back</button></div>
     </fieldset>

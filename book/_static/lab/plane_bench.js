@@ -15,7 +15,7 @@ const PLANE_FORM = `
     <fieldset><legend>The walk</legend>
       <label>Sampler <select name="sampler"></select></label>
       ${slider("Steps", "steps", 'step="1"')}
-      ${slider("η, fresh noise", "eta", 'step="0.01"')}
+      ${slider("η, noise", "eta", 'step="0.01"')}
       ${slider("λ, Langevin", "lambda", 'step="0.01"')}
       ${slider("Step size", "stepSize", 'step="0.01"')}
       ${slider("δ, step size", "delta", 'step="0.001"')}
@@ -30,8 +30,8 @@ const PLANE_FORM = `
     <fieldset><legend>The density</legend>
       <label>Shape <select name="shape"><option value="">your own</option></select></label>
       <label>Bump <select name="chosen"></select></label>
-      <label>Its place, across <input type="number" name="bumpX" min="-3" max="3" step="0.1"></label>
-      <label>Its place, up <input type="number" name="bumpY" min="-3" max="3" step="0.1"></label>
+      <label>Across <input type="number" name="bumpX" min="-3" max="3" step="0.1"></label>
+      <label>Up <input type="number" name="bumpY" min="-3" max="3" step="0.1"></label>
       ${slider("Its weight", "bumpWeight", 'min="0.01" max="1" step="0.01"')}
       ${slider("Its width", "bumpStd", 'min="0.05" max="1" step="0.01"')}
       <div class="lab-buttons"><button type="button" name="add">add a bump</button>
