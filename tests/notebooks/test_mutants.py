@@ -63,7 +63,9 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a grid in time where log SNR was meant": (
         6, "schedule.py", "self.sigma_to_t(math.exp(-number", "self.T * (1 - 1 / self.T) / (1 + math.exp(number",
     ),
-    "a velocity read with the signal": (6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output"),
+    "a velocity read with the signal": (
+        6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output",
+    ),
     "guidance outside its interval": (5, "denoiser.py", "if low <= self.schedule.sigma(t) <= high else 0.0", ""),
 }  # fmt: skip
 FAST = {

@@ -110,7 +110,7 @@ class GarmentsBench extends Bench {
     if (name !== OWN) return NetworkDenoiser.brought(name);
     const [file] = this.field("file").files;
     if (!file) throw new Error("there is no file yet: choose one of ddpm export --to onnx");
-    if (this.own?.file === file) return this.own.model;
+    if (this.own && this.own.file === file) return this.own.model;
     const model = await NetworkDenoiser.of(new Uint8Array(await file.arrayBuffer()));
     await this.own?.model.session.release();
     this.own = { file, model };
