@@ -13,7 +13,7 @@ GREEK = re.compile(
     r"|chi|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Phi|Psi|Omega)(?![A-Za-z])"
 )
 #: What may stand under a bar, a tilde or a hat.
-UNDER = {"bar": {r"\alpha"}, "tilde": {r"\sigma"}, "hat": {"x", "y", "v", r"\varepsilon"}}
+UNDER = {"bar": {r"\alpha"}, "tilde": {r"\sigma"}, "hat": {"x", "y", "u", "v", r"\varepsilon"}}
 
 
 def mathematics(text):
