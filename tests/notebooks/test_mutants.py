@@ -70,7 +70,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
 }  # fmt: skip
 FAST = {
     "the reach of a blob", "the sign of a cross-entropy", "the width of a level", "the last beta",
-    "the root in Langevin's noise", "a weight of guidance counted from 0",
+    "the root in Langevin's noise", "a weight of guidance counted from 0", "a velocity read with the signal",
 }  # fmt: skip
 
 
