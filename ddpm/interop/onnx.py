@@ -87,6 +87,8 @@ def _traced(denoise: NetworkDenoiser) -> "ModelProto":
         except Exception as error:  # whatever a network of one's own brings about
             raise ValueError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     model: ModelProto = program.model_proto  # type: ignore[union-attr]
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        part.ClearField("metadata_props")  # where in which file each node was made
     return model
 
 
