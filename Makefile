@@ -35,14 +35,14 @@ test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mut
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
-test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, nine minutes
+test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, a quarter of an hour
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest -m browser -q
 
 test-all: test test-browser ## the slow tests, too
 	$(BIN)/pytest -m slow -q
 
-book: .venv/installed ## build the book from the committed outputs, under a minute (SOLUTIONS=0: without solutions)
+book: .venv/installed ## build the book from the committed outputs, two minutes (SOLUTIONS=0: without solutions)
 ifeq ($(SOLUTIONS),0)
 	$(BIN)/python -m ddpm.companion.book --no-solutions
 else
