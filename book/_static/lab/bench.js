@@ -27,7 +27,7 @@ const TRANSPORT = `
   <p class="lab-heard" role="status"></p>`;
 
 const SECONDS = 4; // that a walk plays
-const REST = 400; // milliseconds until the numbers are read out, and an address is written
+const REST = 400; // milliseconds until what is said is read out
 
 /** A bench in an element of the page. A subclass says how a state looks, `show(index)`, and gives `last`. */
 class Bench {
