@@ -86,6 +86,7 @@ class GarmentsBench extends Bench {
     this.busy = true;
     for (const name of ["draw", "trip"]) this.button(name).textContent = "stop";
     this.stop();
+    this.say("Loading ...");
     try {
       await work(job);
       if (job === this.job) this.end("");
@@ -105,8 +106,7 @@ class GarmentsBench extends Bench {
   /** The network that is chosen, loaded if need be. @returns {Promise<NetworkDenoiser>} */
   async model() {
     const name = this.field("network").value;
-    this.say("Loading ...");
-    await new Promise((done) => setTimeout(done, 30)); // so that it is seen
+    await new Promise((done) => setTimeout(done, 30)); // so that "Loading ..." is seen
     if (name !== OWN) return NetworkDenoiser.brought(name);
     const [file] = this.field("file").files;
     if (!file) throw new Error("there is no file yet: choose one of ddpm export --to onnx");
