@@ -267,13 +267,18 @@ def bits_of_histograms(images: Tensor, others: Tensor) -> str:
     return f"{information.gather(0, others.flatten(1).long()).mean().item():.2f}"
 
 
+def way(model: Any, steps: int) -> dict[str, Any]:
+    """How a model draws: diffusion in so many steps of DDIM, the others in one call."""
+    return {"sampler": "ddim", "steps": steps} if isinstance(model, NetworkDenoiser) else {}
+
+
 def milliseconds(model: Any) -> str:
     """Milliseconds per image of drawing 64, the median of three after a warm-up; in one call if the model can."""
-    chunk = None if isinstance(model, NetworkDenoiser) else 64
+    options: dict[str, Any] = way(model, 50) or {"chunk": 64}
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        ddpm.sample(model, 64, chunk=chunk, progress=False).cpu()  # .cpu() waits for a GPU
+        ddpm.sample(model, 64, progress=False, **options).cpu()  # .cpu() waits for a GPU
         times.append(time.perf_counter() - start)
     return f"{median(times[1:]) / 64 * 1000:.1f}"
 
@@ -299,8 +304,7 @@ def to_held_out(images: Tensor) -> float:
 def trial(run: Run, runs: Path, n: int) -> dict[str, float]:
     """By what a setting is chosen, of n images and of 500 of those held out. Diffusion draws in 20 steps of DDIM."""
     model = run.trained(runs)
-    steps = {"steps": 20} if isinstance(model, NetworkDenoiser) else {}
-    figures = {"Frechet distance": to_held_out(ddpm.sample(model, n, **steps))}
+    figures = {"Frechet distance": to_held_out(ddpm.sample(model, n, **way(model, 20)))}
     if isinstance(model, Autoencoder):
         known = normalise(part(SETS[run.data]).images)
         figures["Frechet distance, fitted codes"] = to_held_out(decoded_from_fitted_codes(model, known, n))
@@ -340,7 +344,7 @@ def rows_of(run: Run, runs: Path, n: int) -> list[dict[str, str]]:
     """The rows of one full training: one for each way to draw."""
     model, known, name = run.trained(runs), part(SETS[run.data]), run.kind
     own = {"bits a dimension": bits(run.folder(runs), judges(100)), "ms an image": milliseconds(model)}
-    ways = {name: ddpm.sample(model, n)}
+    ways = {name: ddpm.sample(model, n, **way(model, 50))}
     if isinstance(model, Autoencoder):
         ways = {
             f"{name}, codes from N(0, I)": ways[name],

@@ -3,7 +3,7 @@
     python benchmarks/samplers.py
 
 All samplers draw from the shipped model, in 10, 20 and 50 calls. Five of them, those of the *curve*, go on to 250 calls
-and draw from three seeds. In a *guided* row the prediction is pushed away from that of a worse model
+and draw from three seeds. So does the sampler that `ddpm.sample` takes by default, around its own number of calls. In a *guided* row the prediction is pushed away from that of a worse model
 (`ddpm.denoiser.Guided`), and calls of both count. The script writes `book/results/samplers.json` after every row.
 Started again for the same weights on the same machine, it resumes where it stopped.
 """
@@ -34,16 +34,8 @@ class Sampler(NamedTuple):
     walk: str
     options: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
     guided: bool = False
-    curve: bool = False
-
-    @property
-    def calls(self) -> tuple[int, ...]:
-        """The numbers of network calls that are tried."""
-        return (10, 20, 50, 100, 250) if self.curve else (10, 20, 50)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return (0, 1, 2) if self.curve else (0,)
+    calls: tuple[int, ...] = (10, 20, 50)
+    seeds: tuple[int, ...] = (0,)
 
     def steps(self, calls: int) -> int:
         """Moves that take at most so many calls, but at least one move."""
@@ -56,18 +48,22 @@ class Sampler(NamedTuple):
         return 2 * steps if self.guided else steps
 
 
-KARRAS = {"spacing": "karras"}
+KARRAS, LOG_SNR = {"spacing": "karras"}, {"spacing": "log_snr"}
+CURVE: dict[str, Any] = {"calls": (10, 20, 50, 100, 250), "seeds": (0, 1, 2)}
 SAMPLERS = {
-    "DDIM": Sampler("ddim", curve=True),
-    "ancestral, small variance": Sampler("ancestral", {"variance": "small"}, curve=True),
-    "DPM-Solver++(2M)": Sampler("dpm_solver_pp", curve=True),
-    "flow and half of Langevin": Sampler("flow_and_langevin", {"weight": 0.5}, curve=True),
-    "Heun with churn": Sampler("heun", KARRAS | {"coordinates": "sigma", "churn": CHURN}, curve=True),
+    "DDIM": Sampler("ddim", **CURVE),
+    "ancestral, small variance": Sampler("ancestral", {"variance": "small"}, **CURVE),
+    "DPM-Solver++(2M)": Sampler("dpm_solver_pp", **CURVE),
+    "flow and half of Langevin": Sampler("flow_and_langevin", {"weight": 0.5}, **CURVE),
+    "Heun with churn": Sampler("heun", KARRAS | {"coordinates": "sigma", "churn": CHURN}, **CURVE),
     "ancestral, large variance": Sampler("ancestral", {"variance": "large"}),
     "Heun": Sampler("heun"),
     "Heun, in sigma": Sampler("heun", {"coordinates": "sigma"}),
     "DDIM, Karras's grid": Sampler("ddim", KARRAS),
-    "DPM-Solver++(2M), Karras's grid": Sampler("dpm_solver_pp", KARRAS),
+    "DPM-Solver++(2M), Karras's grid": Sampler("dpm_solver_pp", KARRAS, calls=(10, 12, 20, 50)),
+    "DPM-Solver++(2M), grid even in log SNR": Sampler(
+        "dpm_solver_pp", LOG_SNR, calls=(10, 12, 14, 16, 20), seeds=(0, 1, 2)
+    ),
     "DDIM, Karras's grid, guided": Sampler("ddim", KARRAS, guided=True),
     "DPM-Solver++(2M), Karras's grid, guided": Sampler("dpm_solver_pp", KARRAS, guided=True),
 }

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from inspect import signature
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,7 +19,8 @@ from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = [
-    "SAMPLERS", "LatentModel", "check_student", "default_steps", "refuse_walk", "sample", "sampler_named", "watched",
+    "FEWEST_CALLS", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "refuse_walk", "sample",
+    "sampler_named", "watched",
 ]  # fmt: skip
 
 #: The samplers by the names that `sample` takes.
@@ -31,6 +33,18 @@ SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
     "predictor_corrector": predictor_corrector,
     "flow_and_langevin": flow_and_langevin,
 }
+
+
+class Walk(NamedTuple):
+    """A sampler's name, how many moves it makes, and how the grid of their times is spaced."""
+
+    sampler: str
+    steps: int
+    spacing: Spacing
+
+
+#: The fewest network calls that draw the shipped garments as well as 50 of DDIM do; see the results of "samplers".
+FEWEST_CALLS = Walk("dpm_solver_pp", 16, "log_snr")
 #: Names that other libraries use.
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
 
@@ -75,11 +89,11 @@ def _nearest_sampler(name: str) -> str | None:
 def sample(
     denoise: Denoiser | LatentModel,
     n: int,
-    sampler: str = "ddim",
+    sampler: str | None = None,
     steps: int | None = None,
     seed: int = 0,
     *,
-    spacing: Spacing = "trailing",
+    spacing: Spacing | None = None,
     shape: Sequence[int] | None = None,
     chunk: int | None = None,
     progress: bool = True,
@@ -92,10 +106,10 @@ def sample(
     Args:
         denoise: a `Denoiser`; or a `LatentModel`, which takes no sampler, steps, spacing, shape, watch or options.
         n: how many samples.
-        sampler: a name in `SAMPLERS`.
-        steps: moves of the sampler, 1 to the schedule's T; by default 50, or as many as the denoiser was distilled for.
+        sampler: a name in `SAMPLERS`; by default that of `default_walk`.
+        steps: moves of the sampler, 1 to the schedule's T; by default those of `default_walk`.
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
-        spacing: spacing of the grid, see `ddpm.grids.timesteps`.
+        spacing: spacing of the grid, see `ddpm.grids.timesteps`; by default that of `default_walk`.
         shape: shape of one sample; by default the denoiser's `image_shape`.
         chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, and 500
             for a `LatentModel`.
@@ -115,8 +129,10 @@ def sample(
     instance("denoise", denoise, Denoiser)
     if watch is not None:
         function("watch", watch)
+    n = positive_int("n", n)
+    sampler, steps, spacing = default_walk(denoise, sampler, steps, spacing)
     walk = sampler_named(sampler)
-    n, steps = positive_int("n", n), positive_int("steps", default_steps(denoise) if steps is None else steps)
+    _check_options(sampler, options)
     if denoise.n_labels not in (None, n):
         raise ValueError(f"n is {n}; the denoiser was given {denoise.n_labels} labels, one for each sample")
     chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
@@ -143,9 +159,29 @@ def sample(
     return share.join(samples)
 
 
-def default_steps(denoise: Denoiser) -> int:
-    """The moves of a walk where none are given: 50, or as many as the denoiser was distilled for."""
-    return denoise.distilled_for or 50
+def default_walk(
+    denoise: Denoiser, sampler: str | None = None, steps: int | None = None, spacing: Spacing | None = None
+) -> Walk:
+    """The walk of `sample`, with what is None filled in.
+
+    A student makes the moves that it was distilled for, of DDIM on a trailing grid. All others take the fewest calls
+    that draw the shipped garments as well as 50 of DDIM do: `FEWEST_CALLS`. A sampler that is named and is neither's
+    makes 50 moves on a trailing grid. No walk makes more moves than the schedule has times, unless they are asked for.
+    """
+    own = FEWEST_CALLS if denoise.distilled_for is None else Walk("ddim", denoise.distilled_for, "trailing")
+    if sampler is not None and sampler != own.sampler:
+        own = Walk(sampler, 50, "trailing")
+    moves = min(own.steps, denoise.schedule.T) if steps is None else positive_int("steps", steps)
+    return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
+
+
+def _check_options(sampler: str, given: Mapping[str, Any]) -> None:
+    """Raise `TypeError` where an option is given that the sampler does not have, and say whose it is."""
+    for name in given:
+        owners = [other for other, walk in SAMPLERS.items() if name in signature(walk).parameters]
+        if sampler not in owners:
+            hint = f"; it is one of {', '.join(owners)}" if owners else ""
+            raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
 
 
 def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> None:
@@ -161,9 +197,8 @@ def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> 
 
 def refuse_walk(given: Mapping[str, Any]) -> None:
     """Raise `ValueError` where something is given that `sample` takes for a walk only, and not for a `LatentModel`."""
-    defaults = {"sampler": "ddim", "steps": None, "spacing": "trailing"}
     for name, value in given.items():
-        if value != defaults.get(name):
+        if value is not None:
             raise ValueError(f"{name} is {value!r}; this model draws an image in one call and takes none")
 
 

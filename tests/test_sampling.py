@@ -11,8 +11,8 @@ from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, final
-from ddpm.sampling import SAMPLERS, LatentModel, default_steps, sample, sampler_named, watched
-from ddpm.schedule import exploding, linear, straight
+from ddpm.sampling import FEWEST_CALLS, SAMPLERS, LatentModel, default_walk, sample, sampler_named, watched
+from ddpm.schedule import cosine, exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.unet import UNet, UNetConfig
 
@@ -140,15 +140,55 @@ def test_noise_alone_has_the_scale_of_its_schedule(schedule):
     grid = schedule.timesteps(20)
     noise = PerSampleNoise(0)(torch.empty(16, 2))
     expected = final(samplers.ddim(oracle, schedule.scale(1000) * noise, grid))
-    assert torch.equal(sample(oracle, 16, steps=20, shape=(2,), progress=False), expected)
+    assert torch.equal(sample(oracle, 16, "ddim", 20, shape=(2,), progress=False), expected)
 
 
-def test_where_no_number_is_given_there_are_fifty_moves_or_a_students_own():
-    for denoise, moves in ((Images(), 50), (Student(), 4), (Wrapper(Student()), 4)):
-        assert default_steps(denoise) == moves
-        counted = denoise if isinstance(denoise, Images) else denoise.denoise
-        assert torch.equal(drawn(denoise, 1), drawn(denoise, 1, steps=moves))  # and nothing is warned of
-        assert counted.calls == 2 * moves
+FEW = FEWEST_CALLS
+
+
+@pytest.mark.parametrize(
+    ("denoise", "given", "walk"),
+    [
+        (Images(), {}, FEW),
+        (Images(), {"sampler": FEW.sampler}, FEW),
+        (Images(), {"steps": 7}, (FEW.sampler, 7, FEW.spacing)),
+        (Images(), {"spacing": "karras"}, (FEW.sampler, FEW.steps, "karras")),
+        (Images(), {"sampler": "ddim"}, ("ddim", 50, "trailing")),
+        (Images(), {"sampler": "heun", "steps": 3, "spacing": "karras"}, ("heun", 3, "karras")),
+        (Student(), {}, ("ddim", 4, "trailing")),
+        (Wrapper(Student()), {"steps": 2}, ("ddim", 2, "trailing")),
+        (Student(), {"sampler": FEW.sampler}, (FEW.sampler, 50, "trailing")),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:this model was distilled")
+def test_what_is_not_given_is_filled_in(denoise, given, walk):
+    assert default_walk(denoise, **given) == walk
+    sampler, steps, spacing = walk
+    assert torch.equal(drawn(denoise, 1, **given), drawn(denoise, 1, sampler, steps, spacing=spacing))
+
+
+def test_no_walk_makes_more_moves_than_there_are_times():
+    few = Gaussian(0.0, 0.5, cosine(5))
+    assert default_walk(few).steps == 5
+    with pytest.raises(ValueError, match="n is 6 steps; legal are integers from 1 to T = 5"):
+        drawn(few, steps=6, shape=(2,))
+
+
+def test_an_option_of_another_sampler_is_refused_and_its_owner_named():
+    message = "eta is no option of the sampler dpm_solver_pp; it is one of ddim"
+    with pytest.raises(TypeError, match=message):
+        drawn(Images(), eta=0.5)
+    with pytest.raises(TypeError, match="weight is no option of the sampler ddim; it is one of flow_and_langevin"):
+        drawn(Images(), sampler="ddim", weight=1)
+    with pytest.raises(TypeError, match="strength is no option of the sampler heun$"):
+        drawn(Images(), sampler="heun", strength=1)
+
+
+def test_a_student_draws_in_its_own_number_of_calls_and_nothing_is_warned_of():
+    student = Student()
+    drawn(student, 1)
+    assert student.calls == 4
 
 
 @pytest.mark.parametrize("how", [{"steps": 5}, {"sampler": "heun"}, {"spacing": "karras"}], ids=str)
@@ -204,8 +244,8 @@ def test_samples_hold_no_graph():
         ({"chunk": 1.5}, "chunk is 1.5; it must be an integer from 1 up"),
         ({"seed": -1}, "seed is -1; it must be an integer from 0 up"),
         ({"spacing": "even"}, "spacing is 'even'; legal are trailing, leading"),
-        ({"eta": 2.0}, r"eta is 2.0; it must be in \[0, 1\]"),
-        ({"eta": math.nan}, r"eta is nan; it must be in \[0, 1\]"),
+        ({"sampler": "ddim", "eta": 2.0}, r"eta is 2.0; it must be in \[0, 1\]"),
+        ({"sampler": "ddim", "eta": math.nan}, r"eta is nan; it must be in \[0, 1\]"),
         ({"sampler": "dddim"}, "did you mean ddim"),
     ],
 )
@@ -308,7 +348,7 @@ def test_a_bar_moves_on_when_the_time_does(name, states):
 
 def test_watch_sees_every_state_of_every_chunk():
     seen = []
-    images = drawn(Images(), 3, steps=4, chunk=2, watch=lambda state: seen.append(state))
+    images = drawn(Images(), 3, "ddim", 4, chunk=2, watch=lambda state: seen.append(state))
     assert [state.t for state in seen] == 2 * list(SCHEDULE.timesteps(4)[1:])
     assert torch.equal(torch.cat([seen[3].x, seen[7].x])[:3], images)
     assert all(a.t > b.t for a, b in pairwise(seen[:4]))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "SAMPLER_HELP",
+    "SPACING_HELP",
     "ClassOption",
     "EtaOption",
     "GuidanceOption",
@@ -45,18 +47,25 @@ StepsOption = Annotated[
     int | None,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T; by default 50, or as many as the model was distilled for. "
+        help="Moves of the sampler, 1 to the schedule's T; by default 16 of dpm_solver_pp, 50 of any other, or as many "
+        "as the model was distilled for. "
         "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin.",
     ),
 ]
+SAMPLER_HELP = f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral."
+SPACING_HELP = f"Spacing of the grid of times: {', '.join(SPACINGS)}."
 SamplerOption = Annotated[
-    str, typer.Option(help=f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral.")
+    str | None,
+    typer.Option(help=f"{SAMPLER_HELP} By default dpm_solver_pp, or ddim for a model that was distilled."),
 ]
 EtaOption = Annotated[float, typer.Option(help="Randomness of ddim: 0 has none, 1 is ancestral sampling.")]
 VarianceOption = Annotated[
     str, typer.Option(help="Variance of ancestral sampling: small (the posterior's) or large (beta).")
 ]
-SpacingOption = Annotated[str, typer.Option(help=f"Spacing of the grid of times: {', '.join(SPACINGS)}.")]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(help=f"{SPACING_HELP} By default log_snr for dpm_solver_pp, trailing for any other sampler."),
+]
 GuideOption = Annotated[
     str | None,
     typer.Option(
@@ -162,25 +171,25 @@ def check_out(out: Path, *endings: str) -> None:
         raise ValueError(f"out is {str(out)!r}; there must be no folder of that name")
 
 
-def sampler_options(sampler: str, eta: float, variance: str) -> dict[str, Any]:
-    """The options that differ from their defaults; `ValueError` unless they are legal and the sampler has them."""
+def sampler_options(sampler: str | None, eta: float, variance: str) -> dict[str, Any]:
+    """The options that differ from their defaults; `ValueError` unless legal, and the sampler, if any, has them."""
     one_of("variance", variance, ("small", "large"))
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
-    if sampler not in get_args(SamplerName):
+    if sampler is not None and sampler not in get_args(SamplerName):
         from ddpm.sampling import sampler_named  # which knows other libraries' names, too
 
         sampler_named(sampler)
     options = {}
     for name, value, default, owner in (("eta", eta, 0.0, "ddim"), ("variance", variance, "small", "ancestral")):
         if value != default:
-            if sampler != owner:
-                raise ValueError(f"{name} is {value}; only {owner} has it, {sampler} does not")
+            if sampler not in (None, owner):
+                raise ValueError(f"{name} is {value}; it needs --sampler {owner}, {sampler} does not have it")
             options[name] = value
     return options
 
 
-def how(sampler: str, eta: float, variance: str, steps: int, spacing: str) -> str:
+def how(sampler: str, steps: int, spacing: str, eta: float, variance: str) -> str:
     """A sampler and its settings, in words."""
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     return f"{sampler}{option}, {steps} steps, {spacing} grid"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ddpm.cli.options import (
+    SAMPLER_HELP,
+    SPACING_HELP,
     EtaOption,
     ModelOption,
     PrecisionOption,
-    SamplerOption,
     SeedOption,
-    SpacingOption,
     ThreadsOption,
     VarianceOption,
     check_out,
@@ -51,13 +51,13 @@ def round_trip(
     model: ModelOption = "fashion-mnist",
     depth: Annotated[int, typer.Option(help="Time up to which noise is added, 1 to the schedule's T.")] = 500,
     steps: Annotated[int, typer.Option(help="Moves on the way back, 1 to the depth.")] = 50,
-    sampler: SamplerOption = "ancestral",
+    sampler: Annotated[str, typer.Option(help=SAMPLER_HELP)] = "ancestral",
     invert: Annotated[
         bool, typer.Option("--invert", help="Go up without noise, by the sampler's own moves: ddim or heun.")
     ] = False,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
-    spacing: SpacingOption = "trailing",
+    spacing: Annotated[str, typer.Option(help=SPACING_HELP)] = "trailing",
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
@@ -88,7 +88,7 @@ def round_trip(
     for line in _lines_of_pictures(names, words, trip):
         typer.echo(line)
     way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
-    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, eta, variance, steps, spacing)}{drawn}\n")
+    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, steps, spacing, eta, variance)}{drawn}\n")
     for line in _table(trip):
         typer.echo(line)
     typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")

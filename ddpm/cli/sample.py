@@ -56,11 +56,11 @@ def sample(
     classes: ClassOption = None,
     guidance: GuidanceOption = 1.0,
     guidance_interval: IntervalOption = None,
-    sampler: SamplerOption = "ddim",
+    sampler: SamplerOption = None,
     steps: StepsOption = None,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
-    spacing: SpacingOption = "trailing",
+    spacing: SpacingOption = None,
     guide: GuideOption = None,
     weight: WeightOption = WEIGHT,
     seed: SeedOption = 0,
@@ -168,11 +168,11 @@ def evaluate(
     n: Annotated[
         int, typer.Option("--n", "-n", help="Images to draw; distances at different n do not compare.")
     ] = 2000,
-    sampler: SamplerOption = "ddim",
+    sampler: SamplerOption = None,
     steps: StepsOption = None,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
-    spacing: SpacingOption = "trailing",
+    spacing: SpacingOption = None,
     guidance: Annotated[
         float | None,
         typer.Option(
@@ -213,7 +213,7 @@ def evaluate(
 
 
 def _prepared(
-    trained: Any, model: str, sampler: str, steps: int | None, eta: float, variance: str, spacing: str,
+    trained: Any, model: str, sampler: str | None, steps: int | None, eta: float, variance: str, spacing: Any,
     labels: list[int], guidance: float, interval: tuple[float, float] | None, guide: str | None, weight: float,
     seed: int, precision: str, only: tuple[int, int, int] | None = None, **options: Any,
 ) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
@@ -224,11 +224,10 @@ def _prepared(
     """
     from ddpm.autoencoder import Autoencoder
     from ddpm.grids import check_start
-    from ddpm.sampling import LatentModel, default_steps, refuse_walk
+    from ddpm.sampling import LatentModel, default_walk, refuse_walk
 
     distributed, _ = launched()
     non_negative_int("seed", seed)
-    options |= sampler_options(sampler, eta, variance)
     if guide is None and weight != WEIGHT:
         raise ValueError(f"weight is {weight:g}; it needs a --guide")
     latent = isinstance(trained, LatentModel)
@@ -240,14 +239,14 @@ def _prepared(
         )
     kind = type(trained)
     trained, pushed = _guided(trained, model, labels, guidance, interval, guide, weight, precision)
-    options |= {"spacing": spacing}
     if latent:
-        refuse_walk({"sampler": sampler, "steps": steps, **options})
+        refuse_walk({"sampler": sampler, "steps": steps, "spacing": spacing, **sampler_options(None, eta, variance)})
         drawn = "one call"
     else:
-        steps = default_steps(trained) if steps is None else steps
-        check_start(trained.schedule.timesteps(steps, spacing), trained.schedule)
-        drawn = how(sampler, eta, variance, steps, spacing)
+        walk = default_walk(trained, sampler, steps, spacing)
+        options |= {"spacing": spacing, **sampler_options(walk.sampler, eta, variance)}
+        check_start(trained.schedule.timesteps(walk.steps, walk.spacing), trained.schedule)
+        drawn = how(*walk, eta, variance)
     if kind is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     options |= {"distributed": distributed and "watch" not in options}

@@ -84,7 +84,7 @@ def test_an_inverted_trip_brings_garments_back(tmp_path):
         (["--invert"], "sampler is 'ancestral'; with --invert legal are ddim and heun"),
         (["--invert", "--sampler", "ddim", "--eta", 1], "eta is 1.0; with --invert it must be 0"),
         (["--spacing", "leading"], "spacing is 'leading', whose grids begin below the depth"),
-        (["--sampler", "heun", "--eta", 1], "eta is 1.0; only ddim has it"),
+        (["--sampler", "heun", "--eta", 1], "eta is 1.0; it needs --sampler ddim, heun does not have it"),
         (["--sampler", "ddim", "--eta", 2], "eta is 2.0; it must be in [0, 1]"),
         (["--variance", "huge"], "variance is 'huge'; legal are small, large"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
