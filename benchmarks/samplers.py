@@ -3,9 +3,10 @@
     python benchmarks/samplers.py
 
 All samplers draw from the shipped model, in 10, 20 and 50 calls. Five of them, those of the *curve*, go on to 250 calls
-and draw from three seeds. So does the sampler that `ddpm.sample` takes by default, around its own number of calls. In a *guided* row the prediction is pushed away from that of a worse model
-(`ddpm.denoiser.Guided`), and calls of both count. The script writes `book/results/samplers.json` after every row.
-Started again for the same weights on the same machine, it resumes where it stopped.
+and draw from three seeds. The sampler that `ddpm.sample` takes by default is tried around its own number of calls, from
+three seeds, too. In a *guided* row the prediction is pushed away from that of a worse model (`ddpm.denoiser.Guided`),
+and calls of both count. The script writes `book/results/samplers.json` after every row. Started again for the same
+weights on the same machine, it resumes where it stopped.
 """
 
 import json

@@ -170,3 +170,19 @@ def test_a_quiz_answers(chapter, visit):
         expect(text).to_be_visible()
         verdicts.append(text.inner_text())
     assert sum(verdict.startswith("Yes") for verdict in verdicts) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("notebooks/")])
+def test_a_fold_says_what_is_in_it(name, visit):
+    folds = visit(name).locator("details.hide")
+    said = [fold.locator("summary p").first.inner_text() for fold in folds.all()]
+    assert not [words for words in said if "code cell" in words]
+    for fold, words in zip(folds.all(), said, strict=True):
+        code = fold.evaluate("fold => fold.textContent")
+        if "figure" in words:
+            assert fold.locator("xpath=..").locator("img").count() == 1
+        if words.endswith("checks"):
+            assert "check" in code
+        elif words == "Show the code":
+            assert "check(" not in code
+    assert "Show the checks" in said

@@ -1,0 +1,26 @@
+"""Says on each folded cell what is in it: the checks, the code of the figure, or other code."""
+
+from docutils import nodes
+
+
+def name_folds(app, document):
+    """Replace the words "Show code cell source" of the folded cells of a page."""
+    for cell in document.findall(nodes.container):
+        if cell.get("nb_element") == "cell_code" and cell.get("hide_mode"):
+            what = "the {type}" if "output" in cell["hide_mode"] else content(cell)
+            cell["prompt_show"], cell["prompt_hide"] = f"Show {what}", f"Hide {what}"
+
+
+def content(cell):
+    """What a cell holds whose code alone is folded."""
+    code = cell.children[0].astext()
+    checks = any(word in code for word in ("check(", "check_exact("))
+    if any(cell.findall(nodes.image)):
+        return "the code of the figure and its checks" if checks else "the code of the figure"
+    return "the checks" if checks else "the code"
+
+
+def setup(app):
+    """Register `name_folds` with Sphinx."""
+    app.connect("doctree-read", name_folds)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
