@@ -568,7 +568,7 @@ def report(results: dict[str, Any]) -> str:
         "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
         markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
         "**A whole job**, images from the shipped weights, chunk by chunk in turn. All draw in 50 steps of DDIM, but "
-        "for two: by default this package takes 16 steps of DPM-Solver++, and the student its own four:",
+        "for two: by default this package takes 12 steps of DPM-Solver++, and the student its own four:",
         markdown_table(job, ["contestant", "images", "seconds", "times longer"]),
         "**Memory and the first call**, each in a process of its own, seconds and megabytes (of the whole process):",
         markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", "third call", "peak MB"]),

@@ -44,7 +44,7 @@ class Walk(NamedTuple):
 
 
 #: The fewest network calls that draw the shipped garments as well as 50 of DDIM do; see the results of "samplers".
-FEWEST_CALLS = Walk("dpm_solver_pp", 16, "log_snr")
+FEWEST_CALLS = Walk("dpm_solver_pp", 12, "log_snr")
 #: Names that other libraries use.
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
 

@@ -47,7 +47,7 @@ StepsOption = Annotated[
     int | None,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T; by default 16 of dpm_solver_pp, 50 of any other, or as many "
+        help="Moves of the sampler, 1 to the schedule's T; by default 12 of dpm_solver_pp, 50 of any other, or as many "
         "as the model was distilled for. "
         "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin.",
     ),

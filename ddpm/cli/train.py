@@ -257,7 +257,6 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     from ddpm.autoencoder import Autoencoder
     from ddpm.data import denormalise, normalise
     from ddpm.data.pictures import Pictures
-    from ddpm.denoiser import NetworkDenoiser
 
     model = ddpm.load(folder.resolve())  # an absolute path, which no shipped model is called
     if type(model) is Autoencoder:
@@ -266,9 +265,8 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         x = normalise(originals).to(model.device)
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
-        how: dict[str, Any] = {"steps": model.distilled_for or 20} if isinstance(model, NetworkDenoiser) else {}
         if getattr(model, "classes", ()):
             model = model.given([i % len(model.classes) for i in range(16)])
-        images = ddpm.sample(model, 16, chunk=16, progress=False, **how)
+        images = ddpm.sample(model, 16, chunk=16, progress=False)
     picture: Image.Image = to_pil_image(make_grid(denormalise(images).cpu(), 4))
     return picture

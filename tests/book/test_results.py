@@ -7,6 +7,8 @@ from statistics import mean, stdev
 
 import pytest
 
+from ddpm.sampling import FEWEST_CALLS
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "book" / "results"
 CARD = "ddpm/assets/models/fashion-mnist/card.md"
@@ -117,9 +119,31 @@ def test_what_is_said_of_samplers_was_measured():
     assert 0.24 < share < 0.25
     assert f"In 50 calls, 25 of each network, it is {sooner}, and by DDIM {by_ddim}." in page
     assert f"reach {guided} in 100 network calls and {sooner} in 50" in words("README.md")
+    even = "DPM-Solver++(2M), grid even in log SNR"
+    assert f"has {distance[even, 10]} in 10 calls, where on the trailing grid it needs more than 20 for that" in chapter
+    assert float(distance[even, 10]) < float(distance[solver, 20])
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
         assert sorted(order, key=lambda name: float(distance[name, calls])) == order
+
+
+def test_the_default_draws_as_well_as_fifty_calls_of_ddim_and_in_fewer_calls_it_does_not():
+    """With every seed, and so it is said everywhere."""
+    rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
+
+    def distances(sampler, calls):
+        own = [row for row in rows if (row["sampler"], row["network calls"]) == (sampler, calls)]
+        return [float(row["Frechet distance"]) for row in own]
+
+    even = "DPM-Solver++(2M), grid even in log SNR"
+    own, ddim = distances(even, FEWEST_CALLS.steps), distances("DDIM", 50)
+    assert FEWEST_CALLS == ("dpm_solver_pp", 12, "log_snr")
+    assert len(own) == 3
+    assert max(own) < min(ddim)
+    assert min(distances(even, 10)) > max(ddim)
+    said = f"{mean(own):.2f} ± {stdev(own):.2f}"
+    for page in ("README.md", "CHANGELOG.md", "book/performance.md", CARD, "notebooks/04_samplers.ipynb"):
+        assert said in words(page), page
 
 
 def test_what_chapter_6_says_of_the_student():
@@ -141,7 +165,8 @@ def test_what_chapter_6_says_of_the_student():
     eight = distance("distillation", "student", 8)
     assert f"The student of eight calls, from which it learnt, has {eight}" in text
     assert f"it has {ten} in ten and {twenty} in twenty" in text
-    assert f"has {solver} in ten" in text
+    even = distance("samplers", "DPM-Solver++(2M), grid even in log SNR", 10)
+    assert f"has {solver} in ten, and {even} on a grid even in log SNR" in text
     assert float(twenty) < float(student) < float(ten) < float(teacher)
     training = json.loads((ROOT / STUDENT / "config.json").read_text(encoding="utf-8"))["training"]
     assert f"halvings, steps, images = 3, {training['steps']}, {training['batch_size']}\n" in text
