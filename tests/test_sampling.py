@@ -146,23 +146,28 @@ def test_noise_alone_has_the_scale_of_its_schedule(schedule):
 FEW = FEWEST_CALLS
 
 
+def wrapped_student():
+    return Wrapper(Student())
+
+
 @pytest.mark.parametrize(
-    ("denoise", "given", "walk"),
+    ("kind", "given", "walk"),
     [
-        (Images(), {}, FEW),
-        (Images(), {"sampler": FEW.sampler}, FEW),
-        (Images(), {"steps": 7}, (FEW.sampler, 7, FEW.spacing)),
-        (Images(), {"spacing": "karras"}, (FEW.sampler, FEW.steps, "karras")),
-        (Images(), {"sampler": "ddim"}, ("ddim", 50, "trailing")),
-        (Images(), {"sampler": "heun", "steps": 3, "spacing": "karras"}, ("heun", 3, "karras")),
-        (Student(), {}, ("ddim", 4, "trailing")),
-        (Wrapper(Student()), {"steps": 2}, ("ddim", 2, "trailing")),
-        (Student(), {"sampler": FEW.sampler}, (FEW.sampler, 50, "trailing")),
+        (Images, {}, FEW),
+        (Images, {"sampler": FEW.sampler}, FEW),
+        (Images, {"steps": 7}, (FEW.sampler, 7, FEW.spacing)),
+        (Images, {"spacing": "karras"}, (FEW.sampler, FEW.steps, "karras")),
+        (Images, {"sampler": "ddim"}, ("ddim", 50, "trailing")),
+        (Images, {"sampler": "heun", "steps": 3, "spacing": "karras"}, ("heun", 3, "karras")),
+        (Student, {}, ("ddim", 4, "trailing")),
+        (wrapped_student, {"steps": 2}, ("ddim", 2, "trailing")),
+        (Student, {"sampler": FEW.sampler}, (FEW.sampler, 50, "trailing")),
     ],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", None) or str(part),
 )
 @pytest.mark.filterwarnings("ignore:this model was distilled")
-def test_what_is_not_given_is_filled_in(denoise, given, walk):
+def test_what_is_not_given_is_filled_in(kind, given, walk):
+    denoise = kind()
     assert default_walk(denoise, **given) == walk
     sampler, steps, spacing = walk
     assert torch.equal(drawn(denoise, 1, **given), drawn(denoise, 1, sampler, steps, spacing=spacing))
