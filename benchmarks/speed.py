@@ -44,7 +44,7 @@ from ddpm.fast import has_fast_bfloat16, in_walk, keep_freed_memory, prepared
 from ddpm.files import write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
-from ddpm.sampling import FEWEST_CALLS
+from ddpm.sampling import DEFAULT_WALK
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
@@ -339,7 +339,7 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[
 
     works = {
         "ddpm": ours(denoise, "ddim"),
-        f"ddpm, by default: {FEWEST_CALLS.steps} steps of DPM-Solver++": ours(denoise),
+        f"ddpm, by default: {DEFAULT_WALK.steps} steps of DPM-Solver++": ours(denoise),
         "ddpm, the student: 4 steps": ours(student),
         "diffusers, as shipped": pipeline(Settings("diffusers")),
         "diffusers, best settings": pipeline(best_of(found, "diffusers", "forward", WIDTHS[0])),

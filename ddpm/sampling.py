@@ -19,7 +19,7 @@ from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = [
-    "FEWEST_CALLS", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "refuse_walk", "sample",
+    "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "refuse_walk", "sample",
     "sampler_named", "watched",
 ]  # fmt: skip
 
@@ -43,8 +43,8 @@ class Walk(NamedTuple):
     spacing: Spacing
 
 
-#: The fewest network calls that draw the shipped garments as well as 50 of DDIM do; see the results of "samplers".
-FEWEST_CALLS = Walk("dpm_solver_pp", 12, "log_snr")
+#: Draws garments from the shipped model no worse than 50 steps of DDIM; ten steps of it do not (results of "samplers").
+DEFAULT_WALK = Walk("dpm_solver_pp", 12, "log_snr")
 #: Names that other libraries use.
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
 
@@ -164,13 +164,14 @@ def default_walk(
 ) -> Walk:
     """The walk of `sample`, with what is None filled in.
 
-    A student makes the moves that it was distilled for, of DDIM on a trailing grid. All others take the fewest calls
-    that draw the shipped garments as well as 50 of DDIM do: `FEWEST_CALLS`. A sampler that is named and is neither's
-    makes 50 moves on a trailing grid. No walk makes more moves than the schedule has times, unless they are asked for.
+    Where no sampler is named it is `DEFAULT_WALK`, and DDIM for a student. A sampler that is named makes 50 moves on a
+    trailing grid. A student makes as many as it was distilled for, by any sampler. No walk makes more moves than the
+    schedule has times, unless they are asked for.
     """
-    own = FEWEST_CALLS if denoise.distilled_for is None else Walk("ddim", denoise.distilled_for, "trailing")
-    if sampler is not None and sampler != own.sampler:
-        own = Walk(sampler, 50, "trailing")
+    if denoise.distilled_for is not None:
+        own = Walk(sampler or "ddim", denoise.distilled_for, "trailing")
+    else:
+        own = DEFAULT_WALK if sampler is None else Walk(sampler, 50, "trailing")
     moves = min(own.steps, denoise.schedule.T) if steps is None else positive_int("steps", steps)
     return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
 
@@ -178,10 +179,16 @@ def default_walk(
 def _check_options(sampler: str, given: Mapping[str, Any]) -> None:
     """Raise `TypeError` where an option is given that the sampler does not have, and say whose it is."""
     for name in given:
-        owners = [other for other, walk in SAMPLERS.items() if name in signature(walk).parameters]
+        owners = [other for other, walk in SAMPLERS.items() if name in _options_of(walk)]
         if sampler not in owners:
             hint = f"; it is one of {', '.join(owners)}" if owners else ""
             raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
+
+
+def _options_of(walk: Callable[..., Iterator[Step]]) -> list[str]:
+    """The names of a sampler's own options."""
+    parameters = signature(walk).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "randn_like"]
 
 
 def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> None:

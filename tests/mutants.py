@@ -450,7 +450,7 @@ CHANGES = {
         ),
         ("min(own.steps, denoise.schedule.T)", "own.steps", "a default of more moves than there are times"),
         ("Walk(sampler, 50, ", "Walk(sampler, 20, ", "the default of steps"),
-        ("sampler != own.sampler:", "False:", "the grid of another sampler"),
+        ('sampler or "ddim"', '"ddim"', "a student's sampler"),
         ('"euler": "ddim"', '"euler": "heun"', "a sampler by another library's name"),
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
     ],

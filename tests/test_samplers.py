@@ -181,8 +181,6 @@ def test_sample_is_the_same_whatever_n_is():
         ({"chunk": 0}, "chunk is 0"),
         ({"shape": None}, "shape is not given"),
         ({"seed": -1}, "seed is -1"),
-        ({"eta": 2.0}, "eta is 2.0"),
-        ({"eta": math.nan}, "eta is nan"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"chunk": 1.5}, "chunk is 1.5"),
     ],

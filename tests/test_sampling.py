@@ -1,5 +1,6 @@
 import contextlib
 import math
+import warnings
 from itertools import pairwise
 from typing import get_args
 
@@ -11,7 +12,7 @@ from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, final
-from ddpm.sampling import FEWEST_CALLS, SAMPLERS, LatentModel, default_walk, sample, sampler_named, watched
+from ddpm.sampling import DEFAULT_WALK, SAMPLERS, LatentModel, default_walk, sample, sampler_named, watched
 from ddpm.schedule import cosine, exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.unet import UNet, UNetConfig
@@ -143,7 +144,7 @@ def test_noise_alone_has_the_scale_of_its_schedule(schedule):
     assert torch.equal(sample(oracle, 16, "ddim", 20, shape=(2,), progress=False), expected)
 
 
-FEW = FEWEST_CALLS
+OWN = DEFAULT_WALK
 
 
 def wrapped_student():
@@ -153,15 +154,15 @@ def wrapped_student():
 @pytest.mark.parametrize(
     ("kind", "given", "walk"),
     [
-        (Images, {}, FEW),
-        (Images, {"sampler": FEW.sampler}, FEW),
-        (Images, {"steps": 7}, (FEW.sampler, 7, FEW.spacing)),
-        (Images, {"spacing": "karras"}, (FEW.sampler, FEW.steps, "karras")),
+        (Images, {}, OWN),
+        (Images, {"sampler": OWN.sampler}, (OWN.sampler, 50, "trailing")),
+        (Images, {"steps": 7}, (OWN.sampler, 7, OWN.spacing)),
+        (Images, {"spacing": "karras"}, (OWN.sampler, OWN.steps, "karras")),
         (Images, {"sampler": "ddim"}, ("ddim", 50, "trailing")),
         (Images, {"sampler": "heun", "steps": 3, "spacing": "karras"}, ("heun", 3, "karras")),
         (Student, {}, ("ddim", 4, "trailing")),
         (wrapped_student, {"steps": 2}, ("ddim", 2, "trailing")),
-        (Student, {"sampler": FEW.sampler}, (FEW.sampler, 50, "trailing")),
+        (Student, {"sampler": "heun"}, ("heun", 4, "trailing")),
     ],
     ids=lambda part: getattr(part, "__name__", None) or str(part),
 )
@@ -186,13 +187,16 @@ def test_an_option_of_another_sampler_is_refused_and_its_owner_named():
         drawn(Images(), eta=0.5)
     with pytest.raises(TypeError, match="weight is no option of the sampler ddim; it is one of flow_and_langevin"):
         drawn(Images(), sampler="ddim", weight=1)
-    with pytest.raises(TypeError, match="strength is no option of the sampler heun$"):
-        drawn(Images(), sampler="heun", strength=1)
+    for name in ("strength", "x", "timesteps", "randn_like"):
+        with pytest.raises(TypeError, match=f"{name} is no option of the sampler heun$"):
+            drawn(Images(), sampler="heun", **{name: 1})
 
 
 def test_a_student_draws_in_its_own_number_of_calls_and_nothing_is_warned_of():
     student = Student()
-    drawn(student, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn(student, 1)
     assert student.calls == 4
 
 

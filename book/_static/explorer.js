@@ -1,30 +1,37 @@
 // @ts-check
 // Explorers: a strip of pictures, one block a setting, becomes one block and a slider. Without scripts the strip stands.
 
-const BLOCK = 128, GAP = 4, ROW = 32; // pixels of a strip, as ddpm/companion/explorers.py draws it
-
 /** @param {HTMLImageElement} strip */
 function makeExplorer(strip) {
-  /** @type {{knob: string, settings: string[], rows: string[]}} */
-  const { knob, settings, rows } = JSON.parse(strip.dataset.explorer ?? "");
+  /** @type {{knob: string, settings: string[], rows: string[], line: number, gap: number, block: number[]}} */
+  const { knob, settings, rows, line, gap, block } = JSON.parse(strip.dataset.explorer ?? "");
+  const [width, height] = block;
+  const lines = Math.ceil(settings.length / line);
   const explorer = document.createElement("div");
   explorer.className = "explorer";
-  explorer.style.setProperty("--explorer-rows", String(rows.length));
-  explorer.innerHTML = `<div class="explorer-block"><div class="explorer-rows"></div><div class="explorer-window"></div></div>
-    <label><span></span> <input type="range" min="0" max="${settings.length - 1}" value="0"> <output></output></label>`;
-  const [block, label] = explorer.children;
-  const [names, view] = /** @type {HTMLCollectionOf<HTMLElement>} */ (block.children);
+  explorer.setAttribute("role", "group");
+  explorer.setAttribute("aria-label", `${knob}: pictures at every setting`);
+  explorer.innerHTML = `
+    <div class="explorer-block"><div class="explorer-rows"></div><div class="explorer-window"></div></div>
+    <div class="explorer-knob"><label></label><span class="explorer-setting" aria-hidden="true"></span></div>`;
+  /** @param {string} name */
+  const part = (name) => /** @type {HTMLElement} */ (explorer.querySelector(name));
+  const [names, view, label, setting] = [".explorer-rows", ".explorer-window", "label", ".explorer-setting"].map(part);
   for (const row of rows) names.append(Object.assign(document.createElement("span"), { textContent: row }));
+  names.style.gridTemplateRows = `repeat(${rows.length}, 1fr)`;
+  const slider = Object.assign(document.createElement("input"), { type: "range", min: 0, max: settings.length - 1, value: 0 });
+  label.append(`${knob} `, slider);
   strip.replaceWith(explorer);
   view.append(strip);
-  view.style.aspectRatio = `${BLOCK} / ${rows.length * ROW}`;
-  strip.style.width = `${(100 * (settings.length * (BLOCK + GAP) - GAP)) / BLOCK}%`;
-  const [name, slider, now] = /** @type {[HTMLElement, HTMLInputElement, HTMLOutputElement]} */ ([...label.children]);
-  name.textContent = knob;
+  view.style.aspectRatio = `${width} / ${height}`;
+  strip.style.width = `${(100 * (line * (width + gap) - gap)) / width}%`;
+  strip.style.height = `${(100 * (lines * (height + gap) - gap)) / height}%`;
   const show = () => {
-    now.value = settings[slider.valueAsNumber];
-    slider.setAttribute("aria-valuetext", now.value);
-    strip.style.left = `${(-100 * slider.valueAsNumber * (BLOCK + GAP)) / BLOCK}%`;
+    const i = slider.valueAsNumber;
+    strip.style.left = `${(-100 * (i % line) * (width + gap)) / width}%`;
+    strip.style.top = `${(-100 * Math.floor(i / line) * (height + gap)) / height}%`;
+    setting.textContent = settings[i];
+    slider.setAttribute("aria-valuetext", settings[i]);
   };
   slider.addEventListener("input", show);
   show();

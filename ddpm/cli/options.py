@@ -47,8 +47,8 @@ StepsOption = Annotated[
     int | None,
     typer.Option(
         "--steps",
-        help="Moves of the sampler, 1 to the schedule's T; by default 12 of dpm_solver_pp, 50 of any other, or as many "
-        "as the model was distilled for. "
+        help="Moves of the sampler, 1 to the schedule's T; by default 12 where no sampler is named, else 50; a student "
+        "makes as many as it was distilled for. "
         "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin.",
     ),
 ]
@@ -56,7 +56,7 @@ SAMPLER_HELP = f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the
 SPACING_HELP = f"Spacing of the grid of times: {', '.join(SPACINGS)}."
 SamplerOption = Annotated[
     str | None,
-    typer.Option(help=f"{SAMPLER_HELP} By default dpm_solver_pp, or ddim for a model that was distilled."),
+    typer.Option(help=f"{SAMPLER_HELP} By default dpm_solver_pp; ddim for a student."),
 ]
 EtaOption = Annotated[float, typer.Option(help="Randomness of ddim: 0 has none, 1 is ancestral sampling.")]
 VarianceOption = Annotated[
@@ -64,7 +64,7 @@ VarianceOption = Annotated[
 ]
 SpacingOption = Annotated[
     str | None,
-    typer.Option(help=f"{SPACING_HELP} By default log_snr for dpm_solver_pp, trailing for any other sampler."),
+    typer.Option(help=f"{SPACING_HELP} By default trailing; log_snr where no sampler is named, but for a student."),
 ]
 GuideOption = Annotated[
     str | None,

@@ -153,11 +153,12 @@ def _grid(images: "Tensor", n: int, width: int) -> "Image.Image":
 
 
 def _encoded(frames: "list[Image.Image]", kind: str) -> bytes:
-    """A picture's file, or a film's, whose last frame stays for two seconds."""
+    """A picture's file, or a film's: four seconds or more, and then the last frame for two."""
     first, *others = frames
     buffer = io.BytesIO()
     if others:
-        first.save(buffer, kind, save_all=True, append_images=others, duration=[80] * len(others) + [2000], loop=0)
+        pause = max(80, 4000 // len(others))  # milliseconds
+        first.save(buffer, kind, save_all=True, append_images=others, duration=[pause] * len(others) + [2000], loop=0)
     else:
         first.save(buffer, kind)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """Strips of pictures for the chapters' explorers: what the models draw at every setting of one knob.
 
 `python -m ddpm.companion.explorers` writes a strip for each explorer to `book/explorers/`, and what it shows to
-`explorers.json` there. In a strip the settings lie side by side. In the built book a slider shows one at a time.
+`explorers.json` there. A strip shows the settings line by line. In the built book a slider shows one at a time.
 """
 
 import io
@@ -12,7 +12,6 @@ from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from PIL import Image
 from torch import Tensor
@@ -23,15 +22,16 @@ from ddpm.autoencoder import Autoencoder
 from ddpm.companion.checkout import beside_package
 from ddpm.data import load, normalise
 from ddpm.denoiser import Denoiser, Guided
-from ddpm.files import write_atomically, write_json
+from ddpm.files import read_json, write_atomically, write_json
 from ddpm.noise import PerSampleNoise
 from ddpm.round_trip import ends, inverted_round_trip, round_trip
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, predict
 
-__all__ = ["EXPLORERS", "GAP", "Explorer", "main", "strip"]
+__all__ = ["EXPLORERS", "Explorer", "main", "strip"]
 
 FOLDER = "book/explorers"
 COLUMNS = 4  # garments side by side
+LINE = 4  # settings in a line of a strip
 GAP = 4  # white pixels between two settings
 SEED = 0
 MODELS = ("autoencoder", "vae", "gan", "diffusion")  # those of chapter 1
@@ -52,6 +52,9 @@ class Explorer(NamedTuple):
             "knob": self.knob,
             "settings": [self.unit.format(f"{setting:g}") for setting in self.settings],
             "rows": list(self.rows),
+            "line": LINE,
+            "gap": GAP,
+            "block": [32 * COLUMNS, 32 * len(self.rows)],  # its width and height in pixels
         }
 
 
@@ -176,11 +179,16 @@ EXPLORERS = {
 
 
 def strip(images: Tensor) -> Image.Image:
-    """Settings side by side with white gaps: images (settings, rows, columns, 1, h, w) in [-1, 1], clipped."""
-    grey = ((images[:, :, :, 0] + 1) * 127.5).round().clamp(0, 255)
-    blocks = grey.permute(1, 3, 0, 2, 4).flatten(3).flatten(0, 1)  # rows x h, settings, columns x w
-    spaced = F.pad(blocks, (0, GAP), value=255).flatten(1)
-    return Image.fromarray(spaced[:, :-GAP].numpy().astype(np.uint8))
+    """Settings line by line, with white between them: images (settings, rows, columns, 1, h, w) in [-1, 1], clipped."""
+    grey = ((images[:, :, :, 0] + 1) * 127.5).round().clamp(0, 255).byte()
+    blocks = grey.transpose(2, 3).flatten(3).flatten(1, 2)  # (settings, rows x h, columns x w)
+    down, right = (side + GAP for side in blocks.shape[1:])
+    lines = math.ceil(len(blocks) / LINE)
+    picture = np.full((lines * down - GAP, LINE * right - GAP), 255, dtype=np.uint8)
+    for i, block in enumerate(blocks.numpy()):
+        top, left = i // LINE * down, i % LINE * right
+        picture[top : top + len(block), left : left + block.shape[1]] = block
+    return Image.fromarray(picture)
 
 
 def main(
@@ -191,6 +199,8 @@ def main(
         if name not in EXPLORERS:
             raise ValueError(f"name is {name!r}; legal are {', '.join(EXPLORERS)}")
     folder = beside_package(FOLDER)
+    facts = folder / "explorers.json"
+    known = read_json(facts) if facts.exists() else {}
     for name in tqdm(names or EXPLORERS, unit="strip"):
         explorer = EXPLORERS[name]
         with torch.no_grad():
@@ -198,7 +208,7 @@ def main(
         file = io.BytesIO()
         picture.save(file, "PNG", optimize=True)
         write_atomically(folder / f"{name}.png", file.getvalue())
-    write_json(folder / "explorers.json", {name: explorer.facts() for name, explorer in EXPLORERS.items()})
+        write_json(facts, known := known | {name: explorer.facts()})
 
 
 if __name__ == "__main__":

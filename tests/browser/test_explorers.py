@@ -19,7 +19,7 @@ def test_the_keyboard_turns_the_knob(chapter, visit):
     strip, view = explorer.locator("img"), explorer.locator(".explorer-window")
     facts = STRIPS[strip.evaluate("strip => strip.src.match(/([\\w-]+)\\.png/)[1]")]
     assert explorer.locator(".explorer-rows span").all_inner_texts() == facts["rows"]
-    slider, now = explorer.get_by_label(facts["knob"]), explorer.locator("output")
+    slider, now = explorer.get_by_label(facts["knob"], exact=True), explorer.locator(".explorer-setting")
     assert now.inner_text() == facts["settings"][0]
     width = view.bounding_box()["width"]
     assert width > 200
@@ -30,8 +30,10 @@ def test_the_keyboard_turns_the_knob(chapter, visit):
     assert first["x"] - strip.bounding_box()["x"] == pytest.approx(width * 132 / 128, abs=0.5)
     slider.press("End")
     assert now.inner_text() == facts["settings"][-1]
-    ends = [box["x"] + box["width"] for box in (strip.bounding_box(), view.bounding_box())]
+    ends = [box["y"] + box["height"] for box in (strip.bounding_box(), view.bounding_box())]
     assert ends[0] == pytest.approx(ends[1], abs=0.5)
+    across = (len(facts["settings"]) - 1) % 4
+    assert first["x"] - strip.bounding_box()["x"] == pytest.approx(across * width * 132 / 128, abs=0.5)
 
 
 def test_without_scripts_the_whole_strip_stands(visit):

@@ -9,18 +9,18 @@ pytestmark = pytest.mark.long
 
 def test_a_distance_comes_with_how_it_was_measured(trained):
     said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1).stdout
-    assert "ddim, eta 0, 1 steps, trailing grid, seed 0: Frechet distance" in said
+    assert "dpm_solver_pp, 1 steps, log_snr grid, seed 0: Frechet distance" in said
 
 
 def test_a_distance_says_which_model_guided(trained):
     said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1, "--guide", "equal-diffusion").stdout
-    assert "trailing grid, guided by equal-diffusion with weight 1.6, seed 0: Frechet distance" in said
+    assert "log_snr grid, guided by equal-diffusion with weight 1.6, seed 0: Frechet distance" in said
 
 
 def test_an_early_checkpoint_of_the_run_can_guide_it(trained):
     early = trained / "checkpoints" / "step-00000002"
     said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1, "--guide", early, "--weight", 2).stdout
-    assert f"trailing grid, guided by {early} with weight 2, seed 0: Frechet distance" in said
+    assert f"log_snr grid, guided by {early} with weight 2, seed 0: Frechet distance" in said
 
 
 def test_a_model_that_draws_in_one_call_has_a_distance(vae):

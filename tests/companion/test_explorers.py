@@ -10,27 +10,29 @@ import torch
 from PIL import Image
 
 from ddpm.companion import explorers
-from ddpm.companion.explorers import COLUMNS, EXPLORERS, GAP
+from ddpm.companion.explorers import EXPLORERS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "book" / "explorers"
-SIDE = 32
+SIDE, COLUMNS, LINE, GAP = 32, 4, 4, 4
 #: The settings that are drawn again: those that take little time.
 AGAIN = {"walk": (1000, 950), "between": (50,), "told-time": (1, 300), "depth": (300,), "calls": (1, 3, 9)}
 AGAIN |= {"weight": (3,), "few-calls": (1, 4)}
 
 
-def blocks(strip):
+def blocks(strip, settings):
     """The grey levels of a strip: (settings, rows, columns, height, width), from -1 to 1."""
     pixels = torch.from_numpy(np.array(strip, dtype=np.float32)) / 127.5 - 1
-    width = COLUMNS * SIDE
-    settings = [pixels[:, left : left + width] for left in range(0, pixels.shape[1], width + GAP)]
-    return torch.stack(settings).unflatten(2, (COLUMNS, SIDE)).unflatten(1, (-1, SIDE)).transpose(2, 3)
+    lines, right = -(-settings // LINE), COLUMNS * SIDE + GAP
+    down = (len(pixels) + GAP) // lines
+    corners = [(i // LINE * down, i % LINE * right) for i in range(settings)]
+    parts = [pixels[top : top + down - GAP, left : left + right - GAP] for top, left in corners]
+    return torch.stack(parts).unflatten(2, (COLUMNS, SIDE)).unflatten(1, (-1, SIDE)).transpose(2, 3)
 
 
 def shown(name):
     """The rows of an explorer: each (settings, columns, height, width)."""
-    return blocks(Image.open(FOLDER / f"{name}.png")).unbind(1)
+    return blocks(Image.open(FOLDER / f"{name}.png"), len(EXPLORERS[name].settings)).unbind(1)
 
 
 def at(name, setting):
@@ -42,7 +44,7 @@ def at(name, setting):
 def test_a_strip_is_what_the_models_draw(name):
     explorer = EXPLORERS[name]
     with torch.no_grad():
-        drawn = blocks(explorers.strip(explorer.draw(AGAIN[name])))
+        drawn = blocks(explorers.strip(explorer.draw(AGAIN[name])), len(AGAIN[name]))
     kept = torch.stack(shown(name), dim=1)[[at(name, setting) for setting in AGAIN[name]]]
     assert (drawn - kept).abs().max() < 3 / 127.5  # levels: they differ by machine
 
@@ -52,9 +54,10 @@ def test_a_strip_is_small_and_the_page_knows_what_it_shows(name):
     facts = json.loads((FOLDER / "explorers.json").read_text(encoding="utf-8"))
     assert facts.keys() == EXPLORERS.keys()
     assert facts[name] == EXPLORERS[name].facts()
-    rows = shown(name)
-    assert len(rows) == len(facts[name]["rows"])
-    assert len(rows[0]) == len(facts[name]["settings"])
+    assert facts[name]["block"] == [COLUMNS * SIDE, SIDE * len(facts[name]["rows"])]
+    lines = -(-len(facts[name]["settings"]) // LINE)
+    height = lines * (facts[name]["block"][1] + GAP) - GAP
+    assert Image.open(FOLDER / f"{name}.png").size == (LINE * (COLUMNS * SIDE + GAP) - GAP, height)
     assert (FOLDER / f"{name}.png").stat().st_size < 300_000
 
 
