@@ -32,7 +32,11 @@ def film(request, trained, tmp_path_factory):
     command = ["sample", "--model", trained, "--n", n, "--steps", 3, "--sampler", "ancestral", "--seed", 7]
     for path in (folder / name, folder / "grid.png"):
         done(*command, "--out", path)
-    frames = [frame.convert("L") for frame in ImageSequence.Iterator(Image.open(folder / name))]
+    frames, times = [], []
+    for frame in ImageSequence.Iterator(Image.open(folder / name)):
+        frames.append(frame.convert("L"))
+        times.append(frame.info["duration"])
+    assert sum(times) == pytest.approx(6000, abs=30)  # milliseconds, however few frames there are
     return n, frames, Image.open(folder / "grid.png").convert("L")
 
 
