@@ -766,7 +766,7 @@ CHANGES = {
         ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
     ],
     "cli/options.py": [
-        ("if sampler != owner:", "if not owner:", "an option that the sampler lacks"),
+        ("if sampler not in (None, owner):", "if not owner:", "an option that the sampler lacks"),
         ("if out.is_dir():", "if not out.name:", "a folder in the picture's place"),
     ],
     "cli/round_trip.py": [

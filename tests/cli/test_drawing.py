@@ -45,9 +45,10 @@ def test_a_film_shows_at_most_a_hundred_moments_the_last_among_them(moves, shown
 
 
 def test_a_films_last_frame_stays_for_two_seconds_and_it_begins_again():
-    frames = [Image.new("L", (8, 8), 60 * i) for i in range(4)]
-    film = Image.open(io.BytesIO(_encoded(frames, "GIF")))
-    assert [frame.info["duration"] for frame in ImageSequence.Iterator(film)] == [80, 80, 80, 2000]
+    for count, pause in ((4, 1330), (101, 80)):  # milliseconds, which a GIF counts in tens
+        frames = [Image.new("L", (8, 8), 2 * i) for i in range(count)]
+        film = Image.open(io.BytesIO(_encoded(frames, "GIF")))
+        assert [frame.info["duration"] for frame in ImageSequence.Iterator(film)] == [pause] * (count - 1) + [2000]
     assert film.info["loop"] == 0
     single = Image.open(io.BytesIO(_encoded(frames[:1], "PNG")))
     assert (single.format, single.size) == ("PNG", (8, 8))
