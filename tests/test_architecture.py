@@ -92,6 +92,15 @@ def test_the_command_line_asks_for_torch_only_when_a_command_runs():
     assert done.stdout == "[]\n"
 
 
+def test_drawing_from_the_command_line_imports_nothing_slow_beside_torch(tmp_path):
+    command = f"'sample', '--n', '1', '--sampler', 'ddim', '--steps', '1', '--out', {str(tmp_path / 'one.png')!r}"
+    program = f"import sys, ddpm.cli; ddpm.cli.app([{command}], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    assert "torch" in imported
+    assert not imported & {"accelerate", "diffusers", "matplotlib", "pandas", "scipy", "torchvision"}
+
+
 MODULES = [path for path in [*FILES, *sorted(PACKAGE.glob("companion/*.py"))] if path.stem != "__main__"]
 
 

@@ -22,6 +22,7 @@ from ddpm.cli.options import (
     sampler_options,
     say_where,
 )
+from ddpm.cli.picture import picture_of
 from ddpm.settings import non_negative_int
 
 if TYPE_CHECKING:
@@ -196,15 +197,13 @@ def _trip(
 def _strip(trip: Trip) -> bytes:
     """A PNG file with a line for each image: original, noised, one-shot mean, back, difference."""
     import torch
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
 
     from ddpm.data import denormalise
 
     line = torch.stack([*trip, trip.back - trip.originals], dim=1).flatten(0, 1)
     enlarged = denormalise(line).cpu().repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     buffer = io.BytesIO()
-    to_pil_image(make_grid(enlarged, 5, padding=4)).save(buffer, "PNG")
+    picture_of(enlarged, 5, padding=4).save(buffer, "PNG")
     return buffer.getvalue()
 
 

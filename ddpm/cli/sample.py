@@ -29,6 +29,7 @@ from ddpm.cli.options import (
     sampler_options,
     say_where,
 )
+from ddpm.cli.picture import picture_of
 from ddpm.settings import non_negative_int
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def sample(
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
     width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
-    write_atomically(out, _encoded([_grid(frame, n, width) for frame in frames], out.suffix[1:].upper()))
+    write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
     typer.echo(f"{n} images: {out}")
 
 
@@ -142,14 +143,6 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
     numbers_are_names = any(name.isdecimal() for name in known)
     numbers = [int(name) if name.isdecimal() and not numbers_are_names else name for name in names]
     return [] if not numbers else [int(label) for label in labels_of(numbers, known)]
-
-
-def _grid(images: "Tensor", n: int, width: int) -> "Image.Image":
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
-
-    picture: Image.Image = to_pil_image(make_grid(images[:n], width))
-    return picture
 
 
 def _encoded(frames: "list[Image.Image]", kind: str) -> bytes:

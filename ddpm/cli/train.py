@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
+from ddpm.cli.picture import picture_of
 from ddpm.cli.settings import with_settings
 from ddpm.settings import check, flag, non_negative_int, positive_int
 from ddpm.training.record import RENAMED, upgraded
@@ -250,8 +251,6 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     For a plain autoencoder, which draws none, eight reconstructions.
     """
     import torch
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
 
     import ddpm
     from ddpm.autoencoder import Autoencoder
@@ -268,5 +267,4 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         if getattr(model, "classes", ()):
             model = model.given([i % len(model.classes) for i in range(16)])
         images = ddpm.sample(model, 16, chunk=16, progress=False)
-    picture: Image.Image = to_pil_image(make_grid(denormalise(images).cpu(), 4))
-    return picture
+    return picture_of(denormalise(images).cpu(), 4)

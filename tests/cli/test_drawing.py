@@ -5,9 +5,12 @@ import io
 import pytest
 import torch
 from PIL import Image, ImageSequence
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
+from ddpm.cli.picture import picture_of
 from ddpm.cli.round_trip import Trip, _lines_of_pictures, _strip, _table, _trip
-from ddpm.cli.sample import _encoded, _frames, _grid
+from ddpm.cli.sample import _encoded, _frames
 from ddpm.data import CLASSES, denormalise, load, normalise
 from ddpm.metrics.features import classify
 from ddpm.metrics.fidelity import fidelity
@@ -56,10 +59,19 @@ def test_a_films_last_frame_stays_for_two_seconds_and_it_begins_again():
 
 def test_a_grid_is_as_high_as_wide_and_holds_n_images_in_order():
     images = torch.arange(8, dtype=torch.uint8).mul(20).reshape(8, 1, 1, 1).expand(8, 1, 4, 4)
-    picture = _grid(images, 7, 3)
+    picture = picture_of(images[:7], 3)
     assert picture.size == (3 * 6 + 2, 3 * 6 + 2)
     shown = [picture.getpixel((4 + 6 * (i % 3), 4 + 6 * (i // 3)))[0] for i in range(9)]
     assert shown == [0, 20, 40, 60, 80, 100, 120, 0, 0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("n", "columns", "padding"), [(1, 1, 2), (2, 5, 4), (7, 3, 2), (64, 8, 2)])
+def test_a_picture_is_laid_out_as_torchvisions(channels, n, columns, padding):
+    images = torch.randint(256, (n, channels, 5, 4), generator=torch.Generator().manual_seed(n)).to(torch.uint8)
+    theirs = to_pil_image(make_grid(images, columns, padding))
+    ours = picture_of(images, columns, padding)
+    assert (ours.mode, ours.size, ours.tobytes()) == (theirs.mode, theirs.size, theirs.tobytes())
 
 
 def test_a_strip_has_the_five_images_of_a_trip_in_order():
