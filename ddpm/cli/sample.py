@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -41,6 +41,26 @@ __all__ = ["evaluate", "sample"]
 GARMENTS = (1, 32, 32)
 WEIGHT = 1.6
 MOST = 1_000_000  # images in one grid
+
+
+class Walking(NamedTuple):
+    """The options of the walk from noise, as given."""
+
+    sampler: str | None
+    steps: int | None
+    eta: float
+    variance: str
+    spacing: Any
+
+
+class Guiding(NamedTuple):
+    """The options of what is drawn and how it is pushed there."""
+
+    labels: list[int]
+    guidance: float
+    interval: tuple[float, float] | None
+    guide: str | None
+    weight: float
 
 
 def sample(
@@ -90,10 +110,9 @@ def sample(
     is_film = out.suffix.lower() != ".png"
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
-    trained, options, _ = _prepared(
-        trained, model, sampler, steps, eta, variance, spacing, labels, guidance, guidance_interval, guide, weight,
-        seed, precision, **watch,
-    )  # fmt: skip
+    walking = Walking(sampler, steps, eta, variance, spacing)
+    guiding = Guiding(labels, guidance, guidance_interval, guide, weight)
+    trained, options, _ = _prepared(trained, model, walking, guiding, seed, precision, **watch)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     _, is_main = launched()
@@ -193,10 +212,9 @@ def evaluate(
     if guidance is not None and not classes:
         raise ValueError(f"guidance is {guidance:g}; model {model!r} was trained without classes")
     labels = [i % classes for i in range(n)] if guidance is not None else []
-    trained, options, drawn = _prepared(
-        trained, model, sampler, steps, eta, variance, spacing, labels, 1.0 if guidance is None else guidance,
-        guidance_interval, guide, weight, seed, precision, only=GARMENTS,
-    )  # fmt: skip
+    walking = Walking(sampler, steps, eta, variance, spacing)
+    guiding = Guiding(labels, 1.0 if guidance is None else guidance, guidance_interval, guide, weight)
+    trained, options, drawn = _prepared(trained, model, walking, guiding, seed, precision, only=GARMENTS)
     _, is_main = launched()
     if is_main:
         check_frechet(n)
@@ -207,10 +225,15 @@ def evaluate(
 
 
 def _prepared(
-    trained: Any, model: str, sampler: str | None, steps: int | None, eta: float, variance: str, spacing: Any,
-    labels: list[int], guidance: float, interval: tuple[float, float] | None, guide: str | None, weight: float,
-    seed: int, precision: str, only: tuple[int, int, int] | None = None, **options: Any,
-) -> tuple[Any, dict[str, Any], str]:  # fmt: skip
+    trained: Any,
+    model: str,
+    walking: Walking,
+    guiding: Guiding,
+    seed: int,
+    precision: str,
+    only: tuple[int, int, int] | None = None,
+    **options: Any,
+) -> tuple[Any, dict[str, Any], str]:
     """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
 
     Raises:
@@ -221,9 +244,10 @@ def _prepared(
     from ddpm.sampling import LatentModel, default_walk, refuse_walk
 
     distributed, _ = launched()
+    sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)
-    if guide is None and weight != WEIGHT:
-        raise ValueError(f"weight is {weight:g}; it needs a --guide")
+    if guiding.guide is None and guiding.weight != WEIGHT:
+        raise ValueError(f"weight is {guiding.weight:g}; it needs a --guide")
     latent = isinstance(trained, LatentModel)
     if only is not None and tuple(trained.image_shape or ()) != only:
         raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
@@ -232,7 +256,7 @@ def _prepared(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
     kind = type(trained)
-    trained, pushed = _guided(trained, model, labels, guidance, interval, guide, weight, precision)
+    trained, pushed = _guided(trained, model, guiding, precision)
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, "spacing": spacing, **sampler_options(None, eta, variance)})
         drawn = "one call"
@@ -247,10 +271,7 @@ def _prepared(
     return trained, options, drawn + pushed
 
 
-def _guided(
-    trained: Any, model: str, labels: list[int], guidance: float, interval: tuple[float, float] | None,
-    guide: str | None, weight: float, precision: str,
-) -> tuple[Any, str]:  # fmt: skip
+def _guided(trained: Any, model: str, guiding: Guiding, precision: str) -> tuple[Any, str]:
     """A model that is told these labels and is guided, and in words by what.
 
     Raises:
@@ -259,6 +280,7 @@ def _guided(
     from ddpm.denoiser import Guided
     from ddpm.sampling import LatentModel
 
+    labels, guidance, interval, guide, weight = guiding
     if interval is not None and guidance == 1 and guide is None:
         raise ValueError(f"guidance_interval is {interval}; it needs a --guidance above 1, or a --guide")
     told = trained.given(labels) if labels else trained

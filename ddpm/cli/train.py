@@ -130,6 +130,8 @@ def train(
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
     refuse_what_is_no_option(chosen)
+    if "label_dropout" in given and not job.conditional:
+        raise ValueError(f"label_dropout is {given['label_dropout']:g}; it needs --conditional, which tells labels")
     recipe(job.model, **chosen)  # refuses wrong settings before torch is loaded, and before the images are read
 
     from ddpm import pretrained

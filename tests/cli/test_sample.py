@@ -179,6 +179,15 @@ def test_a_row_is_of_its_class_and_guided(conditional, tmp_path):
     assert apart(Image.open(tmp_path / "grid.png"), to_pil_image(make_grid(images, 2))) < 0.5
 
 
+def test_a_worse_model_guides_one_that_is_told_a_class(conditional, tmp_path):
+    command = ["--class", "bag", "--n", 2, "--guide", "equal-diffusion", "--weight", 2, "--steps", 2]
+    done("sample", "--model", conditional, *command, "--precision", "float32", "--out", tmp_path / "grid.png")
+    told = ddpm.load(conditional, "float32", "cpu").given(["bag", "bag"])
+    guided = Guided(told, ddpm.load("equal-diffusion", "float32", "cpu"), 2)
+    images = denormalise(ddpm.sample(guided, 2, steps=2, progress=False))
+    assert apart(Image.open(tmp_path / "grid.png"), to_pil_image(make_grid(images, 2))) < 0.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

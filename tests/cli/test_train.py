@@ -58,6 +58,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
     ("arguments", "message"),
     [
         (["--conditional", "--model", "gan"], "conditional is True; model 'gan' is told no classes, only diffusion is"),
+        (["--label-dropout", 0.2], "label_dropout is 0.2; it needs --conditional, which tells labels"),
         (["--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
         (["--data", "mnist", "--data-folder", "docs"], "MNIST is not in docs"),
         (["--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
