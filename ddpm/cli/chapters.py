@@ -9,10 +9,19 @@ from ddpm.cli.options import ThreadsOption
 
 __all__ = ["chapters"]
 
-NOTEBOOKS, OUT = Path("notebooks"), Path("_build/chapters")
+NOTEBOOKS, OUT, MARKS = Path("notebooks"), Path("_build/chapters"), Path("marks.csv")
+#: What does not execute the book's chapters, and the options that go with it, beside --only.
+ALONE = {
+    "hand-in": ("notebooks", "student"),
+    "pack": ("preset", "threads"),
+    "mark": ("zips", "notebooks", "out", "unsandboxed"),
+}
 
 
 def chapters(
+    zips: Annotated[
+        list[Path] | None, typer.Argument(help="With --mark: what was handed in.", show_default=False)
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="Size of the experiments: cpu (minutes a chapter), gpu (full size) or smoke (seconds).")
     ] = "cpu",
@@ -22,7 +31,7 @@ def chapters(
         typer.Option("--parameter", "-p", help="NAME=VALUE: set a parameter of the notebook. Repeat for several."),
     ] = None,
     notebooks: Annotated[Path, typer.Option(help="Folder that holds the chapters.")] = NOTEBOOKS,
-    out: Annotated[Path, typer.Option(help="Folder for the executed chapters.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder for the executed chapters; with --mark, the table (.csv).")] = OUT,
     force: Annotated[bool, typer.Option(help="Also run chapters that are finished and unchanged.")] = False,
     hand_in: Annotated[
         Path | None,
@@ -31,32 +40,72 @@ def chapters(
             help="Run nothing; copy the chapters to this folder, to write the exercises in.",
         ),
     ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(help="With --hand-in: whose copies these are. Their exercises get numbers of their own."),
+    ] = None,
     pack: Annotated[
         Path | None, typer.Option(help="Run the copies in this folder, then zip them with their provenance.")
     ] = None,
+    mark: Annotated[
+        bool,
+        typer.Option(
+            "--mark",
+            help="Mark the zips that --pack has made, each in a sandbox, and write a table (marks.csv) and a report on "
+            "each (marks/).",
+        ),
+    ] = False,
+    unsandboxed: Annotated[
+        bool,
+        typer.Option(
+            "--unsandboxed",
+            help="With --mark: run what was handed in where it can read, send and delete all that you can.",
+        ),
+    ] = False,
     threads: ThreadsOption = None,
     jobs: Annotated[
         int | None, typer.Option(help="Chapters that run side by side; by default 2 on two free cores or more, else 1.")
     ] = None,
 ) -> None:
-    """Execute the book's chapters, and skip those that are finished and unchanged."""
+    """Execute the book's chapters, and skip those that are finished and unchanged.
+
+    As an assignment: --hand-in DIR --student ID makes a student's copies, --pack DIR packs them to be handed in, and
+    --mark ZIPS... --out marks.csv marks a class.
+    """
+    given = {
+        "zips": zips, "preset": preset != "cpu", "parameter": parameter, "notebooks": notebooks != NOTEBOOKS,
+        "out": out != OUT, "force": force, "hand-in": hand_in, "student": student is not None, "pack": pack,
+        "mark": mark, "unsandboxed": unsandboxed, "threads": threads is not None, "jobs": jobs is not None,
+    }  # fmt: skip
+    _refuse_what_does_not_go_together([name for name, value in given.items() if value])
     from ddpm.companion import hand_in as copies
     from ddpm.companion import runner
 
-    if hand_in is not None or pack is not None:
-        others = {"pack": hand_in and pack, "parameter": parameter, "force": force, "out": out != OUT}
-        others |= {"preset": hand_in and preset != "cpu", "notebooks": pack and notebooks != NOTEBOOKS}
-        others |= {"threads": hand_in and threads is not None, "jobs": jobs is not None}
-        if given := [name for name, value in others.items() if value]:
-            raise ValueError(f"{given[0]} is given; it does not go with {'hand-in' if hand_in else 'pack'}")
     if hand_in is not None:
-        for copy in copies.write_copies(notebooks, hand_in, only):
+        for copy in copies.write_copies(notebooks, hand_in, only, student):
             typer.echo(copy)
     elif pack is not None:
         if (target := copies.pack(pack, only, preset, threads)) is None:
             raise typer.Exit(1)
         typer.echo(f"hand in: {target}")
+    elif mark:
+        from ddpm.companion.marking import mark_hand_ins
+
+        table = MARKS if out == OUT else out
+        marked = mark_hand_ins(zips or [], table, notebooks, only, unsandboxed=unsandboxed)
+        typer.echo(f"{len(marked)} hand-ins: {table}, and a report on each in {table.with_suffix('')}")
     else:
         parameters = runner.parse_parameters(parameter or [])
         if not runner.run_chapters(notebooks, out, preset, only, parameters, force, threads, jobs):
             raise typer.Exit(1)
+
+
+def _refuse_what_does_not_go_together(given: list[str]) -> None:
+    """Raise `ValueError` where an option that was given is none of the job's."""
+    job = next((name for name in ALONE if name in given), None)
+    if job is None:
+        for name, owner in (("zips", "mark"), ("student", "hand-in"), ("unsandboxed", "mark")):
+            if name in given:
+                raise ValueError(f"{name} is given; it needs --{owner}")
+    elif others := [name for name in given if name != job and name not in ALONE[job]]:
+        raise ValueError(f"{others[0]} is given; it does not go with {job}")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,30 +11,49 @@ from typing import Any
 
 import nbformat
 
+from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises.grading import own_numbers
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters, run_chapters
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["pack", "write_copies"]
+__all__ = ["pack", "seed_of", "write_copies"]
 
 
-def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list[Path]:
+def seed_of(student: str) -> int:
+    """The seed of a student's numbers.
+
+    Raises:
+        ValueError: files cannot be called so.
+    """
+    if not re.fullmatch(r"\w[\w.-]{0,63}", student):
+        raise ValueError(
+            f"student is {student!r}; legal are up to 64 letters, digits, dots, - and _, no dot or - first"
+        )
+    return int(hashlib.sha256(student.encode()).hexdigest()[:6], 16)
+
+
+def write_copies(notebooks: Path, folder: Path, only: int | None = None, student: str | None = None) -> list[Path]:
     """Copy chapters into a folder, without outputs. Their exercises are blanks, as they are in the chapters.
 
     Args:
         notebooks: folder of the chapters, NN_name.ipynb.
         folder: where the copies go; it is made if it is not there.
         only: number of the one chapter to copy.
+        student: whose copies they are: a number or a name. Their exercises then have numbers of their own, which this
+            draws, and `ddpm.companion.marking` knows them by it.
 
     Raises:
-        ValueError: there is no such chapter, it cannot be read, there is a copy already, or the folder cannot be
-            written to. Nothing was written.
+        ValueError: there is no such chapter, it cannot be read, there is a copy already, the folder cannot be
+            written to, or files cannot be called like the student. Nothing was written.
     """
+    if student is not None:
+        seed_of(student)
     chapters = find_chapters(notebooks, only)
     copies = [folder / chapter.name for chapter in chapters]
     if there := [copy for copy in copies if copy.exists()]:
         raise ValueError(f"hand-in is {str(folder)!r}; {there[0].name} is there already and may hold your work")
-    contents = [nbformat.writes(_without_outputs(chapter)).encode() for chapter in chapters]
+    contents = [nbformat.writes(_copy_of(chapter, student)).encode() for chapter in chapters]
     for copy in copies:
         check_place("hand-in", copy)
     for copy, content in zip(copies, contents, strict=True):
@@ -41,15 +61,34 @@ def write_copies(notebooks: Path, folder: Path, only: int | None = None) -> list
     return copies
 
 
-def _without_outputs(chapter: Path) -> Any:
-    """A chapter's notebook without outputs; its metadata says which chapter it is a copy of."""
+def _copy_of(chapter: Path, student: str | None) -> Any:
+    """A chapter's notebook without outputs; its metadata says which chapter it is a copy of, and whose."""
     notebook = read_notebook(chapter)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
+        if student is not None and "exercises" in cell["metadata"].get("tags", []):
+            cell["source"] = _with_own_numbers(cell["source"], student)
     published = {"copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(), "guess": _guess(notebook)}
-    notebook["metadata"]["ddpm"] = published
+    notebook["metadata"]["ddpm"] = published | ({} if student is None else {"student": student})
     return notebook
+
+
+def _with_own_numbers(source: str, student: str) -> str:
+    """A cell of exercises as this student gets it: most functions lose an argument, which is a number instead."""
+    seed = seed_of(student)
+    source = source.replace("seed=seed", f"seed={seed}")
+    for name in re.findall(r"^grade\((\w+)\)$", source, re.MULTILINE):
+        graded = f"grade({name}, seed={seed}"
+        for argument, value in own_numbers(EXERCISES[name], seed).items():
+            head = re.search(rf"^def {name}\((.*)\):", source, re.MULTILINE)
+            assert head is not None, name
+            others = ", ".join(each for each in head[1].split(", ") if each != argument)
+            own = f"{argument} = {value:g}  # of the copy of {student}"
+            source = source.replace(head[0], f"{own}\n\n\ndef {name}({others}):")
+            graded += f", {argument}={argument}"
+        source = source.replace(f"grade({name})", f"{graded})")
+    return source
 
 
 def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: int | None = None) -> Path | None:

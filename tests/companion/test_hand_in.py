@@ -1,4 +1,5 @@
 import json
+import re
 import zipfile
 
 import nbformat
@@ -7,7 +8,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from ddpm.companion.book import staged
 from ddpm.companion.claims import ROOT
-from ddpm.companion.hand_in import pack, write_copies
+from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises.grading import own_numbers
+from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.runner import find_chapters
 
 pytestmark = pytest.mark.long
@@ -46,6 +49,24 @@ def test_every_chapter_is_copied_without_outputs(tmp_path):
         original = nbformat.read(ROOT / "notebooks" / copy.name, as_version=4)
         assert not any(cell.get("outputs") for cell in notebook["cells"])
         assert [cell["source"] for cell in notebook["cells"]] == [cell["source"] for cell in original["cells"]]
+
+
+def test_a_students_copies_have_its_own_numbers_and_no_answer(tmp_path):
+    """Chapters differ from student to student, in the cells of exercises alone; a blank stays a blank."""
+    ada, bob = (write_copies(ROOT / "notebooks", tmp_path / name, student=name) for name in ("ada", "bob"))
+    for one, other in zip(ada, bob, strict=True):
+        first, second = (nbformat.read(copy, as_version=4) for copy in (one, other))
+        assert first["metadata"]["ddpm"]["student"] == "ada"
+        differ = [a for a, b in zip(first["cells"], second["cells"], strict=True) if a["source"] != b["source"]]
+        assert [cell["metadata"]["tags"] for cell in differ] == [["exercises"]]
+        (cell,) = differ
+        for name in re.findall(r"^grade\((\w+)", cell["source"], re.MULTILINE):
+            own = own_numbers(EXERCISES[name], seed_of("ada"))
+            graded = "".join(f", {argument}={argument}" for argument in own)
+            assert f"grade({name}, seed={seed_of('ada')}{graded})" in cell["source"]
+            (arguments,) = re.findall(rf"def {name}\((.*)\):\n    \"\"\".*\"\"\"\n    ...  # write me", cell["source"])
+            assert arguments.split(", ") == [each for each in EXERCISES[name].arguments if each not in own]
+            assert all(f"\n{argument} = {value:g}  # of" in "\n" + cell["source"] for argument, value in own.items())
 
 
 def test_work_is_not_overwritten(chapters, tmp_path):

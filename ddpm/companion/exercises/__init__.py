@@ -15,17 +15,21 @@ EXERCISES: dict[str, Exercise] = {
 }
 
 
-def grade(function: Function, *, seed: int = 0) -> None:
+def grade(function: Function, *, seed: int = 0, **own: float) -> None:
     """Tell a student whether a function of an exercise is right, and if not, what it may have overlooked.
 
     Args:
         function: the student's. Its name says which exercise it is of.
         seed: of the numbers that it is called with.
+        own: the argument that a student's own copy fixes, with its number. The function does not take it.
 
     Raises:
-        ValueError: there is no exercise of this name.
+        ValueError: there is no exercise of this name, or it fixes no such argument.
     """
     name = getattr(function, "__name__", None)
     if name not in EXERCISES:
         raise ValueError(f"function is {name or function!r}; legal are {', '.join(EXERCISES)}")
-    print(f"exercise, {name}: {mark(EXERCISES[name], function, seed)}")
+    exercise = EXERCISES[name]
+    if wrong := [argument for argument in own if argument != exercise.own]:
+        raise ValueError(f"{wrong[0]} is given; a copy of {name} fixes {exercise.own or 'no argument'}")
+    print(f"exercise, {name}: {mark(exercise, function, seed, own)}")

@@ -49,6 +49,7 @@ EXERCISES = [
             "That is the velocity. Walk along it, from x.": lambda x, x0, t, s: _velocity(x, x0, t),
             "That is the step alone. Add it to x.": lambda x, x0, t, s: (s - t) * _velocity(x, x0, t),
         },
+        own="tau_next",
     ),
     Exercise(
         students_x0,
@@ -84,5 +85,6 @@ EXERCISES = [
             "Divide by tau - tau_s, not by tau.": lambda x, y, t, s: (t * y - s * x) / t,
             "That is the mean of both states.": lambda x, y, t, s: (x + y) / 2,
         },
+        own="tau_s",
     ),
 ]

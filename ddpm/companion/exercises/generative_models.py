@@ -66,6 +66,7 @@ EXERCISES = [
             ),
             "The logarithm is the natural one.": lambda m, s: (m**2 + s**2 - 1) / 2 - math.log10(s),
         },
+        own="std",
     ),
     Exercise(
         variance_without_shrink,
@@ -89,5 +90,6 @@ EXERCISES = [
                 1 + n * (b - a) / 2
             ),
         },
+        own="steps",
     ),
 ]

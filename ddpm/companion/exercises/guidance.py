@@ -63,6 +63,7 @@ EXERCISES = [
                 (1 + w) * m / s2 / ((1 + w) / s2 - w / S2)
             ),
         },
+        own="w",
     ),
     Exercise(
         probability_of_right,
@@ -107,5 +108,6 @@ EXERCISES = [
                 2 * math.sqrt(a) * x / (a * s2 + math.sqrt(1 - a))
             ),
         },
+        own="s2",
     ),
 ]

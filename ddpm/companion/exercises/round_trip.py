@@ -63,5 +63,6 @@ EXERCISES = [
                 2 * (1 - c) / (1 - rho**2)
             ),
         },
+        own="rho",
     ),
 ]

@@ -65,6 +65,7 @@ EXERCISES = [
             "The drift in eq. 1 has half a delta, the noise a whole one.": lambda s2, d: s2 / (2 - d / s2),
             "The bracket is squared when variances are added: its square is what shrinks them.": lambda s2, d: 2 * s2,
         },
+        own="delta",
     ),
     Exercise(
         noise_of_ddim,
@@ -104,5 +105,6 @@ EXERCISES = [
                 eta * math.sqrt((1 - math.sqrt(s)) / (1 - math.sqrt(t)) * (1 - math.sqrt(t / s)))
             ),
         },
+        own="eta",
     ),
 ]

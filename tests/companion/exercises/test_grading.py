@@ -12,6 +12,7 @@ import torch
 
 from ddpm.companion import exercises
 from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
+from ddpm.companion.exercises.grading import own_numbers
 from tests.companion.exercises.wrong_answers import WRONG
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
@@ -137,3 +138,39 @@ def test_the_page_of_solutions_solves_every_exercise():
     assert EXERCISES.keys() <= marks.keys()
     assert len(marks) == len(EXERCISES) + 2
     assert all(said.startswith("right") for said in marks.values())
+
+
+SEEDS = range(100)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_students_own_copy_can_be_solved_and_not_by_a_slip_nor_by_another_copys_answer(name):
+    exercise = EXERCISES[name]
+    for seed in SEEDS:
+        own = own_numbers(exercise, seed)
+        assert mark(exercise, without(exercise, own, exercise.right), seed, own) == "right", seed
+        for hint, slip in exercise.slips.items():
+            said = mark(exercise, without(exercise, own, slip), seed, own)
+            assert said.startswith("not yet"), (seed, hint)
+        other = own_numbers(exercise, seed + 1)
+        if other != own:
+            assert mark(exercise, without(exercise, other, exercise.right), seed, own).startswith("not yet"), seed
+
+
+def without(exercise, own, function):
+    """A function of all arguments as one of those that a copy does not fix."""
+    names = exercise.arguments
+
+    def shorter(*values):
+        given = iter(values)
+        return function(*(own[name] if name in own else next(given) for name in names))
+
+    return shorter
+
+
+def test_most_exercises_have_a_number_of_each_copys_own_and_these_differ():
+    with_own = [exercise for exercise in EXERCISES.values() if exercise.own is not None]
+    assert len(with_own) >= 0.7 * len(EXERCISES)
+    for exercise in with_own:
+        assert exercise.own in exercise.arguments
+        assert len({own_numbers(exercise, seed)[exercise.own] for seed in SEEDS}) > 15

@@ -1,0 +1,328 @@
+"""A class's hand-ins are marked: the honest, the mistaken, the broken and the hostile."""
+
+import csv
+import json
+import shutil
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from functools import partial
+from inspect import getsource
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ddpm.companion import marking
+from ddpm.companion.checkout import ROOT
+from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises.grading import own_numbers
+from ddpm.companion.hand_in import seed_of, write_copies
+from ddpm.companion.marking import asked_in
+from ddpm.companion.sandbox import Limits
+from tests.companion.exercises import test_blank_page as page
+from tests.companion.exercises import test_from_nothing as parts
+
+pytestmark = pytest.mark.long
+
+QUICK = Limits(seconds=5)
+NO_SANDBOX = shutil.which("bwrap") is None  # all is marked all the same, but what needs one
+#: What an honest student writes. Names of a copy's own numbers are those of the arguments that it fixes.
+SOLUTIONS = {
+    "divergence": "return (mean**2 + std**2 - 1) / 2 - math.log(std)",
+    "variance_without_shrink": "return 1 + steps * (first + last) / 2",
+    "halvings": """
+    number = 0
+    while side % 2 == 0 and number < levels - 1:
+        side, number = side // 2, number + 1
+    return number""",
+    "scores": "return (side // 2**level) ** 4",
+    "ddim_correlation": "return math.sqrt(rho)",
+    "error_over_mmse": "return 2 * (1 - c) / (1 - rho)",
+    "langevin_variance": "return s2 / (1 - delta / (4 * s2))",
+    "noise_of_ddim": "return eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))",
+    "tilted_mean": "return w * m / s2 / (w / s2 + (1 - w) / S2)",
+    "probability_of_right": (
+        "return 1 / (1 + math.exp(-2 * math.sqrt(alpha_bar) * x / (alpha_bar * s2 + 1 - alpha_bar)))"
+    ),
+    "euler_step": "return x + (tau_next - tau) * (x - x0) / tau",
+    "students_x0": "return (tau * x_s - tau_s * x_t) / (tau - tau_s)",
+}
+#: Four slips, and what is said of each.
+SLIPS = {
+    "divergence": ("return (mean**2 + std**2 - 1) / 2 + math.log(std)", "The logarithm has the other sign"),
+    "scores": ("return (side // 2**level) ** 2", "not yet"),
+    "noise_of_ddim": (SOLUTIONS["noise_of_ddim"].replace("eta", "eta**2", 1), "it is not squared"),
+    "euler_step": ("return x + (tau - tau_next) * (x - x0) / tau", "The other way"),
+}
+
+
+@pytest.fixture(scope="module")
+def chapters(tmp_path_factory):
+    """Chapters 1 to 6, whose exercises are functions of numbers."""
+    folder = tmp_path_factory.mktemp("book") / "notebooks"
+    shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("00_*"))
+    return folder
+
+
+def handed_in(folder, chapters, student, written=SOLUTIONS, only=None, name=None):
+    """The zip of a student who has written this. It is packed by hand: running the chapters takes minutes."""
+    copies = write_copies(chapters, folder / f"copies of {name or student}", only, student)
+    target = folder / f"{name or student}.zip"
+    with zipfile.ZipFile(target, "w") as archive:
+        for copy in copies:
+            notebook = nbformat.read(copy, as_version=4)
+            for cell in notebook["cells"]:
+                for exercise, body in written.items():
+                    cell["source"] = with_body(cell["source"], exercise, body)
+            if not any("import math" in cell["source"] for cell in notebook["cells"]):
+                notebook["cells"].insert(0, nbformat.v4.new_code_cell("import math"))
+            archive.writestr(copy.name, nbformat.writes(notebook))
+    return target
+
+
+def with_body(source, exercise, body):
+    head, found, rest = source.partition(f"def {exercise}(")
+    return head + found + rest.replace("...  # write me", body.strip(), 1) if found else source
+
+
+mark_hand_ins = partial(marking.mark_hand_ins, unsandboxed=NO_SANDBOX)
+
+
+def rows_of(table):
+    with table.open() as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_a_class_of_fifty_is_made_handed_in_and_marked(chapters, tmp_path):
+    zips, wrong = [], {}
+    for i in range(50):
+        student, slip = f"s{i:02}", [None, *SLIPS][i // 10]
+        written = SOLUTIONS | ({} if slip is None else {slip: SLIPS[slip][0]})
+        zips.append(handed_in(tmp_path, chapters, student, written))
+        wrong[f"{student}.zip"] = slip
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters)
+    rows = rows_of(tmp_path / "marks.csv")
+    assert rows.keys() == wrong.keys()
+    for file, row in rows.items():
+        assert {name for name in SOLUTIONS if row[name] == "0"} == ({wrong[file]} - {None})
+        assert (int(row["score"]), int(row["max_score"])) == (12 - (wrong[file] is not None), 12)
+        assert (row["student_id"], row["remarks"]) == (file.removesuffix(".zip"), "")
+    for i, (slip, (_, said)) in enumerate(SLIPS.items(), start=1):
+        report = (tmp_path / "marks" / f"s{10 * i + 3}.md").read_text()
+        assert "11 of 12 exercises are right" in report
+        assert said in next(line for line in report.splitlines() if f"| {slip} |" in line)
+
+
+def test_every_slip_of_every_solution_is_marked_wrong(chapters, tmp_path):
+    """The answers of a slip, in place of those of the functions that a sandbox calls."""
+    for chapter, names in asked_in(chapters).items():
+        for name in names:
+            for hint, slip in EXERCISES[name].slips.items():
+                results = results_for(chapter, name, slip)
+                assert (results.mark, hint in results.said) in {(0, True), (0, False)}
+            assert results_for(chapter, name, EXERCISES[name].right).mark == 1
+
+
+def results_for(chapter, name, function, student="s07"):
+    own = own_numbers(EXERCISES[name], seed_of(student))
+    names = EXERCISES[name].arguments
+
+    def answers_of(cells, calls, *_):
+        given = [dict(zip([each for each in names if each not in own], call, strict=True)) for call in calls[name]]
+        return {name: [float(function(*((own | arguments)[each] for each in names))) for arguments in given]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marking, "answers_of", answers_of)
+        (result,) = marking._results(chapter, [name], [], student, "ab" * 32, QUICK, False)
+    return result
+
+
+CHAPTER_0 = "\n\n".join(
+    [
+        "import torch\nfrom torch import nn",
+        "T = 1000\nBETA = torch.linspace(1e-4, 0.02, T)\nALPHA_BAR = torch.cumprod(1 - BETA, dim=0)",
+        *(getsource(each) for each in (parts.noised, parts.loss, parts.guess)),
+        getsource(parts.step).replace("def step(", "def step_back("),
+        getsource(page.trained).replace("def trained(", "def diffusion_model("),
+    ]
+)
+
+
+def test_models_that_were_written_in_chapter_0_are_trained_and_looked_at(tmp_path):
+    zips = []
+    for student, written in (
+        ("ada", CHAPTER_0),
+        ("bob", CHAPTER_0.replace("eps - network(", "eps + network(").replace("range(steps)", "range(0)")),
+    ):
+        (copy,) = write_copies(ROOT / "notebooks", tmp_path / student, 0, student)
+        notebook = nbformat.read(copy, as_version=4)
+        (cell,) = [cell for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
+        cell["source"] = written
+        zips.append(tmp_path / f"{student}.zip")
+        write_zip(zips[-1], {copy.name: nbformat.writes(notebook)})
+    ada, bob = mark_hand_ins(zips, tmp_path / "marks.csv", ROOT / "notebooks", only=0)
+    assert [(each.exercise, each.mark) for each in ada.results] == [("three_parts", 1), ("empty_page", 1)]
+    assert [each.mark for each in bob.results] == [0, 0]
+    assert "No optimiser has made a step" in bob.results[1].said
+
+
+HOSTILE = {
+    "loops": "\n    while True:\n        pass",
+    "takes_100_gib": "return len(bytearray(100 * 2**30))",
+    "takes_it_in_parts": "\n    parts = []\n    while True:\n        parts.append(bytearray(2**28))",
+    "deletes": "\n    import os, shutil\n    shutil.rmtree(os.environ.get('PREY', 'PREY'))\n    return 1",
+    "connects": "\n    import socket\n    socket.create_connection(('127.0.0.1', PORT), 2)\n    return 1",
+    "leaves": "\n    import os\n    os._exit(0)",
+    "forges": "\n    import os\n    os.write(1, b'[\"divergence\", [1, 1, 1, 1, 1, 1]]\\n')\n    return 1",
+    "looks_it_up": (
+        "\n    from ddpm.companion.exercises.generative_models import divergence as known\n    return known(mean, std)"
+    ),
+    "prints": "\n    while True:\n        print('x' * 2**20)",
+    "raises": "raise SystemExit('bye')",
+    "answers_text": "return 'forty-two'",
+}
+
+
+@pytest.mark.skipif(NO_SANDBOX, reason="bubblewrap is not installed")
+def test_a_hostile_notebook_costs_its_own_marks_and_nothing_else(chapters, tmp_path):
+    prey = tmp_path / "prey"
+    prey.mkdir()
+    (prey / "thesis.txt").write_text("the only copy")
+    reached = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            reached.append(self.client_address)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        zips = []
+        for name, body in HOSTILE.items():
+            body = body.replace("PORT", str(server.server_address[1])).replace("'PREY')", f"{str(prey)!r})")
+            zips.append(handed_in(tmp_path, chapters, name, SOLUTIONS | {"divergence": body}, only=1))
+        zips.append(handed_in(tmp_path, chapters, "honest", only=1))
+        mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1, limits=QUICK)
+        server.shutdown()
+    rows = rows_of(tmp_path / "marks.csv")
+    assert {file: row["divergence"] for file, row in rows.items() if row["divergence"] != "0"} == {"honest.zip": "1"}
+    assert rows["honest.zip"]["score"] == "2"
+    others = {file: row["variance_without_shrink"] for file, row in rows.items()}
+    assert others == dict.fromkeys(others, "1") | {"leaves.zip": "0"}  # its process took the other exercise with it
+    assert "takes longer than 5 seconds" in (tmp_path / "marks" / "loops.md").read_text()
+    assert (prey / "thesis.txt").read_text() == "the only copy"
+    assert reached == []
+
+
+BROKEN = {
+    "no_zip": lambda path: path.write_text("my work"),
+    "empty": lambda path: path.write_bytes(b""),
+    "no_notebook": lambda path: write_zip(path, {"essay.txt": "my work"}),
+    "no_json": lambda path: write_zip(path, {"01_generative_models.ipynb": "<html>"}),
+    "other_json": lambda path: write_zip(path, {"01_generative_models.ipynb": "[1, 2]"}),
+    "nested": lambda path: write_zip(path, {"01_generative_models.ipynb": "[" * 100_000}),
+    "bomb": lambda path: write_zip(path, {"01_generative_models.ipynb": " " * (marking.MOST_OF_A_NOTEBOOK + 1)}),
+}
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def test_a_broken_hand_in_costs_its_own_marks_and_nothing_else(chapters, tmp_path):
+    zips = [tmp_path / f"{name}.zip" for name in BROKEN]
+    for path, write in zip(zips, BROKEN.values(), strict=True):
+        write(path)
+    zips.append(handed_in(tmp_path, chapters, "honest", only=1))
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1)
+    scores = {file: int(row["score"]) for file, row in rows_of(tmp_path / "marks.csv").items()}
+    assert scores == {**{path.name: 0 for path in zips}, "honest.zip": 2}
+    assert "not handed in" in (tmp_path / "marks" / "no_notebook.md").read_text()
+    assert "too large" in (tmp_path / "marks" / "bomb.md").read_text()
+
+
+def test_what_a_teacher_should_look_at_is_remarked(chapters, tmp_path):
+    copied = {**SOLUTIONS, "divergence": SOLUTIONS["divergence"].replace("std", str(own_of("ada", "divergence")))}
+    zips = [
+        handed_in(tmp_path, chapters, "ada", only=1),
+        handed_in(tmp_path, chapters, "bob", copied, only=1),
+        handed_in(tmp_path, chapters, "ada", only=1, name="again"),
+        handed_in(tmp_path, chapters, None, SOLUTIONS, only=1, name="nobody"),
+    ]
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1)
+    remarks = {file: row["remarks"] for file, row in rows_of(tmp_path / "marks.csv").items()}
+    assert remarks == {
+        "ada.zip": "another hand-in is ada's, too",
+        "again.zip": "another hand-in is ada's, too",
+        "bob.zip": "divergence is right with the std of ada's copy",
+        "nobody.zip": "made without --student: its numbers are everybody's",
+    }
+
+
+def own_of(student, name):
+    return own_numbers(EXERCISES[name], seed_of(student))[EXERCISES[name].own]
+
+
+def test_a_marking_that_is_killed_goes_on(chapters, tmp_path):
+    zips = [handed_in(tmp_path, chapters, f"s{i}", only=2) for i in range(12)]
+    command = [sys.executable, "-m", "ddpm", "chapters", "--mark", *map(str, zips), "--only", "2"]
+    command += ["--notebooks", str(chapters), "--out", "marks.csv", *(["--unsandboxed"] if NO_SANDBOX else [])]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until(lambda: len(list((tmp_path / "marks").glob("*.json"))) >= 3)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "marks.csv").exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "marks").glob("*.json")}
+    assert 3 <= len(before) < 12
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "12 hand-ins: marks.csv, and a report on each in marks\n"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {row["score"] for row in rows_of(tmp_path / "marks.csv").values()} == {"2"}
+    zips[0].write_bytes(zips[1].read_bytes())  # handed in once more
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    again = [path for path in before if path.stat().st_mtime_ns != before[path]]
+    assert {path.stem for path in again} <= {"s0"}
+    assert json.loads((tmp_path / "marks" / "s0.json").read_text())["student"] == "s1"
+
+
+def until(is_so, seconds=60):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"zips": []}, "there is no hand-in to mark; name the zips"),
+        ({"zips": ["none.zip"]}, "none.zip is not there, or no file"),
+        ({"out": "marks.txt"}, "out is 'marks.txt'; the name of a table of marks must end in .csv"),
+        ({"zips": ["a.zip", "b/a.zip"]}, "two hand-ins are called a"),
+        ({"only": 9}, "only is 9"),
+    ],
+)
+def test_nothing_is_marked_where_something_is_wrong(chapters, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    for name in ("a.zip", "b/a.zip"):
+        write_zip(tmp_path / name, {})
+    zips = [Path(name) for name in arguments.get("zips", ["a.zip"])]
+    with pytest.raises(ValueError, match="^" + message.replace(".", r"\.")):
+        mark_hand_ins(zips, Path(arguments.get("out", "marks.csv")), chapters, arguments.get("only"))
+    assert not (tmp_path / "marks").exists()
+
+
+def test_without_a_sandbox_it_refuses_unless_told(chapters, tmp_path, monkeypatch):
+    path = handed_in(tmp_path, chapters, "s1", only=2)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ValueError, match="bubblewrap is not installed.*may read, send and delete whatever you may$"):
+        mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=2, unsandboxed=False)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=2, unsandboxed=True)
+    assert [result.mark for result in marked.results] == [1, 1]
