@@ -1,9 +1,11 @@
 """The lab: its samplers against the package's, state by state, and its benches as people use them."""
 
+import ast
 import gzip
 import hashlib
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
@@ -120,21 +122,16 @@ def test_the_program_that_is_shown_draws_the_same_points(setup, visit):
 # What the page's own text says.
 
 
-def found(page, query):
+def found(page, query, points=2000):
     """The end of a link's walk: each bump's share of the points, their mean, and the distance from the density."""
     return page.evaluate(
-        """async query => {
-            const setup = { ...setupOf(query), points: 2000 }, { walk } = await walked(setup), x = walk.at(-1).x;
-            const shares = setup.bumps.map(() => 0), mean = [0, 0];
-            for (let i = 0; i < x.length; i += 2) {
-                const far = setup.bumps.map(bump => Math.hypot(x[i] - bump.mean[0], x[i + 1] - bump.mean[1]));
-                shares[far.indexOf(Math.min(...far))] += 1 / setup.points;
-                mean[0] += x[i] / setup.points;
-                mean[1] += x[i + 1] / setup.points;
-            }
-            return { shares, mean, ...distanceTo(setup, x) };
+        """async ([query, points]) => {
+            const setup = { ...setupOf(query), points }, { walk } = await walked(setup), x = walk.at(-1).x;
+            const mean = [0, 0];
+            x.forEach((value, i) => { mean[i % 2] += value / points; });
+            return { shares: sharesOf(setup.bumps, x), mean, ...distanceTo(setup, x) };
         }""",
-        query,
+        [query, points],
     )
 
 
@@ -144,16 +141,32 @@ def test_what_the_page_says_of_its_links_is_so(visit):
     links = page.locator(".lab-tries a[href^='?']").evaluate_all(
         "links => links.map(link => link.getAttribute('href'))"
     )
-    straight, chain, ancestral, ddim, guided, solver = (found(page, link.partition("#")[0]) for link in links)
+    straight, chain, _, ddim, guided, solver = (found(page, link.partition("#")[0]) for link in links)
     data = [0.2 * -1.5 + 0.3 * 1.5, 0.2 * -0.8 + 0.3 * -0.8 + 0.5 * 1.5]
     assert straight["mean"] == pytest.approx(data, abs=1e-6)
     assert straight["distance"] > 0.9
     assert 0.26 < chain["shares"][0] < 0.34
-    assert ddim["distance"] < ancestral["distance"]
+    by_seed = {}
+    for name in ("ancestral", "ddim"):
+        ends = [found(page, f"?sampler={name}&seed={seed}", points=500)["distance"] for seed in range(6)]
+        by_seed[name] = mean(ends), stdev(ends)
+    (one, spread), (other, _) = by_seed.values()
+    assert abs(one - other) < spread
+    assert {link.partition("#")[0] for link in links[2:4]} == {"?sampler=ancestral", "?sampler=ddim"}
     assert guided["mean"][0] > 1.5
     assert found(page, links[4].partition("#")[0].replace("weight=4", "weight=1"))["mean"][0] < 1.05
     assert solver["distance"] < found(page, "?sampler=ddim&steps=10")["distance"]
-    assert found(page, "?sampler=ddim&steps=100")["distance"] < 3 * ddim["floor"]
+    assert found(page, "?sampler=ddim&steps=100")["distance"] < 3 * ddim["floor"][1]
+    # a set of true points lies between the nearest and the furthest of the sets that are shown, or little beside them
+    true = page.evaluate(
+        """() => [20, 21, 22, 23, 24].map(seed => {
+            const mixture = modelOf(FIRST).target, points = mixture.sample(FIRST.points, new TorchGenerator(seed));
+            return [distanceTo(FIRST, points).distance, distanceTo(FIRST, points).floor];
+        })"""
+    )
+    for distance, (nearest, furthest) in true:
+        assert nearest < furthest
+        assert 0.7 * nearest < distance < 1.4 * furthest
 
 
 # The plane's bench.
@@ -176,6 +189,20 @@ def test_a_link_holds_everything_and_what_is_not_legal_in_it_is_as_at_first(visi
         "?bumps=NaN_0_0_0.2", "?bumps=1_0_0_0.2*2_0_0_0.2", "?bumps=" + "*".join(["1_0_0_1"] * 9),
     ):  # fmt: skip
         assert page.evaluate("query => setupOf(query)", query) == first, query
+        parts = [part for part in query.removeprefix("?").split("&") if part]
+        assert page.evaluate("query => ignoredIn(query)", query) == parts, query
+    assert page.evaluate("setup => ignoredIn(linkOf(setup))", changed) == []
+    assert page.evaluate("setup => ignoredIn(linkOf(setup))", first) == []
+
+
+@pytest.mark.browser
+def test_what_is_not_understood_in_a_link_is_said_until_one_starts_afresh(visit):
+    page = visit("book/lab", query="?steps=0&points=50&colour=red")
+    bench = page.locator(".lab-plane")
+    expect(bench.locator(".lab-numbers")).to_contain_text("not understood in the link: steps=0, colour=red")
+    bench.locator("button[name=afresh]").click()
+    expect(bench.locator(".lab-numbers")).not_to_contain_text("not understood")
+    assert "?" not in page.url
 
 
 @pytest.mark.browser
@@ -190,7 +217,8 @@ def test_a_link_is_followed_and_a_new_one_made(visit):
     bench.locator("[name=sampler]").select_option("ancestral")
     expect(said).to_contain_text("9 calls")
     bench.locator("button[name=link]").click()
-    expect(said).to_have_text("The link is copied.")
+    expect(said).to_contain_text("9 calls")
+    expect(said).to_contain_text("The link is copied.")
     link = page.evaluate("window.copied")
     assert link.startswith(page.url.partition("?")[0] + "?")
     assert link.endswith("#plane")
@@ -249,6 +277,19 @@ def test_numbers_that_are_no_setup_are_not_taken(visit):
     expect(bench.locator("pre")).to_contain_text('points = ddpm.sample(model, 50, "ddim", 5, 0,')
     bench.locator("[name=seed]").blur()
     assert bench.locator("[name=seed]").input_value() == "0"
+    expect(bench.locator(".lab-numbers")).to_have_text('The seed is "123456"; legal are whole numbers 0 to 9999.')
+
+
+@pytest.mark.browser
+def test_a_new_bump_lies_apart_and_there_are_at_most_eight(visit):
+    bench = visit("book/lab", query="?points=50&steps=2").locator(".lab-plane")
+    for _ in range(5):
+        bench.locator("button[name=add]").click()
+    expect(bench.locator("button[name=add]")).to_be_disabled()
+    bumps = bench.locator("pre").text_content().partition("means = ")[2].partition("\n")[0]
+    places = torch.tensor(ast.literal_eval(bumps))
+    assert len(places) == 8
+    assert torch.pdist(places.float()).min() > 0.5
 
 
 @pytest.mark.browser
@@ -264,10 +305,10 @@ def test_a_bump_is_dragged(viewport, visit):
     bench = page.locator(".lab-plane")
     expect(bench.locator(".lab-numbers")).to_contain_text("state 9 of 9")
     canvas = bench.locator("canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
 
     def at(x, y):
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
         return box["x"] + (x / 3.2 + 1) / 2 * box["width"], box["y"] + (1 - y / 3.2) / 2 * box["height"]
 
     page.mouse.move(*at(-1.4, -0.7))  # beside the middle, which keeps its distance
@@ -276,6 +317,13 @@ def test_a_bump_is_dragged(viewport, visit):
     page.mouse.up()
     expect(bench.locator("[name=bumpX]")).to_have_value(re.compile(r"^-(2|2\.0.|1\.9.)$"))
     expect(bench.locator("[name=bumpY]")).to_have_value(re.compile(r"^-?0(\.0.?)?$"))
+    bench.locator("[name=state]").fill("4")  # on the way, too, a bump is dragged where it will be
+    page.mouse.move(*at(-2, 0))
+    page.mouse.down()
+    page.mouse.move(*at(-1, 1), steps=4)
+    expect(bench.locator("[name=bumpX]")).to_have_value(re.compile(r"^-(1|1\.0.|0\.9.)$"))
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 4 of 9")
+    page.mouse.up()
 
 
 # The garments' bench.
@@ -303,15 +351,32 @@ def test_garments_are_drawn_and_go_to_noise_and_back(visit, tmp_path):
     for kind in ("own", "fresh"):
         bench.locator("[name=kind]").select_option(kind)
         bench.locator("button[name=trip]").click()
-        expect(said).to_contain_text("The pixels that come back are off by", timeout=SOON)
+        expect(said).to_contain_text("the pixels that come back are off by", timeout=SOON)
         off[kind] = float(re.search(r"off by ([\d.]+)", said.inner_text()).group(1))
     assert 0 < off["own"] < 0.1
     assert 2 * off["own"] < off["fresh"] < 0.5
+    bench.locator("[name=depth]").fill(
+        "1000"
+    )  # from noise alone nothing comes back, though the garments' seed is the same
+    bench.locator("button[name=trip]").click()
+    expect(said).to_contain_text(
+        "state 9 of 9, t = 0 · the way back · the pixels that come back are off by", timeout=SOON
+    )
+    assert float(re.search(r"off by ([\d.]+)", said.inner_text()).group(1)) > 0.3
+    bench.locator("button[name=back]").press("Enter")
+    expect(said).not_to_contain_text("off by")
+    bench.locator("button[name=forth]").press("Enter")
+    expect(said).to_contain_text("off by")
+    (tmp_path / "essay.png").write_text("no picture")
+    bench.locator("[name=source]").select_option("own")
+    bench.locator("[name=picture]").set_input_files(tmp_path / "essay.png")
+    bench.locator("button[name=trip]").click()
+    expect(said).to_have_text(re.compile(r"essay.png is no picture that this browser reads, such as .* WebP\.$"))
     Image.new("RGB", (90, 60), "white").save(tmp_path / "white.png")
     bench.locator("[name=source]").select_option("own")
     bench.locator("[name=picture]").set_input_files(tmp_path / "white.png")
     bench.locator("button[name=trip]").click()
-    expect(said).to_contain_text("The pixels that come back are off by", timeout=SOON)
+    expect(said).to_contain_text("the pixels that come back are off by", timeout=SOON)
     bench.locator("[name=state]").fill("0")
     pixels = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 32, 32).data].filter((_, i) => i % 4 < 3)"
     assert set(bench.locator("canvas").evaluate(pixels)) == {255}

@@ -26,6 +26,15 @@ const TRANSPORT = `
   <p class="lab-numbers"></p>
   <p class="lab-heard" role="status"></p>`;
 
+/**
+ * What knobs mean, folded: a list of terms and their meaning.
+ * @param {Record<string, string>} knobs
+ */
+function legend(knobs) {
+  const items = Object.entries(knobs).map(([name, meaning]) => `<dt>${name}</dt><dd>${meaning}</dd>`);
+  return `<details class="lab-legend"><summary>What the knobs mean</summary><dl>${items.join("")}</dl></details>`;
+}
+
 const SECONDS = 4; // that a walk plays
 const REST = 400; // milliseconds until what is said is read out
 
@@ -48,6 +57,7 @@ class Bench {
     this.playing = 0; // the timer, or 0
     this.resting = 0; // the timer until what is said is read out
     this.form.addEventListener("submit", (event) => event.preventDefault());
+    this.form.addEventListener("change", (event) => this.refuse(/** @type {HTMLInputElement} */ (event.target)));
     this.states.addEventListener("input", () => this.goTo(Number(this.states.value)));
     this.on("back", () => this.goTo(this.shown - 1));
     this.on("forth", () => this.goTo(this.shown + 1));
@@ -105,6 +115,14 @@ class Bench {
     this.root.querySelector(".lab-numbers")?.replaceChildren(text);
     clearTimeout(this.resting);
     this.resting = window.setTimeout(() => this.root.querySelector(".lab-heard")?.replaceChildren(text), REST);
+  }
+
+  /** Say so where a number is not legal. @param {HTMLInputElement} field */
+  refuse(field) {
+    if (field.type !== "number" || (field.value !== "" && field.checkValidity())) return;
+    const name = field.parentElement?.firstChild?.textContent?.trim().toLowerCase();
+    const kind = field.step === "1" ? "whole numbers " : "";
+    this.say(`The ${name} is "${field.value}"; legal are ${kind}${field.min} to ${field.max}.`);
   }
 
   /** Bring the slider to a state, and say what it is. @param {number} index @param {string} text */

@@ -1,10 +1,21 @@
 // @ts-check
 // The garments' bench in the page: trained networks draw, and take a picture to noise and back.
 
+const MOST = 8; // garments that are drawn at once
 const OWN = "own"; // the reader's file, in place of one that the page brings along
 
 const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet"></canvas>
-  <p>Above is the state. Below is the garment that the network saw in the state before.</p>${TRANSPORT}`;
+  <p>Above is the state. Below it is the garment that the network guesses from the state before.</p>${TRANSPORT}`;
+
+const GARMENTS_KNOBS = legend({
+  Steps: "moves of the sampler. Each calls the network once, and Heun calls it twice.",
+  η: "the noise that DDIM adds on the way: none at 0, as much as ancestral sampling at 1.",
+  Times: "how the times of the moves are spread: evenly, so that little noise gets more of them (Karras), or evenly in the "
+    + "logarithm of signal over noise.",
+  Seed: "of the noise that garments begin as. The same seed and network draw the same garments.",
+  Depth: "how far a picture is taken into noise; 1,000 is noise alone.",
+  Noise: "its own is what DDIM finds by walking up from the picture; fresh is drawn, and has nothing to do with it.",
+});
 
 const GARMENTS_FORM = `
   <form class="lab-form" aria-label="How the garments are drawn">
@@ -15,7 +26,7 @@ const GARMENTS_FORM = `
       ${slider("Steps", "steps", 'min="1" max="50" step="1"')}
       ${slider("η, noise", "eta", 'min="0" max="1" step="0.01" value="0"')}
       <label>Times <select name="spacing">${SPACINGS}</select></label>
-      ${slider("Garments", "count", 'min="1" max="8" step="1" value="4"')}
+      ${slider("Garments", "count", `min="1" max="${MOST}" step="1" value="4"`)}
       <label>Seed <input type="number" name="seed" min="0" max="9999" step="1" value="0"></label>
       <div class="lab-buttons"><button type="button" name="draw">draw</button></div>
     </fieldset>
@@ -28,11 +39,12 @@ const GARMENTS_FORM = `
         <option value="fresh">fresh</option></select></label>
       <div class="lab-buttons"><button type="button" name="trip">there and back</button></div>
     </fieldset>
+    ${GARMENTS_KNOBS}
   </form>`;
 
 /**
- * A state of a walk, what the network saw in the state before, and the images' shape.
- * @typedef {{x: Float64Array, x0: Float64Array | null, t: number, shape: number[]}} Look
+ * A state of a walk, what the network saw in the state before, the images' shape, and the part of the walk in words.
+ * @typedef {{x: Float64Array, x0: Float64Array | null, t: number, shape: number[], part: string}} Look
  */
 
 class GarmentsBench extends Bench {
@@ -45,6 +57,8 @@ class GarmentsBench extends Bench {
     this.drawn = null;
     /** @type {{file: File, model: NetworkDenoiser} | null} the reader's own network */
     this.own = null;
+    this.expected = 0; // the number of the last state once the walk is done
+    this.result = ""; // what is said at the last state
     this.job = 0; // the number of the job that was begun last
     this.busy = false;
     for (const [name, { title, megabytes }] of Object.entries(labNetworks))
@@ -54,6 +68,9 @@ class GarmentsBench extends Bench {
       this.field("sampler").add(new Option(SAMPLERS[name].title, name));
     this.field("steps").value = labNetworks[this.field("network").value].steps;
     this.form.addEventListener("input", (event) => this.changed(/** @type {HTMLInputElement} */ (event.target).name));
+    this.field("seed").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "Enter" && !this.busy) this.button("draw").click();
+    });
     this.on("draw", () => this.begin((job) => this.draw(job)));
     this.on("trip", () => this.begin((job) => this.takeTrip(job)));
     this.changed("");
@@ -67,7 +84,12 @@ class GarmentsBench extends Bench {
   /** A field of the form has changed. @param {string} name */
   changed(name) {
     const network = this.field("network").value;
-    if (name === "network" && network !== OWN) this.field("steps").value = labNetworks[network].steps;
+    let said = this.looks.length && !this.busy ? "The settings have changed: draw again." : "";
+    if (name === "network" && network !== OWN) {
+      this.field("steps").value = labNetworks[network].steps;
+      said = `Steps are now ${labNetworks[network].steps}, which suit this network. ${said}`;
+    }
+    if (name && said) this.say(said);
     this.reveal({
       file: network === OWN,
       eta: this.field("sampler").value === "ddim",
@@ -91,7 +113,7 @@ class GarmentsBench extends Bench {
       await work(job);
       if (job === this.job) this.end("");
     } catch (error) {
-      if (job === this.job) this.end(`That did not work: ${error instanceof Error ? error.message : error}.`);
+      if (job === this.job) this.end(`That did not work: ${String(error instanceof Error ? error.message : error).replace(/[.]$/, "")}.`);
     }
   }
 
@@ -142,9 +164,10 @@ class GarmentsBench extends Bench {
     const grid = schedule.timesteps(Math.min(steps, schedule.T), spacing);
     const x = combine([schedule.scale(grid[0]), randnLike(new Float64Array(count * model.pixels))]);
     const shape = model.facts.image_shape;
-    this.looks = [{ x, x0: null, t: grid[0], shape }];
+    this.looks = [{ x, x0: null, t: grid[0], shape, part: "" }];
+    [this.expected, this.result] = [grid.length - 1, ""];
     const walk = SAMPLERS[sampler].walk(model, x, grid, { eta, weight: 0, stepSize: 0, randnLike });
-    if (await this.follow(job, walk, shape)) this.drawn = this.looks[this.last];
+    if (await this.follow(job, walk, shape, "")) this.drawn = this.looks[this.last];
   }
 
   /** @param {number} job */
@@ -161,15 +184,20 @@ class GarmentsBench extends Bench {
     const x0 = source instanceof ImageBitmap ? pixelsOf(source, shape) : source.x;
     const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
     const grid = schedule.timesteps(Math.min(steps, depth), "trailing", depth);
-    const randnLike = perSampleNoise(seed, pixels);
-    this.looks = [{ x: x0, x0: null, t: 0, shape }];
-    if (fresh) this.looks.push({ x: addNoise(schedule, { x0, eps: randnLike(x0) }, depth), x0: null, t: depth, shape });
-    else if (!(await this.follow(job, invert(model, x0, grid), shape))) return;
+    const randnLike = perSampleNoise(seed, pixels, MOST); // not the noise that the garments were drawn from
+    const [up, back] = [" · the way to noise", " · the way back"];
+    this.looks = [{ x: x0, x0: null, t: 0, shape, part: up }];
+    [this.expected, this.result] = [(fresh ? 1 : grid.length - 1) + grid.length - 1, ""];
+    if (fresh) {
+      const x = addNoise(schedule, { x0, eps: randnLike(x0) }, depth);
+      this.looks.push({ x, x0: null, t: depth, shape, part: up });
+    } else if (!(await this.follow(job, invert(model, x0, grid), shape, up))) return;
     const top = this.looks[this.last].x;
-    if (!(await this.follow(job, ddim(model, top, grid, { randnLike }), shape))) return;
+    if (!(await this.follow(job, ddim(model, top, grid, { randnLike }), shape, back))) return;
     const squares = combine([1, this.looks[this.last].x], [-1, x0]).map((value) => value ** 2);
     const error = Math.sqrt(squares.reduce((sum, value) => sum + value, 0) / squares.length);
-    this.say(`The pixels that come back are off by ${error.toFixed(3)} (root mean square; they run from -1 to 1).`);
+    this.result = ` · the pixels that come back are off by ${error.toFixed(3)} (root mean square; they run from -1 to 1)`;
+    this.show(this.last);
   }
 
   /**
@@ -177,12 +205,13 @@ class GarmentsBench extends Bench {
    * @param {number} job
    * @param {AsyncGenerator<Step>} walk
    * @param {number[]} shape
+   * @param {string} part
    */
-  async follow(job, walk, shape) {
+  async follow(job, walk, shape, part) {
     this.show(this.last);
     for await (const { x, t, prediction } of walk) {
       if (job !== this.job) return false;
-      this.looks.push({ x, x0: prediction.x0, t, shape });
+      this.looks.push({ x, x0: prediction.x0, t, shape, part });
       this.show(this.last);
       await new Promise((done) => setTimeout(done)); // so that it is seen
     }
@@ -192,18 +221,23 @@ class GarmentsBench extends Bench {
   /** The reader's picture, or nothing. @returns {Promise<ImageBitmap | null>} */
   async file() {
     const [file] = this.field("picture").files;
-    return file ? createImageBitmap(file) : null;
+    if (!file) return null;
+    try {
+      return await createImageBitmap(file);
+    } catch {
+      throw new Error(`${file.name} is no picture that this browser reads, such as a PNG, a JPEG or a WebP`);
+    }
   }
 
   /** @param {number} index */
   show(index) {
     super.show(index);
-    const { x, x0, t, shape } = this.looks[index];
+    const { x, x0, t, shape, part } = this.looks[index];
     const [channels, height, width] = shape;
     const count = x.length / (channels * height * width);
-    const state = `state ${index} of ${this.last}, t = ${rounded(t, 1)}`;
+    const state = `state ${index} of ${this.expected}, t = ${rounded(t, 1)}${part}`;
     this.place(index, state);
-    this.say(state);
+    this.say(index === this.expected ? `${state}${this.result}` : state);
     Object.assign(this.canvas, { width: count * width, height: 2 * height });
     this.canvas.style.width = `min(100%, ${9 * count}rem)`;
     const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));

@@ -12,6 +12,7 @@
  */
 
 const DIRECTIONS = 32; // along which a distance between two sets of points is measured
+const SETS = 8; // of true points, which lie at different distances from the density, too
 const MOST_BUMPS = 8;
 
 /** @type {Record<string, Schedule>} */
@@ -140,42 +141,77 @@ async function walked(setup) {
 }
 
 /**
- * The sliced Wasserstein distance of points to a set of several times as many: both are projected on lines and sorted
- * there, and each point is compared with the ones of its rank (Rabin et al. 2012).
- * @param {Float64Array} points
- * @param {Float64Array} others
+ * Points projected on lines in all directions, and sorted on each.
+ * @param {Float64Array} x
  */
-function slicedDistance(points, others) {
-  const times = others.length / points.length;
-  let total = 0;
-  for (let k = 0; k < DIRECTIONS; k++) {
+function projected(x) {
+  return Array.from({ length: DIRECTIONS }, (_, k) => {
     const [cos, sin] = [Math.cos((k * Math.PI) / DIRECTIONS), Math.sin((k * Math.PI) / DIRECTIONS)];
-    const along = (/** @type {Float64Array} */ x) =>
-      Float64Array.from({ length: x.length / 2 }, (_, i) => cos * x[2 * i] + sin * x[2 * i + 1]).sort();
-    const ours = along(points);
-    const apart = along(others).map((value, i) => Math.abs(value - ours[Math.floor(i / times)]));
-    total += apart.reduce((sum, value) => sum + value, 0) / apart.length;
-  }
-  return total / DIRECTIONS;
+    return Float64Array.from({ length: x.length / 2 }, (_, i) => cos * x[2 * i] + sin * x[2 * i + 1]).sort();
+  });
 }
 
 /**
- * How far the end of a walk lies from ten times as many true points, and how far as many true points do.
+ * The sliced Wasserstein distance of points to a set of several times as many, both `projected`: on every line each point
+ * is compared with the ones of its rank (Rabin et al. 2012).
+ * @param {Float64Array[]} points
+ * @param {Float64Array[]} others
+ */
+function slicedDistance(points, others) {
+  const times = others[0].length / points[0].length;
+  const far = others.map((line, k) => {
+    return line.reduce((sum, value, i) => sum + Math.abs(value - points[k][Math.floor(i / times)]), 0) / line.length;
+  });
+  return far.reduce((sum, value) => sum + value, 0) / DIRECTIONS;
+}
+
+/**
+ * How far the end of a walk lies from ten times as many true points; and the nearest and the furthest of several sets of
+ * as many true points.
  * @param {Setup} setup
  * @param {Float64Array} x
  */
 function distanceTo(setup, x) {
   const { target } = modelOf(setup);
-  const truth = target.sample(10 * setup.points, new TorchGenerator(1));
-  const others = target.sample(setup.points, new TorchGenerator(2));
-  return { distance: slicedDistance(x, truth), floor: slicedDistance(others, truth) };
+  const truth = projected(target.sample(10 * setup.points, new TorchGenerator(1)));
+  const others = Array.from({ length: SETS }, (_, i) => target.sample(setup.points, new TorchGenerator(2 + i)));
+  const floors = others.map((points) => slicedDistance(projected(points), truth));
+  return { distance: slicedDistance(projected(x), truth), floor: [Math.min(...floors), Math.max(...floors)] };
+}
+
+/**
+ * The share of points that lie nearest to each bump.
+ * @param {Bump[]} bumps
+ * @param {Float64Array} x
+ */
+function sharesOf(bumps, x) {
+  const shares = bumps.map(() => 0);
+  for (let i = 0; i < x.length; i += 2) {
+    const far = bumps.map(({ mean }) => Math.hypot(x[i] - mean[0], x[i + 1] - mean[1]));
+    shares[far.indexOf(Math.min(...far))] += 2 / x.length;
+  }
+  return shares;
+}
+
+/** The place for a new bump: of a few the one furthest from all bumps. @param {Bump[]} bumps @returns {Bump} */
+function newBump(bumps) {
+  const lines = [-1.5, 0, 1.5];
+  const places = lines.flatMap((y) => lines.map((x) => ({ x, y })));
+  const far = places.map(({ x, y }) => Math.min(...bumps.map(({ mean }) => Math.hypot(x - mean[0], y - mean[1]))));
+  const { x, y } = places[far.indexOf(Math.max(...far))];
+  return bump(0.3, x, y, 0.25);
 }
 
 /** A setup as the query of a link. @param {Setup} setup */
 function linkOf(setup) {
-  const bumps = setup.bumps.map(({ weight, mean, std }) => [weight, ...mean, std].join("_")).join("*");
   const rest = Object.entries(setup).filter(([name]) => name !== "bumps");
-  return `?${new URLSearchParams([["bumps", bumps], ...rest.map(([name, value]) => [name, String(value)])])}`;
+  const all = [["bumps", bumpsText(setup.bumps)], ...rest.map(([name, value]) => [name, String(value)])];
+  return `?${new URLSearchParams(all)}`;
+}
+
+/** Bumps as a link writes them. @param {Bump[]} bumps */
+function bumpsText(bumps) {
+  return bumps.map(({ weight, mean, std }) => [weight, ...mean, std].join("_")).join("*");
 }
 
 /**
@@ -201,6 +237,17 @@ function setupOf(query) {
   if (complete && bumps.length <= MOST_BUMPS && bumps.every(isBump)) setup.bumps = bumps;
   if (Number(setup.told) >= setup.bumps.length) setup.told = "";
   return setup;
+}
+
+/** The parts of a link's query that are not legal, and so are as at first. @param {string} query */
+function ignoredIn(query) {
+  const setup = setupOf(query);
+  return [...new URLSearchParams(query)].filter(([name, value]) => {
+    if (!(name in FIRST)) return true;
+    if (name === "bumps") return setup.bumps === FIRST.bumps && value !== bumpsText(FIRST.bumps);
+    const read = setup[/** @type {keyof Setup} */ (name)];
+    return String(read) !== value && read !== Number(value);
+  }).map(([name, value]) => `${name}=${value}`);
 }
 
 /** The same walk with the package. @param {Setup} setup */

@@ -10,6 +10,20 @@ const PLANE_PICTURE = `<canvas width="640" height="640" role="img"></canvas>${TR
     <button type="button" name="afresh">start afresh</button></div>
   <details><summary>The same with the package</summary><pre tabindex="0"></pre></details>`;
 
+const PLANE_KNOBS = legend({
+  Steps: "moves of the sampler. Each calls the model once; Heun calls it twice and annealed Langevin five times in every "
+    + "move, and guidance calls a second model as often.",
+  η: "the noise that DDIM adds on the way: none at 0, as much as ancestral sampling at 1.",
+  λ: "how much of a Langevin step goes with each move of the flow.",
+  "Step size": "of Langevin dynamics; δ is the same without noise levels.",
+  Schedule: "how the noise grows with time: that of DDPM, or the straight path of flow matching.",
+  Times: "how the times of the moves are spread: evenly, so that little noise gets more of them (Karras), or evenly in the "
+    + "logarithm of signal over noise.",
+  Told: "the bump that the model is told to draw, as the class of a picture is told to a network.",
+  w: "how far guidance pushes away from what the model would draw untold; at 1 it does not.",
+  σ: "how much noise there is in a state, over its signal.",
+});
+
 const PLANE_FORM = `
   <form class="lab-form" aria-label="How the points are drawn">
     <fieldset><legend>The walk</legend>
@@ -37,6 +51,7 @@ const PLANE_FORM = `
       <div class="lab-buttons"><button type="button" name="add">add a bump</button>
         <button type="button" name="remove">remove it</button></div>
     </fieldset>
+    ${PLANE_KNOBS}
   </form>`;
 
 /** @typedef {{clientX: number, clientY: number}} Place in the window */
@@ -46,6 +61,7 @@ class PlaneBench extends Bench {
   constructor(root) {
     super(root, PLANE_PICTURE, PLANE_FORM);
     this.setup = setupOf(location.search);
+    this.ignored = ignoredIn(location.search);
     /** @type {Walk} */
     this.walk = [];
     this.calls = 0;
@@ -54,7 +70,7 @@ class PlaneBench extends Bench {
     this.held = null;
     this.asked = 0; // the number of the walk that was asked for last
     this.frame = 0; // the animation frame for which a walk is asked
-    this.far = ""; // how far the end is from the density, in words
+    this.end = ""; // what is to be said of the end
     for (const [name, { title }] of Object.entries(SHAPES)) this.field("shape").add(new Option(title, name));
     for (const [name, { title }] of Object.entries(SAMPLERS)) this.field("sampler").add(new Option(title, name));
     this.field("sampler").add(new Option("Langevin, no noise levels", "langevin"));
@@ -91,7 +107,7 @@ class PlaneBench extends Bench {
     this.root.querySelector("pre")?.replaceChildren(pythonOf(setup));
   }
 
-  /** Walk as the setup says, once a frame at most, and show the end. */
+  /** Walk as the setup says, once a frame at most; what is shown then is the end, or the state that was shown. */
   run() {
     this.stop();
     this.fill();
@@ -102,12 +118,13 @@ class PlaneBench extends Bench {
   async walkNow() {
     const asked = ++this.asked;
     const { setup } = this;
+    const onTheWay = this.held && this.shown < this.last; // a bump is dragged while a state on the way is shown
     try {
       const { walk, calls } = await walked(setup);
       if (asked !== this.asked) return; // the setup has changed meanwhile
       [this.walk, this.calls] = [walk, calls];
       this.measure();
-      this.show(this.last);
+      this.show(onTheWay ? Math.min(this.shown, this.last) : this.last);
     } catch (error) {
       if (asked !== this.asked) return;
       this.walk = [];
@@ -117,12 +134,19 @@ class PlaneBench extends Bench {
 
   /** How far the end is from the density; not while a bump is dragged, as that takes a moment. */
   measure() {
-    if (this.held || !this.walk.length) {
-      this.far = "";
-      return;
-    }
-    const { distance, floor } = distanceTo(this.setup, this.walk[this.last].x);
-    this.far = ` · the end is ${distance.toFixed(3)} from the density (true points: ${floor.toFixed(3)})`;
+    this.end = "";
+    if (this.held || !this.walk.length) return;
+    const { setup } = this;
+    const { x } = this.walk[this.last];
+    const { distance, floor } = distanceTo(setup, x);
+    const [near, far] = floor.map((value) => value.toFixed(2));
+    const density = setup.told === "" ? "the density" : `bump ${Number(setup.told) + 1}`;
+    this.end = ` · the end is ${distance.toFixed(3)} from ${density} (true points: ${near} to ${far})`;
+    if (setup.told !== "" || setup.bumps.length === 1) return;
+    const total = setup.bumps.reduce((sum, { weight }) => sum + weight, 0);
+    const percent = (/** @type {number[]} */ shares) => shares.map((share) => Math.round(100 * share)).join(", ");
+    const weights = percent(setup.bumps.map(({ weight }) => weight / total));
+    this.end += ` · nearest to the bumps are ${percent(sharesOf(setup.bumps, x))} % of the points (weights: ${weights} %)`;
   }
 
   /** @param {number} index */
@@ -135,15 +159,15 @@ class PlaneBench extends Bench {
     const place = sampler === "langevin" ? "no noise" : `t = ${rounded(t, 1)}, ${sigma}`;
     const state = `state ${index} of ${this.last} (${place})`;
     this.place(index, state);
-    this.say(`${state} · ${this.calls} calls${this.far}`);
+    const ignored = this.ignored.length ? ` · not understood in the link: ${this.ignored.join(", ")}` : "";
+    this.say(`${state} · ${this.calls} call${this.calls === 1 ? "" : "s"}${this.end}${ignored}`);
     const what = `${this.setup.points} points over the density that they should have: ${state}`;
     this.canvas.setAttribute("aria-label", what);
     this.draw();
   }
 
-  /** A bump's circle in the picture at the time of the state that is shown. @param {Bump} bump */
-  circle({ mean, std }) {
-    const t = this.walk.length ? this.walk[this.shown].t : 0;
+  /** A bump's circle at a time. @param {Bump} bump @param {number} t */
+  circle({ mean, std }, t) {
     const [signal, noise] = SCHEDULES[this.setup.schedule].signalAndNoise(t);
     return { x: signal * mean[0], y: signal * mean[1], radius: Math.hypot(signal * std, noise) };
   }
@@ -161,6 +185,7 @@ class PlaneBench extends Bench {
     if (this.setup.trails) {
       pen.strokeStyle = style.getPropertyValue("--lab-trail");
       pen.lineWidth = 1;
+      pen.globalAlpha = Math.min(1, 60 / this.shown); // the trails of long walks lie one on another
       pen.beginPath();
       for (let i = 0; i < Math.min(x.length, 2 * TRAILS); i += 2) {
         this.walk.slice(0, this.shown + 1).forEach((step, k) => {
@@ -168,16 +193,22 @@ class PlaneBench extends Bench {
         });
       }
       pen.stroke();
+      pen.globalAlpha = 1;
     }
     pen.fillStyle = style.getPropertyValue("--lab-point");
     for (let i = 0; i < x.length; i += 2) pen.fillRect(place(x[i]) - 1.5, place(-x[i + 1]) - 1.5, 3, 3);
     pen.strokeStyle = style.getPropertyValue("--lab-bump");
-    this.setup.bumps.map((bump) => this.circle(bump)).forEach(({ x, y, radius }, i) => {
+    this.setup.bumps.forEach((bump, i) => {
       pen.lineWidth = i === this.chosen ? 3 : 1.2;
-      pen.beginPath();
-      pen.arc(place(x), place(-y), (radius / REACH) * half, 0, 2 * Math.PI);
-      pen.stroke();
+      for (const time of t ? [t, 0] : [0]) {
+        const { x, y, radius } = this.circle(bump, time);
+        pen.setLineDash(t && !time ? [4, 6] : []); // where the bump will be, and can be dragged
+        pen.beginPath();
+        pen.arc(place(x), place(-y), (radius / REACH) * half, 0, 2 * Math.PI);
+        pen.stroke();
+      }
     });
+    pen.setLineDash([]);
   }
 
   /**
@@ -206,10 +237,10 @@ class PlaneBench extends Bench {
 
   listen() {
     this.form.addEventListener("input", (event) => this.changed(/** @type {HTMLInputElement} */ (event.target)));
-    this.form.addEventListener("change", () => this.fill()); // a number that was not legal is as it was
+    this.form.addEventListener("change", () => this.fill()); // once `refuse` has spoken, a number is as it was
     this.on("add", () => {
       this.chosen = this.setup.bumps.length;
-      this.change({ bumps: [...this.setup.bumps, bump(0.3, 0, 0, 0.25)] });
+      this.change({ bumps: [...this.setup.bumps, newBump(this.setup.bumps)] });
     });
     this.on("remove", () => {
       const bumps = this.setup.bumps.filter((_, i) => i !== this.chosen);
@@ -219,7 +250,9 @@ class PlaneBench extends Bench {
     this.on("link", () => this.copyLink());
     this.on("afresh", () => {
       this.chosen = 0;
+      this.ignored = [];
       this.change(FIRST);
+      if (location.search) history.replaceState(null, "", location.pathname); // a link that was followed is left
     });
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
     this.canvas.addEventListener("pointermove", (event) => this.drag(event));
@@ -277,7 +310,7 @@ class PlaneBench extends Bench {
     const link = `${location.href.replace(/[?#].*/, "")}${linkOf(this.setup)}#plane`;
     try {
       await navigator.clipboard.writeText(link);
-      this.say("The link is copied.");
+      this.say(`${this.root.querySelector(".lab-numbers")?.textContent} · The link is copied.`);
     } catch {
       window.prompt("The link:", link); // where a page may not write to the clipboard
     }
@@ -293,7 +326,7 @@ class PlaneBench extends Bench {
   bumpUnder(place) {
     const [x, y] = this.under(place);
     const far = this.setup.bumps.map((bump) => {
-      const circle = this.circle(bump);
+      const circle = this.circle(bump, 0);
       return Math.hypot(x - circle.x, y - circle.y) - circle.radius;
     });
     const nearest = far.indexOf(Math.min(...far));
@@ -306,7 +339,7 @@ class PlaneBench extends Bench {
     if (nearest < 0) return;
     this.chosen = nearest;
     const [x, y] = this.under(event);
-    const circle = this.circle(this.setup.bumps[nearest]);
+    const circle = this.circle(this.setup.bumps[nearest], 0);
     this.held = [x - circle.x, y - circle.y];
     this.canvas.setPointerCapture(event.pointerId);
     this.fill();

@@ -135,15 +135,16 @@ class TorchGenerator {
  * `ddpm.noise.PerSampleNoise`: noise with a stream of its own for every sample.
  * @param {number} seed
  * @param {number} each how many numbers a sample has
+ * @param {number} first the number of the first sample
  * @returns {(x: ArrayLike<number>) => Float64Array} x (samples x each) -> standard normal of as many numbers
  */
-function perSampleNoise(seed, each) {
+function perSampleNoise(seed, each, first = 0) {
   /** @type {TorchGenerator[]} */
   const generators = [];
   return (x) => {
     const noise = new Float64Array(x.length);
     for (let i = 0; i < x.length / each; i++) {
-      generators[i] ??= new TorchGenerator(foldIn(seed, i));
+      generators[i] ??= new TorchGenerator(foldIn(seed, first + i));
       noise.set(generators[i].randn(each), i * each);
     }
     return noise;
