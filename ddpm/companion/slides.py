@@ -1,0 +1,237 @@
+"""A deck of slides for each chapter, made of the chapter itself: its question, equations, figures and verdicts.
+
+Nothing is written twice, so that nothing on a slide can be out of date: a verdict is the output that the chapter's cell
+holds, with the numbers it measured. The prose of a section is in the notes of its slides, which only the speaker sees.
+"""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+from ddpm.companion.notebook import read_notebook
+from ddpm.companion.runner import find_chapters
+
+__all__ = ["Slide", "deck_of", "write_decks"]
+
+#: How the headings begin of sections that are worked on, or stand on slides of their own.
+NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this", "Full size")
+#: Characters of HTML from which a slide's text is small.
+DENSE = 800
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}: slides</title>
+<link rel="stylesheet" href="reveal.css">
+<link rel="stylesheet" href="slides.css">
+<script defer src="../_static/mathjax/tex-chtml.js"></script>
+<script defer src="reveal.js"></script>
+<script defer src="notes.js"></script>
+<script defer src="slides.js"></script>
+</head>
+<body>
+<main class="reveal"><div class="slides">
+{slides}
+</div></main>
+</body>
+</html>
+"""
+
+
+class Slide(NamedTuple):
+    """What is shown, and what the speaker sees: HTML both."""
+
+    shown: str
+    notes: str
+
+
+class Section(NamedTuple):
+    """A heading of a chapter, and the cells below it; its Markdown cells are cut at headings."""
+
+    heading: str
+    cells: list[dict[str, Any]]
+
+    @property
+    def text(self) -> str:
+        """Its prose, Markdown, without what is folded."""
+        return _without_asides("\n\n".join(cell["source"] for cell in self.cells if cell["cell_type"] == "markdown"))
+
+
+def deck_of(chapter: Path) -> tuple[str, list[Slide], dict[str, bytes]]:
+    """A chapter's title, its slides, and the pictures that these show, by name.
+
+    Raises:
+        ValueError: the chapter cannot be read.
+    """
+    first, *others = _sections(read_notebook(chapter))
+    pictures: dict[str, bytes] = {}
+    slides = [*_opening(first), *_prediction(others)]
+    for section in others:
+        if not section.heading.startswith(NOT_SHOWN):
+            slides += _shown(section, pictures)
+    slides += _questions(others)
+    return first.heading, slides, pictures
+
+
+def write_decks(notebooks: Path, folder: Path) -> list[Path]:
+    """Write the deck of every chapter, NN_name.html, and its pictures into a folder; returns the decks.
+
+    Raises:
+        ValueError: there is no chapter, or one cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    decks = []
+    for chapter in find_chapters(notebooks, None):
+        title, slides, pictures = deck_of(chapter)
+        sections = "\n".join(_element(slide) for slide in slides)
+        decks.append(folder / f"{chapter.stem}.html")
+        decks[-1].write_text(PAGE.format(title=html.escape(title), slides=sections), encoding="utf-8")
+        for name, content in pictures.items():
+            (folder / name).write_bytes(content)
+    return decks
+
+
+def _element(slide: Slide) -> str:
+    size = ' class="dense"' if len(slide.shown) > DENSE else ""
+    return f'<section{size}>\n{slide.shown}\n<aside class="notes">{slide.notes}</aside>\n</section>'
+
+
+def _sections(notebook: Any) -> list[Section]:
+    """A chapter, cut at its headings."""
+    sections: list[Section] = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "markdown":
+            sections[-1].cells.append(cell)
+            continue
+        for part in re.split(r"^(?=#{1,3} )", cell["source"], flags=re.MULTILINE):
+            heading = re.match(r"#{1,3} (.+)\n?", part)
+            if heading:
+                sections.append(Section(heading[1].strip(), []))
+                part = part[heading.end() :]
+            if part.strip():
+                sections[-1].cells.append(cell | {"source": part})
+    return sections
+
+
+def _opening(section: Section) -> Iterator[Slide]:
+    """The title with the chapter's question, and what students can do afterwards."""
+    source = "\n\n".join(cell["source"] for cell in section.cells if cell["cell_type"] == "markdown")
+    question = re.search(r"\*\*The question\.\*\*(.+?)(?:\n\n|$)", source, re.DOTALL)
+    asked = _html(question[1]) if question else ""
+    afterwards, needed = re.search(
+        r"\*\*Afterwards you can\*\*(.+?)\*\*You need\*\*(.+?)\*\*", source, re.DOTALL
+    ).groups()  # type: ignore[union-attr]
+    yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", _html(f"Students need {needed.strip(' :')}"))
+    skills = "\n".join(f"- {each.strip(' .')}" for each in re.split(r";\s+(?:and )?", afterwards.strip()))
+    yield Slide(f"<h2>Afterwards you can</h2>\n{_html(skills)}", "<p>Come back to this slide at the end.</p>")
+
+
+def _prediction(sections: list[Section]) -> Iterator[Slide]:
+    for section in sections:
+        if section.heading.startswith("Predict first"):
+            notes = "<p>Collect the guesses before you go on. The answer comes with its measurement.</p>"
+            yield Slide(f"<h2>Predict first</h2>\n{_html(section.text)}", notes)
+
+
+def _shown(section: Section, pictures: dict[str, bytes]) -> Iterator[Slide]:
+    """A section's heading with its equations or its first sentences, then its figures and verdicts."""
+    heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
+    equations = re.findall(r"\$\$.+?\$\$", section.text, re.DOTALL)
+    table = re.search(r"(?:^\|.*\n?)+", section.text, re.MULTILINE)
+    if section.heading == "In short":
+        yield Slide(f"{heading}\n{_html(table[0] if table else section.text)}", notes)
+        return
+    if section.text:
+        yield Slide(f"{heading}\n{_html(_first_sentences(section.text))}\n{_html(chr(10).join(equations[:3]))}", notes)
+    for cell in section.cells:
+        if picture := _output(cell, "image/png"):
+            content = base64.b64decode(picture)
+            name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
+            pictures[name] = content
+            rendered = cell["metadata"].get("mystnb", {})
+            alt = html.escape(rendered.get("image", {}).get("alt", ""), quote=True)
+            caption = rendered.get("figure", {}).get("caption", "")
+            below = f'<p class="caption">{_inline(caption)}</p>'
+            yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below)
+        elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
+            yield Slide(f"{heading}\n{_html(_output(cell, 'text/markdown'))}", notes)
+
+
+def _questions(sections: list[Section]) -> Iterator[Slide]:
+    """A slide for each question at a chapter's end; its answers are in the notes."""
+    for section in sections:
+        if section.heading != "Questions":
+            continue
+        source = section.cells[0]["source"]
+        for question in re.split(r"^\*\*\d+\.\*\*", source, flags=re.MULTILINE)[1:]:
+            asked, *answers = question.split('<details class="answer">')
+            found = [re.match(r"<summary>(.+?)</summary>(.+?)</details>", each, re.DOTALL) for each in answers]
+            options = "\n".join(f"1. {each[1].strip()}" for each in found if each)
+            said = "\n".join(f"1. {' '.join(each[2].split())}" for each in found if each)
+            yield Slide(f"<h2>Question</h2>\n{_html(asked)}\n{_html(options)}", _html(said))
+
+
+def _output(cell: dict[str, Any], kind: str) -> str:
+    """The first output of this kind of a code cell, or nothing."""
+    outputs = (output.get("data", {}) for output in cell.get("outputs", []))
+    found = next((data[kind] for data in outputs if kind in data), "")
+    return found if isinstance(found, str) else "".join(found)
+
+
+def _without_asides(source: str) -> str:
+    """Markdown without boxes, raw HTML and the paragraphs about sliders, which only a page has."""
+    source = re.sub(r"^(`{3,})\{.+?^\1", "", source, flags=re.DOTALL | re.MULTILINE)
+    source = re.sub(r"<details.+?</details>", "", source, flags=re.DOTALL)
+    source = re.sub(r"^\*\*Turn the knob\.\*\*.+?(?:\n\n|$)", "", source, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"!\[.*?\]\(.*?\)|^\(.+\)=$", "", source, flags=re.MULTILINE).strip()
+
+
+def _first_sentences(text: str, words: int = 45) -> str:
+    """The first paragraph's first sentences, up to so many words, one at least."""
+    paragraphs = (each.strip() for each in text.split("\n\n"))
+    first = next((each for each in paragraphs if each and not each.startswith(("$$", "|", "-", "1.", "```"))), "")
+    sentences = re.split(r"(?<=[.?:!]) (?=[A-Z*$])", first)
+    shown: list[str] = []
+    length = 0
+    for sentence in sentences:
+        length += len(sentence.split())
+        if shown and length > words:
+            break
+        shown.append(sentence)
+    return " ".join(shown)
+
+
+_MARKDOWN = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable("table")
+    .use(dollarmath_plugin, renderer=lambda content, options: content, allow_labels=False)
+)
+_MARKDOWN.add_render_rule(
+    "math_inline", lambda self, tokens, i, *_: rf'<span class="math">\({html.escape(tokens[i].content)}\)</span>'
+)
+_MARKDOWN.add_render_rule(
+    "math_block", lambda self, tokens, i, *_: rf'<div class="math">\[{html.escape(tokens[i].content)}\]</div>'
+)
+
+
+def _html(source: str) -> str:
+    """Markdown as HTML: links and MyST's roles are their texts."""
+    source = re.sub(r"\{[\w:]+\}`([^`<]+?)\s*(?:<[^>]*>)?`", r"\1", source)
+    source = re.sub(r"(?<!!)\[([^\]]+)\]\([^)\s]+\)", r"\1", source)
+    rendered: str = _MARKDOWN.render(source)
+    return rendered
+
+
+def _inline(source: str) -> str:
+    """A line of Markdown as HTML, without a paragraph around it."""
+    rendered: str = _MARKDOWN.renderInline(source)
+    return rendered

@@ -1,0 +1,56 @@
+"""The decks of slides as a lecturer opens them, in Chromium with the network off."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.browser.conftest import HTML
+
+DECKS = sorted(path.stem for path in (HTML.parents[1] / "notebooks").glob("0*.ipynb"))
+SCREEN = {"width": 1280, "height": 720}
+
+pytestmark = pytest.mark.browser
+
+
+def opened(visit, name):
+    page = visit(f"slides/{name}", SCREEN)
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    return page
+
+
+@pytest.mark.parametrize("name", DECKS)
+def test_every_slide_fits_the_screen_and_is_whole(name, visit):
+    page = opened(visit, name)
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.locator("mjx-container").count() >= page.locator(".math").count()
+    too_large = page.evaluate(
+        """() => Array.from({ length: Reveal.getTotalSlides() }, (_, i) => {
+            Reveal.slide(i);
+            const { scrollWidth, scrollHeight } = Reveal.getCurrentSlide();
+            return scrollWidth > 1290 || scrollHeight > 720 ? i : -1;
+        }).filter(i => i >= 0)"""
+    )
+    assert too_large == []
+    for image in page.locator("section img").all():
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        assert len(image.get_attribute("alt") or "") > 20
+
+
+@pytest.mark.parametrize("name", DECKS)
+def test_a_deck_is_open_to_everyone(name, visit):
+    page = opened(visit, name)
+    for slide in (0, 4, 9):
+        page.evaluate("slide => Reveal.slide(slide)", slide)
+        found = Axe().run(page, options={"preload": False}).response["violations"]
+        violations = [each["help"] for each in found if each["impact"] in ("serious", "critical")]
+        assert not violations
+
+
+def test_the_keyboard_turns_slides_and_opens_the_speakers_notes(visit):
+    page = opened(visit, DECKS[3])
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("section.present h2")).to_have_text("Predict first")
+    with page.expect_popup() as notes:
+        page.keyboard.press("s")
+    expect(notes.value.locator(".speaker-controls-notes")).to_contain_text("Collect the guesses", timeout=20_000)

@@ -1,0 +1,85 @@
+"""Decks of slides are made of their chapters: what they show is what the chapters hold."""
+
+import hashlib
+import html
+import re
+
+import pytest
+
+from ddpm.companion.checkout import ROOT
+from ddpm.companion.checks import read_record
+from ddpm.companion.claims import load_claims
+from ddpm.companion.notebook import read_notebook
+from ddpm.companion.runner import find_chapters
+from ddpm.companion.slides import deck_of, write_decks
+
+CHAPTERS = find_chapters(ROOT / "notebooks", None)
+REVEAL = ROOT / "book" / "_ext" / "reveal.js"
+
+
+def text(shown):
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown)).split())
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_deck_shows_the_ledgers_numbers_in_the_words_of_its_verdicts(chapter):
+    _, slides, _ = deck_of(chapter)
+    shown = text(" ".join(slide.shown for slide in slides))
+    record = read_record(read_notebook(chapter))
+    claims = [claim for claim in load_claims().values() if f"{chapter.name}#{claim.id}-verdict" in str(claim.evidence)]
+    claims += [claim for claim in load_claims().values() if claim.chapter == int(chapter.name[:2])]
+    numbers = 0
+    for claim in {claim.id: claim for claim in claims}.values():
+        if f"{claim.id} · {claim.verdict}." not in shown:
+            continue
+        for name in claim.measured:
+            if name in record:
+                assert str(record[name]) in shown, (claim.id, name)
+                numbers += 1
+    assert numbers >= 5 or chapter.name.startswith("00")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
+    title, slides, pictures = deck_of(chapter)
+    notebook = read_notebook(chapter)
+    assert slides[0].shown.startswith("<h1>")
+    assert text(slides[0].shown).startswith(re.sub(r"[$`*]", "", title)[:20])
+    assert 15 <= len(slides) <= 40
+    named = [cell for cell in notebook["cells"] if "figure" in cell["metadata"].get("mystnb", {})]
+    assert len(pictures) >= len(named)
+    questions = [slide for slide in slides if "<h2>Question</h2>" in slide.shown]
+    assert len(questions) == 3
+    for slide in questions:
+        assert slide.shown.count("<li>") == slide.notes.count("<li>") == 3
+        assert len(re.findall(r"<li>\s*(?:<p>)?Yes", slide.notes)) == 1
+        assert not re.search(r"<li>\s*(?:<p>)?Yes\.", slide.shown)
+    assert all(slide.notes for slide in slides)
+    written = " ".join(part for slide in slides for part in slide)
+    assert not re.search(r"\{\w+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
+
+
+def test_decks_and_their_pictures_are_written(tmp_path):
+    decks = write_decks(ROOT / "notebooks", tmp_path / "slides")
+    assert [deck.stem for deck in decks] == [chapter.stem for chapter in CHAPTERS]
+    for deck in decks:
+        for name in re.findall(r'<img src="(.+?)"', deck.read_text(encoding="utf-8")):
+            assert (tmp_path / "slides" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_of_slides_leads_to_every_deck():
+    page = (ROOT / "book" / "slides.md").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="\.\./slides/(.+?)\.html">(.+?)</a>', page)
+    assert [name for name, _ in links] == [chapter.stem for chapter in CHAPTERS]
+    for (_, said), chapter in zip(links, CHAPTERS, strict=True):
+        assert deck_of(chapter)[0].startswith(said)
+
+
+def test_what_shows_the_slides_is_the_file_of_its_package():
+    listed = dict(re.findall(r"`(?:plugin/)?([\w.]+)` \| `(\w+)`", (REVEAL / "README.md").read_text(encoding="utf-8")))
+    assert listed == {
+        name: hashlib.sha256((REVEAL / name).read_bytes()).hexdigest()
+        for name in ("reveal.js", "reveal.css", "notes.js")
+    }
+    assert "MIT" in (REVEAL / "README.md").read_text(encoding="utf-8")
+    assert (REVEAL / "LICENSE").read_text(encoding="utf-8").startswith("Copyright (C) 2011-2026 Hakim El Hattab")
