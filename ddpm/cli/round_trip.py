@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["round_trip"]
 
 GARMENTS = (1, 32, 32)
+FRESH = 1_000_000  # `ddpm sample` draws image i from the noise numbered i, and up to so many
 
 
 def round_trip(
@@ -187,7 +188,7 @@ def _trip(
                     x0,
                     grid,
                     sampler=sampler_named(sampler),
-                    randn_like=PerSampleNoise(seed, 16 * i),
+                    randn_like=PerSampleNoise(seed, FRESH + 16 * i),
                     **options,
                 )
             parts.append(ends(watched(walk, 0 if invert else grid[0], bar)))

@@ -9,8 +9,8 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from ddpm.cli.picture import picture_of
-from ddpm.cli.round_trip import Trip, _lines_of_pictures, _strip, _table, _trip
-from ddpm.cli.sample import _encoded, _frames
+from ddpm.cli.round_trip import FRESH, Trip, _lines_of_pictures, _strip, _table, _trip
+from ddpm.cli.sample import MOST, _encoded, _frames
 from ddpm.data import CLASSES, denormalise, load, normalise
 from ddpm.metrics.features import classify
 from ddpm.metrics.fidelity import fidelity
@@ -99,10 +99,18 @@ def walked(sampler, invert=False, n=18, **options):
     return images, _trip(oracle(), images, GRID, sampler, invert, 5, options)
 
 
+def test_no_picture_is_noised_with_what_ddpm_sample_drew_one_from():
+    """With that noise a drawing would come back from noise alone, and seem to have survived it."""
+    assert FRESH >= MOST
+    drawn_from = PerSampleNoise(5)(torch.empty(3, 4))
+    images, trip = torch.zeros(3, 4), _trip(oracle(), torch.zeros(3, 4), GRID, "ddim", False, 5, {})
+    assert not torch.allclose(trip.noised, SCHEDULE.add_noise(images, 60, drawn_from), atol=0.1)
+
+
 def test_every_picture_has_noise_of_its_own_the_seventeenth_too():
     images, trip = walked("ddim")
     assert torch.equal(trip.originals, images)
-    noise = PerSampleNoise(5)(torch.empty(18, 4))
+    noise = PerSampleNoise(5, FRESH)(torch.empty(18, 4))
     assert torch.allclose(trip.noised, SCHEDULE.add_noise(images, 60, noise), atol=1e-6)
     assert torch.allclose(trip.one_shot, oracle()(trip.noised, 60).x0, atol=1e-6)
 
