@@ -290,7 +290,10 @@ def _guided(trained: Any, model: str, guiding: Guiding, precision: str) -> tuple
         told = Guided(told, trained.given(None), guidance, interval)
         pushed += f" with guidance {guidance:g}{within}"
     if guide is not None:
-        worse = _load(guide, precision)
+        try:
+            worse = _load(guide, precision)
+        except ValueError as error:
+            raise ValueError(str(error).replace("model is", "guide is", 1)) from error
         if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
             raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
         if labels and worse.classes and worse.classes != trained.classes:

@@ -108,6 +108,7 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
         (["--spacing", "even"], "spacing is 'even'; legal are trailing, leading, linspace, quadratic, karras"),
         (["--model", "nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
         (["--weight", 2], "weight is 2; it needs a --guide"),
+        (["--guide", "nowhere"], "guide is 'nowhere'; legal are equal-autoencoder"),
         (["--guide", "equal-gan"], "only diffusion models guide and are guided"),
         (["--guide", "equal-diffusion", "--weight", 0.5], "weight is 0.5; it must be finite and at least 1"),
         (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
