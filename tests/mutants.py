@@ -770,7 +770,12 @@ CHANGES = {
         ("if out.is_dir():", "if not out.name:", "a folder in the picture's place"),
     ],
     "cli/round_trip.py": [
-        ("randn_like=PerSampleNoise(seed, 16 * i)", "randn_like=PerSampleNoise(seed)", "the noise of the 17th picture"),
+        ("PerSampleNoise(seed, FRESH + 16 * i)", "PerSampleNoise(seed, FRESH)", "the noise of the 17th picture"),
+        (
+            "randn_like=PerSampleNoise(seed, FRESH +",
+            "randn_like=PerSampleNoise(seed,",
+            "noise that a drawing came from",
+        ),
         ('order=1 if sampler == "ddim" else 2', "order=1", "an inversion by Heun's method"),
         ("trip.back - trip.originals", "trip.originals - trip.back", "the sign of the difference"),
         (

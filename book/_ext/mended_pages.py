@@ -1,7 +1,8 @@
 """Mends what jupyter-book and docutils put on a page.
 
 Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
-list but no list items, which confuses a screen reader. A line may end between a formula and its full stop.
+list but no list items, which confuses a screen reader. A line may end between a formula and its full stop. The theme fails
+where launch buttons are set and no repository is named, which is how the book is until it is forked.
 """
 
 import re
@@ -20,7 +21,14 @@ def mend(app, pagename, templatename, context, doctree):
     context["body"] = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
 
 
+def leave_out_buttons(app, config):
+    """Without a repository there is nothing for launch buttons to open."""
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options.pop("launch_buttons", None)
+
+
 def setup(app):
-    """Register `mend` with Sphinx, to run after the extensions that add scripts."""
+    """Register with Sphinx: `mend` runs after the extensions that add scripts."""
+    app.connect("config-inited", leave_out_buttons)
     app.connect("html-page-context", mend, priority=1000)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,7 +14,7 @@ NOTEBOOKS, OUT, MARKS = Path("notebooks"), Path("_build/chapters"), Path("marks.
 ALONE = {
     "hand-in": ("notebooks", "student"),
     "pack": ("preset", "threads"),
-    "mark": ("zips", "notebooks", "out", "unsandboxed"),
+    "mark": ("zips", "notebooks", "out", "unsandboxed", "force"),
 }
 
 
@@ -31,8 +31,13 @@ def chapters(
         typer.Option("--parameter", "-p", help="NAME=VALUE: set a parameter of the notebook. Repeat for several."),
     ] = None,
     notebooks: Annotated[Path, typer.Option(help="Folder that holds the chapters.")] = NOTEBOOKS,
-    out: Annotated[Path, typer.Option(help="Folder for the executed chapters; with --mark, the table (.csv).")] = OUT,
-    force: Annotated[bool, typer.Option(help="Also run chapters that are finished and unchanged.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help=f"Folder for the executed chapters, by default {OUT}; with --mark the table, {MARKS}."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option(help="Also run chapters, and mark hand-ins, that are done and unchanged.")
+    ] = False,
     hand_in: Annotated[
         Path | None,
         typer.Option(
@@ -74,7 +79,7 @@ def chapters(
     """
     given = {
         "zips": zips, "preset": preset != "cpu", "parameter": parameter, "notebooks": notebooks != NOTEBOOKS,
-        "out": out != OUT, "force": force, "hand-in": hand_in, "student": student is not None, "pack": pack,
+        "out": out is not None, "force": force, "hand-in": hand_in, "student": student is not None, "pack": pack,
         "mark": mark, "unsandboxed": unsandboxed, "threads": threads is not None, "jobs": jobs is not None,
     }  # fmt: skip
     _refuse_what_does_not_go_together([name for name, value in given.items() if value])
@@ -91,12 +96,12 @@ def chapters(
     elif mark:
         from ddpm.companion.marking import mark_hand_ins
 
-        table = MARKS if out == OUT else out
-        marked = mark_hand_ins(zips or [], table, notebooks, only, unsandboxed=unsandboxed)
+        table = out or MARKS
+        marked = mark_hand_ins(zips or [], table, notebooks, only, unsandboxed=unsandboxed, force=force)
         typer.echo(f"{len(marked)} hand-ins: {table}, and a report on each in {table.with_suffix('')}")
     else:
         parameters = runner.parse_parameters(parameter or [])
-        if not runner.run_chapters(notebooks, out, preset, only, parameters, force, threads, jobs):
+        if not runner.run_chapters(notebooks, out or OUT, preset, only, parameters, force, threads, jobs):
             raise typer.Exit(1)
 
 

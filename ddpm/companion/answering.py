@@ -3,12 +3,11 @@
 It reads a request from its standard input, as JSON, and writes a line of JSON for each exercise to its standard output.
 Whatever is run here is not to be trusted, and neither is what it answers.
 
-Of a notebook only what the asked functions need is run (`needed`). A chapter's own experiments, minutes long, are not.
-It imports nothing of the package for exercises that are a function of numbers: the right functions stand there.
+Of a chapter only what the asked functions need is run (`needed`): its own experiments take minutes. For exercises that
+are a function of numbers it imports nothing of the package, where the right functions stand.
 """
 
 import ast
-import io
 import json
 import math
 import os
@@ -16,10 +15,10 @@ import signal
 import symtable
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-__all__ = ["TRAINED", "answer_of", "answers", "main", "needed"]
+__all__ = ["TRAINED", "answer_of", "answers", "main", "needed", "statements_of"]
 
 #: Exercises that train a model, by the functions they are given.
 TRAINED = {"grade_ddpm": ("noised", "loss", "step_back"), "grade_model": ("diffusion_model",)}
@@ -29,7 +28,7 @@ def main() -> None:
     """Answer the request on standard input."""
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out, open(os.devnull, "w", encoding="utf-8") as nothing:
-        sys.stdout, sys.stderr = nothing, nothing  # what a student prints is of no interest here
+        sys.stdout = nothing  # what a student prints is of no interest here
         os.dup2(nothing.fileno(), 1)
         limit_resources(request["memory"], request["file size"])
         for line in answers(request["cells"], request["calls"], request["seed"], request["seconds"]):
@@ -39,36 +38,50 @@ def main() -> None:
 
 
 def limit_resources(memory: int, file_size: int) -> None:
-    """Limit what this process may take, in bytes. Windows knows no such limits."""
-    with suppress(ImportError):
+    """Limit what this process may take, in bytes, where the system knows such limits."""
+    with suppress(ImportError):  # Windows
         import resource
 
-        for what, most in (("RLIMIT_AS", memory), ("RLIMIT_FSIZE", file_size), ("RLIMIT_CORE", 0)):
-            resource.setrlimit(getattr(resource, what), (most, most))
+        for name, most in (("RLIMIT_AS", memory), ("RLIMIT_FSIZE", file_size), ("RLIMIT_CORE", 0)):
+            kind = getattr(resource, name)
+            hard = resource.getrlimit(kind)[1]
+            limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            with suppress(ValueError, OSError):  # macOS has some of them in name only
+                resource.setrlimit(kind, (limit, limit))
 
 
 def answers(
-    cells: Sequence[str], calls: dict[str, list[list[float]] | None], seed: int, seconds: int
+    cells: Sequence[tuple[str, bool]], calls: dict[str, list[list[float]] | None], seed: int, seconds: int
 ) -> Iterator[tuple[str, Any]]:
     """For each exercise its name, and what its function answers to each call (`answer_of`), or what went wrong.
 
     Args:
-        cells: the code of a notebook's cells, in order.
+        cells: the code of a notebook's cells, in order, and whether it is the student's own or the chapter's.
         calls: the arguments of each call, by the function's name; None for an exercise of `TRAINED`.
         seed: of the exercises of `TRAINED`.
         seconds: that one exercise may take.
     """
-    statements = list(_statements(cells))
+    statements = statements_of(cells)
     for name, own in calls.items():
-        asked = TRAINED.get(name, (name,))
         try:
             with _at_most(seconds):
-                functions = _functions(needed(statements, asked), asked)
-                yield name, _said(name, functions, seed) if own is None else [answer_of(functions[0], c) for c in own]
+                answer = _answer(statements, name, own, seed)
         except OutOfTime:
-            yield name, f"takes longer than {seconds} seconds"
+            answer = f"takes longer than {seconds} seconds"
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
-            yield name, f"raises {type(error).__name__}: {error}"
+            answer = _raised(error)
+        yield name, answer
+
+
+def _answer(statements: Sequence["Statement"], name: str, calls: list[list[float]] | None, seed: int) -> Any:
+    functions = _functions(statements, TRAINED.get(name, (name,)))
+    if calls is not None:
+        return [answer_of(functions[0], call) for call in calls]
+    from ddpm.companion.exercises.blank_page import said_of_model
+    from ddpm.companion.exercises.from_nothing import said_of_ddpm
+
+    judge: Callable[..., str] = said_of_ddpm if name == "grade_ddpm" else said_of_model
+    return judge(*functions, seed=seed)
 
 
 def answer_of(function: Callable[..., Any], call: Sequence[float]) -> float | str | None:
@@ -79,8 +92,12 @@ def answer_of(function: Callable[..., Any], call: Sequence[float]) -> float | st
             return None
         number = math.nan if isinstance(answer, complex) else float(answer)
     except Exception as error:  # whatever a student's code runs into
-        return f"raises {type(error).__name__}: {error}"
+        return _raised(error)
     return number if math.isfinite(number) else f"is {answer}, and should be a finite number."
+
+
+def _raised(error: BaseException, most: int = 300) -> str:
+    return f"raises {type(error).__name__}: {error}"[:most]
 
 
 class OutOfTime(BaseException):
@@ -88,62 +105,57 @@ class OutOfTime(BaseException):
 
 
 class Statement(NamedTuple):
-    """A statement of a notebook: the number of its cell, the names that it binds, and those that it needs."""
+    """A statement of a notebook.
+
+    Attributes:
+        cell: the number of its cell.
+        own: whether the cell is the student's own, and not the chapter's.
+        code: the statement.
+        binds: the names that it gives a value.
+        needs: the names whose values it needs at once.
+        later: those that a function in it needs once it is called.
+    """
 
     cell: int
+    own: bool
     code: ast.stmt
     binds: set[str]
     needs: set[str]
+    later: set[str]
 
 
-def _statements(cells: Sequence[str]) -> Iterator[Statement]:
-    """The statements of all cells that can be read. A line that is for IPython alone is left out."""
-    for i, cell in enumerate(cells):
-        lines = (line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
+    """The statements of all cells that can be read, but for the grading there."""
+    found = []
+    for i, (source, own) in enumerate(cells):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            for code in ast.parse("\n".join(lines)).body:
-                yield Statement(i, code, *_names(code))
+            found += [Statement(i, own, code, *_names(code)) for code in _parsed(source) if not _is_grading(code)]
+    return found
 
 
-def _names(code: ast.stmt) -> tuple[set[str], set[str]]:
-    """The names that a statement binds, and the global ones that it or a function in it needs."""
+def _parsed(source: str) -> list[ast.stmt]:
+    """A cell's statements; lines that are for IPython alone are calls of it, which fail here and are passed over."""
+    try:
+        return ast.parse(source).body
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        return ast.parse(TransformerManager().transform_cell(source)).body
+
+
+def _names(code: ast.stmt) -> tuple[set[str], set[str], set[str]]:
+    """The names that a statement binds, needs at once, and needs later."""
     module = symtable.symtable(ast.unparse(code), "<notebook>", "exec")
     binds = {each.get_name() for each in module.get_symbols() if each.is_assigned() or each.is_imported()}
     needs = {each.get_name() for each in module.get_symbols() if each.is_referenced()}
+    later: set[str] = set()
     inner = list(module.get_children())
     while inner:
         scope = inner.pop()
-        needs |= {each.get_name() for each in scope.get_symbols() if each.is_global()}
+        later |= {each.get_name() for each in scope.get_symbols() if each.is_global()}
         inner += scope.get_children()
-    return binds, needs | (binds if isinstance(code, ast.AugAssign) else set())
-
-
-def needed(statements: Sequence[Statement], names: Sequence[str]) -> list[ast.stmt]:
-    """What must run before functions of these names can be called, in order.
-
-    That is all of the cells that define them, but for the grading there, what these statements need, and so on.
-    """
-
-    def that_binds(name: str, before: int) -> list[int]:
-        return [i for i in range(before) if name in statements[i].binds][-1:]
-
-    everything = len(statements)
-    cells = {statements[i].cell for name in names for i in that_binds(name, everything)}
-    due = [i for i, (cell, code, *_) in enumerate(statements) if cell in cells and not _is_grading(code)]
-    due += [i for i, each in enumerate(statements) if _imports_all(each.code)]
-    chosen: set[int] = set()
-    while due:
-        i = due.pop()
-        if i not in chosen:
-            chosen.add(i)
-            is_called_later = isinstance(statements[i].code, ast.FunctionDef | ast.ClassDef)
-            for name in statements[i].needs:
-                due += that_binds(name, everything if is_called_later else i)
-    return [statements[i].code for i in sorted(chosen)]
-
-
-def _imports_all(code: ast.stmt) -> bool:
-    return isinstance(code, ast.ImportFrom) and code.names[0].name == "*"
+    plain = (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+    return binds, needs if isinstance(code, plain) else needs | binds, later  # a loop or an `if` may keep a value
 
 
 def _is_grading(code: ast.stmt) -> bool:
@@ -151,25 +163,55 @@ def _is_grading(code: ast.stmt) -> bool:
     return isinstance(called, ast.Name) and called.id.startswith("grade")
 
 
-def _functions(statements: Sequence[ast.stmt], names: Sequence[str]) -> list[Callable[..., Any]]:
-    """The functions of these names, once the statements have run. One that fails is passed over."""
+def needed(statements: Sequence[Statement], names: Sequence[str]) -> list[int]:
+    """Which statements must run before functions of these names can be called: their numbers, in order.
+
+    Of a student's own cells that bind a name all is run, whatever else they do; of the chapter's cells the last
+    statement that binds it before it is needed. What these need is found in the same way.
+    """
+    everything = len(statements)
+    due = [(name, everything) for name in names]
+    chosen: set[int] = set()
+
+    def choose(i: int) -> None:
+        if i not in chosen:
+            chosen.add(i)
+            due.extend((name, i) for name in statements[i].needs)
+            due.extend((name, everything) for name in statements[i].later)
+
+    for i, each in enumerate(statements):
+        if isinstance(each.code, ast.ImportFrom) and each.code.names[0].name == "*":
+            choose(i)
+    while due:
+        name, before = due.pop()
+        binders = [i for i in range(before) if name in statements[i].binds]
+        cells = {statements[i].cell for i in binders if statements[i].own}
+        for i in [*binders[-1:], *(i for i in range(everything) if statements[i].cell in cells)]:
+            choose(i)
+    return sorted(chosen)
+
+
+def _functions(statements: Sequence[Statement], names: Sequence[str]) -> list[Callable[..., Any]]:
+    """The functions of these names: what was last bound to each that can be called.
+
+    A statement that fails is passed over.
+
+    Raises:
+        NameError: there is none of a name; it says what failed first.
+    """
     scope: dict[str, Any] = {"__name__": "__main__"}
-    for statement in statements:
-        with suppress(Exception):
-            exec(compile(ast.Module([statement], []), "<notebook>", "exec"), scope)
+    functions: dict[str, Callable[..., Any]] = {}
+    failed = ""
+    for i in needed(statements, names):
+        try:
+            exec(compile(ast.Module([statements[i].code], []), "<notebook>", "exec"), scope)
+        except Exception as error:
+            failed = failed or f"; before, {type(error).__name__}: {error}"
+        functions |= {name: scope[name] for name in names if callable(scope.get(name))}
     for name in names:
-        if not callable(scope.get(name)):
-            raise NameError(f"{name} is no function of this notebook")
-    return [scope[name] for name in names]
-
-
-def _said(name: str, functions: Sequence[Any], seed: int) -> str:
-    """What an exercise that trains a model says of the functions."""
-    from ddpm.companion import exercises
-
-    with redirect_stdout(io.StringIO()) as said:
-        getattr(exercises, name)(*functions, seed=seed)
-    return said.getvalue().strip().partition(": ")[2]
+        if name not in functions:
+            raise NameError(f"{name} is no function of this notebook{failed}")
+    return [functions[name] for name in names]
 
 
 @contextmanager

@@ -69,9 +69,20 @@ def _copy_of(chapter: Path, student: str | None) -> Any:
             cell["outputs"], cell["execution_count"] = [], None
         if student is not None and "exercises" in cell["metadata"].get("tags", []):
             cell["source"] = _with_own_numbers(cell["source"], student)
+        elif student is not None and cell["cell_type"] == "markdown":
+            cell["source"] = _of_fewer_arguments(cell["source"])
     published = {"copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(), "guess": _guess(notebook)}
     notebook["metadata"]["ddpm"] = published | ({} if student is None else {"student": student})
     return notebook
+
+
+def _of_fewer_arguments(source: str) -> str:
+    """Markdown that names the functions of exercises as a student's copy has them."""
+    for name, exercise in EXERCISES.items():
+        if exercise.own is not None:
+            others = ", ".join(each for each in exercise.arguments if each != exercise.own)
+            source = re.sub(rf"`{name}\([^`]*\)`", f"`{name}({others})`", source)
+    return source
 
 
 def _with_own_numbers(source: str, student: str) -> str:
@@ -79,13 +90,13 @@ def _with_own_numbers(source: str, student: str) -> str:
     seed = seed_of(student)
     source = source.replace("seed=seed", f"seed={seed}")
     for name in re.findall(r"^grade\((\w+)\)$", source, re.MULTILINE):
+        if name not in EXERCISES:
+            raise ValueError(f"exercise is {name!r}, which ddpm.companion.exercises does not have")
         graded = f"grade({name}, seed={seed}"
         for argument, value in own_numbers(EXERCISES[name], seed).items():
-            head = re.search(rf"^def {name}\((.*)\):", source, re.MULTILINE)
-            assert head is not None, name
-            others = ", ".join(each for each in head[1].split(", ") if each != argument)
-            own = f"{argument} = {value:g}  # of the copy of {student}"
-            source = source.replace(head[0], f"{own}\n\n\ndef {name}({others}):")
+            others = ", ".join(each for each in EXERCISES[name].arguments if each != argument)
+            own = f"{argument} = {value:g}  # the copy of {student} has a number of its own here"
+            source = re.sub(rf"^def {name}\(.*\):", f"{own}\n\n\ndef {name}({others}):", source, flags=re.MULTILINE)
             graded += f", {argument}={argument}"
         source = source.replace(f"grade({name})", f"{graded})")
     return source

@@ -6,20 +6,23 @@ student's own copy and at hidden ones, and what they answer is judged here, outs
 
 import csv
 import hashlib
+import inspect
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from tqdm import tqdm
 
+from ddpm import __version__
 from ddpm.companion.answering import TRAINED
-from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import seed_of
 from ddpm.companion.notebook import read_notebook
@@ -29,8 +32,8 @@ from ddpm.files import check_place, write_atomically
 
 __all__ = ["Marked", "Result", "asked_in", "mark_hand_ins"]
 
-#: Bytes of a hand-in that are read at most, and of one notebook in it.
-MOST, MOST_OF_A_NOTEBOOK = 2**30, 2**27
+#: Bytes of a hand-in that are read at most, and of one notebook in it: a chapter is 1 MiB.
+MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
 #: What the table and the reports call the exercises that train a model.
 TITLES = {"grade_ddpm": "three_parts", "grade_model": "empty_page"}
 
@@ -53,7 +56,7 @@ class Marked:
     Attributes:
         student: whose copies they are, as these say; None if they were made without --student.
         file: the name of the zip.
-        sha256: of the zip and of what it was marked by: with the same one nothing is marked again.
+        sha256: of the zip and of all that it was marked by: with the same one nothing is marked again.
         results: of every exercise.
         remarks: what a teacher should look at.
     """
@@ -87,10 +90,12 @@ def mark_hand_ins(
     only: int | None = None,
     limits: Limits | None = None,
     unsandboxed: bool = False,
+    force: bool = False,
 ) -> list[Marked]:
     """Mark hand-ins: a table of the class in `out`, and a report on each in the folder of that name beside it.
 
-    A hand-in that has a report already, and has not changed since, is not marked again: a stopped marking goes on.
+    A hand-in that has a report already is not marked again unless it, the exercises or the limits have changed since: a
+    stopped marking goes on.
 
     Args:
         zips: the hand-ins.
@@ -99,33 +104,24 @@ def mark_hand_ins(
         only: number of the one chapter to mark.
         limits: what a notebook may take.
         unsandboxed: run what was handed in without a sandbox.
+        force: mark again what has a report.
 
     Raises:
         ValueError: there is no hand-in, no sandbox or no chapter, two hand-ins have one name, or there is no place for
-            the table. Nothing has run.
+            the table or a report. Nothing that was handed in has run.
     """
-    if not zips:
-        raise ValueError("there is no hand-in to mark; name the zips: ddpm chapters --mark hand-ins/*.zip")
-    for path in zips:
-        if not path.is_file():
-            raise ValueError(f"{path} is not there, or no file; --mark takes the zips that --pack has made")
-    if out.suffix.lower() != ".csv":
-        raise ValueError(f"out is {str(out)!r}; the name of a table of marks must end in .csv")
-    names = [path.stem for path in zips]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two hand-ins are called {twice[0]}; their reports would have one name")
+    _check(zips, out)
     asked = asked_in(notebooks, only)
-    reports = out.with_suffix("")
-    for path in (out, reports / "report.md"):
-        check_place("out", path)
     check_sandbox(unsandboxed)
-
+    limits = limits or Limits()
+    by = json.dumps([__version__, asked, limits, unsandboxed, _code_of_exercises()])
+    reports = out.with_suffix("")
     marked = []
     for path in tqdm(zips, "marking", unit="hand-in"):
-        record = reports / f"{path.stem}.json"
-        one = _kept(record, _hash_of(path, asked))
+        record, sha256 = reports / f"{path.stem}.json", _hash_of(path, by)
+        one = None if force else _kept(record, sha256)
         if one is None:
-            one = _mark(path, asked, limits or Limits(), unsandboxed)
+            one = _mark(path, sha256, asked, notebooks, limits, unsandboxed)
             write_atomically(record, json.dumps(asdict(one), indent=1).encode())
         marked.append(one)
     marked = [_with_remarks(one, marked) for one in marked]
@@ -135,8 +131,38 @@ def mark_hand_ins(
     return marked
 
 
-def _hash_of(path: Path, asked: Mapping[str, Sequence[str]]) -> str:
-    content = hashlib.sha256(json.dumps(asked).encode())
+def _check(zips: Sequence[Path], out: Path) -> None:
+    """Raise `ValueError` unless these can be read, and their table and reports written."""
+    if not zips:
+        raise ValueError("there is no hand-in to mark; name the zips: ddpm chapters --mark hand-ins/*.zip")
+    for path in zips:
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise ValueError(f"{str(path)!r} is no file that can be read; --mark takes the zips that --pack has made")
+    if out.suffix.lower() != ".csv":
+        raise ValueError(f"out is {str(out)!r}; the name of a table of marks must end in .csv")
+    names = [path.stem.casefold() for path in zips]
+    if twice := [path.stem for path in zips if names.count(path.stem.casefold()) > 1]:
+        raise ValueError(f"two hand-ins are called {twice[0]}; their reports would have one name")
+    reports = [out.with_suffix("") / f"{path.stem}{ending}" for path in zips for ending in (".json", ".md")]
+    for path in (out, *reports):
+        if path.is_dir():
+            raise ValueError(f"out is {str(out)!r}; there must be no folder {str(path)!r}")
+    for path in (out, reports[0]):
+        check_place("out", path)
+
+
+def _code_of_exercises() -> str:
+    """What hand-ins are judged by."""
+    modules = {inspect.getmodule(exercise.right) for exercise in EXERCISES.values()} | {
+        grading,
+        from_nothing,
+        blank_page,
+    }
+    return "".join(sorted(inspect.getsource(module) for module in modules if module is not None))
+
+
+def _hash_of(path: Path, by: str) -> str:
+    content = hashlib.sha256(by.encode())
     with path.open("rb") as file:
         while part := file.read(2**20):
             content.update(part)
@@ -154,45 +180,57 @@ def _kept(record: Path, sha256: str) -> Marked | None:
         return None
 
 
-def _mark(path: Path, asked: Mapping[str, Sequence[str]], limits: Limits, unsandboxed: bool) -> Marked:
+def _mark(
+    path: Path, sha256: str, asked: Mapping[str, Sequence[str]], notebooks: Path, limits: Limits, unsandboxed: bool
+) -> Marked:
     """Mark one hand-in. Whatever is wrong with it costs its own marks."""
-    sha256 = _hash_of(path, asked)
-    results, students, remarks = [], set(), []
+    results: list[Result] = []
+    students, remarks = set(), []
     for chapter, names in asked.items():
         try:
             notebook = _notebook_in(path, chapter)
-        except ValueError as error:
-            results += [Result(chapter, name, 0, str(error)) for name in names]
+        except Unreadable as error:
+            results += [Result(chapter, TITLES.get(name, name), 0, str(error)) for name in names]
             continue
         student = _student_of(notebook)
         students.add(student)
-        cells = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        published = {cell["source"] for cell in read_notebook(notebooks / chapter)["cells"]}
+        sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        cells = [(source, source not in published) for source in sources]
         results += _results(chapter, names, cells, student, sha256, limits, unsandboxed)
     if len(students) > 1:
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")
     if None in students:
         remarks.append("made without --student: its numbers are everybody's")
-    return Marked(min(students, key=str, default=None), path.name, sha256, results, remarks)
+    return Marked(min(students, key=str, default=None), _plain(path.name), sha256, results, remarks)
+
+
+class Unreadable(Exception):
+    """A chapter of a hand-in cannot be read; in words for its report."""
 
 
 def _notebook_in(path: Path, chapter: str) -> Any:
-    """A chapter in a zip; `ValueError`, in words for a report, if it is not there or cannot be read."""
+    """A chapter in a zip.
+
+    Raises:
+        Unreadable: it is not there or cannot be read.
+    """
     try:
+        if path.stat().st_size > MOST:
+            raise Unreadable("the zip is too large to be read")
         with zipfile.ZipFile(path) as archive:
-            files = {each.filename: each for each in archive.infolist()}
-            if chapter not in files:
-                raise ValueError("not handed in")
-            if files[chapter].file_size > MOST_OF_A_NOTEBOOK or path.stat().st_size > MOST:
-                raise ValueError("the notebook is too large to be read")
-            with archive.open(files[chapter]) as file:
-                content = file.read(MOST_OF_A_NOTEBOOK)
+            if chapter not in archive.namelist():
+                raise Unreadable("not handed in")
+            with archive.open(chapter) as file:
+                content = file.read(MOST_OF_A_NOTEBOOK + 1)
+        if len(content) > MOST_OF_A_NOTEBOOK:
+            raise Unreadable("the notebook is too large to be read")
         notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
-    except ValueError as error:
-        known = str(error) if str(error).startswith(("not handed in", "the notebook is")) else ""
-        raise ValueError(known or "the notebook cannot be read") from error
+    except Unreadable:
+        raise
     except Exception as error:  # a damaged zip, a password, nbformat's own errors, JSON nested without end
-        raise ValueError(f"it cannot be read: {type(error).__name__}") from error
+        raise Unreadable(f"it cannot be read: {type(error).__name__}") from error
     return notebook
 
 
@@ -212,7 +250,7 @@ def _student_of(notebook: Any) -> str | None:
 def _results(
     chapter: str,
     names: Sequence[str],
-    cells: list[str],
+    cells: list[tuple[str, bool]],
     student: str | None,
     sha256: str,
     limits: Limits,
@@ -237,7 +275,8 @@ def _results(
         title = TITLES.get(name, name)
         if isinstance(answer, str):
             is_right = name in TRAINED and answer.startswith("right")
-            yield Result(chapter, title, int(is_right), answer if name in TRAINED else f"not yet. {title} {answer}")
+            said = answer if is_right or answer.startswith("not") else f"not yet. {title} {answer}"
+            yield Result(chapter, title, int(is_right), _plain(said))
         elif name in TRAINED or not _are_answers(answer, 6):
             yield Result(chapter, title, 0, "not yet. What it answers is no answer.")
         else:
@@ -245,7 +284,7 @@ def _results(
             if said == "right" and judged(EXERCISES[name], answer[3:], hidden, own[name]) != "right":
                 said = "not yet. It is right at the three points of its copy, and wrong at others."
             numbers = answer[:3] if all(isinstance(each, float) for each in answer[:3]) else None
-            yield Result(chapter, title, int(said == "right"), said, numbers)
+            yield Result(chapter, title, int(said == "right"), _plain(said), numbers)
 
 
 def _are_answers(answer: Any, number: int) -> bool:
@@ -264,23 +303,39 @@ def _with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
         if result.mark or result.numbers is None or one.student is None or exercise is None or exercise.own is None:
             continue
         seed = seed_of(one.student)
-        for other in sorted(str(each) for each in others - {one.student}):
-            theirs = own_numbers(exercise, seed_of(other))
-            if theirs != own_numbers(exercise, seed) and agrees(
-                exercise.right, result.numbers, points_of(exercise, seed, theirs)
-            ):
-                remarks.append(f"{result.exercise} is right with the {exercise.own} of {other}'s copy")
-    return Marked(**{**one.__dict__, "remarks": remarks})
+        theirs = [
+            other
+            for other in sorted(str(each) for each in others - {one.student})
+            if agrees(exercise.right, result.numbers, points_of(exercise, seed, own_numbers(exercise, seed_of(other))))
+        ]
+        if theirs:
+            remarks.append(f"{result.exercise} is right with the {exercise.own} of another copy: {', '.join(theirs)}")
+    return replace(one, remarks=remarks)
+
+
+def _plain(text: str) -> str:
+    """Text of a hand-in, fit for a file: one line, no letters that no encoding has, and not without end."""
+    readable = text.encode("utf-8", "replace").decode()
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in readable).split())[:300]
+
+
+def _in_a_cell(text: str) -> str:
+    """Text as it is, in a cell of a Markdown table: nothing in it is a link, a picture or another cell."""
+    return "`" + text.replace("`", "'").replace("|", "/") + "`" if text else ""
+
+
+def _in_a_sheet(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _report(one: Marked) -> str:
     """What a student is given back, Markdown."""
     total = sum(result.mark for result in one.results)
-    lines = [f"# {one.student or one.file}", "", f"{total} of {len(one.results)} exercises are right ({one.file}).", ""]
+    lines = [f"# {one.student or 'A hand-in without a name'}", ""]
+    lines += [f"{total} of {len(one.results)} exercises are right, in {_in_a_cell(one.file)}.", ""]
     lines += ["| chapter | exercise | mark | |", "| --- | --- | --- | --- |"]
-    for each in one.results:
-        said = re.sub(r"\s+", " ", each.said)[:300].replace("|", "\\|")
-        lines.append(f"| {each.chapter[:2]} | {each.exercise} | {each.mark} | {said} |")
+    lines += [f"| {r.chapter[:2]} | {r.exercise} | {r.mark} | {_in_a_cell(r.said)} |" for r in one.results]
     return "\n".join([*lines, ""])
 
 
@@ -292,6 +347,6 @@ def _table(marked: Sequence[Marked], asked: Mapping[str, Sequence[str]]) -> str:
     table.writerow(["student_id", "file", *exercises, "score", "max_score", "remarks"])
     for one in sorted(marked, key=lambda each: (each.student or "", each.file)):
         marks = {result.exercise: result.mark for result in one.results}
-        row = [one.student or "", one.file, *(marks[name] for name in exercises)]
-        table.writerow([*row, sum(marks.values()), len(exercises), "; ".join(one.remarks)])
+        row = [_in_a_sheet(one.student or ""), _in_a_sheet(one.file), *(marks[name] for name in exercises)]
+        table.writerow([*row, sum(marks.values()), len(exercises), _in_a_sheet("; ".join(one.remarks))])
     return text.getvalue()

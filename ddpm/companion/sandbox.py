@@ -11,19 +11,27 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import psutil
 
 from ddpm.companion import answering
 
 __all__ = ["Limits", "answers_of", "check_sandbox"]
 
 PACKAGE = Path(__file__).parents[1]
-#: Where programs and their libraries are, and what the dynamic linker and fonts need.
+#: Where programs and their libraries are, and what the dynamic linker needs.
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 MiB, GiB = 2**20, 2**30
+#: Bytes of all answers that are read.
+MOST_SAID = MiB
+#: Processes that a notebook may have at a time, the sandbox's own among them.
+MOST_PROCESSES = 32
 
 
 class Limits(NamedTuple):
@@ -31,8 +39,9 @@ class Limits(NamedTuple):
 
     Attributes:
         seconds: for each exercise; the whole notebook has twice as long for all of them.
-        memory: bytes, as the address space of a process counts them: torch alone takes 3.5 GiB.
-        file_size: bytes of a file, and of all answers.
+        memory: bytes, of each process's address space and of all processes' memory. torch alone takes 3.5 GiB of the
+            former.
+        file_size: bytes of a file; all files together may have four times as many.
     """
 
     seconds: int = 60
@@ -41,21 +50,23 @@ class Limits(NamedTuple):
 
 
 def check_sandbox(unsandboxed: bool) -> None:
-    """Raise `ValueError` where there is no sandbox and none was said to be needed."""
-    if unsandboxed:
-        return
-    if shutil.which("bwrap") is None:
+    """Raise `ValueError` where there is no sandbox though one is needed, or where Python does not run in it."""
+    if not unsandboxed and shutil.which("bwrap") is None:
         raise ValueError(
             "bubblewrap is not installed, which keeps a notebook's code from your files and your network; install it, "
             "or say --unsandboxed: then whatever was handed in may read, send and delete whatever you may"
         )
-    tried = subprocess.run([*_walls(hide_answers=True), "true"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        raise ValueError(f"bubblewrap cannot make a sandbox here: {tried.stderr.strip() or tried.returncode}")
+    request = _request(
+        [("import torch\n\n\ndef twice(x):\n    return 2 * torch.tensor(x)", True)], {"twice": [(1.5,)]}, 0
+    )
+    answer, trouble = _run(request, Limits(), unsandboxed, hide_answers=True)
+    if dict(_lines(answer, 1)) != {"twice": [3.0]}:
+        where = "here" if unsandboxed else "in bubblewrap's sandbox"
+        raise ValueError(f"a function that is right cannot be called {where}: {trouble or 'it gave no answer'}")
 
 
 def answers_of(
-    cells: list[str],
+    cells: list[tuple[str, bool]],
     calls: dict[str, list[tuple[float, ...]] | None],
     seed: int,
     limits: Limits,
@@ -65,57 +76,96 @@ def answers_of(
 
     A function that is asked and does not answer is left out. Nothing here is to be trusted but its being JSON.
     """
-    request = {
-        "cells": cells, "calls": calls, "seed": seed,
-        "seconds": limits.seconds, "memory": limits.memory, "file size": limits.file_size,
-    }  # fmt: skip
     hide_answers = not any(name in answering.TRAINED for name in calls)
+    said, _ = _run(_request(cells, calls, seed, limits), limits, unsandboxed, hide_answers)
+    return dict(_lines(said, len(calls)))
+
+
+def _request(
+    cells: list[tuple[str, bool]], calls: dict[str, Any], seed: int, limits: Limits | None = None
+) -> dict[str, Any]:
+    seconds, memory, file_size = limits or Limits()
+    what = {"cells": cells, "calls": calls, "seed": seed}
+    return what | {"seconds": seconds, "memory": memory, "file size": file_size}
+
+
+def _run(request: dict[str, Any], limits: Limits, unsandboxed: bool, hide_answers: bool) -> tuple[bytes, str]:
+    """What the answering program writes to its standard output, and the last line of what it complains of."""
     program = [sys.executable, "-P", answering.__file__]
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile() as asked,
+        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as complaint,
+    ):
+        asked.write(json.dumps(request).encode())
+        asked.seek(0)
         child = subprocess.Popen(
-            program if unsandboxed else [*_walls(hide_answers), *program],
-            stdin=subprocess.PIPE, stdout=said, stderr=subprocess.DEVNULL,
-            cwd=folder if unsandboxed else None, env=_environment(), start_new_session=True,
+            program if unsandboxed else [*_walls(hide_answers, limits), *program],
+            stdin=asked, stdout=said, stderr=complaint,
+            cwd=folder if unsandboxed else None, env=_environment(unsandboxed), start_new_session=True,
         )  # fmt: skip
-        with suppress(subprocess.TimeoutExpired):
-            child.communicate(json.dumps(request).encode(), timeout=2 * limits.seconds)
-        _end(child)
+        _watch(child, 2 * limits.seconds, limits.memory)
         said.seek(0)
-        return dict(_lines(said.read(limits.file_size)))
+        complaint.seek(0)
+        lines = complaint.read(MOST_SAID).decode("utf-8", "replace").strip().splitlines()
+        return said.read(MOST_SAID), lines[-1] if lines else ""
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and its own; a sandbox takes all that runs in it along."""
+def _watch(child: "subprocess.Popen[bytes]", seconds: float, memory: int) -> None:
+    """Wait for a process, and end it and its own where they take too long, too much memory or too many processes."""
+    end = time.monotonic() + seconds
+    while child.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+        taken, processes = 0, 0
+        with suppress(psutil.Error):
+            own = psutil.Process(child.pid)
+            for each in [own, *own.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    taken += each.memory_info().rss
+                    processes += 1
+        if taken > memory or processes > MOST_PROCESSES:
+            break
     if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
-    child.kill()
+    child.kill()  # a sandbox takes all that runs in it along
     child.wait()
 
 
-def _lines(said: bytes) -> Iterator[tuple[str, Any]]:
-    """The pairs that a text holds, a line of JSON each; what is none is left out."""
-    for line in said.splitlines():
+def _lines(said: bytes, most: int) -> Iterator[tuple[str, Any]]:
+    """Up to so many pairs that a text holds, a line of JSON each; what is none is left out."""
+    for line in islice(said.splitlines(), most):
         with suppress(ValueError, RecursionError):
             match json.loads(line):
                 case [str(name), answer]:
                     yield name, answer
 
 
-def _environment() -> dict[str, str]:
-    """Little, and nothing of the teacher's: with more threads a class's notebooks would wait for each other."""
-    return {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+def _environment(unsandboxed: bool) -> dict[str, str]:
+    """Little, and in a sandbox nothing of the teacher's. One thread: with more, notebooks would wait for each other."""
+    own = {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *_more_packages()]), "OMP_NUM_THREADS": "1"}
+    return (dict(os.environ) if unsandboxed else {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}) | own
 
 
-def _walls(hide_answers: bool) -> list[str]:
+def _more_packages() -> list[str]:
+    """Folders of packages that are not the interpreter's own, such as a user's."""
+    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+
+
+def _walls(hide_answers: bool, limits: Limits) -> list[str]:
     """The command line that a program is appended to.
 
     Args:
         hide_answers: whether the right functions of exercises are hidden, too.
+        limits: what a notebook may take.
     """
-    seen = dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(PACKAGE)])
-    walls = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    walls += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    interpreter = Path(sys.executable).resolve().parents[1]  # a virtual environment's is a link
+    seen = dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(interpreter), *_more_packages(), str(PACKAGE)])
+    walls = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+    walls += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+    walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/tmp"]
+    walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/dev/shm"]
     walls += [each for path in seen for each in ("--ro-bind-try", path, path)]
     walls += ["--tmpfs", str(PACKAGE / "companion" / "exercises")] if hide_answers else []
-    return [*walls, "--chdir", "/tmp"]
+    return [*walls, "--remount-ro", "/", "--chdir", "/tmp"]

@@ -72,12 +72,12 @@ def deck_of(chapter: Path) -> tuple[str, list[Slide], dict[str, bytes]]:
     Raises:
         ValueError: the chapter cannot be read.
     """
-    first, *others = _sections(read_notebook(chapter))
+    first, *others = _sections(read_notebook(chapter))  # a chapter begins with its title
     pictures: dict[str, bytes] = {}
     slides = [*_opening(first), *_prediction(others)]
     for section in others:
         if not section.heading.startswith(NOT_SHOWN):
-            slides += _shown(section, pictures)
+            slides += _shown(section, pictures, with_code=chapter.name.startswith("00_"))  # which is about code
     slides += _questions(others)
     return first.heading, slides, pictures
 
@@ -102,12 +102,12 @@ def write_decks(notebooks: Path, folder: Path) -> list[Path]:
 
 def _element(slide: Slide) -> str:
     size = ' class="dense"' if len(slide.shown) > DENSE else ""
-    return f'<section{size}>\n{slide.shown}\n<aside class="notes">{slide.notes}</aside>\n</section>'
+    return f'<section{size}>\n{slide.shown}\n<aside class="notes mathjax_ignore">{slide.notes}</aside>\n</section>'
 
 
 def _sections(notebook: Any) -> list[Section]:
     """A chapter, cut at its headings."""
-    sections: list[Section] = []
+    sections = [Section("", [])]
     for cell in notebook["cells"]:
         if cell["cell_type"] != "markdown":
             sections[-1].cells.append(cell)
@@ -119,7 +119,7 @@ def _sections(notebook: Any) -> list[Section]:
                 part = part[heading.end() :]
             if part.strip():
                 sections[-1].cells.append(cell | {"source": part})
-    return sections
+    return [section for section in sections if section.heading]
 
 
 def _opening(section: Section) -> Iterator[Slide]:
@@ -139,19 +139,14 @@ def _prediction(sections: list[Section]) -> Iterator[Slide]:
     for section in sections:
         if section.heading.startswith("Predict first"):
             notes = "<p>Collect the guesses before you go on. The answer comes with its measurement.</p>"
-            yield Slide(f"<h2>Predict first</h2>\n{_html(section.text)}", notes)
+            yield Slide(f"<h2>Predict first</h2>\n{_html(_for_a_room(section.text))}", notes)
 
 
-def _shown(section: Section, pictures: dict[str, bytes]) -> Iterator[Slide]:
-    """A section's heading with its equations or its first sentences, then its figures and verdicts."""
+def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Iterator[Slide]:
+    """A section's first sentences with its equations, its table or its code, then its figures and verdicts."""
     heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
-    equations = re.findall(r"\$\$.+?\$\$", section.text, re.DOTALL)
-    table = re.search(r"(?:^\|.*\n?)+", section.text, re.MULTILINE)
-    if section.heading == "In short":
-        yield Slide(f"{heading}\n{_html(table[0] if table else section.text)}", notes)
-        return
-    if section.text:
-        yield Slide(f"{heading}\n{_html(_first_sentences(section.text))}\n{_html(chr(10).join(equations[:3]))}", notes)
+    for part in _text_slides(section, with_code):
+        yield Slide(f"{heading}\n{_html(part)}", notes)
     for cell in section.cells:
         if picture := _output(cell, "image/png"):
             content = base64.b64decode(picture)
@@ -159,11 +154,48 @@ def _shown(section: Section, pictures: dict[str, bytes]) -> Iterator[Slide]:
             pictures[name] = content
             rendered = cell["metadata"].get("mystnb", {})
             alt = html.escape(rendered.get("image", {}).get("alt", ""), quote=True)
-            caption = rendered.get("figure", {}).get("caption", "")
-            below = f'<p class="caption">{_inline(caption)}</p>'
+            below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
             yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below)
         elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
             yield Slide(f"{heading}\n{_html(_output(cell, 'text/markdown'))}", notes)
+
+
+def _text_slides(section: Section, with_code: bool) -> Iterator[str]:
+    """What a section's first slides say, Markdown: its equations or its table, and the code that a reader sees."""
+    text = _for_a_room(section.text)
+    equations = re.findall(r"\$\$.+?\$\$", text, re.DOTALL)
+    table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    if section.heading == "In short":
+        yield table[0] if table else text
+        return
+    if text:
+        shown = equations[:3] or ([table[0]] if table else [])
+        yield "\n\n".join([_first_sentences(text), *shown])
+    yield from ("\n\n".join(equations[i : i + 3]) for i in range(3, len(equations), 3))
+    if with_code:
+        sources = (cell["source"] for cell in section.cells if cell["cell_type"] == "code" and _is_seen(cell))
+        yield from (f"```\n{part}\n```" for source in sources for part in _pages_of(source))
+
+
+def _is_seen(cell: dict[str, Any]) -> bool:
+    tags = cell["metadata"].get("tags", [])
+    return not {"hide-input", "parameters", "exercises"} & set(tags) and "my_guess" not in cell["source"]
+
+
+def _pages_of(source: str, lines: int = 20) -> list[str]:
+    """Code in parts of up to so many lines, cut where a line is empty."""
+    parts = [""]
+    for block in re.split(r"\n{2,}", source.strip()):
+        if parts[-1] and parts[-1].count("\n") + block.count("\n") + 3 > lines:
+            parts.append("")
+        parts[-1] = f"{parts[-1]}\n\n{block}".strip()
+    return parts
+
+
+def _for_a_room(text: str) -> str:
+    """Markdown without the sentences that speak to a reader at a notebook."""
+    to_a_reader = r"\b(?:next cell|folded cell|Here is)\b"
+    return re.sub(rf"(?:(?<=[.?!:] )|^)(?=[A-Z])[^.?!]*{to_a_reader}[^.?!]*[.?!] ?", "", text, flags=re.MULTILINE)
 
 
 def _questions(sections: list[Section]) -> Iterator[Slide]:
@@ -196,18 +228,21 @@ def _without_asides(source: str) -> str:
 
 
 def _first_sentences(text: str, words: int = 45) -> str:
-    """The first paragraph's first sentences, up to so many words, one at least."""
-    paragraphs = (each.strip() for each in text.split("\n\n"))
-    first = next((each for each in paragraphs if each and not each.startswith(("$$", "|", "-", "1.", "```"))), "")
-    sentences = re.split(r"(?<=[.?:!]) (?=[A-Z*$])", first)
+    """The first paragraph's first sentences, up to so many words, one at least, and the list that they announce."""
+    paragraphs = [each.strip() for each in text.split("\n\n") if each.strip()]
+    prose = [i for i, each in enumerate(paragraphs) if not each.startswith(("$$", "|", "-", "1.", "```"))]
+    if not prose:
+        return ""
     shown: list[str] = []
     length = 0
-    for sentence in sentences:
+    for sentence in re.split(r"(?<=[.?!]) (?=[A-Z*$])", paragraphs[prose[0]]):
         length += len(sentence.split())
         if shown and length > words:
             break
         shown.append(sentence)
-    return " ".join(shown)
+    following = paragraphs[prose[0] + 1 : prose[0] + 2]
+    announced = [each for each in following if each.startswith(("-", "1.")) and shown[-1].endswith(":")]
+    return "\n\n".join([" ".join(shown), *announced])
 
 
 _MARKDOWN = (
@@ -225,7 +260,7 @@ _MARKDOWN.add_render_rule(
 
 def _html(source: str) -> str:
     """Markdown as HTML: links and MyST's roles are their texts."""
-    source = re.sub(r"\{[\w:]+\}`([^`<]+?)\s*(?:<[^>]*>)?`", r"\1", source)
+    source = re.sub(r"\{[\w:-]+\}`([^`<]+?)\s*(?:<[^>]*>)?`", r"\1", source)
     source = re.sub(r"(?<!!)\[([^\]]+)\]\([^)\s]+\)", r"\1", source)
     rendered: str = _MARKDOWN.render(source)
     return rendered
@@ -233,5 +268,4 @@ def _html(source: str) -> str:
 
 def _inline(source: str) -> str:
     """A line of Markdown as HTML, without a paragraph around it."""
-    rendered: str = _MARKDOWN.renderInline(source)
-    return rendered
+    return _html(source).strip().removeprefix("<p>").removesuffix("</p>")

@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONFIG = (ROOT / "_config.yml").read_text(encoding="utf-8")
 PREPARED = "# repository_url: https://github.com/YOU/YOUR-FORK"
+NAMED = re.compile(r"^( *)(?:# )?repository_url: \S+$", re.MULTILINE)  # as it is prepared, or as a fork has it
 PAGE = (ROOT / "book" / "make_it_yours.md").read_text(encoding="utf-8")
 
 
@@ -22,8 +23,8 @@ def test_a_forks_chapters_have_buttons_that_open_it(tmp_path):
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "04_samplers.ipynb", tmp_path / "notebooks")
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: notebooks/04_samplers\n")
-    assert CONFIG.count(PREPARED) == 1
-    config = CONFIG.replace(PREPARED, "repository_url: https://github.com/ada/course")
+    config, found = NAMED.subn(r"\1repository_url: https://github.com/ada/course", CONFIG)
+    assert found == 1
     config = config.replace(
         "launch_buttons: {notebook", 'launch_buttons: {jupyterhub_url: "https://hub.example.org", notebook'
     )
@@ -38,7 +39,8 @@ def test_a_forks_chapters_have_buttons_that_open_it(tmp_path):
 
 
 def test_without_that_line_nothing_leads_to_a_repository_that_is_not_there():
-    options = yaml.safe_load(CONFIG)["sphinx"]["config"]["html_theme_options"]
+    prepared = NAMED.sub(rf"\1{PREPARED}", CONFIG)
+    options = yaml.safe_load(prepared)["sphinx"]["config"]["html_theme_options"]
     assert "repository_url" not in options
     assert (options["repository_branch"], options["launch_buttons"]["notebook_interface"]) == ("main", "jupyterlab")
 

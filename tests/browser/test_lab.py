@@ -191,6 +191,7 @@ def test_a_link_holds_everything_and_what_is_not_legal_in_it_is_as_at_first(visi
         assert page.evaluate("query => setupOf(query)", query) == first, query
         parts = [part for part in query.removeprefix("?").split("&") if part]
         assert page.evaluate("query => ignoredIn(query)", query) == parts, query
+    assert page.evaluate("setupOf('?trails=yes').trails")
     assert page.evaluate("setup => ignoredIn(linkOf(setup))", changed) == []
     assert page.evaluate("setup => ignoredIn(linkOf(setup))", first) == []
 
@@ -218,7 +219,7 @@ def test_a_link_is_followed_and_a_new_one_made(visit):
     expect(said).to_contain_text("9 calls")
     bench.locator("button[name=link]").click()
     expect(said).to_contain_text("9 calls")
-    expect(said).to_contain_text("The link is copied.")
+    expect(said).to_contain_text("the link is copied")
     link = page.evaluate("window.copied")
     assert link.startswith(page.url.partition("?")[0] + "?")
     assert link.endswith("#plane")
@@ -277,7 +278,7 @@ def test_numbers_that_are_no_setup_are_not_taken(visit):
     expect(bench.locator("pre")).to_contain_text('points = ddpm.sample(model, 50, "ddim", 5, 0,')
     bench.locator("[name=seed]").blur()
     assert bench.locator("[name=seed]").input_value() == "0"
-    expect(bench.locator(".lab-numbers")).to_have_text('The seed is "123456"; legal are whole numbers 0 to 9999.')
+    expect(bench.locator(".lab-numbers")).to_have_text('"Seed" is 123456; legal are whole numbers 0 to 9999.')
 
 
 @pytest.mark.browser

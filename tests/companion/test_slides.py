@@ -11,7 +11,7 @@ from ddpm.companion.checks import read_record
 from ddpm.companion.claims import load_claims
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters
-from ddpm.companion.slides import deck_of, write_decks
+from ddpm.companion.slides import NOT_SHOWN, _sections, deck_of, write_decks
 
 CHAPTERS = find_chapters(ROOT / "notebooks", None)
 REVEAL = ROOT / "book" / "_ext" / "reveal.js"
@@ -56,7 +56,28 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
         assert not re.search(r"<li>\s*(?:<p>)?Yes\.", slide.shown)
     assert all(slide.notes for slide in slides)
     written = " ".join(part for slide in slides for part in slide)
-    assert not re.search(r"\{\w+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
+    assert not re.search(r"\{[\w:-]+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
+    for slide in slides:
+        shown = re.sub(r"<[^>]+>", "", slide.shown).strip()
+        assert not shown.endswith(":"), shown  # what is announced is there
+        assert not re.search(r"next cell|folded cell|\b[Hh]ere is the", shown), shown
+
+
+def test_every_numbered_equation_of_a_chapter_is_shown_once():
+    for chapter in CHAPTERS:
+        _, slides, _ = deck_of(chapter)
+        shown = " ".join(slide.shown for slide in slides)
+        for section in _sections(read_notebook(chapter)):
+            if not section.heading.startswith(NOT_SHOWN):
+                for number in re.findall(r"\\tag\{(\w+)\}", section.text):
+                    assert shown.count(rf"\tag{{{number}}}") == 1, (chapter.name, number)
+
+
+def test_chapter_0_shows_its_code_in_parts_that_fit():
+    _, slides, _ = deck_of(CHAPTERS[0])
+    code = [slide.shown for slide in slides if "<pre>" in slide.shown]
+    assert "alpha_bar" in code[0]
+    assert max(part.count("\n") for part in code) < 26
 
 
 def test_decks_and_their_pictures_are_written(tmp_path):

@@ -119,10 +119,13 @@ class Bench {
 
   /** Say so where a number is not legal. @param {HTMLInputElement} field */
   refuse(field) {
-    if (field.type !== "number" || (field.value !== "" && field.checkValidity())) return;
-    const name = field.parentElement?.firstChild?.textContent?.trim().toLowerCase();
-    const kind = field.step === "1" ? "whole numbers " : "";
-    this.say(`The ${name} is "${field.value}"; legal are ${kind}${field.min} to ${field.max}.`);
+    if (field.type !== "number") return;
+    const [value, whole] = [Number(field.value), field.step === "1"];
+    const inRange = value >= Number(field.min) && value <= Number(field.max);
+    if (field.value !== "" && inRange && (!whole || Number.isInteger(value))) return;
+    const name = field.parentElement?.firstChild?.textContent?.trim();
+    const kind = whole ? "whole numbers " : "";
+    this.say(`"${name}" is ${field.value || "empty"}; legal are ${kind}${field.min} to ${field.max}.`);
   }
 
   /** Bring the slider to a state, and say what it is. @param {number} index @param {string} text */

@@ -2,6 +2,7 @@
 // The garments' bench in the page: trained networks draw, and take a picture to noise and back.
 
 const MOST = 8; // garments that are drawn at once
+const FRESH = 1000000; // `ddpm sample` and this bench draw garment i from the noise numbered i; `ddpm round-trip` begins here
 const OWN = "own"; // the reader's file, in place of one that the page brings along
 
 const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet"></canvas>
@@ -84,7 +85,8 @@ class GarmentsBench extends Bench {
   /** A field of the form has changed. @param {string} name */
   changed(name) {
     const network = this.field("network").value;
-    let said = this.looks.length && !this.busy ? "The settings have changed: draw again." : "";
+    const draws = !["source", "picture", "depth", "kind"].includes(name);
+    let said = this.looks.length && !this.busy && draws ? "The settings have changed: draw again." : "";
     if (name === "network" && network !== OWN) {
       this.field("steps").value = labNetworks[network].steps;
       said = `Steps are now ${labNetworks[network].steps}, which suit this network. ${said}`;
@@ -184,7 +186,7 @@ class GarmentsBench extends Bench {
     const x0 = source instanceof ImageBitmap ? pixelsOf(source, shape) : source.x;
     const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
     const grid = schedule.timesteps(Math.min(steps, depth), "trailing", depth);
-    const randnLike = perSampleNoise(seed, pixels, MOST); // not the noise that the garments were drawn from
+    const randnLike = perSampleNoise(seed, pixels, FRESH);
     const [up, back] = [" · the way to noise", " · the way back"];
     this.looks = [{ x: x0, x0: null, t: 0, shape, part: up }];
     [this.expected, this.result] = [(fresh ? 1 : grid.length - 1) + grid.length - 1, ""];

@@ -225,7 +225,7 @@ function setupOf(query) {
     const value = given.get(name);
     if (value === null) return first;
     if (name in CHOICES) return CHOICES[name].includes(value) ? value : first;
-    if (typeof first === "boolean") return value === "true";
+    if (typeof first === "boolean") return ["true", "false"].includes(value) ? value === "true" : first;
     return value !== "" && isLegal(name, Number(value)) ? Number(value) : first;
   };
   const read = Object.entries(FIRST).map(([name, first]) => [name, name === "bumps" ? first : legal(name, first)]);

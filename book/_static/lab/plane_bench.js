@@ -71,6 +71,7 @@ class PlaneBench extends Bench {
     this.asked = 0; // the number of the walk that was asked for last
     this.frame = 0; // the animation frame for which a walk is asked
     this.end = ""; // what is to be said of the end
+    this.state = ""; // and of the state that is shown
     for (const [name, { title }] of Object.entries(SHAPES)) this.field("shape").add(new Option(title, name));
     for (const [name, { title }] of Object.entries(SAMPLERS)) this.field("sampler").add(new Option(title, name));
     this.field("sampler").add(new Option("Langevin, no noise levels", "langevin"));
@@ -160,7 +161,8 @@ class PlaneBench extends Bench {
     const state = `state ${index} of ${this.last} (${place})`;
     this.place(index, state);
     const ignored = this.ignored.length ? ` · not understood in the link: ${this.ignored.join(", ")}` : "";
-    this.say(`${state} · ${this.calls} call${this.calls === 1 ? "" : "s"}${this.end}${ignored}`);
+    this.state = `${state} · ${this.calls} call${this.calls === 1 ? "" : "s"}${this.end}${ignored}`;
+    this.say(this.state);
     const what = `${this.setup.points} points over the density that they should have: ${state}`;
     this.canvas.setAttribute("aria-label", what);
     this.draw();
@@ -310,7 +312,7 @@ class PlaneBench extends Bench {
     const link = `${location.href.replace(/[?#].*/, "")}${linkOf(this.setup)}#plane`;
     try {
       await navigator.clipboard.writeText(link);
-      this.say(`${this.root.querySelector(".lab-numbers")?.textContent} · The link is copied.`);
+      this.say(`${this.state} · the link is copied`);
     } catch {
       window.prompt("The link:", link); // where a page may not write to the clipboard
     }

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, share_on_bumps
 
-__all__ = ["blobs", "grade_model"]
+__all__ = ["blobs", "grade_model", "said_of_model"]
 
 #: (data (n, 2), how many points to draw) -> new points.
 Model = Callable[[Tensor, int], Tensor]
@@ -37,6 +37,11 @@ def grade_model(diffusion_model: Model, *, seed: int = 0) -> None:
         diffusion_model: (data, n) -> n new points like the data (20,000, 2). It trains a network on the way.
         seed: of the blobs and of everything that is drawn.
     """
+    print(f"exercise, a diffusion model on an empty page: {said_of_model(diffusion_model, seed)}")
+
+
+def said_of_model(diffusion_model: Model, seed: int) -> str:
+    """What `grade_model` tells; it begins with "right" if the model draws what it was trained on."""
     data, centres = blobs(seed)
     started, steps = time.perf_counter(), _StepCounter()
     with torch.random.fork_rng(), steps:
@@ -48,7 +53,7 @@ def grade_model(diffusion_model: Model, *, seed: int = 0) -> None:
             said = f"not yet. It raises {type(error).__name__}: {error}"
     if said not in ("right", "not written yet"):
         said += f" (It took {time.perf_counter() - started:.0f} s and {steps.number:,} steps of training.)"
-    print(f"exercise, a diffusion model on an empty page: {said}")
+    return said
 
 
 class _StepCounter:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ddpm.companion.checks import enforced
 from ddpm.schedule import linear
 
-__all__ = ["bumps_of_the_ring", "grade_ddpm", "share_on_bumps"]
+__all__ = ["bumps_of_the_ring", "grade_ddpm", "said_of_ddpm", "share_on_bumps"]
 
 Noised = Callable[[Tensor, Tensor, Tensor], Tensor]
 Loss = Callable[[nn.Module, Tensor], Tensor]
@@ -48,14 +48,17 @@ def grade_ddpm(noised: Noised, loss: Loss, step: Step, *, seed: int = 0) -> None
         step: (network, x, t) -> the state before time t, which is a number.
         seed: of everything that is drawn.
     """
-    name = "exercise, the three parts of a diffusion model"
+    print(f"exercise, the three parts of a diffusion model: {said_of_ddpm(noised, loss, step, seed)}")
+
+
+def said_of_ddpm(noised: Noised, loss: Loss, step: Step, seed: int) -> str:
+    """What `grade_ddpm` tells; it begins with "right" if the three parts are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            said = next(_faults(noised, loss, step), "right: what it was trained on is what it draws")
+            return next(_faults(noised, loss, step), "right: what it was trained on is what it draws")
         except Exception as error:  # whatever a student's code runs into
-            said = f"not yet. It raises {type(error).__name__}: {error}"
-    print(f"{name}: {said}")
+            return f"not yet. It raises {type(error).__name__}: {error}"
 
 
 def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:

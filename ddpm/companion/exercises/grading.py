@@ -113,7 +113,10 @@ def judged(exercise: Exercise, answers: Sequence[Answer], seed: int, fixed: Mapp
 
 def agrees(function: Function, numbers: Sequence[float], points: Sequence[Point]) -> bool:
     """Whether a function of all arguments has these values at these points."""
-    return all(_close(number, function(*point)) for number, point in zip(numbers, points, strict=True))
+    try:
+        return all(_close(number, function(*point)) for number, point in zip(numbers, points, strict=True))
+    except ArithmeticError:  # a slip has no value everywhere
+        return False
 
 
 def _written(exercise: Exercise, call: Sequence[float], fixed: Mapping[str, float]) -> str:
