@@ -1,8 +1,8 @@
 """Mends what jupyter-book and docutils put on a page.
 
 Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
-list but no list items, which confuses a screen reader. A line may end between a formula and its full stop. The theme fails
-where launch buttons are set and no repository is named, which is how the book is until it is forked.
+list but no list items, which confuses a screen reader. A line may end between a formula and its full stop. The theme
+fails where launch buttons are set and no repository is named, which is how the book is until it is forked.
 """
 
 import re
