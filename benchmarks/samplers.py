@@ -128,6 +128,7 @@ def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[
 def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: float) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"], row["seed"]))
+    processor = machine().rpartition(" of ")[2]  # distances do not depend on the number of threads
     made = measured_with(
         "python benchmarks/samplers.py",
         sum(float(row["seconds"]) for row in ordered),
@@ -145,7 +146,7 @@ def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: flo
             f"are drawn again from the set (the first seed's). Heun with churn: in sigma, on Karras's grid, with churn "
             f"{CHURN:g}. Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}; of 1, 1.3, 1.6 and 2 "
             "the best with an earlier guide of the same kind, on 1,000 images in 20 steps and the same test images. "
-            f"The floor, {n:,} real training images against the same: {floor:.2f}. On {machine()}, {date.today()}."
+            f"The floor, {n:,} real training images against the same: {floor:.2f}. On {processor}, {date.today()}."
         ),
         "provenance": made | {"weights": weights, "n": n},
     }

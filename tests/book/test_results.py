@@ -101,7 +101,18 @@ def test_what_is_said_of_samplers_was_measured():
     assert f"with 49 it has {churn}, while Heun by" in chapter
     assert f"without it has {distance['Heun, in sigma', 49]}. So" in chapter
     assert float(distance["DDIM", 50]) < float(half) < float(distance["ancestral, large variance", 50])
-    assert f"With 250 calls ancestral sampling reaches {distance['ancestral, small variance', 250]}." in chapter
+    churned, drawn = distance["Heun with churn", 249], distance["ancestral, small variance", 250]
+    still, solved = distance["DDIM", 250], distance[solver, 250]
+    assert f"Heun with churn has {churned} and ancestral sampling {drawn}, while DDIM has {still} and" in chapter
+    assert f"DPM-Solver++ {solved}, which gained nothing by its last 200 calls" in chapter
+    half = distance["flow and half of Langevin", 250]
+    assert f"draws more noise than those two, and is at {half}." in chapter
+    assert float(half) > float(solved) + 2 * sd["flow and half of Langevin", 250]
+    assert max(float(churned), float(drawn)) < min(float(still), float(solved))
+    assert float(solved) > float(distance[solver, 50]) - sd[solver, 50]
+    spreads = [sd[row] for row in sd if row[1] >= 249 and row[0] != "flow and half of Langevin"]
+    assert f"which are {min(spreads):.2f} to {max(spreads):.2f}" in chapter
+    assert 1 < (float(solved) - float(churned)) / max(spreads) < 3
     by_angle, by_sigma = distance["Heun", 9], distance["Heun, in sigma", 9]
     assert f"the *larger* distance all the same: {by_angle}, and {by_sigma} by" in chapter
     assert float(by_angle) - float(by_sigma) > 3 * (sd["Heun", 9] + sd["Heun, in sigma", 9])
