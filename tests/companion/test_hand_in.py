@@ -66,7 +66,10 @@ def test_a_students_copies_have_its_own_numbers_and_no_answer(tmp_path):
             assert f"grade({name}, seed={seed_of('ada')}{graded})" in cell["source"]
             (arguments,) = re.findall(rf"def {name}\((.*)\):\n    \"\"\".*\"\"\"\n    ...  # write me", cell["source"])
             assert arguments.split(", ") == [each for each in EXERCISES[name].arguments if each not in own]
-            assert all(f"\n{argument} = {value:g}  # of" in "\n" + cell["source"] for argument, value in own.items())
+            assert all(
+                f"\n{argument} = {value:g}  # the copy of ada" in "\n" + cell["source"]
+                for argument, value in own.items()
+            )
 
 
 def test_work_is_not_overwritten(chapters, tmp_path):
