@@ -127,12 +127,12 @@ def _opening(section: Section) -> Iterator[Slide]:
     source = "\n\n".join(cell["source"] for cell in section.cells if cell["cell_type"] == "markdown")
     question = re.search(r"\*\*The question\.\*\*(.+?)(?:\n\n|$)", source, re.DOTALL)
     asked = _html(question[1]) if question else ""
-    afterwards, needed = re.search(
-        r"\*\*Afterwards you can\*\*(.+?)\*\*You need\*\*(.+?)\*\*", source, re.DOTALL
-    ).groups()  # type: ignore[union-attr]
-    yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", _html(f"Students need {needed.strip(' :')}"))
-    skills = "\n".join(f"- {each.strip(' .')}" for each in re.split(r";\s+(?:and )?", afterwards.strip()))
-    yield Slide(f"<h2>Afterwards you can</h2>\n{_html(skills)}", "<p>Come back to this slide at the end.</p>")
+    needed = re.search(r"\*\*You need\*\*(.+?)\*\*", source, re.DOTALL)
+    notes = _html(f"Students need {needed[1].strip(' :')}") if needed else ""
+    yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", notes)
+    if afterwards := re.search(r"\*\*Afterwards you can\*\*(.+?)\*\*", source, re.DOTALL):
+        skills = "\n".join(f"- {each.strip(' .')}" for each in re.split(r";\s+(?:and )?", afterwards[1].strip()))
+        yield Slide(f"<h2>Afterwards you can</h2>\n{_html(skills)}", "<p>Come back to this slide at the end.</p>")
 
 
 def _prediction(sections: list[Section]) -> Iterator[Slide]:

@@ -4,7 +4,9 @@ import hashlib
 import html
 import re
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ddpm.companion.checkout import ROOT
 from ddpm.companion.checks import read_record
@@ -78,6 +80,14 @@ def test_chapter_0_shows_its_code_in_parts_that_fit():
     code = [slide.shown for slide in slides if "<pre>" in slide.shown]
     assert "alpha_bar" in code[0]
     assert max(part.count("\n") for part in code) < 26
+
+
+def test_a_chapter_without_the_usual_boxes_has_a_deck_too(tmp_path):
+    cells = [new_code_cell("x = 1"), new_markdown_cell("# Mine\n\n## First\n\nA sentence.\n\n$$ a = b $$")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "07_mine.ipynb")
+    title, slides, _ = deck_of(tmp_path / "07_mine.ipynb")
+    assert title == "Mine"
+    assert [text(slide.shown) for slide in slides] == ["Mine", r"First A sentence. \[ a = b \]"]
 
 
 def test_decks_and_their_pictures_are_written(tmp_path):
