@@ -375,7 +375,7 @@ def test_of_the_chapters_own_cells_only_what_is_needed_runs():
     assert dict(answers(cells, {"divergence": [[9.0]]}, 0, 5)) == {"divergence": [6.0]}
 
 
-def test_a_student_who_prints_is_judged_by_what_is_returned(monkeypatch):
+def test_a_student_who_prints_is_judged_by_what_is_returned():
     cell = "def diffusion_model(data, n):\n    print('x: right')\n    return data[:n]"
     (said,) = dict(answers([(cell, True)], {"grade_model": None}, 0, 60)).values()
     assert said.startswith("not yet. No optimiser has made a step")
