@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
 import papermill
 import torch
 import yaml
@@ -22,7 +23,7 @@ from tqdm import tqdm
 import ddpm
 from ddpm.companion.checks import read_gpu_memory, read_record
 from ddpm.companion.execution import Unfinished, end_kernels, executed
-from ddpm.companion.notebook import read_notebook
+from ddpm.companion.notebook import read_notebook, shrink_figures
 from ddpm.companion.provenance import PRESETS, commit, usable_device
 from ddpm.files import check_place, read_json, write_json
 from ddpm.settings import one_of, positive_int, seed_number
@@ -197,7 +198,9 @@ def _execute(
     partial = _partial(folder, chapter)
     try:
         notebook = executed(chapter, partial, values, threads, at_cell)
-    except Unfinished as failure:
+        shrink_figures(notebook)
+        nbformat.write(notebook, partial)
+    except (Unfinished, OSError) as failure:
         return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, str(failure))
     seconds = time.time() - started
     os.replace(partial, folder / chapter.name)

@@ -1,8 +1,8 @@
 """The lab: its samplers against the package's, state by state, and its benches as people use them."""
 
 import ast
-import gzip
 import hashlib
+import lzma
 import re
 from pathlib import Path
 from statistics import mean, stdev
@@ -37,7 +37,7 @@ def test_what_runs_networks_in_the_page_is_the_file_of_its_package():
     assert len(rows) == 3
     for name, sha256 in rows:
         file = RUNTIME / name
-        content = file.read_bytes() if file.exists() else gzip.decompress(Path(f"{file}.gz").read_bytes())
+        content = file.read_bytes() if file.exists() else lzma.decompress(Path(f"{file}.xz").read_bytes())
         assert hashlib.sha256(content).hexdigest() == sha256, name
 
 

@@ -1,9 +1,13 @@
+import base64
+import io
 import json
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
-from ddpm.companion.notebook import read_notebook
+from ddpm.companion.notebook import read_notebook, shrink_figures
 from tests.companion.chapters import write
 
 
@@ -54,3 +58,26 @@ def test_a_folder_is_no_notebook(tmp_path):
 def test_a_sound_notebook_comes_as_it_is(tmp_path):
     path = write(tmp_path, 1, "1")
     assert read_notebook(path) == nbformat.read(path, as_version=4)
+
+
+def test_figures_become_small_and_keep_even_a_rare_colour():
+    figure = Image.linear_gradient("L").resize((400, 300)).convert("RGBA")
+    figure.putpixel((7, 7), (200, 30, 30, 255))
+    ImageDraw.Draw(figure).line((0, 0, 399, 299), (31, 119, 180, 255))
+    file = io.BytesIO()
+    figure.save(file, "PNG")
+    outputs = [
+        nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(file.getvalue()).decode() + "\n"}),
+        nbformat.v4.new_output("stream", text="0.5"),
+    ]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# A"), nbformat.v4.new_code_cell("1", outputs=outputs)]
+    )
+    shrink_figures(notebook)
+    nbformat.validate(notebook)
+    png = base64.b64decode(notebook["cells"][1]["outputs"][0]["data"]["image/png"])
+    small = Image.open(io.BytesIO(png))
+    assert small.mode == "P"
+    assert len(png) < 0.6 * len(file.getvalue())
+    off = np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(figure.convert("RGB"), int))
+    assert off.max() <= 16  # of 255
