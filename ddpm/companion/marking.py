@@ -4,16 +4,14 @@ The marks and the sentences that a zip brings along are not read. Its functions 
 student's own copy and at hidden ones, and what they answer is judged here, outside the sandbox.
 """
 
-import csv
 import hashlib
 import inspect
-import io
 import json
 import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +21,18 @@ from tqdm import tqdm
 from ddpm import __version__
 from ddpm.companion.answering import TRAINED
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
-from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
+from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
 from ddpm.companion.hand_in import seed_of
+from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters
 from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["Marked", "Result", "asked_in", "mark_hand_ins"]
+__all__ = ["asked_in", "mark_hand_ins"]
 
 #: Bytes of a hand-in that are read at most, and of one notebook in it: a chapter is 1 MiB.
 MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
-#: What the table and the reports call the exercises that train a model.
-TITLES = {"grade_ddpm": "three_parts", "grade_model": "empty_page"}
-
-
-@dataclass(frozen=True)
-class Result:
-    """An exercise's mark, 1 or 0, what there is to say of it, and what its function answered at its own points."""
-
-    chapter: str
-    exercise: str
-    mark: int
-    said: str
-    numbers: list[float] | None = None
-
-
-@dataclass(frozen=True)
-class Marked:
-    """What one hand-in is worth.
-
-    Attributes:
-        student: whose copies they are, as these say; None if they were made without --student.
-        file: the name of the zip.
-        sha256: of the zip and of all that it was marked by: with the same one nothing is marked again.
-        results: of every exercise.
-        remarks: what a teacher should look at.
-    """
-
-    student: str | None
-    file: str
-    sha256: str
-    results: list[Result]
-    remarks: list[str]
 
 
 def asked_in(notebooks: Path, only: int | None = None) -> dict[str, list[str]]:
@@ -124,10 +91,10 @@ def mark_hand_ins(
             one = _mark(path, sha256, asked, notebooks, limits, unsandboxed)
             write_atomically(record, json.dumps(asdict(one), indent=1).encode())
         marked.append(one)
-    marked = [_with_remarks(one, marked) for one in marked]
+    marked = [with_remarks(one, marked) for one in marked]
     for path, one in zip(zips, marked, strict=True):
-        write_atomically(reports / f"{path.stem}.md", _report(one).encode())
-    write_atomically(out, _table(marked, asked).encode())
+        write_atomically(reports / f"{path.stem}.md", report(one).encode())
+    write_atomically(out, table(marked, asked).encode())
     return marked
 
 
@@ -198,7 +165,7 @@ def _mark(
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")
     if None in students:
         remarks.append("made without --student: its numbers are everybody's")
-    return Marked(min(students, key=str, default=None), _plain(path.name), sha256, results, remarks)
+    return Marked(min(students, key=str, default=None), plain(path.name), sha256, results, remarks)
 
 
 class Unreadable(Exception):
@@ -272,7 +239,7 @@ def _results(
         if isinstance(answer, str):
             is_right = name in TRAINED and answer.startswith("right")
             said = answer if is_right or answer.startswith("not") else f"not yet. {title} {answer}"
-            yield Result(chapter, title, int(is_right), _plain(said))
+            yield Result(chapter, title, int(is_right), plain(said))
         elif name in TRAINED or not _are_answers(answer, 6):
             yield Result(chapter, title, 0, "not yet. What it answers is no answer.")
         else:
@@ -280,69 +247,9 @@ def _results(
             if said == "right" and judged(EXERCISES[name], answer[3:], hidden, own[name]) != "right":
                 said = "not yet. It is right at the three points of its copy, and wrong at others."
             numbers = answer[:3] if all(isinstance(each, float) for each in answer[:3]) else None
-            yield Result(chapter, title, int(said == "right"), _plain(said), numbers)
+            yield Result(chapter, title, int(said == "right"), plain(said), numbers)
 
 
 def _are_answers(answer: Any, number: int) -> bool:
     """Whether this is a list of so many answers; the process that gave it is not to be trusted."""
     return isinstance(answer, list) and len(answer) == number and all(isinstance(a, float | str | None) for a in answer)
-
-
-def _with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
-    """A hand-in's remarks with those that need the whole class."""
-    remarks = list(one.remarks)
-    others = {other.student for other in everyone if other is not one} - {None}
-    if one.student in others:
-        remarks.append(f"another hand-in is {one.student}'s, too")
-    for result in one.results:
-        exercise = EXERCISES.get(result.exercise)
-        if result.mark or result.numbers is None or one.student is None or exercise is None or exercise.own is None:
-            continue
-        seed = seed_of(one.student)
-        theirs = [
-            other
-            for other in sorted(str(each) for each in others - {one.student})
-            if agrees(exercise.right, result.numbers, points_of(exercise, seed, own_numbers(exercise, seed_of(other))))
-        ]
-        if theirs:
-            remarks.append(f"{result.exercise} is right with the {exercise.own} of another copy: {', '.join(theirs)}")
-    return replace(one, remarks=remarks)
-
-
-def _plain(text: str) -> str:
-    """Text of a hand-in, fit for a file: one line, no letters that no encoding has, and not without end."""
-    readable = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in readable).split())[:300]
-
-
-def _in_a_cell(text: str) -> str:
-    """Text as it is, in a cell of a Markdown table: nothing in it is a link, a picture or another cell."""
-    return "`" + text.replace("`", "'").replace("|", "/") + "`" if text else ""
-
-
-def _in_a_sheet(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _report(one: Marked) -> str:
-    """What a student is given back, Markdown."""
-    total = sum(result.mark for result in one.results)
-    lines = [f"# {one.student or 'A hand-in without a name'}", ""]
-    lines += [f"{total} of {len(one.results)} exercises are right, in {_in_a_cell(one.file)}.", ""]
-    lines += ["| chapter | exercise | mark | |", "| --- | --- | --- | --- |"]
-    lines += [f"| {r.chapter[:2]} | {r.exercise} | {r.mark} | {_in_a_cell(r.said)} |" for r in one.results]
-    return "\n".join([*lines, ""])
-
-
-def _table(marked: Sequence[Marked], asked: Mapping[str, Sequence[str]]) -> str:
-    """The marks of a class, CSV: a line for each hand-in."""
-    exercises = [TITLES.get(name, name) for names in asked.values() for name in names]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["student_id", "file", *exercises, "score", "max_score", "remarks"])
-    for one in sorted(marked, key=lambda each: (each.student or "", each.file)):
-        marks = {result.exercise: result.mark for result in one.results}
-        row = [_in_a_sheet(one.student or ""), _in_a_sheet(one.file), *(marks[name] for name in exercises)]
-        table.writerow([*row, sum(marks.values()), len(exercises), _in_a_sheet("; ".join(one.remarks))])
-    return text.getvalue()

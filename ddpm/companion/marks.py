@@ -1,0 +1,108 @@
+"""The marks of a class: what a hand-in is worth, the report that its student is given, and the table of all.
+
+Whatever text comes from a hand-in is made harmless before it is written.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises.grading import agrees, own_numbers, points_of
+from ddpm.companion.hand_in import seed_of
+
+__all__ = ["TITLES", "Marked", "Result", "plain", "report", "table", "with_remarks"]
+
+#: What the table and the reports call the exercises that train a model.
+TITLES = {"grade_ddpm": "three_parts", "grade_model": "empty_page"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """An exercise's mark, 1 or 0, what there is to say of it, and what its function answered at its own points."""
+
+    chapter: str
+    exercise: str
+    mark: int
+    said: str
+    numbers: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What one hand-in is worth.
+
+    Attributes:
+        student: whose copies they are, as these say; None if they were made without --student.
+        file: the name of the zip.
+        sha256: of the zip and of all that it was marked by: with the same one nothing is marked again.
+        results: of every exercise.
+        remarks: what a teacher should look at.
+    """
+
+    student: str | None
+    file: str
+    sha256: str
+    results: list[Result]
+    remarks: list[str]
+
+
+def with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
+    """A hand-in's remarks with those that need the whole class."""
+    remarks = list(one.remarks)
+    others = {other.student for other in everyone if other is not one} - {None}
+    if one.student in others:
+        remarks.append(f"another hand-in is {one.student}'s, too")
+    for result in one.results:
+        exercise = EXERCISES.get(result.exercise)
+        if result.mark or result.numbers is None or one.student is None or exercise is None or exercise.own is None:
+            continue
+        seed = seed_of(one.student)
+        theirs = [
+            other
+            for other in sorted(str(each) for each in others - {one.student})
+            if agrees(exercise.right, result.numbers, points_of(exercise, seed, own_numbers(exercise, seed_of(other))))
+        ]
+        if theirs:
+            remarks.append(f"{result.exercise} is right with the {exercise.own} of another copy: {', '.join(theirs)}")
+    return replace(one, remarks=remarks)
+
+
+def plain(text: str) -> str:
+    """Text of a hand-in, fit for a file: one line, no letters that no encoding has, and not without end."""
+    readable = text.encode("utf-8", "replace").decode()
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in readable).split())[:300]
+
+
+def _in_a_cell(text: str) -> str:
+    """Text as it is, in a cell of a Markdown table: nothing in it is a link, a picture or another cell."""
+    return "`" + text.replace("`", "'").replace("|", "/") + "`" if text else ""
+
+
+def _in_a_sheet(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def report(one: Marked) -> str:
+    """What a student is given back, Markdown."""
+    total = sum(result.mark for result in one.results)
+    lines = [f"# {one.student or 'A hand-in without a name'}", ""]
+    lines += [f"{total} of {len(one.results)} exercises are right, in {_in_a_cell(one.file)}.", ""]
+    lines += ["| chapter | exercise | mark | |", "| --- | --- | --- | --- |"]
+    lines += [f"| {r.chapter[:2]} | {r.exercise} | {r.mark} | {_in_a_cell(r.said)} |" for r in one.results]
+    return "\n".join([*lines, ""])
+
+
+def table(marked: Sequence[Marked], asked: Mapping[str, Sequence[str]]) -> str:
+    """The marks of a class, CSV: a line for each hand-in."""
+    exercises = [TITLES.get(name, name) for names in asked.values() for name in names]
+    text = io.StringIO()
+    sheet = csv.writer(text, lineterminator="\n")
+    sheet.writerow(["student_id", "file", *exercises, "score", "max_score", "remarks"])
+    for one in sorted(marked, key=lambda each: (each.student or "", each.file)):
+        marks = {result.exercise: result.mark for result in one.results}
+        row = [_in_a_sheet(one.student or ""), _in_a_sheet(one.file), *(marks[name] for name in exercises)]
+        sheet.writerow([*row, sum(marks.values()), len(exercises), _in_a_sheet("; ".join(one.remarks))])
+    return text.getvalue()
