@@ -24,6 +24,7 @@ from ddpm.interop import onnx
 NETWORKS = {
     "fashion-mnist-4-calls": ("student, 4 calls", 4),
     "fashion-mnist": ("its teacher", 20),
+    "fashion-mnist-classes": ("told classes", 20),
     "equal-diffusion": ("small model", 20),
 }
 RUNTIME = Path(__file__).parent / "onnxruntime-web"
@@ -59,7 +60,8 @@ def files():
     for name, (title, steps) in NETWORKS.items():
         contents[f"{name}.onnx"] = network = exported(name)
         megabytes = max(1, round(len(network) * 4 / 3 / 1e6))  # of base64
-        offered[name] = {"title": title, "megabytes": megabytes, "steps": steps}
+        classes = pretrained.facts(name).classes
+        offered[name] = {"title": title, "megabytes": megabytes, "steps": steps, "classes": classes}
     for name, content in contents.items():
         scripts[f"{name}.js"] = f'labFiles["{name}"] = "{base64.b64encode(content).decode()}";\n'.encode()
     scripts["networks.js"] = f"labNetworks = {json.dumps(offered)};\n".encode()

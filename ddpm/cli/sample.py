@@ -155,7 +155,8 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
     known = getattr(trained, "classes", ())
     if names and not known:
         raise ValueError(
-            f"class is {names[0]!r}; model {model!r} was trained without classes, which ddpm train --conditional tells"
+            f"class is {names[0]!r}; model {model!r} knows no classes, as fashion-mnist-classes does, which ships, and "
+            "what ddpm train --conditional makes"
         )
     if list(names) == ["all"]:
         return list(range(len(known)))

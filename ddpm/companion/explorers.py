@@ -21,7 +21,7 @@ import ddpm
 from ddpm.autoencoder import Autoencoder
 from ddpm.companion.checkout import beside_package
 from ddpm.data import load, normalise
-from ddpm.denoiser import Denoiser, Guided
+from ddpm.denoiser import Conditional, Denoiser, Guided
 from ddpm.files import read_json, write_atomically, write_json
 from ddpm.noise import PerSampleNoise
 from ddpm.round_trip import ends, inverted_round_trip, round_trip
@@ -35,6 +35,7 @@ LINE = 4  # settings in a line of a strip
 GAP = 4  # white pixels between two settings
 SEED = 0
 MODELS = ("autoencoder", "vae", "gan", "diffusion")  # those of chapter 1
+ASKED = ("T-shirt", "sandal", "bag", "ankle boot")
 
 
 class Explorer(NamedTuple):
@@ -152,6 +153,17 @@ def _weights(settings: Sequence[float]) -> Tensor:
     return torch.stack(shown)
 
 
+def _asked(settings: Sequence[float]) -> Tensor:
+    """What a network draws from the same noise that is told these classes, guided with these weights."""
+    model, x = cast(Conditional, _model("fashion-mnist-classes")), _noise()
+    grid = model.schedule.timesteps(20, "karras")
+    shown = []
+    for weight in settings:
+        rows = [Guided(model.given(name), model.given(None), weight) for name in ASKED]
+        shown.append(torch.stack([final(dpm_solver_pp(row, x, grid)) for row in rows]))
+    return torch.stack(shown)
+
+
 def _few(settings: Sequence[float]) -> Tensor:
     """What the teacher and its student of four calls draw from the same noise."""
     models, x = [_model("fashion-mnist"), _model("fashion-mnist-4-calls")], _noise()
@@ -174,6 +186,7 @@ EXPLORERS = {
         "Network calls", (1, 3, 5, 7, 9, 15, 25, 49, 99), "{}", ("ancestral", "DDIM", "Heun", "DPM-Solver++"), _calls,
     ),
     "weight": Explorer("Weight", (1, 1.3, 1.6, 2, 2.5, 3, 4, 6, 8), "w = {}", ("four", "and four"), _weights),
+    "class": Explorer("Weight", (1, 1.5, 2, 3, 4, 6, 8), "w = {}", ASKED, _asked),
     "few-calls": Explorer("Network calls", (1, 2, 3, 4, 6, 8, 16, 32), "{}", ("teacher", "student"), _few),
 }  # fmt: skip
 

@@ -23,16 +23,19 @@ SCHEDULES = {"linear": linear(), "straight": straight()}
 #: What the package calls a knob of the lab.
 OPTIONS = {"eta": "eta", "lambda": "weight", "stepSize": "step_size"}
 POINTS, STEPS, SEED = 4, 5, 3
-NETWORK, PIXELS = "equal-diffusion", 41
+NETWORK, WITH_CLASSES, PIXELS = "equal-diffusion", "fashion-mnist-classes", 41
 GARMENTS = [
-    {"sampler": sampler, "spacing": spacing, "steps": 3, "seed": SEED}
-    for sampler, spacing in (
-        ("ddim", "trailing"),
-        ("ancestral", "trailing"),
-        ("heun", "trailing"),
-        ("dpm_solver_pp", "karras"),
+    {"network": network, "sampler": sampler, "spacing": spacing, "steps": 3, "seed": SEED, **told}
+    for network, sampler, spacing, told in (
+        (NETWORK, "ddim", "trailing", {}),
+        (NETWORK, "ancestral", "trailing", {}),
+        (NETWORK, "heun", "trailing", {}),
+        (NETWORK, "dpm_solver_pp", "karras", {}),
+        (WITH_CLASSES, "ddim", "trailing", {}),
+        (WITH_CLASSES, "ddim", "trailing", {"labels": [9, 8], "weight": 1}),
+        (WITH_CLASSES, "dpm_solver_pp", "karras", {"labels": [1], "weight": 3}),
     )
-] + [{"up": True, "spacing": "trailing", "steps": 3, "seed": SEED}]
+] + [{"network": NETWORK, "up": True, "spacing": "trailing", "steps": 3, "seed": SEED}]
 GRIDS = (("linear", "trailing"), ("linear", "karras"), ("straight", "trailing"), ("straight", "log_snr"))
 
 #: Setups of the lab, without what all of them share.
@@ -81,14 +84,16 @@ def states_of(case):
 
 def garments_of(case):
     """Some pixels of every state of two garments, or of two noises that are taken up, float32."""
-    model = ddpm.load(NETWORK, "float32", device="cpu")
+    model = ddpm.load(case["network"], "float32", device="cpu")
+    denoise = Guided(model.given(case["labels"]), model, case["weight"]) if "labels" in case else model
     states: list[torch.Tensor] = []
     if case.get("up"):
         x = PerSampleNoise(case["seed"])(torch.empty(2, *model.image_shape))
         with torch.no_grad():
             states += [step.x for step in invert(model, x, model.schedule.timesteps(case["steps"]))]
     else:
-        ddpm.sample(model, 2, chunk=2, progress=False, watch=lambda step: states.append(step.x), **case)
+        walk = {name: case[name] for name in ("sampler", "spacing", "steps", "seed")}
+        ddpm.sample(denoise, 2, chunk=2, progress=False, watch=lambda step: states.append(step.x), **walk)
     return [numbers(state.flatten()[::PIXELS]) for state in states]
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import ddpm
-from ddpm.denoiser import NetworkDenoiser
+from ddpm import data
+from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.interop.onnx import export_onnx
 from ddpm.schedule import linear_zero_snr
 from ddpm.unet import UNet, UNetConfig
@@ -59,15 +60,16 @@ def test_every_state_of_a_walk_in_the_plane_is_the_packages(visit):
 @pytest.mark.browser
 def test_every_state_of_two_garments_is_the_packages(visit):
     page = visit("book/lab")
-    page.evaluate("async name => { window.network = await NetworkDenoiser.brought(name); }", lab_vectors.NETWORK)
     for walk in lab_vectors.kept("garments"):
         states = page.evaluate(
-            """async ([{ sampler, spacing, seed, steps, up }, stride]) => {
+            """async ([{ network: name, sampler, spacing, seed, steps, up, labels, weight }, stride]) => {
+                const network = await NetworkDenoiser.brought(name);
+                const model = labels ? new Guided(network.given(labels), network, weight) : network;
                 const grid = network.schedule.timesteps(steps, spacing);
                 const randnLike = perSampleNoise(seed, network.pixels);
                 const x = randnLike(new Float64Array(2 * network.pixels));
                 const options = { eta: 0, weight: 0, stepSize: 0, randnLike };
-                const walk = up ? invert(network, x, grid) : SAMPLERS[sampler].walk(network, x, grid, options);
+                const walk = up ? invert(network, x, grid) : SAMPLERS[sampler].walk(model, x, grid, options);
                 const states = [];
                 for await (const step of walk) states.push([...step.x].filter((_, i) => i % stride === 0));
                 return states;
@@ -415,15 +417,51 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(target, visit, t
     bench.locator("[name=file]").set_input_files(tmp_path / "none.onnx")
     bench.locator("button[name=draw]").click()
     expect(bench.locator(".lab-numbers")).to_contain_text("That did not work: this is no")
+    expect(bench.locator("[name=class]")).to_be_hidden()
     bench.locator("[name=file]").set_input_files(tmp_path / "own.onnx")
+    expect(bench.locator("[name=class] option")).to_have_text(["any", "each in turn", "bag", "boot"])
+    expect(bench.locator("[name=weight]")).to_be_hidden()
     bench.locator("[name=steps]").fill("5")
     bench.locator("[name=count]").fill("2")
+    for chosen, weight, denoise in (
+        ("any", 1, own),
+        ("boot", 1, own.given("boot")),
+        ("each in turn", 3, Guided(own.given([0, 1]), own, 3)),
+    ):
+        bench.locator("[name=class]").select_option(label=chosen)
+        if weight > 1:
+            bench.locator("[name=weight]").fill(str(weight))
+        bench.locator("button[name=draw]").click()
+        told = {"any": "", "boot": " · boot"}.get(chosen, f" · each class in turn, w = {weight}")
+        expect(bench.locator(".lab-numbers")).to_have_text(f"state 5 of 5, t = 0{told}", timeout=SOON)
+        image = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 16, 8).data]"
+        shown = bench.locator("canvas").evaluate(image)
+        expected = ((ddpm.sample(denoise, 2, "ddim", 5, progress=False) + 1) * 127.5).clamp(0, 255)
+        pairs = torch.cat([expected[0, 0], expected[1, 0]], dim=1).flatten().tolist()
+        assert shown[::4] == pytest.approx(pairs, abs=1), chosen
+
+
+@pytest.mark.browser
+def test_classes_are_offered_where_the_network_knows_them(visit):
+    bench = visit("book/lab").locator(".lab-garments")
+    said = bench.locator(".lab-numbers")
+    expect(bench.locator("[name=class]")).to_be_hidden()
+    bench.locator("[name=network]").select_option("fashion-mnist-classes")
+    assert bench.locator("[name=class] option").all_inner_texts() == ["any", "each in turn", *data.CLASSES]
+    expect(bench.locator("[name=weight]")).to_be_hidden()
+    bench.locator("[name=class]").select_option(label="bag")
+    bench.locator("[name=weight]").fill("2")
+    bench.locator("[name=steps]").fill("2")
+    bench.locator("[name=count]").fill("1")
     bench.locator("button[name=draw]").click()
-    expect(bench.locator(".lab-numbers")).to_contain_text("state 5 of 5, t = 0", timeout=SOON)
-    shown = bench.locator("canvas").evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 16, 8).data]")
-    expected = ((ddpm.sample(own, 2, "ddim", 5, progress=False) + 1) * 127.5).clamp(0, 255)
-    pairs = torch.cat([expected[0, 0], expected[1, 0]], dim=1).flatten().tolist()
-    assert shown[::4] == pytest.approx(pairs, abs=1)
+    expect(said).to_have_text("state 2 of 2, t = 0 · bag, w = 2", timeout=SOON)
+    bench.locator("[name=class]").select_option(label="ankle boot")  # taken up as what it is, and down as another
+    bench.locator("button[name=trip]").click()
+    back = "the way back · ankle boot, w = 2 · the pixels that come back are off by"
+    expect(said).to_contain_text(back, timeout=SOON)
+    bench.locator("[name=network]").select_option("equal-diffusion")
+    expect(bench.locator("[name=class]")).to_be_hidden()
+    expect(bench.locator("[name=weight]")).to_be_hidden()
 
 
 # Pages without scripts.

@@ -17,7 +17,7 @@ FOLDER = ROOT / "book" / "explorers"
 SIDE, COLUMNS, LINE, GAP = 32, 4, 4, 4
 #: The settings that are drawn again: those that take little time.
 AGAIN = {"walk": (1000, 950), "between": (50,), "told-time": (1, 300), "depth": (300,), "calls": (1, 3, 9)}
-AGAIN |= {"weight": (3,), "few-calls": (1, 4)}
+AGAIN |= {"weight": (3,), "class": (3,), "few-calls": (1, 4)}
 
 
 def blocks(strip, settings):

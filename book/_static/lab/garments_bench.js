@@ -1,14 +1,17 @@
 // @ts-check
 // The garments' bench in the page: trained networks draw, and take a picture to noise and back.
 
-const MOST = 8; // garments that are drawn at once
+const MOST = 10; // garments that are drawn at once
 const FRESH = 1000000; // `ddpm sample` and this bench draw garment i from the noise numbered i; `ddpm round-trip` begins here
 const OWN = "own"; // the reader's file, in place of one that the page brings along
+const [NO_CLASS, EACH] = ["", "each"]; // what may be chosen besides a class
 
 const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet"></canvas>
   <p>Above is the state. Below it is the garment that the network guesses from the state before.</p>${TRANSPORT}`;
 
 const GARMENTS_KNOBS = legend({
+  Class: "what the network is told to draw. The way back from noise is told it, too; the way there is told none.",
+  "w, guidance": "how much the class counts: 1 is what the network learnt of it, and more calls the network twice as often.",
   Steps: "moves of the sampler. Each calls the network once, and Heun calls it twice.",
   η: "the noise that DDIM adds on the way: none at 0, as much as ancestral sampling at 1.",
   Times: "how the times of the moves are spread: evenly, so that little noise gets more of them (Karras), or evenly in the "
@@ -23,6 +26,8 @@ const GARMENTS_FORM = `
     <fieldset><legend>Draw</legend>
       <label>Network <select name="network"></select></label>
       <label data-field="file">Its file <input type="file" name="file" accept=".onnx"></label>
+      <label data-field="class">Class <select name="class"></select></label>
+      ${slider("w, guidance", "weight", 'min="1" max="8" step="0.5" value="1"')}
       <label>Sampler <select name="sampler"></select></label>
       ${slider("Steps", "steps", 'min="1" max="50" step="1"')}
       ${slider("η, noise", "eta", 'min="0" max="1" step="0.01" value="0"')}
@@ -58,6 +63,8 @@ class GarmentsBench extends Bench {
     this.drawn = null;
     /** @type {{file: File, model: NetworkDenoiser} | null} the reader's own network */
     this.own = null;
+    /** @type {string[]} the classes of the network that is chosen */
+    this.classes = [];
     this.expected = 0; // the number of the last state once the walk is done
     this.result = ""; // what is said at the last state
     this.job = 0; // the number of the job that was begun last
@@ -83,8 +90,9 @@ class GarmentsBench extends Bench {
   }
 
   /** A field of the form has changed. @param {string} name */
-  changed(name) {
+  async changed(name) {
     const network = this.field("network").value;
+    if (["", "network", "file"].includes(name)) await this.offerClasses();
     const draws = !["source", "picture", "depth", "kind"].includes(name);
     let said = this.looks.length && !this.busy && draws ? "The settings have changed: draw again." : "";
     if (name === "network" && network !== OWN) {
@@ -94,10 +102,32 @@ class GarmentsBench extends Bench {
     if (name && said) this.say(said);
     this.reveal({
       file: network === OWN,
+      class: this.classes.length > 0,
+      weight: this.classes.length > 0 && this.field("class").value !== NO_CLASS,
       eta: this.field("sampler").value === "ddim",
       picture: this.field("source").value === OWN,
     });
     this.label();
+  }
+
+  /** Let the classes of the network that is chosen be chosen. */
+  async offerClasses() {
+    const network = this.field("network").value;
+    const classes = network === OWN ? await this.classesOfFile() : labNetworks[network].classes;
+    if (network !== this.field("network").value || String(classes) === String(this.classes)) return;
+    this.classes = classes;
+    const options = classes.map((name, label) => new Option(name, String(label)));
+    this.field("class").replaceChildren(new Option("any", NO_CLASS), new Option("each in turn", EACH), ...options);
+  }
+
+  /** The classes of the reader's network; none if the file is none, which a click on draw says. */
+  async classesOfFile() {
+    const [file] = this.field("file").files;
+    try {
+      return file ? factsOf(new Uint8Array(await file.arrayBuffer())).classes : [];
+    } catch {
+      return [];
+    }
   }
 
   /**
@@ -144,16 +174,31 @@ class GarmentsBench extends Bench {
   /** What the form asks for, as numbers. */
   asked() {
     const number = (/** @type {string} */ name) => Number(this.field(name).value);
-    const [steps, count, depth, eta] = ["steps", "count", "depth", "eta"].map(number);
+    const [steps, count, depth, eta, weight] = ["steps", "count", "depth", "eta", "weight"].map(number);
     const seed = this.field("seed");
     if (!seed.value || !seed.checkValidity()) throw new Error(`the seed is "${seed.value}"; legal are 0 to 9999`);
     return {
-      steps, count, depth, eta,
+      steps, count, depth, eta, weight,
+      chosen: this.field("class").value,
       seed: Number(seed.value),
       spacing: this.field("spacing").value,
       sampler: this.field("sampler").value,
       fresh: this.field("kind").value === "fresh",
     }; // prettier-ignore
+  }
+
+  /**
+   * A network that is told the class that is chosen, and guided; and what it is told, in words.
+   * @param {NetworkDenoiser} model
+   * @returns {[denoise: Denoiser, told: string]}
+   */
+  told(model) {
+    const { chosen, weight } = this.asked();
+    const { classes } = model.facts;
+    if (chosen === NO_CLASS || !classes.length) return [model, ""];
+    const given = model.given(chosen === EACH ? [...classes.keys()] : [Number(chosen)]);
+    const what = ` · ${chosen === EACH ? "each class in turn" : classes[Number(chosen)]}`;
+    return weight > 1 ? [new Guided(given, model, weight), `${what}, w = ${weight}`] : [given, what];
   }
 
   /** @param {number} job */
@@ -166,10 +211,11 @@ class GarmentsBench extends Bench {
     const grid = schedule.timesteps(Math.min(steps, schedule.T), spacing);
     const x = combine([schedule.scale(grid[0]), randnLike(new Float64Array(count * model.pixels))]);
     const shape = model.facts.image_shape;
-    this.looks = [{ x, x0: null, t: grid[0], shape, part: "" }];
+    const [denoise, told] = this.told(model);
+    this.looks = [{ x, x0: null, t: grid[0], shape, part: told }];
     [this.expected, this.result] = [grid.length - 1, ""];
-    const walk = SAMPLERS[sampler].walk(model, x, grid, { eta, weight: 0, stepSize: 0, randnLike });
-    if (await this.follow(job, walk, shape, "")) this.drawn = this.looks[this.last];
+    const walk = SAMPLERS[sampler].walk(denoise, x, grid, { eta, weight: 0, stepSize: 0, randnLike });
+    if (await this.follow(job, walk, shape, told)) this.drawn = this.looks[this.last];
   }
 
   /** @param {number} job */
@@ -187,7 +233,8 @@ class GarmentsBench extends Bench {
     const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
     const grid = schedule.timesteps(Math.min(steps, depth), "trailing", depth);
     const randnLike = perSampleNoise(seed, pixels, FRESH);
-    const [up, back] = [" · the way to noise", " · the way back"];
+    const [denoise, told] = this.told(model);
+    const [up, back] = [" · the way to noise", ` · the way back${told}`];
     this.looks = [{ x: x0, x0: null, t: 0, shape, part: up }];
     [this.expected, this.result] = [(fresh ? 1 : grid.length - 1) + grid.length - 1, ""];
     if (fresh) {
@@ -195,7 +242,7 @@ class GarmentsBench extends Bench {
       this.looks.push({ x, x0: null, t: depth, shape, part: up });
     } else if (!(await this.follow(job, invert(model, x0, grid), shape, up))) return;
     const top = this.looks[this.last].x;
-    if (!(await this.follow(job, ddim(model, top, grid, { randnLike }), shape, back))) return;
+    if (!(await this.follow(job, ddim(denoise, top, grid, { randnLike }), shape, back))) return;
     const squares = combine([1, this.looks[this.last].x], [-1, x0]).map((value) => value ** 2);
     const error = Math.sqrt(squares.reduce((sum, value) => sum + value, 0) / squares.length);
     this.result = ` · the pixels that come back are off by ${error.toFixed(3)} (root mean square; they run from -1 to 1)`;

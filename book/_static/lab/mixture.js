@@ -1,5 +1,5 @@
 // @ts-check
-// ddpm.oracles.GaussianMixture and ddpm.denoiser.Guided in the plane: what a perfect model says of a few round bumps.
+// ddpm.oracles.GaussianMixture in the plane, what a perfect model says of a few round bumps; and ddpm.denoiser.Guided.
 
 /** @typedef {{weight: number, mean: [number, number], std: number}} Bump */
 /** @typedef {{x0: Float64Array, eps: Float64Array}} Prediction points one behind the other: x, y, x, y, ... */
@@ -114,8 +114,8 @@ class GaussianMixture {
 /** A model pushed away from what a less informed one says; weight 1 is the model alone. */
 class Guided {
   /**
-   * @param {GaussianMixture} denoise
-   * @param {GaussianMixture} guide
+   * @param {Denoiser} denoise
+   * @param {Denoiser} guide
    * @param {number} weight
    */
   constructor(denoise, guide, weight) {
@@ -128,10 +128,10 @@ class Guided {
   /**
    * @param {Float64Array} x
    * @param {number} t
-   * @returns {Prediction}
+   * @returns {Promise<Prediction>}
    */
-  predict(x, t) {
-    const [better, worse] = [this.denoise.predict(x, t), this.guide.predict(x, t)];
+  async predict(x, t) {
+    const [better, worse] = [await this.denoise.predict(x, t), await this.guide.predict(x, t)];
     return {
       x0: combine([this.weight, better.x0], [1 - this.weight, worse.x0]),
       eps: combine([this.weight, better.eps], [1 - this.weight, worse.eps]),

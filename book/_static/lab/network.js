@@ -11,7 +11,7 @@ var labFiles = {};
 
 /**
  * The networks that the page brings along, by the package's names, from `files/networks.js`.
- * @type {Record<string, {title: string, megabytes: number, steps: number}>}
+ * @type {Record<string, {title: string, megabytes: number, steps: number, classes: string[]}>}
  */
 var labNetworks;
 
@@ -130,6 +130,8 @@ class NetworkDenoiser {
     this.facts = facts;
     this.schedule = new Table(facts.alpha_bar);
     this.pixels = facts.image_shape.reduce((product, size) => product * size, 1);
+    /** @type {number[]} the classes that it is told, in turn: image i has the label i modulo their number */
+    this.labels = [];
   }
 
   /** A network that the page brings along. @param {string} name @returns {Promise<NetworkDenoiser>} */
@@ -144,6 +146,11 @@ class NetworkDenoiser {
     return new NetworkDenoiser(await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }), facts);
   }
 
+  /** The denoiser of these classes; without any it is told none. @param {number[]} labels */
+  given(labels) {
+    return Object.assign(new NetworkDenoiser(this.session, this.facts), { labels });
+  }
+
   /**
    * @param {Float64Array} x images one behind the other
    * @param {number} t from 1 up
@@ -152,12 +159,17 @@ class NetworkDenoiser {
   async predict(x, t) {
     const { image_shape: shape, target, classes } = this.facts;
     const n = x.length / this.pixels;
+    /** @type {Record<string, any>} */
     const inputs = {
       x: new ort.Tensor("float32", Float32Array.from(x), [n, ...shape]),
       index: new ort.Tensor("float32", new Float32Array(n).fill(t - 1), [n]),
     };
-    const none = () => new ort.Tensor("int64", new BigInt64Array(n).fill(BigInt(classes.length)), [n]);
-    const { answer } = await this.session.run(classes.length ? { ...inputs, labels: none() } : inputs);
+    if (classes.length) {
+      const labels = this.labels.length ? this.labels : [classes.length]; // the label after the last is none
+      const ofImages = BigInt64Array.from({ length: n }, (_, i) => BigInt(labels[i % labels.length]));
+      inputs.labels = new ort.Tensor("int64", ofImages, [n]);
+    }
+    const { answer } = await this.session.run(inputs);
     const said = Float64Array.from(answer.data);
     const [signal, noise] = this.schedule.signalAndNoise(t);
     if (target === "eps") return { x0: combine([1 / signal, x], [-noise / signal, said]), eps: said };
