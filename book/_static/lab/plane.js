@@ -165,18 +165,34 @@ function slicedDistance(points, others) {
   return far.reduce((sum, value) => sum + value, 0) / DIRECTIONS;
 }
 
+/** What the ends of walks were compared with last, and of which density. */
+const compared = { with: "", truth: /** @type {Float64Array[]} */ ([]), floor: [0, 0] };
+
 /**
- * How far the end of a walk lies from ten times as many true points; and the nearest and the furthest of several sets of
- * as many true points.
+ * Ten times as many true points as there are points, projected, and how far the nearest and the furthest of several sets
+ * of as many true points lie from them. They are drawn anew only if they are of another density, or of other numbers.
+ * @param {Setup} setup
+ */
+function truthOf(setup) {
+  const wanted = JSON.stringify([setup.bumps, setup.told, setup.points]);
+  if (compared.with !== wanted) {
+    const { target } = modelOf(setup);
+    const truth = projected(target.sample(10 * setup.points, new TorchGenerator(1)));
+    const others = Array.from({ length: SETS }, (_, i) => target.sample(setup.points, new TorchGenerator(2 + i)));
+    const floors = others.map((points) => slicedDistance(projected(points), truth));
+    Object.assign(compared, { with: wanted, truth, floor: [Math.min(...floors), Math.max(...floors)] });
+  }
+  return compared;
+}
+
+/**
+ * How far the end of a walk lies from true points, and how far other true points do.
  * @param {Setup} setup
  * @param {Float64Array} x
  */
 function distanceTo(setup, x) {
-  const { target } = modelOf(setup);
-  const truth = projected(target.sample(10 * setup.points, new TorchGenerator(1)));
-  const others = Array.from({ length: SETS }, (_, i) => target.sample(setup.points, new TorchGenerator(2 + i)));
-  const floors = others.map((points) => slicedDistance(projected(points), truth));
-  return { distance: slicedDistance(projected(x), truth), floor: [Math.min(...floors), Math.max(...floors)] };
+  const { truth, floor } = truthOf(setup);
+  return { distance: slicedDistance(projected(x), truth), floor };
 }
 
 /**
