@@ -135,3 +135,17 @@ def test_a_student_asked_for_more_calls_draws_speckles():
     four, most = at("few-calls", 4), at("few-calls", 32)
     assert (roughness(student[most]) / roughness(student[four])).min() > 1.3
     assert (roughness(teacher[most]) / roughness(student[most])).max() < 0.8
+
+
+def test_asked_for_more_loudly_garments_grow_light_and_alike():
+    def variety(pictures):
+        return (pictures[:, :, None] - pictures[:, None]).square().mean((-2, -1)).sum((1, 2)) / 12
+
+    for name in ("T-shirt", "ankle boot"):
+        pictures = shown("class")[explorers.ASKED.index(name)]
+        light = torch.stack([garments[garments > -0.8].mean() for garments in pictures])
+        assert torch.equal(light, light.sort().values)
+        assert variety(pictures)[at("class", 8)] < 0.7 * variety(pictures)[at("class", 1)]
+    second = shown("class")[0][:, 1, 10:22, 10:22]
+    rough = roughness(second)
+    assert rough[at("class", 8)] < rough[at("class", 1)] / 4
