@@ -178,7 +178,8 @@ def test_a_training_starts_from_weights_that_are_there_and_from_no_checkpoint(ow
 def test_unknown_and_damaged_models_are_refused(copy, tmp_path):
     with pytest.raises(
         ValueError,
-        match="model is 'cifar'; legal are equal-autoencoder, .+, fashion-mnist-4-calls, fashion-mnist-classes, or the",
+        match="model is 'cifar'; legal are equal-autoencoder, .+, fashion-mnist, fashion-mnist-4-calls, "
+        "fashion-mnist-classes, or the",
     ):
         ddpm.load("cifar")
     (tmp_path / "empty").mkdir()

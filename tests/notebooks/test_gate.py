@@ -85,7 +85,6 @@ def test_every_figure_has_a_caption_and_alt_text(notebook):
     for cell in figures:
         assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 40
         assert len(cell["metadata"]["mystnb"]["figure"]["caption"]) > 40
-    for cell in figures:
         (png,) = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
         assert Image.open(io.BytesIO(base64.b64decode(png))).mode == "P"  # small, as `ddpm chapters` makes them
     assert not [c for c in code_cells(notebook) if any("image/svg+xml" in o.get("data", {}) for o in c["outputs"])]
