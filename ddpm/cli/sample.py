@@ -155,8 +155,8 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
     known = getattr(trained, "classes", ())
     if names and not known:
         raise ValueError(
-            f"class is {names[0]!r}; model {model!r} knows no classes; fashion-mnist-classes, which ships, does, and so "
-            "does what ddpm train --conditional makes"
+            f"class is {names[0]!r}; model {model!r} knows no classes; fashion-mnist-classes, which ships, does, and "
+            "so does what ddpm train --conditional makes"
         )
     if list(names) == ["all"]:
         return list(range(len(known)))
