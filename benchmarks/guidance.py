@@ -1,7 +1,6 @@
 """What guidance does to garments: distances, precision, recall and accuracy of a model that is told classes.
 
-    ddpm train --conditional --steps 10000 --out runs/classes
-    python benchmarks/guidance.py runs/classes
+    python benchmarks/guidance.py fashion-mnist-classes
 
 All rows but one are told the same classes, and all walk with DPM-Solver++(2M) on Karras's grid. They differ in what the
 prediction is pushed away from (`ddpm.denoiser.Guided`): what the same network says when it is told no class, at every
@@ -78,7 +77,9 @@ class Counted(Wrapper):
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="The folder of a run that was trained with `ddpm train --conditional`.")],
+    model: Annotated[
+        str, typer.Argument(help="A conditional model: a shipped one's name, or a run of `ddpm train --conditional`.")
+    ],
     n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=2000, help="Images for each row.")] = 2000,
     row: Annotated[
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
@@ -86,7 +87,7 @@ def main(
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Moves for each image.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Moves for each image.")] = 15,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
     """Measure every row; a network as large as the one without classes takes some four hours on two CPU cores."""
@@ -166,7 +167,7 @@ def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: d
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["guidance"]), row["seed"]))
     made = measured_with(
-        "python benchmarks/guidance.py runs/classes",
+        "python benchmarks/guidance.py fashion-mnist-classes",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
