@@ -2,7 +2,7 @@
 
     python benchmarks/guidance.py fashion-mnist-classes
 
-All rows but one are told the same classes, and all walk with DPM-Solver++(2M) on Karras's grid. They differ in what the
+All rows but two are told the same classes, and all walk with DPM-Solver++(2M) on Karras's grid. They differ in what the
 prediction is pushed away from (`ddpm.denoiser.Guided`): what the same network says when it is told no class, at every
 sigma or at some only (Kynkäänniemi et al. 2024), what a worse model says, both, or nothing. The script writes
 `book/results/guidance.json` after every row. Started again for the same weights on the same machine, it resumes where
@@ -30,7 +30,7 @@ from ddpm.metrics.judge import JUDGE_SHA256
 from ddpm.targets import Prediction
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "guidance.json"
-GUIDE = "equal-diffusion"  # it knows no classes
+GUIDE, CLASSLESS = "equal-diffusion", "fashion-mnist"  # neither knows classes
 INTERVALS = ((0.2, 2.0), (0.2, 6.0), (0.5, 2.0), (0.5, 6.0))
 #: The measures, and whether less or more of each is better.
 MEASURES = {
@@ -45,6 +45,7 @@ class Row(NamedTuple):
     interval: tuple[float, float] | None = None  # the sigma at which that is done; None for all
     worse: float = 1.0  # against the worse model
     is_told: bool = True
+    is_classless: bool = False  # in place of the network that is told no class, the one that it began as
     moves: float = 1.0  # times those of the table
 
     def steps(self, steps: int) -> int:
@@ -52,9 +53,10 @@ class Row(NamedTuple):
         return max(1, round(self.moves * steps))
 
 
-NO_CLASS, BOTH = "none, no class told", "both"
+NO_CLASS, NO_CLASSES, BOTH = "none, no class told", "none, a network without classes", "both"
 ROWS = {
     NO_CLASS: Row(is_told=False),
+    NO_CLASSES: Row(is_told=False, is_classless=True),
     "none": Row(),
     "none, twice the moves": Row(moves=2),  # as many calls as guidance everywhere takes
     **{f"classes, w = {w:g}": Row(w) for w in (1.5, 2, 3, 4, 6, 8)},
@@ -95,17 +97,17 @@ def main(
     for name in names:
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
-    denoise, guide = ddpm.load(model), ddpm.load(GUIDE)
+    denoise, guide, classless = (ddpm.load(name) for name in (model, GUIDE, CLASSLESS))
     if getattr(denoise, "classes", ()) != data.CLASSES:
         raise typer.BadParameter(f"model is {model!r}; it must be one that is told the classes of Fashion-MNIST")
-    what = {"weights": hash_of(model), "guide": hash_of(GUIDE), "n": n, "steps": steps}
+    what = {"weights": hash_of(model), "guide": hash_of(GUIDE), "classless": hash_of(CLASSLESS), "n": n, "steps": steps}
     rows = rows_in(out, what | {"device": machine()})
     labels = torch.arange(n) % len(data.CLASSES)
     for one, name in [(one, name) for one in seed or (0, 1, 2) for name in names]:
         if (name, one) in rows:
             continue
         batches: list[int] = []
-        guided = guided_as(ROWS[name], denoise, guide, labels, batches)
+        guided = guided_as(ROWS[name], classless if ROWS[name].is_classless else denoise, guide, labels, batches)
         moves = ROWS[name].steps(steps)
         start = time.perf_counter()
         images = ddpm.sample(guided, n, "dpm_solver_pp", moves, one, spacing="karras").clamp(-1, 1)
@@ -182,6 +184,7 @@ def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: d
             f"All are drawn with DPM-Solver++(2M) on Karras's grid, in {steps} moves where nothing else is said. "
             "Rows with the same seed begin from the same noise. "
             "The weight of guidance is w, and 1 is none. "
+            f"A network without classes: {CLASSLESS}, weights {what['classless'][:8]}. "
             "Classes: a network that is told the class is pushed away from the same network that is told none. "
             "With a range of sigma this is done there alone, and elsewhere only the told network is called. "
             f"A worse model: the push is away from {GUIDE}, weights {what['guide'][:8]}, which knows no classes. "

@@ -154,9 +154,16 @@ def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stop
     assert distances["none"] == distances[within] == f"{frechet_distance(images, weights='EMA').value:.2f}"
     assert len({*distances.values()}) == 6  # the other rows are all different
 
+    written, drawn = table(guidance.NO_CLASSES)
+    assert (len(written), drawn) == (8, 1)
+    alone, network = written[guidance.NO_CLASSES], ddpm.load("fashion-mnist")
+    images = ddpm.sample(network, 65, "dpm_solver_pp", 2, spacing="karras", progress=False).clamp(-1, 1)
+    assert alone["Frechet distance"] == f"{frechet_distance(images, weights='EMA').value:.2f}"
+    assert (alone["network calls"], alone["accuracy"]) == (2, "")
+
     rows, drawn = table(untold, steps=1)
     assert (list(rows), drawn) == ([untold], 1)  # rows in other moves are not of this table
-    with pytest.raises(typer.BadParameter, match=r"^row is 'nothing'; legal are none, no class told; none; .*; both$"):
+    with pytest.raises(typer.BadParameter, match=r"^row is 'nothing'; legal are none, no class told; none, .*; both$"):
         table("nothing")
     with pytest.raises(typer.BadParameter, match="model is 'fashion-mnist'; it must be one that is told the classes"):
         guidance.main("fashion-mnist", 65, ["none"], [0], 2, out)
