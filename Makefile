@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-browser test-all book bundle lab bench lock clean
+.PHONY: help run check check-lab test test-browser test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ check: .venv/installed ## the inner loop: ruff, mypy, the fast unit tests; under
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not long" -n 2 -q tests
+
+check-lab: ## the types that the lab's JavaScript names in its JSDoc, by TypeScript; needs npx
+	npx --yes --package typescript@5.9.3 tsc --project book/_static/lab/jsconfig.json
 
 test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
 	$(BIN)/ruff check .

@@ -88,7 +88,7 @@ def test_the_tests_are_what_the_readme_says():
     assert all(line.startswith("sudo ") for line in installed.splitlines())  # what the tests need of the system
     assert run[0] in [line.split("#")[0].strip() for line in printed.splitlines()]
     assert run == ["make test", "make test-browser"]
-    assert commands(TESTS["check"]) == ["make check"]
+    assert commands(TESTS["check"]) == ["make check", "make check-lab"]
     assert TESTS["test"]["needs"] == "check"
 
 
