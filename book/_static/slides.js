@@ -1,5 +1,9 @@
 // @ts-check
-// Starts a chapter's deck once its formulas are typeset.
+// Starts a chapter's deck once its formulas are typeset. With ?short it is a talk of twenty minutes.
+
+if (new URLSearchParams(location.search).has("short")) {
+  for (const slide of document.querySelectorAll("section.extra")) slide.remove();
+}
 
 Promise.resolve(window["MathJax"]?.startup?.promise).then(() =>
   window["Reveal"].initialize({

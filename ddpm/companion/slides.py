@@ -52,6 +52,7 @@ class Slide(NamedTuple):
 
     shown: str
     notes: str
+    is_extra: bool = False  # a talk of twenty minutes leaves it out
 
 
 class Section(NamedTuple):
@@ -101,8 +102,9 @@ def write_decks(notebooks: Path, folder: Path) -> list[Path]:
 
 
 def _element(slide: Slide) -> str:
-    size = ' class="dense"' if len(slide.shown) > DENSE else ""
-    return f'<section{size}>\n{slide.shown}\n<aside class="notes mathjax_ignore">{slide.notes}</aside>\n</section>'
+    classes = ["dense"] * (len(slide.shown) > DENSE) + ["extra"] * slide.is_extra
+    marked = f' class="{" ".join(classes)}"' if classes else ""
+    return f'<section{marked}>\n{slide.shown}\n<aside class="notes mathjax_ignore">{slide.notes}</aside>\n</section>'
 
 
 def _sections(notebook: Any) -> list[Section]:
@@ -132,7 +134,8 @@ def _opening(section: Section) -> Iterator[Slide]:
     yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", notes)
     if afterwards := re.search(r"\*\*Afterwards you can\*\*(.+?)\*\*", source, re.DOTALL):
         skills = "\n".join(f"- {each.strip(' .')}" for each in re.split(r";\s+(?:and )?", afterwards[1].strip()))
-        yield Slide(f"<h2>Afterwards you can</h2>\n{_html(skills)}", "<p>Come back to this slide at the end.</p>")
+        notes = "<p>Come back to this slide at the end.</p>"
+        yield Slide(f"<h2>Afterwards you can</h2>\n{_html(skills)}", notes, is_extra=True)
 
 
 def _prediction(sections: list[Section]) -> Iterator[Slide]:
@@ -145,8 +148,10 @@ def _prediction(sections: list[Section]) -> Iterator[Slide]:
 def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Iterator[Slide]:
     """A section's first sentences with its equations, its table or its code, then its figures and verdicts."""
     heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
+    is_extra = section.heading.startswith("Break it")
     for part in _text_slides(section, with_code):
-        yield Slide(f"{heading}\n{_html(part)}", notes)
+        is_prose = not re.search(r"\$\$|```|^\|", part, re.MULTILINE)
+        yield Slide(f"{heading}\n{_html(part)}", notes, is_extra or is_prose)
     for cell in section.cells:
         if picture := _output(cell, "image/png"):
             content = base64.b64decode(picture)
@@ -155,7 +160,7 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
             rendered = cell["metadata"].get("mystnb", {})
             alt = html.escape(rendered.get("image", {}).get("alt", ""), quote=True)
             below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
-            yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below)
+            yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below, is_extra)
         elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
             yield Slide(f"{heading}\n{_html(_output(cell, 'text/markdown'))}", notes)
 
@@ -209,7 +214,7 @@ def _questions(sections: list[Section]) -> Iterator[Slide]:
             found = [re.match(r"<summary>(.+?)</summary>(.+?)</details>", each, re.DOTALL) for each in answers]
             options = "\n".join(f"1. {each[1].strip()}" for each in found if each)
             said = "\n".join(f"1. {' '.join(each[2].split())}" for each in found if each)
-            yield Slide(f"<h2>Question</h2>\n{_html(asked)}\n{_html(options)}", _html(said))
+            yield Slide(f"<h2>Question</h2>\n{_html(asked)}\n{_html(options)}", _html(said), is_extra=True)
 
 
 def _output(cell: dict[str, Any], kind: str) -> str:

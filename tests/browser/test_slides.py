@@ -12,8 +12,8 @@ SCREEN = {"width": 1280, "height": 720}
 pytestmark = pytest.mark.browser
 
 
-def opened(visit, name):
-    page = visit(f"slides/{name}", SCREEN)
+def opened(visit, name, query=""):
+    page = visit(f"slides/{name}", SCREEN, query=query)
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     return page
 
@@ -44,6 +44,16 @@ def test_a_deck_is_open_to_everyone(name, visit):
         found = Axe().run(page, options={"preload": False}).response["violations"]
         violations = [each["help"] for each in found if each["impact"] in ("serious", "critical")]
         assert not violations
+
+
+def test_a_short_deck_leaves_out_the_questions(visit):
+    whole, short = opened(visit, DECKS[1]), opened(visit, DECKS[1], "?short")
+    assert (whole.locator("section.extra").count(), short.locator("section.extra").count()) == (16, 0)
+    left = [page.evaluate("Reveal.getTotalSlides()") for page in (whole, short)]
+    assert left == [39, 23]
+    headings = short.locator("section h2").all_inner_texts()
+    assert "Question" not in headings
+    assert {"Predict first", "In short"} < set(headings)
 
 
 def test_the_keyboard_turns_slides_and_opens_the_speakers_notes(visit):

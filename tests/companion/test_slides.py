@@ -48,6 +48,10 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
     assert slides[0].shown.startswith("<h1>")
     assert text(slides[0].shown).startswith(re.sub(r"[$`*]", "", title)[:20])
     assert 15 <= len(slides) <= 40
+    short = [slide for slide in slides if not slide.is_extra]
+    assert 12 <= len(short) <= 24  # twenty minutes
+    assert short[0] == slides[0]
+    assert sum("\\tag{" in slide.shown for slide in slides) == sum("\\tag{" in slide.shown for slide in short)
     named = [cell for cell in notebook["cells"] if "figure" in cell["metadata"].get("mystnb", {})]
     assert len(pictures) >= len(named)
     questions = [slide for slide in slides if "<h2>Question</h2>" in slide.shown]
@@ -57,7 +61,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
         assert len(re.findall(r"<li>\s*(?:<p>)?Yes", slide.notes)) == 1
         assert not re.search(r"<li>\s*(?:<p>)?Yes\.", slide.shown)
     assert all(slide.notes for slide in slides)
-    written = " ".join(part for slide in slides for part in slide)
+    written = " ".join(f"{slide.shown} {slide.notes}" for slide in slides)
     assert not re.search(r"\{[\w:-]+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
     for slide in slides:
         shown = re.sub(r"<[^>]+>", "", slide.shown).strip()
@@ -100,8 +104,10 @@ def test_decks_and_their_pictures_are_written(tmp_path):
 
 def test_the_page_of_slides_leads_to_every_deck():
     page = (ROOT / "book" / "slides.md").read_text(encoding="utf-8")
-    links = re.findall(r'<a href="\.\./slides/(.+?)\.html">(.+?)</a>', page)
+    links = re.findall(r'<a href="\.\./slides/(\w+)\.html">(.+?)</a>', page)
     assert [name for name, _ in links] == [chapter.stem for chapter in CHAPTERS]
+    short = re.findall(r'<a href="\.\./slides/(\w+)\.html\?short">(.+?), in twenty minutes</a>', page)
+    assert short == links
     for (_, said), chapter in zip(links, CHAPTERS, strict=True):
         assert deck_of(chapter)[0].startswith(said)
 
