@@ -18,7 +18,7 @@ from ddpm.settings import SPACINGS, Spacing, one_of
 
 __all__ = ["NOISE_ALONE", "SPACINGS", "HasNoise", "Spacing", "check_grid", "check_start", "timesteps"]
 
-#: The sigma from which x counts as noise alone: Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
+#: From this sigma on x counts as noise alone. Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
 NOISE_ALONE = 160.0
 
 

@@ -152,7 +152,7 @@ def predictor_corrector(
     corrector_steps: int = 1,
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
-    """Y. Song et al. (2021), algorithm 1: a move down the flow, then `corrector_steps` of eq. 1 where it ends.
+    """A move down the flow, then `corrector_steps` of eq. 1 where it ends: Y. Song et al. (2021), algorithm 1.
 
     The predictor is deterministic DDIM. Calls the denoiser 1 + `corrector_steps` times a move, and once in the last.
     """

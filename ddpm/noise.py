@@ -18,7 +18,7 @@ from ddpm.settings import integers, non_negative_int, positive_int
 
 __all__ = ["Draws", "Noise", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "drawn", "fold_in", "mix"]
 
-#: What draws noise: x -> standard normal of x's shape, dtype and device.
+#: What draws noise, x -> standard normal of x's shape, dtype and device.
 RandnLike = Callable[[Tensor], Tensor]
 #: What a training's seed is folded with, so that the streams of its random numbers differ.
 STEP, ORDER, DROPOUT = 1, 2, 3

@@ -1,8 +1,10 @@
-"""Mends what jupyter-book and docutils put on a page.
+"""Mends what jupyter-book, autodoc and docutils put on a page.
 
 Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
 list but no list items, which confuses a screen reader. A line may end between a formula and its full stop. The theme
-fails where launch buttons are set and no repository is named, which is how the book is until it is forked.
+fails where launch buttons are set and no repository is named, which is how the book is until it is forked. The page of
+the package describes a named tuple's fields as "Alias for field number 0", gives protocols a constructor, and has no
+words for the defaults of dataclasses that are made anew for each.
 """
 
 import re
@@ -27,8 +29,22 @@ def leave_out_buttons(app, config):
         config.html_theme_options.pop("launch_buttons", None)
 
 
+def is_left_out(app, kind, name, member, skip, options):
+    """Whether a member stays off the page of the package: a named tuple's field, which its docstring describes."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else skip
+
+
+def mended_signature(app, kind, name, member, options, signature, returned):
+    """A class's signature: none for a protocol, "..." for a default that is made anew."""
+    if getattr(member, "_is_protocol", False):
+        return "", returned
+    return (signature or "").replace("<factory>", "..."), returned
+
+
 def setup(app):
     """Register with Sphinx: `mend` runs after the extensions that add scripts."""
+    app.connect("autodoc-process-signature", mended_signature)
+    app.connect("autodoc-skip-member", is_left_out)
     app.connect("config-inited", leave_out_buttons)
     app.connect("html-page-context", mend, priority=1000)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -110,13 +110,14 @@ def evidence_tests(root: Path = ROOT) -> str:
     lines = [
         "# The tests behind the claims",
         "",
-        "What the [ledger](ledger.md) names as evidence and is no cell of a chapter. `make test` runs all of it.",
+        "The [ledger](ledger.md) names these tests as evidence, beside cells of the chapters. `make test` runs all of them.",
     ]
     for name in names:
         path, _, test = name.partition("::")
         own = ", ".join(f"[{claim.id}](#{claim.id.lower()})" for claim in claims if name in claim.evidence)
         lines += ["", f"({_target(name)})=", f"## {_sentence(test)}", ""]
-        lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}", f":pyobject: {test}", "```"]
+        lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}"]
+        lines += [":language: python", f":pyobject: {test}", "```"]
     return "\n".join([*lines, ""])
 
 

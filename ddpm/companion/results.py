@@ -43,7 +43,8 @@ def markdown_table(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None
     """
     columns = columns or list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
-    return "\n".join([*lines, *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows)])
+    cells = [[str(row[column]).replace("± ", "±\N{NO-BREAK SPACE}") for column in columns] for row in rows]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)])
 
 
 def mean_and_deviation(texts: Sequence[str]) -> str:

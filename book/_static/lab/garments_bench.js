@@ -6,7 +6,7 @@ const FRESH = 1000000; // `ddpm sample` and this bench draw garment i from the n
 const OWN = "own"; // the reader's file, in place of one that the page brings along
 const [NO_CLASS, EACH] = ["", "each"]; // what may be chosen besides a class
 
-const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet"></canvas>
+const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" hidden></canvas>
   <p>Above is the state. Below it is the garment that the network guesses from the state before.</p>${TRANSPORT}`;
 
 const GARMENTS_KNOBS = legend({
@@ -287,7 +287,7 @@ class GarmentsBench extends Bench {
     const state = `state ${index} of ${this.expected}, t = ${rounded(t, 1)}${part}`;
     this.place(index, state);
     this.say(index === this.expected ? `${state}${this.result}` : state);
-    Object.assign(this.canvas, { width: count * width, height: 2 * height });
+    Object.assign(this.canvas, { hidden: false, width: count * width, height: 2 * height });
     this.canvas.style.width = `min(100%, ${9 * count}rem)`;
     const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     [x, x0].forEach((images, row) => {

@@ -201,7 +201,7 @@ class PlaneBench extends Bench {
     for (let i = 0; i < x.length; i += 2) pen.fillRect(place(x[i]) - 1.5, place(-x[i + 1]) - 1.5, 3, 3);
     pen.strokeStyle = style.getPropertyValue("--lab-bump");
     this.setup.bumps.forEach((bump, i) => {
-      pen.lineWidth = i === this.chosen ? 3 : 1.2;
+      pen.lineWidth = i === this.chosen ? 4 : 2;
       for (const time of t ? [t, 0] : [0]) {
         const { x, y, radius } = this.circle(bump, time);
         pen.setLineDash(t && !time ? [4, 6] : []); // where the bump will be, and can be dragged
