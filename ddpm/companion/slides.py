@@ -153,7 +153,7 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
         is_prose = not re.search(r"\$\$|```|^\|", part, re.MULTILINE)
         yield Slide(f"{heading}\n{_html(part)}", notes, is_extra or is_prose)
     for cell in section.cells:
-        if picture := _output(cell, "image/png"):
+        if picture := next(_outputs(cell, "image/png"), ""):
             content = base64.b64decode(picture)
             name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
             pictures[name] = content
@@ -162,7 +162,8 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
             below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
             yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below, is_extra)
         elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
-            yield Slide(f"{heading}\n{_html(_output(cell, 'text/markdown'))}", notes)
+            for number, said in enumerate(_outputs(cell, "text/markdown")):
+                yield Slide(f"{heading}\n{_html(said)}", notes, is_extra or number > 0)
 
 
 def _text_slides(section: Section, with_code: bool) -> Iterator[str]:
@@ -217,11 +218,11 @@ def _questions(sections: list[Section]) -> Iterator[Slide]:
             yield Slide(f"<h2>Question</h2>\n{_html(asked)}\n{_html(options)}", _html(said), is_extra=True)
 
 
-def _output(cell: dict[str, Any], kind: str) -> str:
-    """The first output of this kind of a code cell, or nothing."""
-    outputs = (output.get("data", {}) for output in cell.get("outputs", []))
-    found = next((data[kind] for data in outputs if kind in data), "")
-    return found if isinstance(found, str) else "".join(found)
+def _outputs(cell: dict[str, Any], kind: str) -> Iterator[str]:
+    """The outputs of this kind of a code cell."""
+    for output in cell.get("outputs", []):
+        if found := output.get("data", {}).get(kind):
+            yield found if isinstance(found, str) else "".join(found)
 
 
 def _without_asides(source: str) -> str:

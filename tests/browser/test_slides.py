@@ -48,9 +48,10 @@ def test_a_deck_is_open_to_everyone(name, visit):
 
 def test_a_short_deck_leaves_out_the_questions(visit):
     whole, short = opened(visit, DECKS[1]), opened(visit, DECKS[1], "?short")
-    assert (whole.locator("section.extra").count(), short.locator("section.extra").count()) == (16, 0)
-    left = [page.evaluate("Reveal.getTotalSlides()") for page in (whole, short)]
-    assert left == [39, 23]
+    extra, none = (page.locator("section.extra").count() for page in (whole, short))
+    slides, left = (page.evaluate("Reveal.getTotalSlides()") for page in (whole, short))
+    assert (none, left) == (0, slides - extra)
+    assert left <= 24 < slides
     headings = short.locator("section h2").all_inner_texts()
     assert "Question" not in headings
     assert {"Predict first", "In short"} < set(headings)

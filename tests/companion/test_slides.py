@@ -32,8 +32,9 @@ def test_a_deck_shows_the_ledgers_numbers_in_the_words_of_its_verdicts(chapter):
     claims += [claim for claim in load_claims().values() if claim.chapter == int(chapter.name[:2])]
     numbers = 0
     for claim in {claim.id: claim for claim in claims}.values():
-        if f"{claim.id} · {claim.verdict}." not in shown:
+        if f'verdict("{claim.id}")' not in chapter.read_text(encoding="utf-8").replace("\\", ""):
             continue
+        assert f"{claim.id} · {claim.verdict}." in shown
         for name in claim.measured:
             if name in record:
                 assert str(record[name]) in shown, (claim.id, name)
@@ -47,7 +48,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
     notebook = read_notebook(chapter)
     assert slides[0].shown.startswith("<h1>")
     assert text(slides[0].shown).startswith(re.sub(r"[$`*]", "", title)[:20])
-    assert 15 <= len(slides) <= 40
+    assert 15 <= len(slides) <= 45
     short = [slide for slide in slides if not slide.is_extra]
     assert 12 <= len(short) <= 24  # twenty minutes
     assert short[0] == slides[0]
