@@ -26,6 +26,7 @@ LONG_RUNS = {
     "fashion-mnist": "The model that ships",
     "generative-models": "Four models on equal terms",
     "samplers": "Samplers at equal network calls",
+    "guidance": "Ways to guide",
     "distillation": "Students of few calls",
     "ablations": "The UNet without its parts",
     "round-trip": "What survives a round trip",

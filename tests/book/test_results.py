@@ -183,3 +183,44 @@ def test_what_chapter_6_says_of_the_student():
     assert f"halvings, steps, images = 3, {training['steps']}, {training['batch_size']}\n" in text
     assert f"**{student}**" in words(f"{STUDENT}/card.md")
     assert f"The teacher has {teacher} in four calls of DDIM, {ten} in ten" in words(f"{STUDENT}/card.md")
+
+
+def test_what_chapter_5_and_the_card_say_of_garments_by_class():
+    """Of the means over three seeds, and where it says so of each seed."""
+    measured = json.loads((RESULTS / "guidance.json").read_text(encoding="utf-8"))
+    assert measured["provenance"]["seed"] == [0, 1, 2]
+    assert len(measured["rows"]) == 3 * len(measured["table"]) == 57
+    by_seed = {(row["guidance"], row["seed"]): row for row in measured["rows"]}
+    table = {line["guidance"]: line for line in measured["table"]}
+
+    def number(name, measure):
+        return float(table[name][measure].partition(" ± ")[0])
+
+    weights = ["none", *(f"classes, w = {w:g}" for w in (1.5, 2, 3, 4, 6, 8))]
+    distance, recall, accuracy = (
+        [number(name, measure) for name in weights] for measure in ("Frechet distance", "recall", "accuracy")
+    )
+    assert accuracy == sorted(accuracy)
+    assert recall == sorted(recall, reverse=True)
+    assert distance == sorted(distance)
+    of_real = float(measured["real images"]["accuracy"])
+    assert accuracy[1] < of_real < accuracy[2]
+    assert round(distance[-1] / distance[0]) == 9
+    middle, wider = (f"classes, w = 2, sigma 0.2 to {high}" for high in (2, 6))
+    for seed in (0, 1, 2):
+        none, guided = by_seed["none", seed], by_seed[middle, seed]
+        assert float(guided["Frechet distance"]) < float(none["Frechet distance"])
+        assert float(guided["accuracy"]) > float(none["accuracy"])
+        assert guided["network calls"] - none["network calls"] == 3
+        assert by_seed["classes, w = 2", seed]["network calls"] - none["network calls"] == 15
+    assert number(wider, "accuracy") > number(middle, "accuracy")
+    assert number(wider, "Frechet distance") > distance[0]
+    worse = number("a worse model, w = 1.3", "Frechet distance")
+    assert worse < min(number("none, twice the moves", "Frechet distance"), *distance[1:])
+    assert number("a worse model, w = 1.6", "Frechet distance") > distance[0]
+    chapter = (ROOT / "notebooks" / "05_guidance.ipynb").read_text(encoding="utf-8")
+    assert "has grown to nine times as much at $w = 8$" in chapter
+    assert "It takes three calls more instead of fifteen" in chapter
+    card = words("ddpm/assets/models/fashion-mnist-classes/card.md")
+    for name in ("none, no class told", "none, a network without classes", "none", middle, "classes, w = 2"):
+        assert f"| {table[name]['Frechet distance']} |" in card
