@@ -442,6 +442,40 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(target, visit, t
 
 
 @pytest.mark.browser
+def test_a_link_holds_the_settings_of_the_garments(visit):
+    query = (
+        "?weight=2&class=8&network=fashion-mnist-classes&steps=2&count=1&eta=0.5&seed=7&colour=red&depth=75#garments"
+    )
+    page = visit("book/lab", query=query)
+    clipboard = "{ value: { writeText: async text => { window.copied = text; } } }"
+    page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {clipboard})")
+    bench = page.locator(".lab-garments")
+    said = bench.locator(".lab-numbers")
+    expect(said).to_contain_text("not understood in the link: colour=red, depth=75")
+    expect(page.locator(".lab-plane .lab-numbers")).not_to_contain_text("not understood")
+    bench.locator("button[name=draw]").click()
+    expect(said).to_have_text("state 2 of 2, t = 0 · bag, w = 2", timeout=SOON)
+    bench.locator("button[name=link]").click()
+    expect(said).to_have_text("The link is copied.")
+    link = page.evaluate("window.copied")
+    held = dict(part.split("=") for part in link.partition("?")[2].removesuffix("#garments").split("&"))
+    asked = {"class": "8", "weight": "2", "steps": "2", "count": "1", "eta": "0.5", "seed": "7", "depth": "500"}
+    assert asked.items() <= held.items()
+    again = visit("book/lab", query=f"?{link.partition('?')[2]}").locator(".lab-garments")
+    expect(again.locator(".lab-numbers")).to_have_text("The settings are those of the link: click on draw.")
+    assert {name: again.locator(f"[name={name}]").input_value() for name in held} == held
+
+
+@pytest.mark.browser
+def test_the_links_of_the_garments_are_understood(visit):
+    links = visit("book/lab").locator(".lab-asks a[href^='?']")
+    assert links.count() == 5
+    for link in links.evaluate_all("links => links.map(link => link.getAttribute('href'))"):
+        said = visit("book/lab", query=link).locator(".lab-garments .lab-numbers")
+        expect(said).to_have_text("The settings are those of the link: click on draw.")
+
+
+@pytest.mark.browser
 def test_classes_are_offered_where_the_network_knows_them(visit):
     bench = visit("book/lab").locator(".lab-garments")
     said = bench.locator(".lab-numbers")

@@ -117,6 +117,21 @@ class Bench {
     this.resting = window.setTimeout(() => this.root.querySelector(".lab-heard")?.replaceChildren(text), REST);
   }
 
+  /**
+   * Copy the address of this page with a query, and say so.
+   * @param {string} query
+   * @param {string} said
+   */
+  async copyLink(query, said) {
+    const link = `${location.href.replace(/[?#].*/, "")}${query}`;
+    try {
+      await navigator.clipboard.writeText(link);
+      this.say(said);
+    } catch {
+      window.prompt("The link:", link); // where a page may not write to the clipboard
+    }
+  }
+
   /** Say so where a number is not legal. @param {HTMLInputElement} field */
   refuse(field) {
     if (field.type !== "number") return;

@@ -4,6 +4,9 @@
 const MOST = 10; // garments that are drawn at once
 const FRESH = 1000000; // `ddpm sample` and this bench draw garment i from the noise numbered i; `ddpm round-trip` begins here
 const OWN = "own"; // the reader's file, in place of one that the page brings along
+const LINKED = [
+  "network", "class", "weight", "sampler", "steps", "eta", "spacing", "count", "seed", "depth", "kind",
+]; // what a link holds; prettier-ignore
 const [NO_CLASS, EACH] = ["", "each"]; // what may be chosen besides a class
 
 const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" hidden></canvas>
@@ -34,7 +37,8 @@ const GARMENTS_FORM = `
       <label>Times <select name="spacing">${SPACINGS}</select></label>
       ${slider("Garments", "count", `min="1" max="${MOST}" step="1" value="4"`)}
       <label>Seed <input type="number" name="seed" min="0" max="9999" step="1" value="0"></label>
-      <div class="lab-buttons"><button type="button" name="draw">draw</button></div>
+      <div class="lab-buttons"><button type="button" name="draw">draw</button>
+        <button type="button" name="link">copy a link to this</button></div>
     </fieldset>
     <fieldset><legend>To noise and back</legend>
       <label>Picture <select name="source"><option value="drawn">what was drawn last</option>
@@ -81,8 +85,39 @@ class GarmentsBench extends Bench {
     });
     this.on("draw", () => this.begin((job) => this.draw(job)));
     this.on("trip", () => this.begin((job) => this.takeTrip(job)));
+    this.on("link", () => this.copyLink(`?${this.settings()}#garments`, "The link is copied."));
     this.changed("");
     this.say("Nothing is loaded yet. A click brings the network, and once 5 MB of what runs it, into the page.");
+    if (location.search && location.hash === "#garments") this.takeLink(location.search);
+  }
+
+  /** What a link holds: the settings that are in sight, as a query. */
+  settings() {
+    const inSight = LINKED.filter((name) => !this.field(name).closest("label").hidden);
+    return new URLSearchParams(inSight.map((name) => [name, this.field(name).value]));
+  }
+
+  /** Take the settings of a link, and say which of them are not legal. @param {string} query */
+  async takeLink(query) {
+    const ignored = [];
+    const asked = [...new URLSearchParams(query)];
+    const order = (/** @type {string[]} */ [name]) => LINKED.indexOf(name); // the network first, which has the classes
+    for (const [name, value] of asked.sort((one, other) => order(one) - order(other))) {
+      if (!(LINKED.includes(name) && (await this.take(name, value)))) ignored.push(`${name}=${value}`);
+    }
+    const rest = ignored.length ? ` · not understood in the link: ${ignored.join(", ")}` : "";
+    this.say(`The settings are those of the link: click on draw.${rest}`);
+  }
+
+  /** Set a field, and say whether its new value is legal; if not it stays. @param {string} name @param {string} value */
+  async take(name, value) {
+    const field = this.field(name);
+    const before = field.value;
+    field.value = value;
+    const isLegal = field.value === value && field.checkValidity();
+    if (!isLegal) field.value = before;
+    await this.changed(name);
+    return isLegal;
   }
 
   get last() {

@@ -60,8 +60,9 @@ class PlaneBench extends Bench {
   /** @param {HTMLElement} root */
   constructor(root) {
     super(root, PLANE_PICTURE, PLANE_FORM);
-    this.setup = setupOf(location.search);
-    this.ignored = ignoredIn(location.search);
+    const query = location.hash === "#garments" ? "" : location.search; // whose link it is
+    this.setup = setupOf(query);
+    this.ignored = ignoredIn(query);
     /** @type {Walk} */
     this.walk = [];
     this.calls = 0;
@@ -249,7 +250,7 @@ class PlaneBench extends Bench {
       this.chosen = 0;
       this.change({ bumps, told: "" });
     });
-    this.on("link", () => this.copyLink());
+    this.on("link", () => this.copyLink(`${linkOf(this.setup)}#plane`, `${this.state} · the link is copied`));
     this.on("afresh", () => {
       this.chosen = 0;
       this.ignored = [];
@@ -306,16 +307,6 @@ class PlaneBench extends Bench {
     if (name in jobs) jobs[name]();
     else if (name in CHOICES) this.change({ [name]: value });
     else if (isLegal(name, number)) this.change({ [name]: number });
-  }
-
-  async copyLink() {
-    const link = `${location.href.replace(/[?#].*/, "")}${linkOf(this.setup)}#plane`;
-    try {
-      await navigator.clipboard.writeText(link);
-      this.say(`${this.state} · the link is copied`);
-    } catch {
-      window.prompt("The link:", link); // where a page may not write to the clipboard
-    }
   }
 
   /** Where in the plane the pointer is. @param {Place} place */
