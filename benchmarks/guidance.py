@@ -45,7 +45,7 @@ class Row(NamedTuple):
     interval: tuple[float, float] | None = None  # the sigma at which that is done; None for all
     worse: float = 1.0  # against the worse model
     is_told: bool = True
-    is_classless: bool = False  # in place of the network that is told no class, the one that it began as
+    is_classless: bool = False  # drawn by the shipped network that has no classes
     moves: float = 1.0  # times those of the table
 
     def steps(self, steps: int) -> int:
@@ -92,7 +92,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Moves for each image.")] = 15,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every row; a network as large as the one without classes takes some four hours on two CPU cores."""
+    """Measure every row; to draw them takes some five hours on one CPU core with a network of the shipped size."""
     names = row or list(ROWS)
     for name in names:
         if name not in ROWS:
@@ -117,7 +117,7 @@ def main(
         calls = {"network calls": calls_of(batches, n), "seed": one}
         rows[name, one] = {"guidance": name, **calls, **measures, **told, "seconds": f"{seconds:.0f}"}
         typer.echo(", ".join(f"{column}: {value}" for column, value in rows[name, one].items()))
-        write_json(out, with_conditions(list(rows.values()), of_real, what))
+        write_json(out, with_conditions(model, list(rows.values()), of_real, what))
 
 
 def hash_of(model: str) -> str:
@@ -172,11 +172,13 @@ def accuracy_of_real(n: int) -> float:
     return metrics.accuracy(data.normalise(real.images[:n]), real.labels[:n])
 
 
-def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: dict[str, Any]) -> dict[str, Any]:
+def with_conditions(
+    model: str, rows: list[dict[str, Any]], of_real: dict[str, str], what: dict[str, Any]
+) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["guidance"]), row["seed"]))
     made = measured_with(
-        "python benchmarks/guidance.py fashion-mnist-classes",
+        f"python benchmarks/guidance.py {model}",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )

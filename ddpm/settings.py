@@ -31,7 +31,7 @@ SamplerName = Literal[
 ]
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
 
-#: Legal values of `precision`, which are bfloat16 where the device computes it in hardware, or float32 throughout.
+#: Legal values of `precision`. "auto" is bfloat16 where the device computes it in hardware, else float32.
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 #: Prediction targets of a network.
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
-from ddpm.data import load
+from ddpm.data import load, normalise
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import distill
@@ -117,10 +117,11 @@ def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stop
     )  # fmt: skip
     # In the first step the last layer is all zeros, so the embeddings of the classes count from the second on.
 
-    real = load("fashion-mnist-embedded", "train", quiet=True).labels[:65]
+    garments = load("fashion-mnist-embedded", "train", quiet=True)
+    real, real_labels = garments.images[:65], garments.labels[:65]
 
     def watched(images, labels):
-        if not torch.equal(labels, real):
+        if not torch.equal(labels, real_labels):
             judged.append((images, labels))
         return accuracy(images, labels)
 
@@ -163,6 +164,9 @@ def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stop
     images = ddpm.sample(network, 65, "dpm_solver_pp", 2, spacing="karras", progress=False).clamp(-1, 1)
     assert alone["Frechet distance"] == f"{frechet_distance(images, weights='EMA').value:.2f}"
     assert (alone["network calls"], alone["accuracy"]) == (2, "")
+
+    of_real = json.loads(out.read_text(encoding="utf-8"))["real images"]
+    assert of_real["accuracy"] == f"{accuracy(normalise(real), real_labels):.3f}"
 
     rows, drawn = table(untold, steps=1)
     assert (list(rows), drawn) == ([untold], 1)  # rows in other moves are not of this table

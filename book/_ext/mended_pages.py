@@ -30,15 +30,15 @@ def leave_out_buttons(app, config):
 
 
 def is_left_out(app, kind, name, member, skip, options):
-    """Whether a member stays off the page of the package: a named tuple's field, which its docstring describes."""
-    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else skip
+    """Whether a member stays off the page of the package, as a named tuple's field does; None for no opinion."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 def mended_signature(app, kind, name, member, options, signature, returned):
-    """A class's signature: none for a protocol, "..." for a default that is made anew."""
+    """What is shown as a signature: none of a protocol, "..." for a default made anew; None for no change."""
     if getattr(member, "_is_protocol", False):
         return "", returned
-    return (signature or "").replace("<factory>", "..."), returned
+    return (signature.replace("<factory>", "..."), returned) if "<factory>" in (signature or "") else None
 
 
 def setup(app):

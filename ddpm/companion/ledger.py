@@ -110,7 +110,7 @@ def evidence_tests(root: Path = ROOT) -> str:
     lines = [
         "# The tests behind the claims",
         "",
-        "The [ledger](ledger.md) names these tests as evidence, beside cells of the chapters. `make test` runs all of them.",
+        "The [ledger](ledger.md) names these tests as evidence, beside cells of the chapters. `make test` runs them.",
     ]
     for name in names:
         path, _, test = name.partition("::")

@@ -162,8 +162,7 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
             below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
             yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below, is_extra)
         elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
-            for number, said in enumerate(_outputs(cell, "text/markdown")):
-                yield Slide(f"{heading}\n{_html(said)}", notes, is_extra or number > 0)
+            yield from (Slide(f"{heading}\n{_html(said)}", notes, is_extra) for said in _outputs(cell, "text/markdown"))
 
 
 def _text_slides(section: Section, with_code: bool) -> Iterator[str]:

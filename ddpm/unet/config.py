@@ -86,7 +86,7 @@ class UNetConfig:
 
     @property
     def groups(self) -> int:
-        """Groups of every GroupNorm, at most 32, so that a group of the narrowest level has at least four channels."""
+        """Groups of every GroupNorm, at most 32. On the narrowest level a group has at least four channels."""
         return math.gcd(self.base_channels // 4, 32)
 
     @property

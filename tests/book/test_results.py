@@ -221,7 +221,7 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     assert number("none, twice the moves", "Frechet distance") > distance[0]
     assert number("a worse model, w = 1.6", "Frechet distance") > distance[0]
     chapter = (ROOT / "notebooks" / "05_guidance.ipynb").read_text(encoding="utf-8")
-    assert "has grown to nine times as much at $w = 8$" in chapter
+    assert "at $w = 8$ it is nine times as large as without guidance" in chapter
     assert "It takes two calls more instead of fifteen" in chapter
     card = words("ddpm/assets/models/fashion-mnist-classes/card.md")
     for name in ("none, no class told", "none, a network without classes", "none", middle, "classes, w = 2"):

@@ -51,7 +51,7 @@ def test_a_short_deck_leaves_out_the_questions(visit):
     extra, none = (page.locator("section.extra").count() for page in (whole, short))
     slides, left = (page.evaluate("Reveal.getTotalSlides()") for page in (whole, short))
     assert (none, left) == (0, slides - extra)
-    assert left <= 24 < slides
+    assert left < slides
     headings = short.locator("section h2").all_inner_texts()
     assert "Question" not in headings
     assert {"Predict first", "In short"} < set(headings)
