@@ -211,7 +211,7 @@ def with_conditions(
             "first seed's). "
             "With several seeds a value is their mean ± their standard deviation. "
             "The best row of a measure is chosen on seed 0. Another seed confirms it if no row is better there. "
-            f"What {n:,} real training images have: "
+            f"The floor, which is what {n:,} real training images have: "
             f"{', '.join(f'{name} {value}' for name, value in of_real.items())}. "
             f"On {machine()}, {date.today()}."
         ),
