@@ -220,6 +220,13 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     assert worse < min(number("none, twice the moves", "Frechet distance"), *distance[1:])
     assert number("none, twice the moves", "Frechet distance") > distance[0]
     assert number("a worse model, w = 1.6", "Frechet distance") > distance[0]
+    best = {line["measure"]: line for line in measured["best"]}
+    for measure in ("Frechet distance", "kernel distance x 1,000", "accuracy"):
+        assert best[measure]["confirmed by seeds"] == [1, 2]
+    assert best["recall"]["best on seed 0"] == "none"
+    for seed in (1, 2):
+        own = {name: float(by_seed[name, seed]["recall"]) for name in table}
+        assert max(own, key=own.get) == "classes, w = 2, sigma 0.2 to 2"
     chapter = (ROOT / "notebooks" / "05_guidance.ipynb").read_text(encoding="utf-8")
     assert "at $w = 8$ it is nine times as large as without guidance" in chapter
     assert "It takes two calls more instead of fifteen" in chapter
