@@ -13,6 +13,7 @@ import json
 import math
 import time
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -166,6 +167,7 @@ def measured(images: Tensor) -> tuple[dict[str, str], dict[str, str]]:
     return values, of_real
 
 
+@cache
 def accuracy_of_real(n: int) -> float:
     """The share of n real training images in which the judge sees their class."""
     real = data.load("fashion-mnist-embedded", "train", quiet=True)

@@ -31,7 +31,7 @@ def leave_out_buttons(app, config):
 
 def is_left_out(app, kind, name, member, skip, options):
     """Whether a member stays off the page of the package, as a named tuple's field does; None for no opinion."""
-    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+    return (getattr(member, "__doc__", None) or "").startswith("Alias for field number") or None
 
 
 def mended_signature(app, kind, name, member, options, signature, returned):

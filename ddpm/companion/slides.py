@@ -102,9 +102,10 @@ def write_decks(notebooks: Path, folder: Path) -> list[Path]:
 
 
 def _element(slide: Slide) -> str:
-    classes = ["dense"] * (len(slide.shown) > DENSE) + ["extra"] * slide.is_extra
-    marked = f' class="{" ".join(classes)}"' if classes else ""
-    return f'<section{marked}>\n{slide.shown}\n<aside class="notes mathjax_ignore">{slide.notes}</aside>\n</section>'
+    marks = {"dense": len(slide.shown) > DENSE, "extra": slide.is_extra}
+    classes = " ".join(mark for mark, holds in marks.items() if holds)
+    notes = f'<aside class="notes mathjax_ignore">{slide.notes}</aside>'
+    return f'<section class="{classes}">\n{slide.shown}\n{notes}\n</section>'
 
 
 def _sections(notebook: Any) -> list[Section]:

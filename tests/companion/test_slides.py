@@ -50,7 +50,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
     assert text(slides[0].shown).startswith(re.sub(r"[$`*]", "", title)[:20])
     short = [slide for slide in slides if not slide.is_extra]
     least, most, short_least, short_most = map(
-        int, re.findall(r"\b\d+\b", (ROOT / "book" / "slides.md").read_text())[:4]
+        int, re.findall(r"\b\d+\b", (ROOT / "book" / "slides.md").read_text(encoding="utf-8"))[:4]
     )
     assert least <= len(slides) <= most
     assert short_least <= len(short) <= short_most  # some twenty minutes
