@@ -1,8 +1,11 @@
-"""Progressive distillation: a student learns to make in one move of DDIM what its teacher makes in two.
+"""Progressive distillation: a student learns to make in one move of DDIM what its teacher makes in several calls.
 
-Salimans & Ho (2022), algorithm 2. The student begins with the teacher's weights, and then becomes the teacher of the
-next, until the moves are few. A student is a denoiser like any other, for deterministic DDIM on the "trailing" grid of
-as many moves as it was made for.
+Salimans & Ho (2022), algorithm 2, where it is two moves of DDIM. The student begins with the teacher's weights, and
+then becomes the teacher of the next, until the moves are few. A student is a denoiser like any other, for deterministic
+DDIM on the "trailing" grid of as many moves as it was made for.
+
+The first teacher differs from the later ones: it has an answer at every time, so its path can be followed to second
+order in as many calls, by the midpoint rule. A student only knows its own moves.
 """
 
 import copy
@@ -20,6 +23,7 @@ from ddpm import pretrained
 from ddpm.arguments import check_samples, instance
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
+from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import read_json
 from ddpm.messages import say
@@ -31,8 +35,8 @@ from ddpm.training import TrainingConfig, train
 
 __all__ = ["Distillation", "behind_a_move", "distill", "moves_of_students", "teacher_named"]
 
-#: The moves of the first teacher are at least so many, where the schedule has them.
-LEAST_TEACHER_MOVES = 64
+#: The calls of the first teacher are at least so many, where the schedule has as many times.
+LEAST_TEACHER_CALLS = 64
 
 
 def distill(
@@ -42,13 +46,14 @@ def distill(
     out: str | Path,
     calls: int,
     teacher_calls: int | None = None,
+    at_once: int = 2,
     *,
     progress: bool = True,
     **options: Any,
 ) -> None:
     """Distill a model until it draws in `calls` network calls, or go on where this was stopped.
 
-    Every halving is a training of its own by `ddpm.training.train`, of `config.steps` steps. The last one's folder is
+    Every student is a training of its own by `ddpm.training.train`, of `config.steps` steps. The last one's folder is
     `out`, so `ddpm.load(out)` is the student that was asked for; the others lie in `out`/teachers.
 
     Args:
@@ -57,8 +62,9 @@ def distill(
         config: how each student is trained.
         out: the last student's folder.
         calls: the moves, and network calls, of the last student.
-        teacher_calls: the moves of the first teacher, see `moves_of_students`.
-        progress: say which halving it is, and show a bar.
+        teacher_calls: the calls of the first teacher, see `moves_of_students`.
+        at_once: how many of its teacher's calls a student's call replaces, an even number.
+        progress: say which student it is, and show a bar.
         options: further ones of `ddpm.training.train`.
 
     Raises:
@@ -68,17 +74,17 @@ def distill(
     facts = teacher_named(teacher)
     if facts.classes and facts.classes != tuple(dataset.classes):
         raise ValueError(f"teacher was told the classes {facts.classes}; {dataset.name} has {tuple(dataset.classes)}")
-    students = moves_of_students(facts.config, calls, teacher_calls)
+    students = moves_of_students(facts.config, calls, teacher_calls, at_once)
     folders = [Path(out) if moves == calls else Path(out) / "teachers" / f"calls-{moves}" for moves in students]
-    _check_folders(Path(out), folders, students, pretrained.weights_file(teacher))
+    _check_folders(Path(out), folders, students, at_once, pretrained.weights_file(teacher))
     for number, (moves, folder) in enumerate(zip(students, folders, strict=True), start=1):
         if progress:
-            say(f"halving {number} of {len(students)}: {2 * moves} moves become {moves}, in {folder}")
-        student = replace(facts.config, distilled_for=moves)
-        network = pretrained.load(teacher, device="cpu").network  # in its float32; `train` says in what it computes
+            say(f"student {number} of {len(students)}: {at_once * moves} calls become {moves}, in {folder}")
+        student = replace(facts.config, distilled_for=moves, distilled_from=at_once * moves)
+        taught_by = pretrained.load(teacher, device="cpu")  # in its float32; `train` says in what it computes
 
-        def make_task(student: DiffusionConfig = student, network: nn.Module = network) -> Distillation:
-            return Distillation(student, network)
+        def make_task(student: DiffusionConfig = student, taught_by: NetworkDenoiser = taught_by) -> Distillation:
+            return Distillation(student, taught_by.network, midpoint=taught_by.distilled_for is None)
 
         init = pretrained.weights_file(teacher)
         train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
@@ -103,21 +109,27 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     return facts
 
 
-def moves_of_students(settings: DiffusionConfig, calls: int, teacher_calls: int | None = None) -> list[int]:
-    """The moves of every student, from half the first teacher's down to `calls`.
+def moves_of_students(
+    settings: DiffusionConfig, calls: int, teacher_calls: int | None = None, at_once: int = 2
+) -> list[int]:
+    """The moves of every student, from the first's down to `calls`.
 
     Args:
         settings: the first teacher's.
         calls: the moves of the last student.
-        teacher_calls: those of the first teacher. By default as many as it was itself distilled for, or else the first
-            of `calls` times 2, 4, 8, ... from 64 up, as far as the schedule has so many times.
+        teacher_calls: the calls of the first teacher. By default as many as it was itself distilled for, or else the
+            first of `calls` times `at_once` once, twice, ... from 64 up, as far as the schedule has so many times.
+        at_once: how many of its teacher's calls a student's call replaces, an even number.
 
     Raises:
-        ValueError: no number of halvings leads from `teacher_calls` to `calls`, or the teacher cannot make so many.
+        ValueError: `at_once` is odd; no number of students leads from `teacher_calls` to `calls`, or the teacher cannot
+            make so many.
     """
-    first = 2 * positive_int("calls", calls)
-    while first < LEAST_TEACHER_MOVES and 2 * first <= settings.T:
-        first *= 2
+    if positive_int("at_once", at_once) % 2:
+        raise ValueError(f"at_once is {at_once}; it must be an even number")
+    first = at_once * positive_int("calls", calls)
+    while first < LEAST_TEACHER_CALLS and at_once * first <= settings.T:
+        first *= at_once
     if settings.distilled_for is not None:
         first = settings.distilled_for
     if teacher_calls is not None and positive_int("teacher_calls", teacher_calls) != first:
@@ -128,15 +140,16 @@ def moves_of_students(settings: DiffusionConfig, calls: int, teacher_calls: int 
     moves = calls
     while moves < first:
         students.insert(0, moves)
-        moves *= 2
+        moves *= at_once
     if moves != first or not students or first > settings.T:
         raise ValueError(
-            f"teacher_calls is {first}; with calls {calls} it must be {calls} times 2, 4, 8, ..., up to {settings.T}"
+            f"teacher_calls is {first}; with calls {calls} it must be {calls} times {at_once}, {at_once**2}, "
+            f"{at_once**3}, ..., up to {settings.T}"
         )
     return students
 
 
-def _check_folders(out: Path, folders: Sequence[Path], students: Sequence[int], weights: Path) -> None:
+def _check_folders(out: Path, folders: Sequence[Path], students: Sequence[int], at_once: int, weights: Path) -> None:
     """Raise `ValueError` where a folder holds something else than its student of the teacher with these weights."""
     teacher: str | None = hashlib.sha256(weights.read_bytes()).hexdigest()
     for folder, moves in zip(folders, students, strict=True):
@@ -144,30 +157,37 @@ def _check_folders(out: Path, folders: Sequence[Path], students: Sequence[int], 
             teacher = None  # nothing may have been taught by a student that there is not
             continue
         record = read_json(folder / "config.json")
-        if record.get("init") != teacher or record.get("model", {}).get("distilled_for") != moves:
+        model = record.get("model", {})
+        found = record.get("init"), model.get("distilled_for"), model.get("distilled_from")
+        if found != (teacher, moves, at_once * moves):
             raise ValueError(
                 f"out is {str(out)!r}, and {folder} holds another run than the student of {moves} moves of this "
-                "teacher; name a new folder"
+                f"teacher in {at_once * moves} calls; name a new folder"
             )
         teacher = record.get("sha256")
 
 
 class Distillation(Diffusion):
-    """The training task of a student that makes `config.distilled_for` moves, each of them two of its teacher's.
+    """The training task of a student that makes `config.distilled_for` moves in place of its teacher's calls.
 
     The loss is the mean squared error of the network's target; of v, that is the weight SNR + 1 of the paper. The
     settings of times and weighting have no part in it.
 
     Args:
-        config: the student's settings, which are the teacher's but for `distilled_for`.
-        teacher: the network that answers the teacher's moves.
+        config: the student's settings, which are the teacher's but for `distilled_for` and `distilled_from`.
+        teacher: the network that is asked.
+        midpoint: the teacher's path is followed by the midpoint rule, which a student's network has no answers for;
+            otherwise by the teacher's own moves of deterministic DDIM.
     """
 
-    def __init__(self, config: DiffusionConfig, teacher: nn.Module) -> None:
+    def __init__(self, config: DiffusionConfig, teacher: nn.Module, midpoint: bool = False) -> None:
         super().__init__(config)
         self.moves = positive_int("distilled_for", config.distilled_for)
-        self.times = torch.tensor(self.schedule.timesteps(2 * self.moves), dtype=torch.float64, device="cpu")
+        calls = positive_int("distilled_from", config.distilled_from)
+        self.at_once = calls // self.moves
+        self.times = torch.tensor(self.schedule.timesteps(calls), dtype=torch.float64, device="cpu")
         self.teacher = copy.deepcopy(instance("teacher", teacher, nn.Module)).eval().requires_grad_(False)
+        self.midpoint = midpoint
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the student's output and the one with which it would end where the teacher does.
@@ -177,23 +197,39 @@ class Distillation(Diffusion):
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
         student = self.parts[one_of("part", part, list(self.parts))]
         move = (self.moves * randomness.stratified()).long()  # (batch,), 0 is the one that begins at T
-        t, middle, s = (self.times[2 * move + k] for k in range(3))
+        times = [self.times[self.at_once * move + k] for k in range(self.at_once + 1)]
         eps = randomness.normal(*images.shape[1:]).to(images.device)
-        x_t = self.schedule.add_noise(images, t, eps)
+        x_t = self.schedule.add_noise(images, times[0], eps)
         told = self.labels_told(labels, randomness, images.device)
         with torch.no_grad():
             self.teacher.to(images.device)
-            x_middle = self.moved(x_t, t, middle, told)
-            x_s = self.moved(x_middle, middle, s, told)
-        seen = behind_a_move(self.schedule, x_t, x_s, t, s)
-        target = target_of(self.target, *seen, *self.schedule.coefficients(t, x_t))
-        return F.mse_loss(self.answer(student, x_t, t, told), target)
+            x_s = self.taught(x_t, times, told)
+        seen = behind_a_move(self.schedule, x_t, x_s, times[0], times[-1])
+        target = target_of(self.target, *seen, *self.schedule.coefficients(times[0], x_t))
+        return F.mse_loss(self.answer(student, x_t, times[0], told), target)
 
-    def moved(self, x: Tensor, t: Tensor, s: Tensor, told: Sequence[Tensor]) -> Tensor:
-        """x at times t (batch,) after one of the teacher's moves, deterministic DDIM, to times s."""
+    def taught(self, x: Tensor, times: Sequence[Tensor], told: Sequence[Tensor]) -> Tensor:
+        """Where the teacher brings x (batch, ...) from the first to the last of these times, each (batch,).
+
+        Every pair of moves takes two calls. Both ways move along x0 dsignal + eps dnoise: DDIM with what the network
+        said where the move begins, the midpoint rule with what it says halfway, for the whole of the pair.
+        """
+        for t, middle, s in zip(times[:-1:2], times[1::2], times[2::2], strict=True):
+            halfway = self.moved(x, self.said(x, t, told), t, middle)
+            seen = self.said(halfway, middle, told)
+            x = self.moved(x, seen, t, s) if self.midpoint else self.moved(halfway, seen, middle, s)
+        return x
+
+    def said(self, x: Tensor, t: Tensor, told: Sequence[Tensor]) -> Prediction:
+        """What the teacher says of x at times t (batch,)."""
         output = self.answer(self.teacher, x, t, told)
-        x0, eps = prediction_of(self.target, output, x, *self.schedule.coefficients(t, x))
-        return self.schedule.add_noise(x0, s, eps)
+        return prediction_of(self.target, output, x, *self.schedule.coefficients(t, x))
+
+    def moved(self, x: Tensor, seen: Prediction, t: Tensor, s: Tensor) -> Tensor:
+        """x at times t (batch,) after a move to times s along these x0 and eps."""
+        signal_t, noise_t = self.schedule.coefficients(t, x)
+        signal_s, noise_s = self.schedule.coefficients(s, x)
+        return x + (signal_s - signal_t) * seen.x0 + (noise_s - noise_t) * seen.eps
 
     @staticmethod
     def answer(network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:

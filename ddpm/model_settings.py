@@ -47,6 +47,7 @@ class DiffusionSettings:
         label_dropout: probability with which training does not tell an image's class, where the network has classes:
             so it also learns to do without (Ho & Salimans 2022, algorithm 1).
         distilled_for: how many network calls it was distilled for (see ddpm.distillation); None if it was not.
+        distilled_from: how many of its teacher's calls those replace: distilled_for times 2, 4, 6, ...
     """
 
     kind: ClassVar[str] = "diffusion"
@@ -62,6 +63,7 @@ class DiffusionSettings:
     uniform_share: float = 0.0
     label_dropout: float = 0.1
     distilled_for: int | None = None
+    distilled_from: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.unet, dict):  # as JSON gives it
@@ -70,15 +72,28 @@ class DiffusionSettings:
             raise ValueError(f"unet is {self.unet!r}; it must be a UNetConfig")
         check_choices(self)
         check(self, positive_int, "T")
-        if self.distilled_for is not None:
-            check(self, positive_int, "distilled_for")
-            if self.distilled_for > self.T:
-                raise ValueError(f"distilled_for is {self.distilled_for}; it must be at most T = {self.T}")
+        self._check_distillation()
         check(self, real, "log_sigma_mean")
         check(self, real, "log_sigma_std", above=0)
         check(self, real, "uniform_share", "label_dropout", at_least=0, at_most=1)
         if self.weighting == "bound" and self.times != "uniform":
             raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")
+
+    def _check_distillation(self) -> None:
+        """Raise `ValueError` where the numbers of calls of a student and its teacher are not legal."""
+        if self.distilled_for is not None:
+            check(self, positive_int, "distilled_for")
+            if self.distilled_for > self.T:
+                raise ValueError(f"distilled_for is {self.distilled_for}; it must be at most T = {self.T}")
+        if self.distilled_from is None:
+            return
+        check(self, positive_int, "distilled_from")
+        is_multiple = self.distilled_for is not None and self.distilled_from % (2 * self.distilled_for) == 0
+        if not is_multiple or self.distilled_from > self.T:
+            raise ValueError(
+                f"distilled_from is {self.distilled_from}; with distilled_for {self.distilled_for} it must be that "
+                f"times 2, 4, 6, ..., up to T = {self.T}"
+            )
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""

@@ -21,8 +21,9 @@ class DistillSettings:
 
     Attributes:
         calls: network calls in which the last student draws an image.
-        teacher_calls: moves of the first teacher: calls times 2, 4, 8, ... By default the first of these from 64 up, or
-            as many as the teacher was itself distilled for.
+        teacher_calls: calls of the first teacher: calls times at_once, once, twice, ... By default the first of these
+            from 64 up, or as many as the teacher was itself distilled for.
+        at_once: calls of a teacher that one call of its student replaces: 2, 4, 6, ...
         data: data set that the teacher was trained on, as in ddpm train; by default the one that its record names.
         data_folder: folder that holds the files of a named data set.
         workers: processes that read pictures of folder:PATH while the device computes.
@@ -31,13 +32,14 @@ class DistillSettings:
 
     calls: int = 4
     teacher_calls: int | None = None
+    at_once: int = 2
     data: str | None = None
     data_folder: str | None = None
     workers: int = 2
     samples: bool = True
 
     def __post_init__(self) -> None:
-        check(self, positive_int, "calls")
+        check(self, positive_int, "calls", "at_once")
         if self.teacher_calls is not None:
             check(self, positive_int, "teacher_calls")
 
@@ -60,9 +62,9 @@ def distill(
 ) -> None:
     """Make a model that draws in few network calls from one that needs many, or go on where that stopped.
 
-    Progressive distillation (Salimans & Ho 2022): a student learns to make in one move what the teacher makes in two,
-    and becomes the teacher of the next. Every halving is a training of --steps steps, each of which asks the teacher
-    twice and the student once. ddpm sample --model OUT then draws in so many calls by itself.
+    Progressive distillation (Salimans & Ho 2022): a student learns to do in one call what the teacher does in two, or
+    in --at-once, and becomes the teacher of the next. Every student is a training of --steps steps, each of which asks
+    the teacher so often and the student once. ddpm sample --model OUT then draws in so many calls by itself.
     """
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     own = {field.name for field in fields(DistillSettings)} & given.keys()
@@ -75,7 +77,8 @@ def distill(
 
     _, is_main = launched()
     facts = distillation.teacher_named(teacher)
-    distillation.moves_of_students(facts.config, job.calls, job.teacher_calls)  # refused before the images are read
+    # refused before the images are read
+    distillation.moves_of_students(facts.config, job.calls, job.teacher_calls, job.at_once)
     data = job.data or facts.data
     if job.data is None and data.startswith("folder:"):
         raise ValueError(f"data is not given; teacher {teacher!r} learnt {data}: name these pictures with --data")
@@ -88,8 +91,8 @@ def distill(
         dataset = load_data(where, quiet=not is_main, check_shape=facts.config.check_images)
     with may_be_stopped():
         distillation.distill(
-            teacher, dataset, training, out, job.calls, job.teacher_calls, progress=is_main, workers=job.workers,
-            picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
+            teacher, dataset, training, out, job.calls, job.teacher_calls, job.at_once, progress=is_main,
+            workers=job.workers, picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
         )  # fmt: skip
         if is_main:
             typer.echo(f"done: {out / 'model.safetensors'} draws in {job.calls} calls")
