@@ -1,0 +1,140 @@
+"""Training on the straight path of flow matching, beside the recipe, at equal steps.
+
+    python benchmarks/straight_path.py
+
+Three trainings for each seed, alike but for what is compared: the recipe of `ddpm train`; the straight path with its
+target and the times that are usual there (logit-normal; Esser et al. 2024); and the straight path with the recipe's own
+times, which say at how much noise it learns. All of them draw by the same sampler at the same noise levels from the
+same noise. The script writes `book/results/straight-path.json` after every run. Started again on the same machine, it
+resumes where it stopped, within a run at its last checkpoint.
+"""
+
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+import ddpm
+from ddpm import metrics
+from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
+from ddpm.data import load
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.diffusion import DiffusionConfig
+from ddpm.files import write_json
+from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.noise import PerSampleNoise
+from ddpm.samplers import dpm_solver_pp, final
+from ddpm.schedule import linear
+from ddpm.training import recipe, train
+
+RESULTS = Path(__file__).parents[1] / "book" / "results" / "straight-path.json"
+MOVES, CHUNK = 12, 50
+
+MODEL, TRAINING = recipe("diffusion")
+STRAIGHT = replace(MODEL, schedule="straight", target="flow")
+ROWS: dict[str, DiffusionConfig] = {
+    "the recipe": MODEL,
+    "straight path, logit-normal times": replace(STRAIGHT, log_sigma_mean=0.0, log_sigma_std=1.0, uniform_share=0.0),
+    "straight path, the recipe's times": STRAIGHT,
+}
+
+
+def main(
+    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 500,
+    row: Annotated[
+        list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the training. Repeat for several; 0, 1 and 2 if none is given.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="Images for each distance.")] = 2000,
+    data: Annotated[str, typer.Option(help="Data set, as in ddpm train.")] = "fashion-mnist",
+    runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/straight-path"),
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
+) -> None:
+    """Train and measure every row; some six minutes a run on one thread of a CPU."""
+    for name in row or []:
+        if name not in ROWS:
+            raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
+    dataset = load(data, "train")
+    what = {"steps": steps, "n": n, "data": data, "device": machine()}
+    rows = {(kept["model"], kept["seed"]): kept for kept in kept_rows(out, what)}
+    for number in seed or (0, 1, 2):
+        for name in row or ROWS:
+            if (name, number) in rows:
+                continue
+            folder = runs / f"{name.replace(', ', '-').replace(' ', '-')}-{number}"
+            start = time.perf_counter()
+            train(ROWS[name], dataset, replace(TRAINING, steps=steps, seed=number, checkpoint_every=100), folder)
+            images = drawn(ddpm.load(folder.resolve()), n)
+            distance = metrics.frechet_distance(images, weights="EMA")
+            rows[name, number] = {
+                "model": name,
+                "seed": number,
+                "Frechet distance": f"{distance.value:.2f}",
+                "bootstrap sd": f"{distance.spread:.2f}",
+                "seconds": f"{time.perf_counter() - start:.0f}",
+            }
+            typer.echo(f"{name}, seed {number}: {distance}")
+            write_json(out, with_conditions(list(rows.values()), what, distance.floor))
+
+
+@torch.no_grad()
+def drawn(denoise: NetworkDenoiser, n: int) -> Tensor:
+    """n images (n, channels, height, width) by DPM-Solver++(2M), at noise levels that are even on the linear schedule.
+
+    The noise levels are those of the package's default walk there, whatever the denoiser's own schedule is.
+    """
+    levels = [linear().sigma(t) for t in linear().timesteps(MOVES, "log_snr")[1:-1]]
+    times = [denoise.schedule.T, *(denoise.schedule.sigma_to_t(sigma) for sigma in levels), 0]
+    noise = PerSampleNoise(0)(torch.empty(n, *denoise.image_shape))
+    with denoise.many_calls():
+        chunks = [final(dpm_solver_pp(denoise, x, times)) for x in tqdm(noise.split(CHUNK), "drawing")]
+    return torch.cat(chunks)
+
+
+def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:
+    """All that the file of results holds."""
+    ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["seed"]))
+    made = measured_with(
+        "python benchmarks/straight_path.py",
+        sum(float(row["seconds"]) for row in ordered),
+        sorted({row["seed"] for row in ordered}),
+    )
+    return {
+        "table": over_seeds(ordered, what["steps"]),
+        "rows": ordered,
+        "floor": f"{floor:.2f}",
+        "conditions": (
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
+            f"images against all 10,000 test images; EMA weights. Every model is trained for {what['steps']} steps of "
+            f"{TRAINING.batch_size} images by the recipe of ddpm train, but for the path, the target and the times "
+            f"that the row names, and draws in {MOVES} moves of DPM-Solver++(2M) at the same noise levels from the "
+            "same noise. With several seeds of the training it is their mean ± their standard deviation. Bootstrap "
+            "sd: how much a distance scatters when the images are drawn again from the set (the first seed's). The "
+            f"floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            f"On {machine()}, {date.today()}."
+        ),
+        "provenance": made | what,
+    }
+
+
+def over_seeds(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+    """A line for each model: its distance, mean ± standard deviation where there are several seeds."""
+    lines = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == name]
+        distance = mean_and_deviation([row["Frechet distance"] for row in own])
+        line = {"model": name, "steps": steps, "Frechet distance": distance}
+        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
+    return lines
+
+
+if __name__ == "__main__":
+    typer.run(main)
