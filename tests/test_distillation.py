@@ -55,43 +55,92 @@ def test_behind_a_move_is_what_made_it(schedule):
     assert torch.allclose(seen.eps, eps, atol=1e-10)
 
 
-class TwoAtOnce(Gaussian):
-    """A denoiser one of whose moves on a grid of `calls` moves is two of `Gaussian` on the grid of twice as many."""
+def by_ddim(oracle, x, t, middle, s):
+    """x at times t (batch,) after two of the oracle's moves of DDIM."""
+    seen = oracle(x, t)
+    halfway = oracle.schedule.add_noise(seen.x0, middle, seen.eps)
+    seen = oracle(halfway, middle)
+    return oracle.schedule.add_noise(seen.x0, s, seen.eps)
 
-    def __init__(self, calls, schedule):
+
+def by_midpoint(oracle, x, t, middle, s):
+    """x at times t (batch,) after a move along what the oracle says halfway."""
+    seen = oracle(x, t)
+    seen = oracle(oracle.schedule.add_noise(seen.x0, middle, seen.eps), middle)
+    signal_t, noise_t = oracle.schedule.coefficients(t, x)
+    signal_s, noise_s = oracle.schedule.coefficients(s, x)
+    return x + (signal_s - signal_t) * seen.x0 + (noise_s - noise_t) * seen.eps
+
+
+class AtOnce(Gaussian):
+    """A denoiser one of whose moves on a grid of `calls` moves is `pairs` pairs of moves of `Gaussian`."""
+
+    def __init__(self, calls, pairs, pair, schedule):
         super().__init__(0.0, 0.5, schedule)
-        self.grid = schedule.timesteps(2 * calls)
+        self.grid = torch.tensor(schedule.timesteps(2 * pairs * calls), dtype=torch.float64)
+        self.pairs, self.pair = pairs, pair
 
     def __call__(self, x, t):
         times = torch.as_tensor(t, dtype=torch.float64).expand(len(x))
-        k = torch.tensor([self.grid.index(round(time)) for time in times.tolist()])
-        middle, s = (torch.tensor(self.grid, dtype=torch.float64)[k + more] for more in (1, 2))
-        seen = super().__call__(x, times)
-        x_middle = self.schedule.add_noise(seen.x0, middle, seen.eps)
-        seen = super().__call__(x_middle, middle)
-        x_s = self.schedule.add_noise(seen.x0, s, seen.eps)
-        return behind_a_move(self.schedule, x, x_s, times, s)
+        k = torch.tensor([self.grid.tolist().index(round(time)) for time in times.tolist()])
+        x_s, oracle = x, Gaussian(0.0, 0.5, self.schedule)
+        for first in range(0, 2 * self.pairs, 2):
+            x_s = self.pair(oracle, x_s, *(self.grid[k + first + more] for more in range(3)))
+        return behind_a_move(self.schedule, x, x_s, times, self.grid[k + 2 * self.pairs])
 
 
 HOMES = [("linear", "v"), ("linear", "x0"), ("linear_zero_snr", "v"), ("straight", "flow")]
 
 
 @pytest.mark.parametrize(("schedule", "target"), HOMES)
-@pytest.mark.parametrize("calls", [1, 2, 3, 4])
-def test_a_student_whose_every_move_is_two_of_its_teachers_has_no_loss(schedule, target, calls):
-    config = DiffusionConfig(SMALL, schedule, target=target, distilled_for=calls)
+@pytest.mark.parametrize(("calls", "pairs"), [(1, 1), (2, 1), (3, 1), (4, 2), (1, 3)])
+@pytest.mark.parametrize("pair", [by_ddim, by_midpoint])
+def test_a_student_that_ends_where_its_teacher_does_has_no_loss(schedule, target, calls, pairs, pair):
+    config = DiffusionConfig(SMALL, schedule, target=target, distilled_for=calls, distilled_from=2 * pairs * calls)
     oracle = Gaussian(0.0, 0.5, config.noise_schedule())
-    student = TwoAtOnce(calls, oracle.schedule)
-    task = Distillation(config, Answers(oracle, target))
+    task = Distillation(config, Answers(oracle, target), midpoint=pair is by_midpoint)
     images = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
-    task.parts["unet"] = Answers(student, target)
-    assert task.loss("unet", images, StepRandomness(0, 0, 8)) < 1e-9
-    task.parts["unet"] = Answers(oracle, target)  # the rival: a student that makes its teacher's moves
-    assert task.loss("unet", images, StepRandomness(0, 0, 8)) > 1e-4
+
+    def loss(student):
+        task.parts["unet"] = Answers(student, target)
+        return task.loss("unet", images, StepRandomness(0, 0, 8))
+
+    student = AtOnce(calls, pairs, pair, oracle.schedule)
+    other = by_ddim if pair is by_midpoint else by_midpoint
+    assert loss(student) < 1e-9
+    assert (
+        loss(oracle) > 1e-4
+    )  # the rivals: a student that makes its teacher's moves, one that follows by the other rule
+    assert loss(AtOnce(calls, pairs, other, oracle.schedule)) > 1e-6
 
     x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    walked = final(ddim(student, x, oracle.schedule.timesteps(calls)))
-    assert torch.allclose(walked, final(ddim(oracle, x, oracle.schedule.timesteps(2 * calls))), atol=1e-10)
+    if pair is by_ddim:
+        walked = final(ddim(student, x, oracle.schedule.timesteps(calls)))
+        teachers = final(ddim(oracle, x, oracle.schedule.timesteps(2 * pairs * calls)))
+        assert torch.allclose(walked, teachers, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), straight(), zero_terminal_snr(cosine())], ids=repr)
+def test_ddim_is_of_first_order_and_the_midpoint_rule_of_second(schedule):
+    oracle = Gaussian(0.0, 0.5, schedule)
+    x = torch.ones(1, 1, dtype=torch.float64)
+
+    def end(pair, pairs):
+        """x at 100, which was 1 at 800, after so many pairs of moves."""
+        times = torch.linspace(800, 100, 2 * pairs + 1, dtype=torch.float64)
+        moved = x
+        for first in range(0, 2 * pairs, 2):
+            moved = pair(oracle, moved, *times[first : first + 3].split(1))
+        return moved.item()
+
+    variance = [s**2 * 0.25 + n**2 for s, n in map(schedule.signal_and_noise, (800, 100))]
+    exact = (variance[1] / variance[0]) ** 0.5  # the flow keeps x in units of its standard deviation
+
+    def gain(pair):
+        return (end(pair, 32) - exact) / (end(pair, 64) - exact)
+
+    assert gain(by_ddim) == pytest.approx(2, rel=0.05)
+    assert gain(by_midpoint) > 3.8  # on some paths a Gaussian's error of second order is nearly 0: then it is 8
 
 
 def test_teacher_and_student_are_told_the_same_labels():
@@ -102,7 +151,8 @@ def test_teacher_and_student_are_told_the_same_labels():
             told.append(labels)
             return x
 
-    config = DiffusionConfig(replace(SMALL, classes=10), target="v", label_dropout=0.5, distilled_for=2)
+    classes = replace(SMALL, classes=10)
+    config = DiffusionConfig(classes, target="v", label_dropout=0.5, distilled_for=2, distilled_from=4)
     task = Distillation(config, Told())
     task.parts["unet"] = Told()
     task.loss("unet", torch.zeros(16, 1, 2, 2), StepRandomness(0, 0, 16), torch.arange(16) % 10)
@@ -121,6 +171,14 @@ def test_students_halve_the_moves(calls, teacher_calls, students):
     assert moves_of_students(V, calls, teacher_calls) == students
 
 
+@pytest.mark.parametrize(
+    ("calls", "teacher_calls", "at_once", "students"),
+    [(8, 32, 4, [8]), (4, None, 4, [16, 4]), (1, None, 8, [8, 1]), (2, 72, 6, [12, 2]), (100, None, 4, [100])],
+)
+def test_a_student_may_replace_more_than_two_calls(calls, teacher_calls, at_once, students):
+    assert moves_of_students(V, calls, teacher_calls, at_once) == students
+
+
 def test_a_student_that_teaches_begins_where_it_is_at_home():
     student = replace(V, distilled_for=8)
     assert moves_of_students(student, 2) == moves_of_students(student, 2, 8) == [4, 2]
@@ -135,18 +193,21 @@ def test_a_short_schedule_has_a_teacher_of_fewer_moves():
 
 
 @pytest.mark.parametrize(
-    ("calls", "teacher_calls", "words"),
+    ("calls", "teacher_calls", "at_once", "words"),
     [
-        (4, 20, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000"),
-        (4, 4, "teacher_calls is 4; with calls 4 it must be 4 times"),
-        (0, None, "calls is 0; it must be an integer from 1 up"),
-        (4, 0, "teacher_calls is 0; it must be an integer from 1 up"),
-        (600, None, "teacher_calls is 1200; with calls 600 it must be 600 times 2, 4, 8, ..., up to 1000"),
+        (4, 20, 2, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000"),
+        (4, 32, 4, "teacher_calls is 32; with calls 4 it must be 4 times 4, 16, 64, ..., up to 1000"),
+        (4, 4, 2, "teacher_calls is 4; with calls 4 it must be 4 times"),
+        (0, None, 2, "calls is 0; it must be an integer from 1 up"),
+        (4, 0, 2, "teacher_calls is 0; it must be an integer from 1 up"),
+        (600, None, 2, "teacher_calls is 1200; with calls 600 it must be 600 times 2, 4, 8, ..., up to 1000"),
+        (4, None, 3, "at_once is 3; it must be an even number"),
+        (4, None, 0, "at_once is 0; it must be an integer from 1 up"),
     ],
 )
-def test_what_no_halvings_lead_to_is_refused(calls, teacher_calls, words):
+def test_what_no_students_lead_to_is_refused(calls, teacher_calls, at_once, words):
     with pytest.raises(ValueError, match=words):
-        moves_of_students(V, calls, teacher_calls)
+        moves_of_students(V, calls, teacher_calls, at_once)
 
 
 # Whole distillations.
@@ -189,7 +250,7 @@ def test_a_distillation_that_was_killed_ends_with_the_same_bits(teacher, student
 
     def killed(line):
         seen.append(line)
-        if len(seen) == 5:  # in the second halving, after its step 2
+        if len(seen) == 5:  # in the second student's training, after its step 2
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -205,8 +266,8 @@ def test_every_student_teaches_the_next(teacher, student):
     for one, next_one in ((teacher, first), (first, last)):
         sha256 = read_json(one / "config.json")["sha256"]
         assert read_json(next_one / "config.json")["init"] == sha256
-    config = replace(V, distilled_for=2)
-    task = Distillation(config, ddpm.load(first, "float32").network)
+    config = replace(V, distilled_for=2, distilled_from=4)
+    task = Distillation(config, ddpm.load(first, "float32").network)  # by its own moves: it is a student
     task.parts["unet"].load_state_dict(weights(first))
     images = next(batches(first_images(16), 0, range(1), 4, slice(0, 4), torch.device("cpu"), 0))
     line = json.loads((last / "log.jsonl").read_text().splitlines()[0])
@@ -219,6 +280,23 @@ def test_every_student_teaches_the_next(teacher, student):
     assert loss() == pytest.approx(line["loss_unet"], rel=1e-5)
     task.teacher.load_state_dict(weights(teacher))  # the rival
     assert loss() != pytest.approx(line["loss_unet"], rel=1e-4)
+    task.teacher.load_state_dict(weights(first))
+    task.midpoint = True  # another
+    assert loss() != pytest.approx(line["loss_unet"], rel=1e-4)
+
+
+def test_the_first_teachers_path_is_followed_by_the_midpoint_rule(teacher, student):
+    first = student / "teachers" / "calls-4"
+    task = Distillation(replace(V, distilled_for=4, distilled_from=8), ddpm.load(teacher, "float32").network, True)
+    task.parts["unet"].load_state_dict(weights(teacher))
+    images = next(batches(first_images(16), 0, range(1), 4, slice(0, 4), torch.device("cpu"), 0))
+    line = json.loads((first / "log.jsonl").read_text().splitlines()[0])
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16(TINY.precision, torch.device("cpu"))):
+        by_the_rule = task.loss("unet", normalise(images), StepRandomness(0, 0, 4)).item()
+        task.midpoint = False
+        by_its_moves = task.loss("unet", normalise(images), StepRandomness(0, 0, 4)).item()
+    assert by_the_rule == pytest.approx(line["loss_unet"], rel=1e-5)
+    assert by_its_moves != pytest.approx(line["loss_unet"], rel=1e-4)
 
 
 def test_what_is_no_student_of_this_teacher_is_refused_before_anything_is_trained(teacher, student, tmp_path):
@@ -230,11 +308,20 @@ def test_what_is_no_student_of_this_teacher_is_refused_before_anything_is_traine
         (tmp_path / "other", 2, 8, copied), (teacher, 2, 16, copied), (teacher, 1, 8, copied), (teacher, 2, 8, teacher),
     ):  # fmt: skip
         with pytest.raises(
-            ValueError, match="holds another run than the student of . moves of this teacher; name a new"
+            ValueError, match="holds another run than the student of . moves of this teacher in .* calls; name a new"
         ):
             distill(wrong, first_images(16), TINY, out, calls, of, progress=False)
     assert sorted(copied.rglob("*")) == before
     distill(teacher, first_images(16), TINY, copied, 2, 8, progress=False)
+
+
+def test_students_of_as_many_calls_of_another_number_are_different_runs(teacher, tmp_path):
+    distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 8, at_once=4, progress=False)
+    assert not (tmp_path / "run" / "teachers").exists()
+    model = read_json(tmp_path / "run" / "config.json")["model"]
+    assert (model["distilled_for"], model["distilled_from"]) == (2, 8)
+    with pytest.raises(ValueError, match="another run than the student of 2 moves of this teacher in 4 calls"):
+        distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 4, progress=False)
 
 
 def test_a_training_and_a_distillation_are_different_runs(teacher, student, tmp_path):
@@ -297,7 +384,10 @@ def test_without_a_teacher_no_student_is_trained(tmp_path):
 
 
 def test_the_first_move_is_drawn_as_often_as_the_last():
-    task, seen = Distillation(replace(V, distilled_for=4), Answers(Gaussian(0.0, 0.5, linear()), "v")), []
+    task, seen = (
+        Distillation(replace(V, distilled_for=4, distilled_from=8), Answers(Gaussian(0.0, 0.5, linear()), "v")),
+        [],
+    )
 
     class Seen(nn.Module):
         def forward(self, x, index):

@@ -218,6 +218,7 @@ MAY_BE_OPEN = [
     (TrainingConfig, "threads"),
     (UNetConfig, "classes"),
     (DiffusionConfig, "distilled_for"),
+    (DiffusionConfig, "distilled_from"),
 ]  # None is legal
 
 
@@ -294,6 +295,12 @@ def test_a_setting_that_measures_is_a_finite_number(config, name, value):
         (UNetConfig, {"attention_levels": (-1,)}, r"attention_levels is \(-1,\); it must be a list of integers from 0"),
         (DiffusionConfig, {"distilled_for": 0}, "distilled_for is 0; it must be an integer from 1 up"),
         (DiffusionConfig, {"distilled_for": 1001}, "distilled_for is 1001; it must be at most T = 1000"),
+        (
+            DiffusionConfig, {"distilled_for": 4, "distilled_from": 4},
+            "distilled_from is 4; with distilled_for 4 it must be that times 2, 4, 6, ..., up to T = 1000",
+        ),
+        (DiffusionConfig, {"distilled_for": 400, "distilled_from": 1600}, "distilled_from is 1600; with distilled_for"),
+        (DiffusionConfig, {"distilled_from": 8}, "distilled_from is 8; with distilled_for None it must be"),
         (DiffusionConfig, {"T": 100.5}, "T is 100.5; it must be an integer from 1 up"),
         (DiffusionConfig, {"schedule": "bent"}, "schedule is 'bent'; legal are linear, cosine, sigmoid"),
         (DiffusionConfig, {"schedule": "straight"}, "target is 'eps'; on the schedule .* legal are x0, flow"),

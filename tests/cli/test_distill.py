@@ -21,10 +21,10 @@ def student(tmp_path_factory):
     return folder / "run", done(*DISTILL, folder / "teacher", "--out", folder / "run")
 
 
-def test_it_says_which_halving_it_is_and_where_the_student_is(student):
+def test_it_says_which_student_it_is_and_where_the_student_is(student):
     folder, process = student
-    assert f"halving 1 of 2: 8 moves become 4, in {folder / 'teachers' / 'calls-4'}" in process.stdout
-    assert f"halving 2 of 2: 4 moves become 2, in {folder}\n" in process.stdout
+    assert f"student 1 of 2: 8 calls become 4, in {folder / 'teachers' / 'calls-4'}" in process.stdout
+    assert f"student 2 of 2: 4 calls become 2, in {folder}\n" in process.stdout
     assert f"done: {folder / 'model.safetensors'} draws in 2 calls" in process.stdout
     assert Image.open(folder / "samples" / "step-00000002.png").size == (138, 138)
 
@@ -64,6 +64,7 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
             ["fashion-mnist", "--teacher-calls", 12],
             "teacher_calls is 12; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000",
         ),
+        (["fashion-mnist", "--at-once", 3], "at_once is 3; it must be an even number"),
         (["fashion-mnist", "--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
         (["fashion-mnist", "--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
         (["fashion-mnist", "--learning-rate", 0], "learning_rate is 0.0; it must be a finite number above 0"),

@@ -162,7 +162,7 @@ def test_defaults_are_those_by_which_older_records_are_completed():
     assert model == {
         "schedule": "linear", "T": 1000, "target": "eps", "weighting": "simple", "times": "uniform",
         "log_sigma_mean": -0.9, "log_sigma_std": 1.2, "uniform_share": 0.0,
-        "label_dropout": 0.1, "distilled_for": None,
+        "label_dropout": 0.1, "distilled_for": None, "distilled_from": None,
     }  # fmt: skip
     assert asdict(UNetConfig()) == {
         "channels": 1, "base_channels": 32, "channel_multipliers": (1, 2, 4), "blocks_per_level": 2,
