@@ -296,7 +296,8 @@ def test_a_setting_that_measures_is_a_finite_number(config, name, value):
         (DiffusionConfig, {"distilled_for": 0}, "distilled_for is 0; it must be an integer from 1 up"),
         (DiffusionConfig, {"distilled_for": 1001}, "distilled_for is 1001; it must be at most T = 1000"),
         (
-            DiffusionConfig, {"distilled_for": 4, "distilled_from": 4},
+            DiffusionConfig,
+            {"distilled_for": 4, "distilled_from": 4},
             "distilled_from is 4; with distilled_for 4 it must be that times 2, 4, 6, ..., up to T = 1000",
         ),
         (DiffusionConfig, {"distilled_for": 400, "distilled_from": 1600}, "distilled_from is 1600; with distilled_for"),
