@@ -1,12 +1,13 @@
 """Quality in very few network calls: students of the shipped model, their teacher, and the teacher guided.
 
-    ddpm distill fashion-mnist --calls 1 --out runs/students
-    python benchmarks/distillation.py runs/students
+    ddpm distill fashion-mnist --calls 8 --teacher-calls 32 --at-once 4 --out runs/eight
+    ddpm distill runs/eight --calls 1 --out runs/one
+    python benchmarks/distillation.py runs/eight runs/one
 
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
-DPM-Solver++(2M) on Karras's grid, alone and guided by a worse model (`ddpm.denoiser.Guided`), whose calls count. The
-script writes `book/results/distillation.json` after every row. Started again for the same weights on the same machine,
-it resumes where it stopped.
+DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alone and guided by a worse model
+(`ddpm.denoiser.Guided`), whose calls count. The script writes `book/results/distillation.json` after every row. Started
+again for the same weights on the same machine, it resumes where it stopped.
 """
 
 import json
@@ -42,13 +43,13 @@ class Row(NamedTuple):
 ROWS = {
     STUDENT: Row(CALLS),
     "teacher, DDIM": Row((*CALLS, 10, 20, 50)),
-    "teacher, DPM-Solver++(2M), Karras's grid": Row((4, 8, 10, 20), "dpm_solver_pp", "karras"),
-    "teacher, the same, guided": Row((4, 8, 10, 20), "dpm_solver_pp", "karras", guided=True),
+    "teacher, DPM-Solver++(2M), grid even in log SNR": Row((4, 8, 12), "dpm_solver_pp", "log_snr"),
+    "teacher, the same, guided": Row((4, 8, 12, 24), "dpm_solver_pp", "log_snr", guided=True),
 }
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="The folder of a run of `ddpm distill`.")],
+    runs: Annotated[list[Path], typer.Argument(help="The folders of runs of `ddpm distill`.")],
     teacher: Annotated[
         str, typer.Option(help="The model that was distilled: one that ships, or a run's folder.")
     ] = TEACHER,
@@ -65,7 +66,7 @@ def main(
     for name in row or []:
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
-    students, own, guide = students_in(run), ddpm.load(teacher), ddpm.load(GUIDE)
+    students, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
     what = {"teacher": hash_of(teacher), "students": {str(calls): hash_of(students[calls]) for calls in students}}
     rows = rows_in(out, what | {"n": n, "device": machine()})
     jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
@@ -95,13 +96,16 @@ def main(
         write_json(out, with_conditions(list(rows.values()), what | {"n": n}, distance.floor))
 
 
-def students_in(run: Path) -> dict[int, Path]:
-    """The folders of a run's students, by the calls that they were distilled for."""
-    folders = [run, *sorted((run / "teachers").glob("calls-*"))]
-    calls = {pretrained.facts(folder.resolve()).config.distilled_for: folder.resolve() for folder in folders}
-    if None in calls:
-        raise typer.BadParameter(f"run is {str(run)!r}; it must be the folder of a run of ddpm distill")
-    return calls
+def students_in(runs: list[Path]) -> dict[int, Path]:
+    """The folders of the students of these runs, by the calls that they were distilled for."""
+    students = {}
+    for run in runs:
+        for folder in (run, *sorted((run / "teachers").glob("calls-*"))):
+            calls = pretrained.facts(folder.resolve()).config.distilled_for
+            if calls is None:
+                raise typer.BadParameter(f"run is {str(run)!r}; it must be the folder of a run of ddpm distill")
+            students[calls] = folder.resolve()
+    return students
 
 
 def hash_of(model: str | Path) -> str:
@@ -119,7 +123,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["network calls"], row["seed"]))
     made = measured_with(
-        "python benchmarks/distillation.py runs/students",
+        "python benchmarks/distillation.py runs/eight runs/one",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )

@@ -30,7 +30,7 @@ from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import dpm_solver_pp, final
-from ddpm.schedule import linear
+from ddpm.schedule import NoiseSchedule, linear
 from ddpm.training import recipe, train
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "straight-path.json"
@@ -87,16 +87,18 @@ def main(
 
 @torch.no_grad()
 def drawn(denoise: NetworkDenoiser, n: int) -> Tensor:
-    """n images (n, channels, height, width) by DPM-Solver++(2M), at noise levels that are even on the linear schedule.
-
-    The noise levels are those of the package's default walk there, whatever the denoiser's own schedule is.
-    """
-    levels = [linear().sigma(t) for t in linear().timesteps(MOVES, "log_snr")[1:-1]]
-    times = [denoise.schedule.T, *(denoise.schedule.sigma_to_t(sigma) for sigma in levels), 0]
+    """n images (n, channels, height, width) by DPM-Solver++(2M), at the same noise levels on every schedule."""
+    times = times_of(denoise.schedule)
     noise = PerSampleNoise(0)(torch.empty(n, *denoise.image_shape))
     with denoise.many_calls():
         chunks = [final(dpm_solver_pp(denoise, x, times)) for x in tqdm(noise.split(CHUNK), "drawing")]
     return torch.cat(chunks)
+
+
+def times_of(schedule: NoiseSchedule) -> list[float]:
+    """The times at which a schedule has the sigma of the package's default walk down the linear one."""
+    levels = [linear().sigma(t) for t in linear().timesteps(MOVES, "log_snr")[1:-1]]
+    return [schedule.T, *(schedule.sigma_to_t(sigma) for sigma in levels), 0]
 
 
 def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import distill
 from ddpm.files import load_tensors
 from ddpm.metrics import accuracy, frechet_distance
+from ddpm.schedule import linear, straight
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
@@ -74,24 +75,57 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
     train(DiffusionConfig(network, target="v"), images, settings, tmp_path / "teacher", progress=False)
     distill(tmp_path / "teacher", images, settings, tmp_path / "run", 1, 4, progress=False)
     out, distillation = tmp_path / "distillation.json", script("distillation")
-    assert set(distillation.students_in(tmp_path / "run")) == {1, 2}
+    assert set(distillation.students_in([tmp_path / "run"])) == {1, 2}
+    assert set(distillation.students_in([tmp_path / "run" / "teachers" / "calls-2"])) == {2}
 
     def rows(*names, seeds=(0,)):
-        distillation.main(tmp_path / "run", str(tmp_path / "teacher"), 65, list(names), list(seeds), out)
+        distillation.main([tmp_path / "run"], str(tmp_path / "teacher"), 65, list(names), list(seeds), out)
         return {(row["model"], row["network calls"], row["seed"]): row for row in json.loads(out.read_text())["rows"]}
 
     first = rows("student")
     assert list(first) == [("student", 1, 0), ("student", 2, 0)]  # none of four and eight calls was made
     both = rows("student", "teacher, the same, guided", seeds=(0, 1))
     assert all(both[key] == row for key, row in first.items())
-    assert {calls for name, calls, _ in both if name != "student"} == {4, 8, 10, 20}
+    assert {calls for name, calls, _ in both if name != "student"} == {4, 8, 12, 24}
     means = {(line["model"], line["network calls"]): line for line in json.loads(out.read_text())["table"]}
     values = [float(both["student", 2, seed]["Frechet distance"]) for seed in (0, 1)]
     assert means["student", 2]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
     with pytest.raises(typer.BadParameter, match="it must be the folder of a run of ddpm distill"):
-        distillation.students_in(tmp_path / "teacher")
+        distillation.students_in([tmp_path / "teacher"])
     with pytest.raises(typer.BadParameter, match="row is 'pupil'; legal are student; teacher, DDIM"):
         rows("pupil")
+
+
+def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    straight_path = script("straight_path")
+    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
+    small = {name: replace(model, unet=network) for name, model in straight_path.ROWS.items()}
+    monkeypatch.setattr(straight_path, "ROWS", small)
+    out = tmp_path / "straight-path.json"
+
+    def rows(*names, seeds=(0,)):
+        straight_path.main(1, list(names), list(seeds), 65, "fashion-mnist-embedded", tmp_path / "runs", out)
+        return {(row["model"], row["seed"]): row for row in json.loads(out.read_text())["rows"]}
+
+    first = rows("the recipe")
+    assert list(first) == [("the recipe", 0)]
+    both = rows(seeds=(0, 1))
+    assert set(both) == {(name, seed) for name in small for seed in (0, 1)}
+    assert both["the recipe", 0] == first["the recipe", 0]
+    lines = {line["model"]: line for line in json.loads(out.read_text())["table"]}
+    values = [float(both["the recipe", seed]["Frechet distance"]) for seed in (0, 1)]
+    assert lines["the recipe"]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    with pytest.raises(typer.BadParameter, match="row is 'reflow'; legal are the recipe; straight path"):
+        rows("reflow")
+
+
+def test_all_rows_of_the_straight_path_draw_at_the_same_noise_levels():
+    times_of = script("straight_path").times_of
+    assert times_of(linear()) == pytest.approx(linear().timesteps(12, "log_snr"))
+    times = times_of(straight())
+    assert (times[0], times[-1]) == (1000, 0)
+    sigmas = [straight().sigma(t) for t in times[1:-1]]
+    assert sigmas == pytest.approx([linear().sigma(t) for t in times_of(linear())[1:-1]])
 
 
 def script(name):
