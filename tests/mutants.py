@@ -794,8 +794,14 @@ CHANGES = {
             "the class of a row",
         ),
         ("range(each - 1, -1,", "range(each - 2, -1,", "the last frame of a film"),
+    ],
+    "cli/drawing.py": [
         ("WEIGHT = 1.6", "WEIGHT = 1.3", "the default weight of a guide"),
+    ],
+    "cli/evaluate.py": [
         ("        check_frechet(n)", "        pass", "too few images, before they are drawn"),
+        ("[i % len(classes) for i in range(n)]", "[0 for i in range(n)]", "the classes that are told in turn"),
+        ("tuple(classes) == CLASSES", "not classes", "how often the class that was told is seen"),
     ],
     "cli/train.py": [
         ("in_file | given)", "given | in_file)", "an option against a file"),
@@ -920,7 +926,9 @@ NEAREST = {
     "interop/pipelines.py": ["parity/test_folders.py", "parity/test_unet.py"],
     "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
-    "cli/sample.py": ["cli/test_evaluate.py", "cli/test_drawing.py"],
+    "cli/sample.py": ["cli/test_drawing.py"],
+    "cli/drawing.py": ["cli/test_evaluate.py", "cli/test_drawing.py"],
+    "cli/evaluate.py": ["cli/test_evaluate.py"],
     "cli/round_trip.py": ["cli/test_drawing.py"],
     "cli/train.py": ["data/test_pictures.py"],
     "sampling.py": ["training/test_several.py"],

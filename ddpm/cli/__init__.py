@@ -14,10 +14,11 @@ import typer
 
 from ddpm.cli.chapters import chapters
 from ddpm.cli.distill import distill
+from ddpm.cli.evaluate import evaluate
 from ddpm.cli.export import export
 from ddpm.cli.options import leave
 from ddpm.cli.round_trip import round_trip
-from ddpm.cli.sample import evaluate, sample
+from ddpm.cli.sample import sample
 from ddpm.cli.train import train
 
 __all__ = ["app", "chapters", "distill", "evaluate", "export", "main", "round_trip", "sample", "train"]

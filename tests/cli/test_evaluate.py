@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 import ddpm
 from ddpm.data import sets
+from ddpm.metrics import accuracy
 from tests.cli.commands import coloured, done, refusal
 
 pytestmark = pytest.mark.long
@@ -77,6 +79,17 @@ def test_a_conditional_model_is_told_every_class_in_turn_and_guided(conditional)
     assert "told" not in untold
     assert "told the classes with guidance" not in told
     assert "told the classes with guidance 3 for sigma from 0.5 to 200, seed 0" in guided
+    assert "second frozen classifier" not in untold
+
+
+def test_what_a_second_classifier_sees_is_said_of_garments_that_were_asked_for():
+    model, n = ddpm.load("fashion-mnist-classes"), 70
+    said = done("evaluate", "--model", "fashion-mnist-classes", "--guidance", 1, "-n", n, "--steps", 4).stdout
+    labels = [i % 10 for i in range(n)]
+    images = ddpm.sample(model.given(labels), n, steps=4, progress=False)
+    assert f"in {accuracy(images, torch.tensor(labels)):.1%} of them a second frozen classifier sees" in said
+    assert accuracy(images, torch.tensor(labels)) > 0.4
+    assert accuracy(images, torch.tensor(labels).roll(1)) < 0.2  # the rival: other classes
 
 
 def test_a_model_without_classes_is_not_guided_by_them(trained, tmp_path):
