@@ -23,6 +23,7 @@ from ddpm import langevin, likelihood, round_trip, samplers
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import Clipped, Guided, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
+from ddpm.distillation import Distillation
 from ddpm.gan import GANConfig
 from ddpm.metrics.fidelity import fidelity, psnr, ssim
 from ddpm.noise import PerSampleNoise, StepRandomness
@@ -132,15 +133,15 @@ def answers(make):
     return on_cpu
 
 
-def losses(config):
+def losses(make_task):
     """The losses of a training step; with their gradients where this machine can go backward on the device."""
 
     def on_cpu():
-        task = config.task()
+        task = make_task()
 
         def step(device):
-            for part in task.parts.values():
-                move(part, device)
+            for network in (*task.parts.values(), *([task.teacher] if isinstance(task, Distillation) else ())):
+                move(network, device)
             for name, part in task.parts.items():
                 loss = task.loss(name, images(device), StepRandomness(0, 1, 2))
                 if device == "meta":
@@ -218,7 +219,13 @@ DIFFUSIONS = {
     )
 }
 VAE, GAN = AUTOENCODERS["variational autoencoder, mse"], GANS["convolutional GAN, non-saturating, r1 1.0"]
-TRAININGS = {name: losses(config) for name, config in (DIFFUSIONS | AUTOENCODERS | GANS).items()}
+STUDENT = DiffusionConfig(SMALL, target="v", distilled_for=2, distilled_from=8)
+STUDENTS = {
+    f"student, {rule}": losses(lambda midpoint=midpoint: Distillation(STUDENT, STUDENT.network(), midpoint))
+    for rule, midpoint in {"midpoint rule": True, "moves of DDIM": False}.items()
+}
+KINDS = DIFFUSIONS | AUTOENCODERS | GANS
+TRAININGS = {name: losses(config.task) for name, config in KINDS.items()} | STUDENTS
 WORK = {
     **{name: walk(sampler) for name, sampler in SAMPLERS.items()},
     "ancestral, large": walk(samplers.ancestral, variance="large"),

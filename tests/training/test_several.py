@@ -50,6 +50,31 @@ def test_two_processes_train_every_kind_as_one_does(tmp_path, kind):
         assert losses[1][key] == pytest.approx(value, rel=1e-3), key
 
 
+def test_two_processes_distill_as_one_does(tmp_path):
+    """The first student by the midpoint rule, the second from the first one's own moves."""
+    command = [
+        "--data", "fashion-mnist-embedded", "--batch-size", "4", "--precision", "float32", "--warmup", "1",
+        "--optimiser", "sgd", "--learning-rate", "0.01", "--out",
+    ]  # fmt: skip
+    of_the_teacher = ["--steps", "2", "--base-channels", "8", "--track", "none", "--no-samples"]
+    launched(1, "ddpm", "train", *of_the_teacher, *command, tmp_path / "teacher")
+    students = ["ddpm", "distill", tmp_path / "teacher", "--calls", "2", "--teacher-calls", "8", "--steps", "4"]
+    for processes in (1, 2):
+        said = launched(processes, *students, *command, tmp_path / str(processes))
+        assert said.count("student 2 of 2: 4 calls become 2") == 1
+    start = load_tensors(tmp_path / "teacher" / "model.safetensors")
+    for folder in ("teachers/calls-4", "."):
+        one, two = (load_tensors(tmp_path / f"{n}" / folder / "model.safetensors") for n in (1, 2))
+        moved, apart = (
+            sum((value - other[name]).double().square().sum().item() for name, value in one.items()) ** 0.5
+            for other in (start, two)
+        )
+        assert apart < 1e-3 * moved
+        log = (tmp_path / "2" / folder / "log.jsonl").read_text().splitlines()
+        assert len(log) == 4
+        start = one
+
+
 def wait_for(log, process):
     while not (log.exists() and log.read_bytes()) and process.poll() is None:
         time.sleep(0.01)
