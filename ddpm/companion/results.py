@@ -28,6 +28,7 @@ LONG_RUNS = {
     "samplers": "Samplers at equal network calls",
     "guidance": "Ways to guide",
     "distillation": "Students of few calls",
+    "straight-path": "The straight path beside the recipe",
     "ablations": "The UNet without its parts",
     "round-trip": "What survives a round trip",
     "time-to-quality": "Minutes to quality",

@@ -20,6 +20,12 @@ def words(path):
     return " ".join((ROOT / path).read_text(encoding="utf-8").split())
 
 
+def sources(chapter):
+    """All that a chapter's cells say and do."""
+    cells = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return " ".join("".join(cell["source"]) for cell in cells)
+
+
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_result_says_how_it_was_measured(path):
     results = json.loads(path.read_text(encoding="utf-8"))
@@ -170,8 +176,7 @@ def test_what_chapter_6_says_of_the_student():
     student, teacher = distance("distillation", "student", 4), distance("distillation", "teacher, DDIM", 4)
     ten, twenty = distance("samplers", "DDIM", 10), distance("samplers", "DDIM", 20)
     solver = distance("samplers", "DPM-Solver++(2M)", 10)
-    cells = json.loads((ROOT / "notebooks" / "06_flows.ipynb").read_text(encoding="utf-8"))["cells"]
-    text = " ".join("".join(cell["source"]) for cell in cells)
+    text = sources("06_flows")
     assert f"the student has a distance of {student}, where its teacher has {teacher}" in text
     eight = distance("distillation", "student", 8)
     assert f"The student of eight calls, from which it learnt, has {eight}" in text
@@ -183,6 +188,22 @@ def test_what_chapter_6_says_of_the_student():
     assert f"halvings, steps, images = 3, {training['steps']}, {training['batch_size']}\n" in text
     assert f"**{student}**" in words(f"{STUDENT}/card.md")
     assert f"The teacher has {teacher} in four calls of DDIM, {ten} in ten" in words(f"{STUDENT}/card.md")
+
+
+def test_what_chapter_6_says_of_the_straight_path():
+    """The means over three seeds, and which of them every seed confirms."""
+    measured = json.loads((RESULTS / "straight-path.json").read_text(encoding="utf-8"))
+    recipe, usual, same_times = (
+        [float(row["Frechet distance"]) for row in measured["rows"] if row["model"] == name]
+        for name in ("the recipe", "straight path, logit-normal times", "straight path, the recipe's times")
+    )
+    text = sources("06_flows")
+    assert f"Nine were trained for {measured['provenance']['steps']} steps each" in text
+    for distances in (recipe, usual, same_times):
+        assert len(distances) == 3
+        assert f"it is {mean(distances):.2f} ± {stdev(distances):.2f}" in text.replace("garments is", "garments it is")
+    assert sum(one < other for one, other in zip(same_times, recipe, strict=True)) == 2
+    assert all(one > other for one, other in zip(usual, same_times, strict=True))
 
 
 def test_what_chapter_5_and_the_card_say_of_garments_by_class():
