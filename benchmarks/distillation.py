@@ -127,6 +127,8 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
+    is_guided = any(ROWS[row["model"]].guided for row in ordered)
+    guided = f"Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}. " if is_guided else ""
     return {
         "table": over_seeds(ordered),
         "rows": ordered,
@@ -137,7 +139,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             "A student of so many calls draws by DDIM on the trailing grid, as the teacher's DDIM does. With several "
             "seeds it is their mean ± their standard deviation; rows with the same seed begin from the same noise. "
             "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first "
-            f"seed's). Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}. "
+            f"seed's). {guided}"
             f"The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
             f"On {machine()}, {date.today()}."
         ),
