@@ -1,8 +1,8 @@
 """Quality in very few network calls: students of the shipped model, their teacher, and the teacher guided.
 
     ddpm distill fashion-mnist --calls 8 --teacher-calls 32 --at-once 4 --out runs/eight
-    ddpm distill runs/eight --calls 1 --out runs/one
-    python benchmarks/distillation.py runs/eight runs/one
+    ddpm distill runs/eight --calls 4 --out runs/four
+    python benchmarks/distillation.py runs/eight runs/four
 
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
 DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alone and guided by a worse model
@@ -103,7 +103,9 @@ def students_in(runs: list[Path]) -> dict[int, Path]:
         for folder in (run, *sorted((run / "teachers").glob("calls-*"))):
             calls = pretrained.facts(folder.resolve()).config.distilled_for
             if calls is None:
-                raise typer.BadParameter(f"run is {str(run)!r}; it must be the folder of a run of ddpm distill")
+                raise typer.BadParameter(f"runs is {str(run)!r}; it must be the folder of a run of ddpm distill")
+            if calls in students:
+                raise typer.BadParameter(f"runs has two students of {calls} calls, {students[calls]} and {folder}")
             students[calls] = folder.resolve()
     return students
 
@@ -123,7 +125,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["network calls"], row["seed"]))
     made = measured_with(
-        "python benchmarks/distillation.py runs/eight runs/one",
+        "python benchmarks/distillation.py runs/eight runs/four",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )

@@ -4,9 +4,12 @@
 
 Three trainings for each seed, alike but for what is compared: the recipe of `ddpm train`; the straight path with its
 target and the times that are usual there (logit-normal; Esser et al. 2024); and the straight path with the recipe's own
-times, which say at how much noise it learns. All of them draw by the same sampler at the same noise levels from the
-same noise. The script writes `book/results/straight-path.json` after every run. Started again on the same machine, it
-resumes where it stopped, within a run at its last checkpoint.
+settings of times, which say at how much noise it learns. A tenth of the recipe's times is drawn evenly in t, which is
+other noise on each path. The others are as likely at each log SNR on both.
+
+All of them draw by the same sampler at the same noise levels from the same noise. The script writes
+`book/results/straight-path.json` after every run. Started again on the same machine, it resumes where it stopped,
+within a run at its last checkpoint.
 """
 
 import time
@@ -30,11 +33,12 @@ from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import dpm_solver_pp, final
+from ddpm.sampling import DEFAULT_WALK
 from ddpm.schedule import NoiseSchedule, linear
 from ddpm.training import recipe, train
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "straight-path.json"
-MOVES, CHUNK = 12, 50
+CHUNK = 50
 
 MODEL, TRAINING = recipe("diffusion")
 STRAIGHT = replace(MODEL, schedule="straight", target="flow")
@@ -96,8 +100,8 @@ def drawn(denoise: NetworkDenoiser, n: int) -> Tensor:
 
 
 def times_of(schedule: NoiseSchedule) -> list[float]:
-    """The times at which a schedule has the sigma of the package's default walk down the linear one."""
-    levels = [linear().sigma(t) for t in linear().timesteps(MOVES, "log_snr")[1:-1]]
+    """From T, the times at which a schedule has the sigma of the package's default walk down the linear one, to 0."""
+    levels = [linear().sigma(t) for t in linear().timesteps(DEFAULT_WALK.steps, DEFAULT_WALK.spacing)[1:-1]]
     return [schedule.T, *(schedule.sigma_to_t(sigma) for sigma in levels), 0]
 
 
@@ -117,9 +121,9 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
             f"images against all 10,000 test images; EMA weights. Every model is trained for {what['steps']} steps of "
             f"{TRAINING.batch_size} images by the recipe of ddpm train, but for the path, the target and the times "
-            f"that the row names, and draws in {MOVES} moves of DPM-Solver++(2M) at the same noise levels from the "
-            "same noise. With several seeds of the training it is their mean ± their standard deviation. Bootstrap "
-            "sd: how much a distance scatters when the images are drawn again from the set (the first seed's). The "
+            f"that the row names, and draws in {DEFAULT_WALK.steps} moves of DPM-Solver++(2M) at the same noise levels "
+            "from the same noise. With several seeds of the training it is their mean ± their standard deviation. "
+            "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first seed's). The "
             f"floor, {what['n']:,} real training images against the same: {floor:.2f}. "
             f"On {machine()}, {date.today()}."
         ),

@@ -4,8 +4,9 @@ Salimans & Ho (2022), algorithm 2, where it is two moves of DDIM. The student be
 then becomes the teacher of the next, until the moves are few. A student is a denoiser like any other, for deterministic
 DDIM on the "trailing" grid of as many moves as it was made for.
 
-The first teacher differs from the later ones: it has an answer at every time, so its path can be followed to second
-order in as many calls, by the midpoint rule. A student only knows its own moves.
+The first teacher differs from the later ones. What it says at a time is in which direction its path goes there, so the
+path can be followed to second order in as many calls, by the midpoint rule. What a student says is where its whole move
+ends, so only its own moves can be made.
 """
 
 import copy
@@ -118,7 +119,8 @@ def moves_of_students(
         settings: the first teacher's.
         calls: the moves of the last student.
         teacher_calls: the calls of the first teacher. By default as many as it was itself distilled for, or else the
-            first of `calls` times `at_once` once, twice, ... from 64 up, as far as the schedule has so many times.
+            first of `calls` x `at_once`, `calls` x `at_once`^2, ... from 64 up, as far as the schedule has as many
+            times.
         at_once: how many of its teacher's calls a student's call replaces, an even number.
 
     Raises:
@@ -126,7 +128,7 @@ def moves_of_students(
             make so many.
     """
     if positive_int("at_once", at_once) % 2:
-        raise ValueError(f"at_once is {at_once}; it must be an even number")
+        raise ValueError(f"at_once is {at_once}; it must be an even number from 2 up")
     first = at_once * positive_int("calls", calls)
     while first < LEAST_TEACHER_CALLS and at_once * first <= settings.T:
         first *= at_once
@@ -136,17 +138,15 @@ def moves_of_students(
         if settings.distilled_for is not None:
             raise ValueError(f"teacher_calls is {teacher_calls}; the teacher was itself distilled for {first}")
         first = teacher_calls
-    students: list[int] = []
-    moves = calls
-    while moves < first:
-        students.insert(0, moves)
-        moves *= at_once
-    if moves != first or not students or first > settings.T:
+    legal = [calls * at_once]
+    while legal[-1] <= settings.T:
+        legal.append(legal[-1] * at_once)
+    if first not in legal[:-1]:
         raise ValueError(
-            f"teacher_calls is {first}; with calls {calls} it must be {calls} times {at_once}, {at_once**2}, "
-            f"{at_once**3}, ..., up to {settings.T}"
+            f"teacher_calls is {first}; with calls {calls} and at_once {at_once} legal are "
+            f"{', '.join(map(str, legal[:-1])) or 'none'} (T is {settings.T})"
         )
-    return students
+    return [moves // at_once for moves in reversed(legal[:-1]) if moves <= first]
 
 
 def _check_folders(out: Path, folders: Sequence[Path], students: Sequence[int], at_once: int, weights: Path) -> None:
@@ -176,8 +176,12 @@ class Distillation(Diffusion):
     Args:
         config: the student's settings, which are the teacher's but for `distilled_for` and `distilled_from`.
         teacher: the network that is asked.
-        midpoint: the teacher's path is followed by the midpoint rule, which a student's network has no answers for;
-            otherwise by the teacher's own moves of deterministic DDIM.
+        midpoint: follow the teacher's path by the midpoint rule, which is right for a teacher that is no student;
+            otherwise make the teacher's own moves of deterministic DDIM. The rule is of second order where the grid has
+            many times a move, as its times are rounded.
+
+    Raises:
+        ValueError: the settings do not say what the student is distilled for, and from how many calls.
     """
 
     def __init__(self, config: DiffusionConfig, teacher: nn.Module, midpoint: bool = False) -> None:
@@ -209,7 +213,7 @@ class Distillation(Diffusion):
         return F.mse_loss(self.answer(student, x_t, times[0], told), target)
 
     def taught(self, x: Tensor, times: Sequence[Tensor], told: Sequence[Tensor]) -> Tensor:
-        """Where the teacher brings x (batch, ...) from the first to the last of these times, each (batch,).
+        """Where the teacher brings x (batch, ...) from the first to the last of an odd number of times, each (batch,).
 
         Every pair of moves takes two calls. Both ways move along x0 dsignal + eps dnoise: DDIM with what the network
         said where the move begins, the midpoint rule with what it says halfway, for the whole of the pair.

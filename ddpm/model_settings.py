@@ -88,8 +88,9 @@ class DiffusionSettings:
         if self.distilled_from is None:
             return
         check(self, positive_int, "distilled_from")
-        is_multiple = self.distilled_for is not None and self.distilled_from % (2 * self.distilled_for) == 0
-        if not is_multiple or self.distilled_from > self.T:
+        if self.distilled_for is None:
+            raise ValueError(f"distilled_from is {self.distilled_from}; it needs a distilled_for")
+        if self.distilled_from % (2 * self.distilled_for) or self.distilled_from > self.T:
             raise ValueError(
                 f"distilled_from is {self.distilled_from}; with distilled_for {self.distilled_for} it must be that "
                 f"times 2, 4, 6, ..., up to T = {self.T}"

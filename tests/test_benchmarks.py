@@ -92,6 +92,8 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
     assert means["student", 2]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
     with pytest.raises(typer.BadParameter, match="it must be the folder of a run of ddpm distill"):
         distillation.students_in([tmp_path / "teacher"])
+    with pytest.raises(typer.BadParameter, match="runs has two students of 2 calls"):
+        distillation.students_in([tmp_path / "run", tmp_path / "run" / "teachers" / "calls-2"])
     with pytest.raises(typer.BadParameter, match="row is 'pupil'; legal are student; teacher, DDIM"):
         rows("pupil")
 
@@ -107,9 +109,12 @@ def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, 
         straight_path.main(1, list(names), list(seeds), 65, "fashion-mnist-embedded", tmp_path / "runs", out)
         return {(row["model"], row["seed"]): row for row in json.loads(out.read_text())["rows"]}
 
+    trained, train = [], straight_path.train
+    monkeypatch.setattr(straight_path, "train", lambda *given: trained.append(given[-1].name) or train(*given))
     first = rows("the recipe")
     assert list(first) == [("the recipe", 0)]
     both = rows(seeds=(0, 1))
+    assert len(trained) == len(set(trained)) == 6
     assert set(both) == {(name, seed) for name in small for seed in (0, 1)}
     assert both["the recipe", 0] == first["the recipe", 0]
     lines = {line["model"]: line for line in json.loads(out.read_text())["table"]}

@@ -184,7 +184,7 @@ def test_a_student_that_teaches_begins_where_it_is_at_home():
     assert moves_of_students(student, 2) == moves_of_students(student, 2, 8) == [4, 2]
     with pytest.raises(ValueError, match="teacher_calls is 16; the teacher was itself distilled for 8"):
         moves_of_students(student, 2, 16)
-    with pytest.raises(ValueError, match="teacher_calls is 8; with calls 8 it must be 8 times 2, 4, 8"):
+    with pytest.raises(ValueError, match="teacher_calls is 8; with calls 8 and at_once 2 legal are 16, 32"):
         moves_of_students(student, 8)
 
 
@@ -195,13 +195,14 @@ def test_a_short_schedule_has_a_teacher_of_fewer_moves():
 @pytest.mark.parametrize(
     ("calls", "teacher_calls", "at_once", "words"),
     [
-        (4, 20, 2, "teacher_calls is 20; with calls 4 it must be 4 times 2, 4, 8, ..., up to 1000"),
-        (4, 32, 4, "teacher_calls is 32; with calls 4 it must be 4 times 4, 16, 64, ..., up to 1000"),
-        (4, 4, 2, "teacher_calls is 4; with calls 4 it must be 4 times"),
+        (4, 20, 2, "teacher_calls is 20; with calls 4 and at_once 2 legal are 8, 16, 32, 64, 128, 256, 512 .T is 1000"),
+        (4, 32, 4, "teacher_calls is 32; with calls 4 and at_once 4 legal are 16, 64, 256 .T is 1000"),
+        (4, 4, 2, "teacher_calls is 4; with calls 4 and at_once 2 legal are 8, 16"),
         (0, None, 2, "calls is 0; it must be an integer from 1 up"),
         (4, 0, 2, "teacher_calls is 0; it must be an integer from 1 up"),
-        (600, None, 2, "teacher_calls is 1200; with calls 600 it must be 600 times 2, 4, 8, ..., up to 1000"),
-        (4, None, 3, "at_once is 3; it must be an even number"),
+        (600, None, 2, "teacher_calls is 1200; with calls 600 and at_once 2 legal are none .T is 1000"),
+        (4, None, 3, "at_once is 3; it must be an even number from 2 up"),
+        (4, None, 1, "at_once is 1; it must be an even number from 2 up"),
         (4, None, 0, "at_once is 0; it must be an integer from 1 up"),
     ],
 )
@@ -315,7 +316,7 @@ def test_what_is_no_student_of_this_teacher_is_refused_before_anything_is_traine
     distill(teacher, first_images(16), TINY, copied, 2, 8, progress=False)
 
 
-def test_students_of_as_many_calls_of_another_number_are_different_runs(teacher, tmp_path):
+def test_a_run_that_replaced_another_number_of_calls_is_refused(teacher, tmp_path):
     distill(teacher, first_images(16), TINY, tmp_path / "run", 2, 8, at_once=4, progress=False)
     assert not (tmp_path / "run" / "teachers").exists()
     model = read_json(tmp_path / "run" / "config.json")["model"]

@@ -301,7 +301,7 @@ def test_a_setting_that_measures_is_a_finite_number(config, name, value):
             "distilled_from is 4; with distilled_for 4 it must be that times 2, 4, 6, ..., up to T = 1000",
         ),
         (DiffusionConfig, {"distilled_for": 400, "distilled_from": 1600}, "distilled_from is 1600; with distilled_for"),
-        (DiffusionConfig, {"distilled_from": 8}, "distilled_from is 8; with distilled_for None it must be"),
+        (DiffusionConfig, {"distilled_from": 8}, "distilled_from is 8; it needs a distilled_for"),
         (DiffusionConfig, {"T": 100.5}, "T is 100.5; it must be an integer from 1 up"),
         (DiffusionConfig, {"schedule": "bent"}, "schedule is 'bent'; legal are linear, cosine, sigmoid"),
         (DiffusionConfig, {"schedule": "straight"}, "target is 'eps'; on the schedule .* legal are x0, flow"),

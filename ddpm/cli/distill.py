@@ -21,8 +21,8 @@ class DistillSettings:
 
     Attributes:
         calls: network calls in which the last student draws an image.
-        teacher_calls: calls of the first teacher: calls times at_once, once, twice, ... By default the first of these
-            from 64 up, or as many as the teacher was itself distilled for.
+        teacher_calls: calls of the first teacher: calls x at_once, calls x at_once x at_once, ... By default the first
+            of these from 64 up, or as many as the teacher was itself distilled for.
         at_once: calls of a teacher that one call of its student replaces: 2, 4, 6, ...
         data: data set that the teacher was trained on, as in ddpm train; by default the one that its record names.
         data_folder: folder that holds the files of a named data set.
@@ -64,7 +64,7 @@ def distill(
 
     Progressive distillation (Salimans & Ho 2022): a student learns to do in one call what the teacher does in two, or
     in --at-once, and becomes the teacher of the next. Every student is a training of --steps steps, each of which asks
-    the teacher so often and the student once. ddpm sample --model OUT then draws in so many calls by itself.
+    the teacher that many times and the student once. ddpm sample --model OUT then draws in so many calls by itself.
     """
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     own = {field.name for field in fields(DistillSettings)} & given.keys()

@@ -53,7 +53,8 @@ def evaluate(
 ) -> None:
     """Frechet distance of a model's images to Fashion-MNIST's test images, with the context needed to read it.
 
-    Of a model that is told the classes, also the share of images in which a second classifier sees the one told.
+    Of a model that is told the classes of Fashion-MNIST, also the share of images in which a second classifier sees the
+    class that was told.
     """
     import torch
 
