@@ -123,8 +123,8 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             f"{TRAINING.batch_size} images by the recipe of ddpm train, but for the path, the target and the times "
             f"that the row names, and draws in {DEFAULT_WALK.steps} moves of DPM-Solver++(2M) at the same noise levels "
             "from the same noise. With several seeds of the training it is their mean ± their standard deviation. "
-            "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first seed's). "
-            f"The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first "
+            f"seed's). The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
             f"On {machine()}, {date.today()}."
         ),
         "provenance": made | what,

@@ -81,5 +81,5 @@ def evaluate(
     if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
         if labels and tuple(classes) == CLASSES:  # the judge knows garments
-            right = accuracy(images, torch.tensor(labels))
+            right = accuracy(images, torch.tensor(labels, device="cpu"))
             typer.echo(f"in {right:.1%} of them a second frozen classifier sees the class that was told")
