@@ -118,9 +118,9 @@ def moves_of_students(
     Args:
         settings: the first teacher's.
         calls: the moves of the last student.
-        teacher_calls: the calls of the first teacher. By default as many as it was itself distilled for, or else the
-            first of `calls` x `at_once`, `calls` x `at_once`^2, ... from 64 up, as far as the schedule has as many
-            times.
+        teacher_calls: the calls of the first teacher. By default as many as it was itself distilled for, or else
+            `calls` times `at_once`, and times `at_once` again until it is at least 64, as far as the schedule has as
+            many times.
         at_once: how many of its teacher's calls a student's call replaces, an even number.
 
     Raises:
