@@ -192,11 +192,17 @@ def test_what_chapter_6_says_of_the_student():
         assert far["student", 4, seed] < far[ddim, 20, seed]
         assert far[solver, 8, seed] < far["student", 4, seed] < far[solver, 4, seed]
         assert far["student", 8, seed] < far[solver, 8, seed]
-    of_student, of_solver = (mean(far[name, 8, seed] for seed in (0, 1, 2)) for name in ("student", solver))
+    of_student, of_solver, of_fifty = (
+        mean(far[name, calls, seed] for seed in (0, 1, 2)) for name, calls in (("student", 8), (solver, 8), (ddim, 50))
+    )
+    assert of_student / of_fifty < 1.1  # "within a tenth of that"
     assert of_student / of_solver == pytest.approx(0.9, abs=0.02)  # "a tenth nearer"
     training = json.loads((ROOT / STUDENT / "config.json").read_text(encoding="utf-8"))["training"]
     assert f"four = {training['steps']} * images * (2 + 3)" in text
     assert f"images = {training['batch_size']}  # in a step" in text
+    calls = training["batch_size"] * (2400 * (4 + 3) + training["steps"] * (2 + 3))
+    assert round(calls / (8 - 4), -4) == 360_000  # "some 360,000 garments"
+    assert "after some 360,000 garments" in text
 
 
 def test_what_chapter_6_says_of_the_straight_path():
