@@ -2,7 +2,8 @@
 
     ddpm distill fashion-mnist --calls 8 --teacher-calls 32 --at-once 4 --out runs/eight
     ddpm distill runs/eight --calls 4 --out runs/four
-    python benchmarks/distillation.py runs/eight runs/four
+    ddpm distill runs/four --calls 1 --out runs/one
+    python benchmarks/distillation.py runs/eight runs/four runs/one
 
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
 DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alone and guided by a worse model
@@ -10,7 +11,6 @@ DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alon
 again for the same weights on the same machine, it resumes where it stopped.
 """
 
-import json
 import time
 from datetime import date
 from pathlib import Path
@@ -20,7 +20,7 @@ import typer
 
 import ddpm
 from ddpm import metrics, pretrained
-from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
+from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
@@ -67,7 +67,8 @@ def main(
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
     students, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
-    what = {"teacher": hash_of(teacher), "students": {str(calls): hash_of(students[calls]) for calls in students}}
+    of_students = {str(calls): weights_hash(folder) for calls, folder in students.items()}
+    what = {"teacher": weights_hash(teacher), "students": of_students}
     rows = rows_in(out, what | {"n": n, "device": machine()})
     jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
     for one, calls, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
@@ -110,12 +111,6 @@ def students_in(runs: list[Path]) -> dict[int, Path]:
     return students
 
 
-def hash_of(model: str | Path) -> str:
-    """The hash of a model's weights."""
-    record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
-    return str(record["sha256"])
-
-
 def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
     """The rows that a file holds already, by model, calls and seed; none if it is of other weights or conditions."""
     return {(row["model"], row["network calls"], row["seed"]): row for row in kept_rows(out, what)}
@@ -125,14 +120,14 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["network calls"], row["seed"]))
     made = measured_with(
-        "python benchmarks/distillation.py runs/eight runs/four",
+        "python benchmarks/distillation.py runs/eight runs/four runs/one",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
     is_guided = any(ROWS[row["model"]].guided for row in ordered)
     guided = f"Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}. " if is_guided else ""
     return {
-        "table": over_seeds(ordered),
+        "table": over_seeds(ordered, ("model", "network calls")),
         "rows": ordered,
         "floor": f"{floor:.2f}",
         "conditions": (
@@ -147,17 +142,6 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
         ),
         "provenance": made | what,
     }
-
-
-def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each model and number of calls: its distance, mean ± standard deviation where there are seeds."""
-    lines = []
-    for name, calls in dict.fromkeys((row["model"], row["network calls"]) for row in rows):
-        own = [row for row in rows if (row["model"], row["network calls"]) == (name, calls)]
-        distance = mean_and_deviation([row["Frechet distance"] for row in own])
-        line = {"model": name, "network calls": calls, "Frechet distance": distance}
-        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
-    return lines
 
 
 if __name__ == "__main__":

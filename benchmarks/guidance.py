@@ -9,7 +9,6 @@ sigma or at some only (Kynkäänniemi et al. 2024), what a worse model says, bot
 it stopped.
 """
 
-import json
 import math
 import time
 from datetime import date
@@ -22,8 +21,8 @@ import typer
 from torch import Tensor
 
 import ddpm
-from ddpm import data, metrics, pretrained
-from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
+from ddpm import data, metrics
+from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
 from ddpm.denoiser import Conditional, Denoiser, Guided, Wrapper
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
@@ -101,7 +100,8 @@ def main(
     denoise, guide, classless = (ddpm.load(name) for name in (model, GUIDE, CLASSLESS))
     if getattr(denoise, "classes", ()) != data.CLASSES:
         raise typer.BadParameter(f"model is {model!r}; it must be one that is told the classes of Fashion-MNIST")
-    what = {"weights": hash_of(model), "guide": hash_of(GUIDE), "classless": hash_of(CLASSLESS), "n": n, "steps": steps}
+    hashes = {"weights": weights_hash(model), "guide": weights_hash(GUIDE), "classless": weights_hash(CLASSLESS)}
+    what = hashes | {"n": n, "steps": steps}
     rows = rows_in(out, what | {"device": machine()})
     labels = torch.arange(n) % len(data.CLASSES)
     for one, name in [(one, name) for one in seed or (0, 1, 2) for name in names]:
@@ -119,12 +119,6 @@ def main(
         rows[name, one] = {"guidance": name, **calls, **measures, **told, "seconds": f"{seconds:.0f}"}
         typer.echo(", ".join(f"{column}: {value}" for column, value in rows[name, one].items()))
         write_json(out, with_conditions(model, list(rows.values()), of_real, what))
-
-
-def hash_of(model: str) -> str:
-    """The hash of a model's weights."""
-    record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
-    return str(record["sha256"])
 
 
 def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
@@ -186,7 +180,7 @@ def with_conditions(
     )
     n, steps = what["n"], what["steps"]
     return {
-        "table": over_seeds(ordered),
+        "table": over_seeds(ordered, ("guidance", "network calls"), tuple(MEASURES)),
         "best": best(ordered),
         "rows": ordered,
         "real images": of_real,
@@ -219,18 +213,6 @@ def with_conditions(
         ),
         "provenance": made | what,
     }
-
-
-def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each way of guiding: its measures, mean ± standard deviation where there are several seeds."""
-    lines = []
-    for name in dict.fromkeys(row["guidance"] for row in rows):
-        own = [row for row in rows if row["guidance"] == name]
-        line = {"guidance": name, "network calls": own[0]["network calls"]}
-        for measure in MEASURES:
-            line[measure] = mean_and_deviation([row[measure] for row in own]) if own[0][measure] else ""
-        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
-    return lines
 
 
 def best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,8 +20,7 @@ import typer
 from tqdm import tqdm
 
 import ddpm
-from ddpm import pretrained
-from ddpm.companion.results import measured_with
+from ddpm.companion.results import measured_with, weights_hash
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_json
@@ -78,7 +77,7 @@ def main(
     test = normalise(load("fashion-mnist-embedded", "test", quiet=True).images)
     if not 2 <= n <= len(test):
         raise typer.BadParameter(f"n is {n}; legal are 2 to {len(test):,}")
-    weights = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))["sha256"]
+    weights = weights_hash(model)
     denoise = ddpm.load(model)
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": [], "weights": weights}
     if results["weights"] != weights:

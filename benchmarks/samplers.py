@@ -9,7 +9,6 @@ and calls of both count. The script writes `book/results/samplers.json` after ev
 weights on the same machine, it resumes where it stopped.
 """
 
-import json
 import time
 from datetime import date
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 import ddpm
-from ddpm import metrics, pretrained
-from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
+from ddpm import metrics
+from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
@@ -89,8 +88,7 @@ def main(
     for name in names:
         if name not in SAMPLERS:
             raise typer.BadParameter(f"sampler is {name!r}; legal are {'; '.join(SAMPLERS)}")
-    record = json.loads((pretrained.model_folder(model) / "config.json").read_text(encoding="utf-8"))
-    weights = record["sha256"]
+    weights = weights_hash(model)
     denoise = ddpm.load(model)
     guided: Denoiser = denoise
     if any(SAMPLERS[name].guided for name in names):
@@ -135,7 +133,7 @@ def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: flo
         sorted({row["seed"] for row in ordered}),
     )
     return {
-        "table": over_seeds(ordered),
+        "table": over_seeds(ordered, ("sampler", "network calls")),
         "rows": ordered,
         "floor": f"{floor:.2f}",
         "conditions": (
@@ -150,17 +148,6 @@ def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: flo
         ),
         "provenance": made | {"weights": weights, "n": n},
     }
-
-
-def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A line for each sampler and number of calls: its distance, mean ± standard deviation where there are seeds."""
-    lines = []
-    for name, calls in dict.fromkeys((row["sampler"], row["network calls"]) for row in rows):
-        own = [row for row in rows if (row["sampler"], row["network calls"]) == (name, calls)]
-        distance = mean_and_deviation([row["Frechet distance"] for row in own])
-        line = {"sampler": name, "network calls": calls, "Frechet distance": distance}
-        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
-    return lines
 
 
 if __name__ == "__main__":

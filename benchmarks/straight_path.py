@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import kept_rows, machine, mean_and_deviation, measured_with
+from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds
 from ddpm.data import load
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
@@ -114,7 +114,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
         sorted({row["seed"] for row in ordered}),
     )
     return {
-        "table": over_seeds(ordered, what["steps"]),
+        "table": over_seeds(ordered, ("model",)),
         "rows": ordered,
         "floor": f"{floor:.2f}",
         "conditions": (
@@ -129,17 +129,6 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
         ),
         "provenance": made | what,
     }
-
-
-def over_seeds(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
-    """A line for each model: its distance, mean ± standard deviation where there are several seeds."""
-    lines = []
-    for name in dict.fromkeys(row["model"] for row in rows):
-        own = [row for row in rows if row["model"] == name]
-        distance = mean_and_deviation([row["Frechet distance"] for row in own])
-        line = {"model": name, "steps": steps, "Frechet distance": distance}
-        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
-    return lines
 
 
 if __name__ == "__main__":

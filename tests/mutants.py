@@ -841,6 +841,7 @@ CHANGES = {
             '"cpu": m.claim,',
             "the columns of the page of results",
         ),
+        ("lines.append(line | {", "lines.append(own[0] | {", "a mean over the seeds"),
     ],
     "companion/ledger.py": [
         (

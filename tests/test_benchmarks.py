@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
+from ddpm.companion.results import over_seeds
 from ddpm.data import load, normalise
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
@@ -233,7 +234,7 @@ def test_the_best_guidance_is_chosen_on_one_seed_and_confirmed_on_others(guidanc
     assert found["recall"] == ("none", [], [1])
     assert found["accuracy"] == ("classes, w = 2", [1], [])
     assert found["precision"] == ("none", [1], [])  # all are equal
-    means = {line["guidance"]: line for line in guidance.over_seeds(rows)}
+    means = {line["guidance"]: line for line in over_seeds(rows, ("guidance",), ("Frechet distance", "accuracy"))}
     assert means["classes, w = 2"]["Frechet distance"] == "1.50 ± 0.71"
     assert (means[guidance.NO_CLASS]["accuracy"], means[guidance.NO_CLASS]["seeds"]) == ("", 2)
 

@@ -14,11 +14,12 @@ from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.notebook import read_notebook
 from ddpm.files import read_json
+from ddpm.pretrained import model_folder
 from ddpm.threads import in_words
 
 __all__ = [
-    "LONG_RUNS", "kept_rows", "machine", "markdown_table", "mean_and_deviation", "measured_with", "results",
-    "results_page", "results_table",
+    "LONG_RUNS", "kept_rows", "machine", "markdown_table", "mean_and_deviation", "measured_with", "over_seeds",
+    "results", "results_page", "results_table", "weights_hash",
 ]  # fmt: skip
 
 #: The files in `book/results/` that the page of results shows, and their headings.
@@ -55,6 +56,30 @@ def mean_and_deviation(texts: Sequence[str]) -> str:
         return texts[0]
     digits, values = len(texts[0].partition(".")[2]), [float(text) for text in texts]
     return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+def over_seeds(
+    rows: Sequence[dict[str, Any]], by: Sequence[str], measures: Sequence[str] = ("Frechet distance",)
+) -> list[dict[str, Any]]:
+    """A line for all rows that differ in nothing but their seed: mean ± standard deviation, or the one value there is.
+
+    Args:
+        rows: of a file of results, in the order of the lines; each has a "seed" and a "bootstrap sd".
+        by: the columns in which such rows are equal.
+        measures: the columns to take the mean of; "" where a row was not measured so.
+    """
+    lines = []
+    for key in dict.fromkeys(tuple(row[column] for column in by) for row in rows):
+        own = [row for row in rows if tuple(row[column] for column in by) == key]
+        line = dict(zip(by, key, strict=True))
+        line |= {name: mean_and_deviation([row[name] for row in own]) if own[0][name] else "" for name in measures}
+        lines.append(line | {"seeds": len(own), "bootstrap sd": own[0]["bootstrap sd"]})
+    return lines
+
+
+def weights_hash(model: str | Path) -> str:
+    """The SHA-256 of the weights of a model that ships, or of a run, as its record says."""
+    return str(read_json(model_folder(model) / "config.json")["sha256"])
 
 
 def machine() -> str:

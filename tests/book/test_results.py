@@ -7,6 +7,7 @@ from statistics import mean, stdev
 
 import pytest
 
+from ddpm.companion.results import over_seeds
 from ddpm.sampling import DEFAULT_WALK
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,20 @@ def test_every_result_says_how_it_was_measured(path):
     if "Frechet distance" in results["rows"][0]:
         for word in ("2,000", "EMA", "floor", "test"):
             assert word in results["conditions"]
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "others"),
+    [
+        ("samplers", ("sampler", "network calls"), ()),
+        ("distillation", ("model", "network calls"), ()),
+        ("straight-path", ("model",), ()),
+        ("guidance", ("guidance", "network calls"), ("kernel distance x 1,000", "precision", "recall", "accuracy")),
+    ],
+)
+def test_tables_are_the_means_of_their_rows(name, by, others):
+    measured = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert measured["table"] == over_seeds(measured["rows"], by, ("Frechet distance", *others))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
