@@ -78,6 +78,9 @@ class Settings:
 Contestant = TypeVar("Contestant", str, Settings)
 OURS = Settings("ddpm", channels_last=True, bfloat16=has_fast_bfloat16(DEVICE))
 PEERS = ("diffusers", "denoising-diffusion-pytorch")
+BY_DEFAULT = f"ddpm, by default: {DEFAULT_WALK.steps} steps of DPM-Solver++"
+BY_STUDENT = "ddpm, the student: 4 steps"
+BEST_SAMPLER = f"diffusers, best settings, {DEFAULT_WALK.steps} steps of its DPM-Solver++"
 
 
 def choices(library: str) -> list[Settings]:
@@ -307,9 +310,10 @@ def compare(
 def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[str, Any]]:
     """Time `n` images from the shipped weights; contestants take turns after each chunk.
 
-    All draw in 50 steps of DDIM, but for this package as it is by default, and the student that ships.
+    All draw in 50 steps of DDIM, but for this package as it is by default, diffusers with the same sampler, and the
+    student that ships.
     """
-    from diffusers import DDIMPipeline, DDIMScheduler
+    from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DPMSolverMultistepScheduler
 
     denoise, student = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist-4-calls")
     scheduler = DDIMScheduler(
@@ -318,14 +322,18 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[
     )  # fmt: skip
     plain = ddpm.load("fashion-mnist", "float32").network
 
-    def pipeline(settings: Settings) -> Callable[[], None]:
+    def pipeline(settings: Settings, dpm_solver: bool = False) -> Callable[[], None]:
         network = tuned(unet_to_diffusers(plain, 32), settings)
-        pipe = DDIMPipeline(compiled(network) if settings.compiled else network, scheduler)
+        network = compiled(network) if settings.compiled else network
+        pipe, steps = DDIMPipeline(network, scheduler), 50
+        if dpm_solver:
+            even = DPMSolverMultistepScheduler.from_config(scheduler.config, use_lu_lambdas=True)
+            pipe, steps = DDPMPipeline(network, even), DEFAULT_WALK.steps  # which takes any scheduler
         pipe.set_progress_bar_config(disable=True)
 
         def run() -> None:
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=settings.bfloat16):
-                pipe(batch_size=chunk, num_inference_steps=50, output_type="pt")
+                pipe(batch_size=chunk, num_inference_steps=steps, output_type="pt")
             wait()
 
         return run
@@ -337,12 +345,14 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[
 
         return run
 
+    best = best_of(found, "diffusers", "forward", WIDTHS[0])
     works = {
         "ddpm": ours(denoise, "ddim"),
-        f"ddpm, by default: {DEFAULT_WALK.steps} steps of DPM-Solver++": ours(denoise),
-        "ddpm, the student: 4 steps": ours(student),
+        BY_DEFAULT: ours(denoise),
+        BY_STUDENT: ours(student),
         "diffusers, as shipped": pipeline(Settings("diffusers")),
-        "diffusers, best settings": pipeline(best_of(found, "diffusers", "forward", WIDTHS[0])),
+        "diffusers, best settings": pipeline(best),
+        BEST_SAMPLER: pipeline(best, dpm_solver=True),
     }
     for work in works.values() if ON_GPU else ():  # compilation is counted elsewhere
         work()
@@ -359,6 +369,48 @@ def whole_job(found: Sequence[dict[str, Any]], n: int, chunk: int) -> list[dict[
             **ratios(spent, times["ddpm"], "ratio"),
         })  # fmt: skip
     return rows
+
+
+def command_lines(found: Sequence[dict[str, Any]], folder: Path, n: int = 64) -> dict[str, list[str]]:
+    """What is typed to draw `n` garments: by this package, and by diffusers from the weights exported to `folder`."""
+    ours = [sys.executable, "-m", "ddpm", "sample", "--n", str(n), "--out", str(folder / "ours.png")]
+    script = str(Path(__file__).with_name("diffusers_sample.py"))
+    theirs = [sys.executable, script, str(folder / "pipeline"), str(folder / "theirs.png"), "--n", str(n)]
+    plain = [row for row in found if not row["float32_norm"]]
+    best = best_of(plain, "diffusers", "forward", WIDTHS[0])
+    options = {
+        "--channels-last": best.channels_last,
+        "--bfloat16": best.bfloat16,
+        "--other-attention": best.other_attention,
+    }
+    tuned_as = [*theirs, *(option for option, is_used in options.items() if is_used)]
+    return {
+        "ddpm": [*ours, "--sampler", "ddim"],
+        BY_DEFAULT: ours,
+        BY_STUDENT: [*ours, "--model", "fashion-mnist-4-calls"],
+        "diffusers, as shipped": theirs,
+        "diffusers, best settings": tuned_as,
+        BEST_SAMPLER: [*tuned_as, "--dpm-solver", "--steps", str(DEFAULT_WALK.steps)],
+    }
+
+
+def command_line(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
+    """Seconds from the command to the picture of 64 garments, with the start of Python and torch; in turns."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export = [sys.executable, "-m", "ddpm", "export", str(folder / "pipeline")]
+        subprocess.run(export, check=True, capture_output=True)
+        typed = command_lines(found, folder)
+        works = {
+            contestant: lambda command=command: subprocess.run(command, check=True, capture_output=True)
+            for contestant, command in typed.items()
+        }
+        works["python -c 'import torch'"] = lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        times = interleave(works, rounds)
+    return [
+        {"contestant": contestant, "seconds": _median(spent), **ratios(spent, times["ddpm"], "ratio")}
+        for contestant, spent in times.items()
+    ]
 
 
 def alone(found: Sequence[dict[str, Any]], width: int, batch: int) -> list[dict[str, Any]]:
@@ -553,8 +605,8 @@ def report(results: dict[str, Any]) -> str:
         if row["mode"] == "forward" and row["batch"] == 64 and not row["contestant"].endswith(("settings", "float32"))
     )
     alone = results["memory and first call"]
-    job = results["whole job"]
-    for row in job:
+    job, typed = results["whole job"], results["command line"]
+    for row in [*job, *typed]:
         row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
     errors = ", ".join(
         f"{100 * error:.2g} % at t = {t}" for t, error in results["fidelity"]["relative error of eps"].items()
@@ -571,6 +623,9 @@ def report(results: dict[str, Any]) -> str:
         "**A whole job**, images from the shipped weights, chunk by chunk in turn, by DDIM in 50 steps where a row "
         "does not say otherwise:",
         markdown_table(job, ["contestant", "images", "seconds", "times longer"]),
+        "**From the command line to a picture of 64 garments**, each in a process of its own, the start of Python and "
+        "the import of torch (last row) included; by DDIM in 50 steps where a row does not say otherwise:",
+        markdown_table(typed, ["contestant", "seconds", "times longer"]),
         "**Memory and the first call**, each in a process of its own, seconds and megabytes (of the whole process):",
         markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", "third call", "peak MB"]),
         "**torch.compile**: seconds of its first call, and what it gains afterwards:",
@@ -617,6 +672,7 @@ def main(
         "loop": lambda: loop_share(12 if quick else 40),
         "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
         "whole job": lambda: whole_job(found, images, 256 if ON_GPU else 50),
+        "command line": lambda: command_line(found, rounds),
         "growth": lambda: growth(3),
         "compiled": lambda: compilation(found, 3),
     }

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 import typer
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
@@ -20,6 +21,7 @@ from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import distill
 from ddpm.files import load_tensors
+from ddpm.interop import export_diffusers
 from ddpm.metrics import accuracy, frechet_distance
 from ddpm.schedule import linear, straight
 from ddpm.training import train
@@ -363,6 +365,20 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
         assert 0 < row["ratio min"] <= row["ratio"] <= row["ratio max"]
         assert row["seconds"] > 0
         assert (row["contestant"] != "ddpm") or row["ratio"] == 1
+
+
+def test_both_command_lines_draw_the_picture(speed, tmp_path):
+    """One of this package, and diffusers' with all that a search can find and its other sampler; in one step each."""
+    best = speed.Settings("diffusers", channels_last=True, bfloat16=True, other_attention=True)
+    found = [{**speed.asdict(best), "mode": "forward", "C": 8, "seconds": 1.0}]
+    export_diffusers(ddpm.load("fashion-mnist"), tmp_path / "pipeline")
+    typed = speed.command_lines(found, tmp_path, n=2)
+    assert {"--channels-last", "--bfloat16", "--other-attention"} < set(typed[speed.BEST_SAMPLER])
+    for name, picture in (("ddpm", "ours.png"), (speed.BEST_SAMPLER, "theirs.png")):
+        subprocess.run([*typed[name], "--steps", "2"], check=True, capture_output=True)
+        with Image.open(tmp_path / picture) as grid:
+            assert grid.size[0] >= 64
+            assert len(grid.convert("L").getcolors()) > 100
 
 
 @pytest.fixture(scope="module")
