@@ -66,6 +66,9 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a velocity read with the signal": (
         6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output",
     ),
+    "a student told the teacher's times": (
+        6, "denoiser.py", "x.to(dtype), times - 1,", "x.to(dtype), times - (126 if self.distilled_for else 1),",
+    ),
     "guidance outside its interval": (5, "denoiser.py", "if low <= self.schedule.sigma(t) <= high else 0.0", ""),
 }  # fmt: skip
 FAST = {
