@@ -44,7 +44,7 @@ MODEL, TRAINING = recipe("diffusion")
 STRAIGHT = replace(MODEL, schedule="straight", target="flow")
 ROWS: dict[str, DiffusionConfig] = {
     "the recipe": MODEL,
-    "straight path, logit-normal times": replace(STRAIGHT, log_sigma_mean=0.0, log_sigma_std=1.0, uniform_share=0.0),
+    "straight path, its usual times": replace(STRAIGHT, log_sigma_mean=0.0, log_sigma_std=1.0, uniform_share=0.0),
     "straight path, the recipe's times": STRAIGHT,
 }
 
