@@ -102,7 +102,7 @@ def students_in(runs: list[Path]) -> dict[int, Path]:
     students = {}
     for run in runs:
         for folder in (run, *sorted((run / "teachers").glob("calls-*"))):
-            calls = pretrained.facts(folder.resolve()).config.distilled_for
+            calls = getattr(pretrained.facts(folder.resolve()).config, "distilled_for", None)
             if calls is None:
                 raise typer.BadParameter(f"runs is {str(run)!r}; it must be the folder of a run of ddpm distill")
             if calls in students:

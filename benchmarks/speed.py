@@ -15,7 +15,6 @@ import json
 import math
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -376,7 +375,7 @@ def command_lines(found: Sequence[dict[str, Any]], folder: Path, n: int = 64) ->
     ours = [sys.executable, "-m", "ddpm", "sample", "--n", str(n), "--out", str(folder / "ours.png")]
     script = str(Path(__file__).with_name("diffusers_sample.py"))
     theirs = [sys.executable, script, str(folder / "pipeline"), str(folder / "theirs.png"), "--n", str(n)]
-    plain = [row for row in found if not row["float32_norm"]]
+    plain = [row for row in found if not (row["float32_norm"] or row["compiled"])]
     best = best_of(plain, "diffusers", "forward", WIDTHS[0])
     options = {
         "--channels-last": best.channels_last,
@@ -452,7 +451,9 @@ def _megabytes() -> int:
         return torch.cuda.max_memory_allocated() // 2**20
     if Path("/proc/self/status").exists():  # ru_maxrss counts the parent's memory, too
         return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024  # type: ignore[index]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    import resource  # which Windows has not
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def growth(rounds: int) -> list[dict[str, Any]]:
@@ -660,24 +661,27 @@ def main(
     """Compare this package with its peers; ratios above 1 mean that the peer takes longer."""
     if alone_ is not None:
         return alone_in_this_process(alone_)
+    chunk = 256 if ON_GPU else 50
+    if images < chunk:
+        raise typer.BadParameter(f"images is {images}; it must be at least {chunk}, which are drawn at once")
     start = time.perf_counter()
     old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     if quick and not old:
         raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
-    found = old["search"] if old and (quick or only) else search(SEARCH_BATCH, 3)
     race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
     parts: dict[str, Callable[[], Any]] = {
         "rows": lambda: list(compare(found, *race)),
         "fidelity": fidelity,
         "loop": lambda: loop_share(12 if quick else 40),
         "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
-        "whole job": lambda: whole_job(found, images, 256 if ON_GPU else 50),
+        "whole job": lambda: whole_job(found, images, chunk),
         "command line": lambda: command_line(found, rounds),
         "growth": lambda: growth(3),
         "compiled": lambda: compilation(found, 3),
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
+    found = old["search"] if old and (quick or only) else search(SEARCH_BATCH, 3)
     kept = old if quick or only else {}
     results: dict[str, Any] = {"search": found}
     for name in only or list(parts)[: 4 if quick else None]:

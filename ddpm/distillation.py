@@ -32,6 +32,7 @@ from ddpm.noise import StepRandomness
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of, positive_int
 from ddpm.targets import Prediction, prediction_of, target_of
+from ddpm.threads import choose_threads
 from ddpm.training import TrainingConfig, train
 
 __all__ = ["Distillation", "behind_a_move", "distill", "moves_of_students", "teacher_named"]
@@ -70,11 +71,14 @@ def distill(
 
     Raises:
         ValueError: the teacher cannot be distilled (see `teacher_named`), or not in so many moves; it was told other
-            classes than the data set has; `out` holds another run; or what `train` refuses.
+            classes than the data set has, or draws images of another shape; `out` holds another run; or what `train`
+            refuses.
     """
     facts = teacher_named(teacher)
     if facts.classes and facts.classes != tuple(dataset.classes):
         raise ValueError(f"teacher was told the classes {facts.classes}; {dataset.name} has {tuple(dataset.classes)}")
+    if tuple(dataset.shape) != facts.image_shape:
+        raise ValueError(f"teacher draws images of {facts.image_shape}; those of {dataset.name} are {dataset.shape}")
     students = moves_of_students(facts.config, calls, teacher_calls, at_once)
     folders = [Path(out) if moves == calls else Path(out) / "teachers" / f"calls-{moves}" for moves in students]
     _check_folders(Path(out), folders, students, at_once, pretrained.weights_file(teacher))
@@ -89,6 +93,8 @@ def distill(
 
         init = pretrained.weights_file(teacher)
         train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
+        if config.threads is None:  # a student that begins computes with as many as its teacher did
+            choose_threads(read_json(folder / "config.json")["training"].get("threads"))
         teacher = folder.resolve()
 
 

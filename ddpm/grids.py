@@ -110,5 +110,5 @@ def check_start(timesteps: Sequence[float], schedule: HasNoise) -> None:
         warnings.warn(
             f"timesteps begin at {timesteps[0]:g}, where {left:.0%} of the variance is still the image's: a walk from "
             "noise goes wrong there; take more steps or another spacing",
-            stacklevel=3,
+            stacklevel=4,  # of `sample`, behind torch's wrapper
         )

@@ -198,7 +198,7 @@ def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> 
         warnings.warn(
             f"this model was distilled for {own} moves of ddim on a trailing grid; {steps} of {sampler} on a {spacing} "
             "grid may ask it at times that it never saw",
-            stacklevel=3,
+            stacklevel=4,  # of `sample`, behind torch's wrapper
         )
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 import ddpm
-from ddpm import distillation, pretrained
+from ddpm import distillation, pretrained, threads
 from ddpm.data import normalise
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import Distillation, behind_a_move, distill, moves_of_students
@@ -338,6 +339,35 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path):
     with pytest.raises(ValueError, match="teacher was told the classes .'0', .*; fashion-mnist-embedded has .'T-shirt"):
         distill(tmp_path / "teacher", first_images(16), TINY, tmp_path / "out", 1, 2, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_other_images_is_refused(teacher, tmp_path):
+    small = first_images(16)
+    small = replace(small, images=small.images[:, :, :16, :16])
+    with pytest.raises(ValueError, match=r"teacher draws images of \(1, 32, 32\); those of .* are \(1, 16, 16\)"):
+        distill(teacher, small, TINY, tmp_path / "out", 1, 2, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_later_students_compute_with_the_threads_of_the_first_though_cores_are_busy_now(teacher, tmp_path, monkeypatch):
+    def killed(line):
+        if (tmp_path / "run" / "teachers" / "calls-4" / "checkpoints" / "step-00000003.json").exists():
+            raise KeyboardInterrupt  # in the second student's first step
+
+    config, cores = replace(TINY, threads=None), iter([2, 1])
+    monkeypatch.setattr(threads, "free_cores", lambda: next(cores))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    try:
+        for on_step in (killed, None):
+            torch.set_num_threads(2)
+            monkeypatch.setattr(threads, "_choice", None)  # as in a new process
+            with suppress(KeyboardInterrupt):
+                distill(teacher, first_images(16), config, tmp_path / "run", 2, 8, progress=False, on_step=on_step)
+    finally:
+        torch.set_num_threads(before)
+    for folder in (tmp_path / "run" / "teachers" / "calls-4", tmp_path / "run"):
+        assert read_json(folder / "config.json")["training"]["threads"] == 2
 
 
 def test_torchs_defaults_change_no_student(teacher, student, tmp_path):

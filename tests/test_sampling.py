@@ -131,8 +131,10 @@ def test_the_shape_of_a_sample_is_the_denoisers():
 
 
 def test_a_grid_that_begins_where_the_image_still_shows_is_warned_of():
-    with pytest.warns(UserWarning, match=r"timesteps begin at 501, where .* of the variance is still the image's"):
-        drawn(Images(), steps=2, spacing="leading")
+    words = r"timesteps begin at 501, where .* of the variance is still the image's"
+    with pytest.warns(UserWarning, match=words) as warned:
+        sample(Images(), 1, "ddim", 2, spacing="leading", progress=False)
+    assert [warning.filename for warning in warned] == [__file__]  # the caller's line
 
 
 @pytest.mark.parametrize("schedule", [straight(), exploding()], ids=["straight", "exploding"])
@@ -204,8 +206,9 @@ def test_a_student_draws_in_its_own_number_of_calls_and_nothing_is_warned_of():
 def test_a_student_away_from_its_own_times_is_warned_of(how):
     asked = {"steps": 4, "sampler": "ddim", "spacing": "trailing"} | how
     words = f"distilled for 4 moves of ddim on a trailing grid; {asked['steps']} of {asked['sampler']} on a"
-    with pytest.warns(UserWarning, match=words):
-        drawn(Student(), 1, **asked)
+    with pytest.warns(UserWarning, match=words) as warned:
+        sample(Student(), 1, progress=False, **asked)
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_a_shape_that_is_given_goes_before_the_denoisers():

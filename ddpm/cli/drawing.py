@@ -1,5 +1,6 @@
 """What `ddpm sample` and `ddpm evaluate` share: a model that is told and guided as asked, and how it draws."""
 
+import math
 from typing import Any, NamedTuple
 
 import typer
@@ -56,12 +57,13 @@ def prepared(
         ValueError: something is wrong, or does not go together.
     """
     from ddpm.autoencoder import Autoencoder
-    from ddpm.grids import check_start
     from ddpm.sampling import LatentModel, default_walk, refuse_walk
 
     distributed, _ = launched()
     sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)
+    if not 1 <= guiding.guidance < math.inf:
+        raise ValueError(f"guidance is {guiding.guidance:g}; it must be finite and at least 1, which is none")
     if guiding.guide is None and guiding.weight != WEIGHT:
         raise ValueError(f"weight is {guiding.weight:g}; it needs a --guide")
     latent = isinstance(trained, LatentModel)
@@ -79,7 +81,7 @@ def prepared(
     else:
         walk = default_walk(trained, sampler, steps, spacing)
         options |= {"spacing": spacing, **sampler_options(walk.sampler, eta, variance)}
-        check_start(trained.schedule.timesteps(walk.steps, walk.spacing), trained.schedule)
+        trained.schedule.timesteps(walk.steps, walk.spacing)  # refuses wrong ones before anything is said
         drawn = how(*walk, eta, variance)
     if kind is Autoencoder:
         typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)

@@ -69,13 +69,13 @@ def evaluate(
     classes = getattr(trained, "classes", ())
     if guidance is not None and not classes:
         raise ValueError(f"guidance is {guidance:g}; model {model!r} was trained without classes")
+    _, is_main = launched()
+    if is_main:
+        check_frechet(n)
     labels = [i % len(classes) for i in range(n)] if guidance is not None else []
     walking = Walking(sampler, steps, eta, variance, spacing)
     guiding = Guiding(labels, 1.0 if guidance is None else guidance, guidance_interval, guide, weight)
     trained, options, drawn = prepared(trained, model, walking, guiding, seed, precision, only=GARMENTS)
-    _, is_main = launched()
-    if is_main:
-        check_frechet(n)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     if is_main:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 MOST = 1_000_000  # images in one grid
+WIDEST = {".gif": 65_535, ".webp": 16_383}  # pixels that a film's format can have in a direction
 
 
 def sample(
@@ -74,8 +75,6 @@ def sample(
     check_out(out, ".png", ".gif", ".webp")
     if guidance != 1 and not classes:
         raise ValueError(f"guidance is {guidance:g}; it needs a --class")
-    if guidance < 1:
-        raise ValueError(f"guidance is {guidance:g}; it must be at least 1, which is none")
     trained = load_model(model, precision)
     rows = _labels(model, trained, classes or [])
     columns = n if n is not None else 64 if len(rows) < 2 else 8
@@ -83,7 +82,10 @@ def sample(
     if not 1 <= n <= MOST:
         raise ValueError(f"n is {columns}; legal are 1 to {MOST // max(1, len(rows)):,} images of each in a grid")
     labels = [label for label in rows for _ in range(columns)]
+    width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
     is_film = out.suffix.lower() != ".png"
+    if is_film:
+        _check_film(out, trained.image_shape, n, width)
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
     walking = Walking(sampler, steps, eta, variance, spacing)
@@ -95,9 +97,19 @@ def sample(
     if not is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
-    width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
     write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
     typer.echo(f"{n} images: {out}")
+
+
+def _check_film(out: Path, shape: tuple[int, int, int], n: int, columns: int) -> None:
+    """Raise `ValueError` where n images, so many in a row, are larger than the film's format takes."""
+    suffix, (_, height, width) = out.suffix.lower(), shape
+    sides = columns * (width + 2) + 2, math.ceil(n / columns) * (height + 2) + 2  # as `picture_of` lays them out
+    if max(sides) > WIDEST[suffix]:
+        raise ValueError(
+            f"n is {n}; its picture has {sides[0]:,} x {sides[1]:,} pixels, and {suffix} takes at most "
+            f"{WIDEST[suffix]:,} in a direction: draw fewer, or a .png"
+        )
 
 
 def _frames(states: "list[Tensor]", n: int, seed: int) -> "list[Tensor]":

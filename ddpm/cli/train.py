@@ -97,8 +97,9 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 #: The settings of models and trainings that are options; all others can stand in a file for --config.
 OPTIONS = (
     "steps", "batch_size", "base_channels", "blocks_per_level", "schedule", "target", "weighting", "times",
-    "uniform_share", "label_dropout", "latent_dim", "loss", "game", "r1", "optimiser", "momentum", "weight_decay",
-    "clip", "learning_rate", "warmup", "decay", "ema", "seed", "checkpoint_every", "keep", "precision",
+    "log_sigma_mean", "log_sigma_std", "uniform_share", "label_dropout", "latent_dim", "loss", "game", "r1",
+    "optimiser", "momentum", "weight_decay", "clip", "learning_rate", "warmup", "decay",
+    "ema", "seed", "checkpoint_every", "keep", "precision",
 )  # fmt: skip
 
 
@@ -132,7 +133,9 @@ def train(
     refuse_what_is_no_option(chosen)
     if "label_dropout" in given and not job.conditional:
         raise ValueError(f"label_dropout is {given['label_dropout']:g}; it needs --conditional, which tells labels")
-    recipe(job.model, **chosen)  # refuses wrong settings before torch is loaded, and before the images are read
+    size = 32 if job.image_size is None else job.image_size
+    of_data = {} if job.model == "diffusion" else {"image_shape": (1, size, size)}
+    recipe(job.model, **chosen | of_data)  # refuses wrong settings before torch is loaded and the images are read
 
     from ddpm import pretrained
     from ddpm.files import check_place
@@ -170,6 +173,8 @@ def train(
 
 def refuse_what_is_no_option(settings: dict[str, Any]) -> None:
     """Raise `ValueError` where a file sets what the data or a teacher says."""
+    if "image_shape" in settings:
+        raise ValueError(f"image_shape is {settings['image_shape']}; the data says it, and --image-size for pictures")
     if "classes" in settings:
         raise ValueError(f"classes is {settings['classes']}; the data says how many, and --conditional tells them")
     if settings.get("distilled_for") is not None:

@@ -238,7 +238,7 @@ images = pipeline(batch_size=16, num_inference_steps={steps}, generator=torch.Ge
 """
 
 
-def _conditional_example(denoise: NetworkDenoiser) -> str:
+def _conditional_example(denoise: NetworkDenoiser, steps: int) -> str:
     """Code that draws one class; no pipeline of diffusers tells a `UNet2DModel` labels."""
     last = len(denoise.classes) - 1
     shape = ", ".join(map(str, denoise.image_shape or ()))
@@ -247,7 +247,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 
 unet = UNet2DModel.from_pretrained("unet")  # in this folder
 scheduler = DDIMScheduler.from_pretrained("scheduler")
-scheduler.set_timesteps(50)
+scheduler.set_timesteps({steps})
 labels = torch.full((16,), {last})  # {denoise.classes[last]}; of {", ".join(denoise.classes)}
 nothing = torch.full((16,), {last + 1})  # the null label, which tells no class
 weight = 2.0  # of classifier-free guidance
@@ -262,6 +262,7 @@ with torch.no_grad():
 def _card(denoise: NetworkDenoiser, card: str) -> str:
     channels, height, width = denoise.image_shape  # type: ignore[misc]
     kind = "class-conditional" if denoise.classes else "unconditional"
+    steps = denoise.distilled_for or min(50, denoise.schedule.T)
     return f"""---
 library_name: diffusers
 pipeline_tag: unconditional-image-generation
@@ -271,7 +272,7 @@ tags: [ddpm, {kind}-image-generation]
 # A diffusion model of {channels} x {height} x {width} images, {kind}
 
 ```python
-{_conditional_example(denoise) if denoise.classes else _EXAMPLE.format(steps=denoise.distilled_for or 50)}```
+{_conditional_example(denoise, steps) if denoise.classes else _EXAMPLE.format(steps=steps)}```
 
 Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
 schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is

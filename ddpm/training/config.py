@@ -79,11 +79,11 @@ def _decays(name: str, value: Any) -> float | tuple[float, ...]:
     """`value` as a decay, or as a tuple of several different ones."""
     several = isinstance(value, list | tuple)
     try:
-        decays = tuple(real(name, item, at_least=0, below=1) for item in (value if several else [value]))
+        decays = tuple(float(real(name, item, at_least=0, below=1)) for item in (value if several else [value]))
     except ValueError:
         decays = ()
     if not decays or len(set(decays)) < len(decays):
         raise ValueError(
             f"{name} is {value!r}; it must be at least 0 and below 1, or several such decays, all different"
         )
-    return decays if several else decays[0]
+    return decays if len(decays) > 1 else decays[0]

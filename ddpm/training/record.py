@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,22 @@ def record_of(
 
 
 def default_record(model: Any) -> dict[str, Any]:
-    """The record of a training of this model's class with every setting at its default.
+    """The record of a training of this model's class with every setting at its default, where it has one.
 
     Its kind is "diffusion", because records that are too old to have a kind are of diffusion models.
     """
-    return _as_read_back({"kind": "diffusion", "model": asdict(type(model)()), "training": asdict(TrainingConfig())})
+    defaults = {each.name: each.default for each in fields(model) if each.default is not MISSING}
+    made = {each.name: each.default_factory() for each in fields(model) if each.default_factory is not MISSING}
+    defaults |= {name: asdict(value) if is_dataclass(value) else value for name, value in made.items()}
+    return _as_read_back({"kind": "diffusion", "model": defaults, "training": asdict(TrainingConfig())})
 
 
 def upgraded(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with today's names of its settings, for those that an earlier version wrote."""
+    """A record with today's names and forms of its settings, for those that an earlier version wrote."""
     new = dict(record)
-    model = new.get("model")
+    model, training = new.get("model"), new.get("training")
+    if isinstance(training, dict) and isinstance(decays := training.get("ema"), list) and len(decays) == 1:
+        new["training"] = {**training, "ema": decays[0]}
     if isinstance(model, dict) and isinstance(model.get("unet"), dict):
         unet = {RENAMED.get(name, name): value for name, value in model["unet"].items()}
         new["model"] = {**model, "unet": unet}

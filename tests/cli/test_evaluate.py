@@ -92,6 +92,19 @@ def test_what_a_second_classifier_sees_is_said_of_garments_that_were_asked_for()
     assert accuracy(images, torch.tensor(labels).roll(1)) < 0.2  # the rival: other classes
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--guidance", 1, "--n", 10**30], "n, the number of images, is 1000000000000000000000000000000; legal are"),
+        (["--guidance", 0.5], "guidance is 0.5; it must be finite and at least 1, which is none"),
+        (["--guidance", "nan"], "guidance is nan; it must be finite and at least 1, which is none"),
+    ],
+)
+def test_wrong_guidance_is_refused_before_anything_is_drawn(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(ddpm, "sample", draws_for_hours)
+    assert message in refusal(["evaluate", "--model", "fashion-mnist-classes", *arguments], tmp_path)
+
+
 def test_a_model_without_classes_is_not_guided_by_them(trained, tmp_path):
     said = refusal(["evaluate", "--model", trained, "--guidance", 2], tmp_path)
     assert "guidance is 2; model" in said

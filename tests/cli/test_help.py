@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -28,6 +29,15 @@ def test_without_a_command_it_shows_its_help():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
     assert f"ddpm {command} [OPTIONS]" in done(command, "--help").stdout.replace("python -m ", "")
+
+
+@pytest.mark.parametrize("page", ["training", "start", "instructors", "how_to_run"])
+def test_options_that_a_page_names_exist(page):
+    """Those in running text; accelerate's have an underscore."""
+    text = (Path(__file__).parents[2] / "book" / f"{page}.md").read_text(encoding="utf-8")
+    named = {option for span in re.findall(r"`(--[a-z][^`]*)`", text) for option in re.findall(r"--[\w-]+", span)}
+    helps = " ".join(done(command, "--help").stdout for command in COMMANDS)
+    assert {option for option in named if "_" not in option} <= set(re.findall(r"--[\w-]+", helps))
 
 
 def test_the_help_of_train_teaches():

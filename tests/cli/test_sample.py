@@ -51,6 +51,18 @@ def test_a_film_shows_the_noise_and_every_move(film):
     assert frames[0].size[0] == 34 * math.ceil(math.sqrt(n)) + 2
 
 
+@pytest.mark.parametrize(
+    ("film", "arguments", "message"),
+    [
+        ("RUN.gif", ["--n", 2000], "has 68,002 x 70 pixels, and .gif takes at most 65,535 in a direction"),
+        ("RUN.webp", ["--n", 500], "has 17,002 x 70 pixels, and .webp takes at most 16,383 in a direction"),
+    ],
+)
+def test_a_film_larger_than_its_format_is_refused_at_once(conditional, film, arguments, message, tmp_path):
+    command = ["sample", "--model", conditional, "--class", "bag", "--class", "shirt", *arguments, "--out", film]
+    assert message in refusal(command, tmp_path)
+
+
 def test_a_film_begins_with_the_noise(film):
     n, frames, _ = film
     noise = denormalise(PerSampleNoise(7)(torch.empty(n, 1, 32, 32)))
@@ -195,7 +207,7 @@ def test_a_worse_model_guides_one_that_is_told_a_class(conditional, tmp_path):
         (["--class", "ankel boot"], "did you mean 'ankle boot'?"),
         (["--class", "11"], "class is 11; legal are 0 to 9"),
         (["--guidance", 2], "guidance is 2; it needs a --class"),
-        (["--class", "bag", "--guidance", 0.5], "guidance is 0.5; it must be at least 1, which is none"),
+        (["--class", "bag", "--guidance", 0.5], "guidance is 0.5; it must be finite and at least 1, which is none"),
         (["--class", "all", "--n", 200_000], "n is 200000; legal are 1 to 100,000 images of each in a grid"),
         (["--class", "bag", "--guidance-interval", 1, 2], "it needs a --guidance above 1, or a --guide"),
         (["--class", "bag", "--guidance", 2, "--guidance-interval", 2, 1], "interval is (2.0, 1.0); it must be two"),

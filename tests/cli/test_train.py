@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from PIL import Image
 
+import ddpm
 from ddpm import cli
 from ddpm.cli.train import OPTIONS, JobSettings, job_of, settings_of
 from ddpm.training import train
@@ -115,6 +116,7 @@ def test_a_wrong_setting_of_a_training_gives_one_line_and_exit_code_2(arguments,
         (["--schedule", "linear_zero_snr", "--target", "eps"], "target is 'eps'; on the schedule"),
         (["--target", "flow"], "target is 'flow'; on the schedule"),
         (["--times", "normal"], "times is 'normal'; legal are uniform, lognormal"),
+        (["--log-sigma-std", 0], "log_sigma_std is 0.0; it must be a finite number above 0"),
         (["--uniform-share", 1.5], "uniform_share is 1.5; it must be a finite number at least 0 and at most 1"),
         (["--weighting", "bound"], "the bound is a mean over uniform times"),
         (["--latent-dim", 8], "latent_dim is 8; model 'diffusion' has no such setting"),
@@ -141,6 +143,26 @@ def test_a_wrong_setting_of_a_model_gives_one_line_and_exit_code_2(arguments, me
 )
 def test_a_file_of_no_settings_gives_one_line_and_exit_code_2(path, message, tmp_path):
     assert message in refusal([*TRAIN, "--config", path, "--out", "RUN"], tmp_path)
+
+
+def test_a_file_cannot_say_the_shape_of_the_images(tmp_path):
+    (tmp_path / "settings.toml").write_text("image_shape = [3, 64, 64]\n")
+    said = refusal([*TRAIN, "--model", "vae", "--config", tmp_path / "settings.toml", "--out", "RUN"], tmp_path)
+    assert "image_shape is (3, 64, 64); the data says it" in said
+
+
+def test_a_model_for_large_pictures_is_refused_for_small_ones_alone(tmp_path):
+    """Six levels halve a picture five times or six: 32 pixels are too few."""
+    (tmp_path / "six.toml").write_text("channel_multipliers = [1, 1, 1, 1, 1, 1]\nbase_channels = 8\n")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in "ab":
+        Image.new("RGB", (64, 64)).save(pictures / f"{name}.png")
+    command = ["train", "--model", "vae", "--config", tmp_path / "six.toml", "--data", f"folder:{pictures}"]
+    assert "height is 32; it must be a multiple of 64" in refusal([*command, "--out", "RUN"], tmp_path)
+    small = ["--image-size", 64, "--steps", 1, "--batch-size", 2, "--track", "none", "--no-samples"]
+    done(*command, *small, "--out", tmp_path / "run")
+    assert ddpm.load(tmp_path / "run").config.image_shape == (3, 64, 64)
 
 
 def test_a_wrong_type_in_a_file_gives_one_line_and_exit_code_2(tmp_path):

@@ -205,6 +205,17 @@ def test_a_conditional_model_goes_there_and_back_and_its_card_draws_what_we_draw
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("distilled_for", "T", "steps"), [(4, 1000, 4), (None, 1000, 50), (None, 30, 30)])
+@pytest.mark.parametrize("classes", [(), ("bag", "shirt")], ids=["untold", "told"])
+def test_a_card_draws_in_the_models_own_number_of_steps(classes, distilled_for, T, steps, tmp_path):
+    network = UNet(replace(SMALL, classes=len(classes) or None))
+    denoise = NetworkDenoiser(network, linear(T=T), "v", image_shape=(1, 16, 16), classes=classes)
+    denoise.distilled_for = distilled_for
+    export_diffusers(denoise, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert (f"set_timesteps({steps})" if classes else f"num_inference_steps={steps},") in card
+
+
 def test_a_guided_step_agrees_to_a_hundred_thousandth():
     config = replace(SMALL, classes=3)
     denoise = NetworkDenoiser(randomised(UNet(config)), linear(), "v", classes=("a", "b", "c"))

@@ -42,7 +42,10 @@ def test_a_training_shorter_than_its_warm_up_only_rises():
 
 @pytest.mark.parametrize(("ema", "decays"), [(0.9, (0.9,)), ((0.9, 0.99), (0.9, 0.99)), ([0.9], (0.9,)), (0, (0,))])
 def test_one_decay_or_several_make_the_averages(ema, decays):
-    assert TrainingConfig(ema=ema).emas == decays
+    config = TrainingConfig(ema=ema)
+    assert config.emas == decays
+    assert all(isinstance(decay, float) for decay in config.emas)  # 0 and 0.0 are one name of an average
+    assert config == TrainingConfig(ema=decays)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 import torch
@@ -66,6 +66,22 @@ def test_settings_that_a_record_is_too_old_to_have_are_filled_in():
     assert filled(old, defaults) == {
         "kind": "diffusion", "model": {"unet": {"channels": 3, "skips": True}, "T": 1000}, "data": 1
     }  # fmt: skip
+
+
+def test_one_decay_in_a_list_is_that_decay():
+    record = {"training": {"ema": [0.999], "seed": 0}}
+    assert upgraded(record) == {"training": {"ema": 0.999, "seed": 0}}
+    assert upgraded({"training": {"ema": [0.9, 0.99]}}) == {"training": {"ema": [0.9, 0.99]}}
+
+
+def test_a_setting_without_a_default_is_in_no_default_record():
+    @dataclass(frozen=True)
+    class Mine:
+        width: int
+        depth: int = 2
+        unet: UNetConfig = field(default_factory=UNetConfig)
+
+    assert default_record(Mine(8))["model"] == {"depth": 2, "unet": default_record(MODEL)["model"]["unet"]}
 
 
 def test_filling_in_leaves_the_old_record_alone():
