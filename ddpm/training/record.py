@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,7 @@ def default_record(model: Any) -> dict[str, Any]:
     Its kind is "diffusion", because records that are too old to have a kind are of diffusion models.
     """
     defaults = {each.name: each.default for each in fields(model) if each.default is not MISSING}
-    made = {each.name: each.default_factory() for each in fields(model) if each.default_factory is not MISSING}
-    defaults |= {name: asdict(value) if is_dataclass(value) else value for name, value in made.items()}
+    defaults |= {each.name: each.default_factory() for each in fields(model) if each.default_factory is not MISSING}
     return _as_read_back({"kind": "diffusion", "model": defaults, "training": asdict(TrainingConfig())})
 
 
@@ -98,6 +97,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _as_read_back(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON gives it back: tuples become lists."""
-    read: dict[str, Any] = json.loads(json.dumps(record))
+    """The record as JSON gives it back: tuples become lists, and dataclasses dictionaries."""
+    read: dict[str, Any] = json.loads(json.dumps(record, default=asdict))
     return read
