@@ -7,8 +7,9 @@
 
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
 DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alone and guided by a worse model
-(`ddpm.denoiser.Guided`), whose calls count. The script writes `book/results/distillation.json` after every row. Started
-again for the same weights on the same machine, it resumes where it stopped.
+(`ddpm.denoiser.Guided`), whose calls count. The script writes `book/results/distillation.json` after every row, and a
+picture of what the students draw beside it. Started again for the same weights on the same machine, it resumes where it
+stopped.
 """
 
 import time
@@ -20,8 +21,9 @@ import typer
 
 import ddpm
 from ddpm import metrics, pretrained
+from ddpm.companion.figures import image_rows, use_style
 from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
-from ddpm.denoiser import Denoiser, Guided
+from ddpm.denoiser import Denoiser, Guided, NetworkDenoiser
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES_SHA256
 
@@ -66,10 +68,12 @@ def main(
     for name in row or []:
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
-    students, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
-    of_students = {str(calls): weights_hash(folder) for calls, folder in students.items()}
+    folders, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
+    students = {calls: ddpm.load(folders[calls]) for calls in sorted(folders)}  # once: a run may still be training
+    of_students = {str(calls): weights_hash(folder) for calls, folder in folders.items()}
     what = {"teacher": weights_hash(teacher), "students": of_students}
     rows = rows_in(out, what | {"n": n, "device": machine()})
+    draw(students, out.with_suffix(".png"))
     jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
     for one, calls, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
         if (name, calls, one) in rows or (name == STUDENT and calls not in students):
@@ -77,7 +81,7 @@ def main(
         how = ROWS[name]
         model: Denoiser = own
         if name == STUDENT:
-            model = ddpm.load(students[calls])
+            model = students[calls]
         elif how.guided:
             model = Guided(own, guide, WEIGHT)
         steps = calls // 2 if how.guided else calls
@@ -95,6 +99,13 @@ def main(
         }
         typer.echo(f"{name}, {calls} calls, seed {one}: {distance}")
         write_json(out, with_conditions(list(rows.values()), what | {"n": n}, distance.floor))
+
+
+def draw(students: dict[int, NetworkDenoiser], path: Path) -> None:
+    """Save what every student draws from the same ten noises, a row for each."""
+    use_style()
+    figure = image_rows({f"student, {calls}": ddpm.sample(students[calls], 10) for calls in students})
+    figure.savefig(path, bbox_inches="tight")
 
 
 def students_in(runs: list[Path]) -> dict[int, Path]:

@@ -87,6 +87,8 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
 
     first = rows("student")
     assert list(first) == [("student", 1, 0), ("student", 2, 0)]  # none of four and eight calls was made
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert picture.width > 10 * 3 * 32
     both = rows("student", "teacher, the same, guided", seeds=(0, 1))
     assert all(both[key] == row for key, row in first.items())
     assert {calls for name, calls, _ in both if name != "student"} == {4, 8, 12, 24}
