@@ -244,6 +244,8 @@ CHANGES = {
         ("isinstance(schedule, Straight)", "True", "the flow away from the straight path"),
     ],
     "distillation.py": [
+        ("choose_threads(read_json", "print(read_json", "the threads of the students that are to come"),
+        ("if tuple(dataset.shape) != facts.image_shape:", "if False:", "a teacher of other images"),
         ("[self.times[self.at_once * move + k] for", "[self.times[move + k] for", "a student told the teacher's times"),
         ("self.moved(halfway, seen, middle, s)", "self.moved(halfway, seen, t, s)", "the teacher's second move"),
         ("x_t, x_s, times[0], times[-1])", "x_t, x_s, times[0], times[1])", "the end of a student's move"),
@@ -666,6 +668,8 @@ CHANGES = {
         ('copy_weights(tensors, self.weights, "weights.")', "pass", "the weights of a resumed training"),
     ],
     "training/config.py": [
+        ("tuple(float(real(", "tuple((real(", "an average of decay 0"),
+        ("len(decays) > 1 else", "several else", "one decay in a list"),
         (
             "self.learning_rate * (step + 1) / self.warmup",
             "self.learning_rate * step / self.warmup",
@@ -715,6 +719,8 @@ CHANGES = {
         ('elif (folder / "model.safetensors").exists():', "elif folder is None:", "a model without a checkpoint"),
     ],
     "training/record.py": [
+        ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
+        ("if each.default is not MISSING}", "}", "a setting without a default"),
         ('asdict(config) | {"keep": TrainingConfig.keep}', "asdict(config)", "a run that keeps more checkpoints"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
@@ -754,6 +760,7 @@ CHANGES = {
         ("np.linspace(-6, 6, T)", "np.linspace(-3, 3, T)", "diffusers' sigmoid schedule"),
     ],
     "interop/pipelines.py": [
+        ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
         ("check_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
         ("height if height == width else (height, width)", "height", "images that are not square, exported"),
         (
@@ -788,6 +795,7 @@ CHANGES = {
         ),
     ],
     "cli/sample.py": [
+        ("if max(sides) > WIDEST[suffix]:", "if False:", "a film too large for its format"),
         (
             "[label for label in rows for _ in range(columns)]",
             "[label for _ in range(columns) for label in rows]",
@@ -796,6 +804,7 @@ CHANGES = {
         ("range(each - 1, -1,", "range(each - 2, -1,", "the last frame of a film"),
     ],
     "cli/drawing.py": [
+        ("if not 1 <= guiding.guidance < math.inf:", "if guiding.guidance < 1:", "guidance that is no number"),
         ("WEIGHT = 1.6", "WEIGHT = 1.3", "the default weight of a guide"),
     ],
     "cli/evaluate.py": [
@@ -804,6 +813,8 @@ CHANGES = {
         ("tuple(classes) == CLASSES", "not classes", "how often the class that was told is seen"),
     ],
     "cli/train.py": [
+        ("**chosen | of_data)", "**chosen)", "the size of pictures, before they are read"),
+        ('if "image_shape" in settings:', "if False:", "a shape in a file"),
         ("in_file | given)", "given | in_file)", "an option against a file"),
         ('training.pop("threads", None)', "pass", "the threads of another machine"),
         (
