@@ -24,7 +24,7 @@ from ddpm import metrics, pretrained
 from ddpm.companion.figures import image_rows, use_style
 from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
 from ddpm.denoiser import Denoiser, Guided, NetworkDenoiser
-from ddpm.files import write_json
+from ddpm.files import read_json, write_json
 from ddpm.metrics.features import FEATURES_SHA256
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "distillation.json"
@@ -69,7 +69,7 @@ def main(
         if name not in ROWS:
             raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
     folders, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
-    students = {calls: ddpm.load(folders[calls]) for calls in sorted(folders)}  # once: a run may still be training
+    students = {calls: ddpm.load(folders[calls]) for calls in sorted(folders)}
     of_students = {str(calls): weights_hash(folder) for calls, folder in folders.items()}
     what = {"teacher": weights_hash(teacher), "students": of_students}
     rows = rows_in(out, what | {"n": n, "device": machine()})
@@ -116,6 +116,9 @@ def students_in(runs: list[Path]) -> dict[int, Path]:
             calls = getattr(pretrained.facts(folder.resolve()).config, "distilled_for", None)
             if calls is None:
                 raise typer.BadParameter(f"runs is {str(run)!r}; it must be the folder of a run of ddpm distill")
+            record = read_json(folder / "config.json")
+            if record["step"] < record["training"]["steps"]:
+                raise typer.BadParameter(f"runs has a student that is not finished, {folder}: step {record['step']}")
             if calls in students:
                 raise typer.BadParameter(f"runs has two students of {calls} calls, {students[calls]} and {folder}")
             students[calls] = folder.resolve()

@@ -93,7 +93,7 @@ def distill(
 
         init = pretrained.weights_file(teacher)
         train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
-        if config.threads is None:  # a student that begins computes with as many as its teacher did
+        if config.threads is None and number < len(students):  # the next computes with as many, whoever is busy now
             choose_threads(read_json(folder / "config.json")["training"].get("threads"))
         teacher = folder.resolve()
 

@@ -30,7 +30,7 @@ def choose_threads(asked: int | None = None) -> int:
     The first choice of a process stays, so that it computes the same bits whenever it is asked again.
 
     Args:
-        asked: the number, where a person says it; it replaces an earlier choice. Without it the number is
+        asked: the number, where a person or the record of a run says it; it replaces an earlier choice. Without it the number is
             `free_cores()`, shared among the processes that a launcher has started on this machine, but never more than
             torch has. Where somebody has set OMP_NUM_THREADS it is torch's own number.
 

@@ -795,7 +795,7 @@ CHANGES = {
         ),
     ],
     "cli/sample.py": [
-        ("if max(sides) > WIDEST[suffix]:", "if False:", "a film too large for its format"),
+        ("if n > most:", "if False:", "a film too large for its format"),
         (
             "[label for label in rows for _ in range(columns)]",
             "[label for _ in range(columns) for label in rows]",

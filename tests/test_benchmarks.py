@@ -369,8 +369,8 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
         assert (row["contestant"] != "ddpm") or row["ratio"] == 1
 
 
-def test_both_command_lines_draw_the_picture(speed, tmp_path):
-    """One of this package, and diffusers' with all that a search can find and its other sampler; in one step each."""
+def test_command_lines_draw_the_picture(speed, tmp_path):
+    """One of this package, and diffusers' with all that a search can find and its other sampler; in two steps."""
     best = speed.Settings("diffusers", channels_last=True, bfloat16=True, other_attention=True)
     found = [{**speed.asdict(best), "mode": "forward", "C": 8, "seconds": 1.0}]
     export_diffusers(ddpm.load("fashion-mnist"), tmp_path / "pipeline")

@@ -1,7 +1,7 @@
 // @ts-check
 // Starts a chapter's deck once its formulas are typeset. With ?short it is a talk of twenty minutes.
 
-if (new URLSearchParams(location.search).has("short")) {
+if (/[?&]short\b/.test(location.search)) {
   for (const slide of document.querySelectorAll("section.extra")) slide.remove();
 }
 

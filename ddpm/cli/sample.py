@@ -85,7 +85,7 @@ def sample(
     width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
     is_film = out.suffix.lower() != ".png"
     if is_film:
-        _check_film(out, trained.image_shape, n, width)
+        _check_film(out, trained.image_shape, columns, len(rows))
     states: list[Tensor] = []
     watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
     walking = Walking(sampler, steps, eta, variance, spacing)
@@ -101,14 +101,15 @@ def sample(
     typer.echo(f"{n} images: {out}")
 
 
-def _check_film(out: Path, shape: tuple[int, int, int], n: int, columns: int) -> None:
-    """Raise `ValueError` where n images, so many in a row, are larger than the film's format takes."""
-    suffix, (_, height, width) = out.suffix.lower(), shape
-    sides = columns * (width + 2) + 2, math.ceil(n / columns) * (height + 2) + 2  # as `picture_of` lays them out
-    if max(sides) > WIDEST[suffix]:
+def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:
+    """Raise `ValueError` where n images of each class, a row for each of several, are more than the format takes."""
+    widest = WIDEST[out.suffix.lower()]
+    most = min((widest - 2) // (side + 2) for side in shape[1:])  # in a direction, as `picture_of` lays them out
+    most = most if rows > 1 else most**2
+    if n > most:
         raise ValueError(
-            f"n is {n}; its picture has {sides[0]:,} x {sides[1]:,} pixels, and {suffix} takes at most "
-            f"{WIDEST[suffix]:,} in a direction: draw fewer, or a .png"
+            f"n is {n}; a film {out.suffix} has at most {widest:,} pixels in a direction, so legal are 1 to {most:,} "
+            "images of each"
         )
 
 

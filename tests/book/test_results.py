@@ -199,13 +199,13 @@ def test_what_chapter_6_says_of_the_student():
     )
     assert f"The student of eight calls, from which it learnt, has {eight}" in text
     one, two = distance("student", 1), distance("student", 2)
-    assert f"a student of two calls, with {two}, and one of a single call, with {one}." in text
+    assert f"the student of four calls gives one of two, with {two}, and one of a single call, with {one}." in text
     assert f"it has {two} in two calls and {one} in one" in card
     by_eight, ten, twenty, fifty = (distance(ddim, calls) for calls in (8, 10, 20, 50))
     assert f"has {by_eight} in eight calls, {ten} in ten, {twenty} in twenty and {fifty} in fifty" in text
     assert abs(float(one.split()[0]) - float(by_eight.split()[0])) < 0.3  # "about as near"
     guided = [distance("teacher, the same, guided", calls) for calls in (12, 24)]
-    assert "has {} in twelve calls, more than without, but {} in twenty-four".format(*guided) in text
+    assert "Then it has {} in twelve calls, but {} in twenty-four, nearer than any other".format(*guided) in text
     assert f"a distance of {four.split()[0]}, where eight calls of the model itself have" in text
     by_solver = [distance(solver, calls) for calls in (4, 8, 12)]
     assert "{} in four calls, {} in eight and {} in twelve".format(*by_solver) in text
@@ -217,8 +217,10 @@ def test_what_chapter_6_says_of_the_student():
     for seed in (0, 1, 2):
         assert far["student", 4, seed] < far[ddim, 20, seed]
         assert far[solver, 8, seed] < far["student", 4, seed] < far[solver, 4, seed]
-        assert far["teacher, the same, guided", 24, seed] < far["student", 8, seed] < far[solver, 8, seed]
-        assert far[solver, 12, seed] < far["teacher, the same, guided", 12, seed]
+        assert far["student", 8, seed] < far[solver, 8, seed]
+        own = {key[:2]: value for key, value in far.items() if key[2] == seed}
+        assert min(own, key=own.__getitem__) == ("teacher, the same, guided", 24)
+        assert own[solver, 12] < min(value for (name, calls), value in own.items() if calls <= 12 and name != solver)
     of_student, of_solver, of_fifty = (
         mean(far[name, calls, seed] for seed in (0, 1, 2)) for name, calls in (("student", 8), (solver, 8), (ddim, 50))
     )

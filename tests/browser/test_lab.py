@@ -284,6 +284,48 @@ def test_numbers_that_are_no_setup_are_not_taken(visit):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("typed", ["-0.5", "1.05"])
+def test_a_place_is_taken_as_it_is_typed(typed, visit):
+    """Though the points are drawn anew after every key."""
+    bench = visit("book/lab", query="?points=50&steps=2").locator(".lab-plane")
+    field = bench.locator("[name=bumpX]")
+    field.select_text()
+    field.press_sequentially(typed, delay=60)
+    expect(field).to_have_value(typed)
+    expect(bench.locator("pre")).to_contain_text(f"means = [[{typed}, -0.8]")
+
+
+@pytest.mark.browser
+def test_a_link_of_the_page_is_followed_again_after_its_settings_were_changed(visit):
+    page = visit("book/lab")
+    link, steps = page.locator(".lab-tries a[href^='?']").first, page.locator(".lab-plane [name=steps]")
+    link.click()
+    expect(steps).to_have_value("1")
+    steps.fill("16")
+    expect(page.locator(".lab-plane .lab-numbers")).to_contain_text("state 16 of 16")
+    link.click()
+    expect(steps).to_have_value("1")
+
+
+@pytest.mark.browser
+def test_a_long_walk_leaves_the_page_free_and_gives_way_to_the_next(visit):
+    bench = visit("book/lab", query="?points=50&steps=9").locator(".lab-plane")
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 9 of 9")
+    ticks, calls, stale = bench.evaluate(
+        """async () => {
+            const setup = { ...FIRST, bumps: SHAPES.ring.bumps, sampler: "annealed_langevin", steps: 200, points: 2000 };
+            let ticks = 0;
+            const clock = setInterval(() => ticks++, 10);
+            const { calls } = await walked(setup, () => ticks > 5);
+            clearInterval(clock);
+            return [ticks, calls, (await walked({ ...setup, steps: 1, points: 50 })).calls];
+        }"""
+    )
+    assert ticks > 5  # something else was done meanwhile
+    assert stale <= calls < 1000  # and the walk was left
+
+
+@pytest.mark.browser
 def test_a_new_bump_lies_apart_and_there_are_at_most_eight(visit):
     bench = visit("book/lab", query="?points=50&steps=2").locator(".lab-plane")
     for _ in range(5):
@@ -299,6 +341,15 @@ def test_a_new_bump_lies_apart_and_there_are_at_most_eight(visit):
 def test_a_chain_that_diverges_says_so(visit):
     bench = visit("book/lab", query="?sampler=langevin&delta=0.1&steps=200&bumps=1_0_0_0.05").locator(".lab-plane")
     expect(bench.locator(".lab-numbers")).to_contain_text("No walk: the chain diverged by step")
+    canvas = bench.locator("canvas")  # which shows the density, and no walk
+    assert canvas.get_attribute("aria-label").startswith("No walk: the chain diverged by step")
+    drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, 640, 640).data.some((value) => value)"
+    assert canvas.evaluate(drawn)
+    bench.locator("[name=delta]").fill("0.01")
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 200 of 200")
+    bench.locator("[name=delta]").fill("0.1")
+    expect(canvas).to_have_attribute("aria-label", re.compile("^No walk"))
+    assert bench.locator("[name=state]").get_attribute("max") == "0"
 
 
 @pytest.mark.browser
@@ -327,6 +378,11 @@ def test_a_bump_is_dragged(viewport, visit):
     expect(bench.locator("[name=bumpX]")).to_have_value(re.compile(r"^-(1|1\.0.|0\.9.)$"))
     expect(bench.locator(".lab-numbers")).to_contain_text("state 4 of 9")
     page.mouse.up()
+    page.mouse.move(*at(-1, 1))
+    page.mouse.down(button="right")
+    page.mouse.move(*at(2, 2), steps=4)
+    page.mouse.up(button="right")
+    expect(bench.locator("[name=bumpX]")).to_have_value(re.compile(r"^-(1|1\.0.|0\.9.)$"))
 
 
 # The garments' bench.
@@ -464,6 +520,27 @@ def test_a_link_holds_the_settings_of_the_garments(visit):
     again = visit("book/lab", query=f"?{link.partition('?')[2]}").locator(".lab-garments")
     expect(again.locator(".lab-numbers")).to_have_text("The settings are those of the link: click on draw.")
     assert {name: again.locator(f"[name={name}]").input_value() for name in held} == held
+
+
+@pytest.mark.browser
+def test_a_link_of_the_garments_stays_theirs_whichever_bench_is_gone_to(visit):
+    page = visit("book/lab", query="?network=fashion-mnist-classes&class=each&count=10#plane")
+    expect(page.locator(".lab-garments .lab-numbers")).to_have_text("The settings are those of the link: click on draw.")
+    expect(page.locator(".lab-plane .lab-numbers")).to_contain_text("state 20 of 20")
+    expect(page.locator(".lab-plane .lab-numbers")).not_to_contain_text("not understood")
+
+
+@pytest.mark.browser
+def test_what_is_drawn_is_what_was_asked_for_though_the_settings_change_meanwhile(visit):
+    bench = visit("book/lab", query="?network=fashion-mnist-classes&class=8&steps=3&count=1#garments")
+    bench = bench.locator(".lab-garments")
+    said = bench.locator(".lab-numbers")
+    expect(said).to_have_text("The settings are those of the link: click on draw.")
+    bench.locator("button[name=draw]").click()
+    bench.locator("[name=seed]").fill("")
+    bench.locator("[name=class]").select_option(label="shirt")
+    ended = "state 3 of 3, t = 0 · bag · the settings have changed meanwhile: draw again"
+    expect(said).to_have_text(ended, timeout=SOON)
 
 
 @pytest.mark.browser

@@ -48,6 +48,8 @@ def test_a_deck_is_open_to_everyone(name, visit):
 
 def test_a_short_deck_leaves_out_the_questions(visit):
     whole, short = opened(visit, DECKS[1]), opened(visit, DECKS[1], "?short")
+    printed = opened(visit, DECKS[1], "?short?print-pdf")  # as somebody writes it who adds to the address
+    assert printed.locator("section.extra").count() == 0
     extra, none = (page.locator("section.extra").count() for page in (whole, short))
     slides, left = (page.evaluate("Reveal.getTotalSlides()") for page in (whole, short))
     assert (none, left) == (0, slides - extra)

@@ -152,7 +152,7 @@ def test_a_file_cannot_say_the_shape_of_the_images(tmp_path):
 
 
 def test_a_model_for_large_pictures_is_refused_for_small_ones_alone(tmp_path):
-    """Six levels halve a picture five times or six: 32 pixels are too few."""
+    """Six levels halve a picture six times, for which 32 pixels are too few."""
     (tmp_path / "six.toml").write_text("channel_multipliers = [1, 1, 1, 1, 1, 1]\nbase_channels = 8\n")
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -35,6 +35,20 @@ function legend(knobs) {
   return `<details class="lab-legend"><summary>What the knobs mean</summary><dl>${items.join("")}</dl></details>`;
 }
 
+/** Whether the page's address holds settings of the garments; they name a network, and the plane's do not. */
+const isLinkOfGarments = new URLSearchParams(location.search).has("network");
+
+// A browser does not follow a link to the address where it is, but its settings are wanted back.
+document.addEventListener("click", (event) => {
+  const link = /** @type {HTMLAnchorElement | null} */ (
+    /** @type {Element} */ (event.target).closest(":is(.lab-tries, .lab-asks) a[href^='?']")
+  );
+  if (!link || link.search !== location.search || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  history.replaceState(null, "", link.href);
+  location.reload();
+});
+
 const SECONDS = 4; // that a walk plays
 const REST = 400; // milliseconds until what is said is read out
 
@@ -145,7 +159,7 @@ class Bench {
 
   /** Bring the slider to a state, and say what it is. @param {number} index @param {string} text */
   place(index, text) {
-    this.states.max = String(this.last);
+    this.states.max = String(Math.max(0, this.last));
     this.states.value = String(index);
     this.states.setAttribute("aria-valuetext", text);
   }
@@ -165,11 +179,11 @@ class Bench {
   play() {
     const { last } = this;
     if (last < 1) return;
-    const end = () => (this.forward ? last : 0);
-    if (this.shown === end()) this.show(last - end());
+    const end = () => (this.forward ? this.last : 0); // of what is shown by then
+    if (this.shown === end()) this.show(this.last - end());
     const stride = Math.max(1, Math.round(last / (SECONDS * 30)));
     const tick = () => {
-      this.show(Math.max(0, Math.min(this.shown + (this.forward ? stride : -stride), last)));
+      this.show(Math.max(0, Math.min(this.shown + (this.forward ? stride : -stride), this.last)));
       if (this.shown === end()) this.stop();
     };
     this.playing = window.setInterval(tick, Math.min(400, (1000 * SECONDS * stride) / last));

@@ -73,6 +73,8 @@ class GarmentsBench extends Bench {
     this.result = ""; // what is said at the last state
     this.job = 0; // the number of the job that was begun last
     this.busy = false;
+    this.stale = false; // whether the settings have changed since the job began
+    this.offers = 0; // the number of times that classes were asked for
     for (const [name, { title, megabytes }] of Object.entries(labNetworks))
       this.field("network").add(new Option(`${title} (${megabytes} MB)`, name));
     this.field("network").add(new Option("a file of yours", OWN));
@@ -88,7 +90,7 @@ class GarmentsBench extends Bench {
     this.on("link", () => this.copyLink(`?${this.settings()}#garments`, "The link is copied."));
     this.changed("");
     this.say("Nothing is loaded yet. A click brings the network, and once 5 MB of what runs it, into the page.");
-    if (location.search && location.hash === "#garments") this.takeLink(location.search);
+    if (isLinkOfGarments) this.takeLink(location.search);
   }
 
   /** What a link holds: the settings that are in sight, as a query. */
@@ -126,9 +128,10 @@ class GarmentsBench extends Bench {
 
   /** A field of the form has changed. @param {string} name */
   async changed(name) {
-    const network = this.field("network").value;
-    if (["", "network", "file"].includes(name)) await this.offerClasses();
     const draws = !["source", "picture", "depth", "kind"].includes(name);
+    if (name && draws) this.stale = true;
+    if (["", "network", "file"].includes(name)) await this.offerClasses();
+    const network = this.field("network").value; // now: it may have changed while a file was read
     let said = this.looks.length && !this.busy && draws ? "The settings have changed: draw again." : "";
     if (name === "network" && network !== OWN) {
       this.field("steps").value = labNetworks[network].steps;
@@ -147,9 +150,10 @@ class GarmentsBench extends Bench {
 
   /** Let the classes of the network that is chosen be chosen. */
   async offerClasses() {
+    const offer = ++this.offers;
     const network = this.field("network").value;
     const classes = network === OWN ? await this.classesOfFile() : labNetworks[network].classes;
-    if (network !== this.field("network").value || String(classes) === String(this.classes)) return;
+    if (offer !== this.offers || String(classes) === String(this.classes)) return;
     this.classes = classes;
     const options = classes.map((name, label) => new Option(name, String(label)));
     this.field("class").replaceChildren(new Option("any", NO_CLASS), new Option("each in turn", EACH), ...options);
@@ -172,13 +176,14 @@ class GarmentsBench extends Bench {
   async begin(work) {
     const job = ++this.job;
     if (this.busy) return this.end("Stopped.");
-    this.busy = true;
+    [this.busy, this.stale] = [true, false];
     for (const name of ["draw", "trip"]) this.button(name).textContent = "stop";
     this.stop();
     this.say("Loading ...");
     try {
       await work(job);
-      if (job === this.job) this.end("");
+      const said = this.root.querySelector(".lab-numbers")?.textContent;
+      if (job === this.job) this.end(this.stale ? `${said} · the settings have changed meanwhile: draw again` : "");
     } catch (error) {
       if (job === this.job) this.end(`That did not work: ${String(error instanceof Error ? error.message : error).replace(/[.]$/, "")}.`);
     }
@@ -223,12 +228,12 @@ class GarmentsBench extends Bench {
   }
 
   /**
-   * A network that is told the class that is chosen, and guided; and what it is told, in words.
+   * A network that is told the class that was chosen, and guided; and what it is told, in words.
    * @param {NetworkDenoiser} model
+   * @param {{chosen: string, weight: number}} asked
    * @returns {[denoise: Denoiser, told: string]}
    */
-  told(model) {
-    const { chosen, weight } = this.asked();
+  told(model, { chosen, weight }) {
     const { classes } = model.facts;
     if (chosen === NO_CLASS || !classes.length) return [model, ""];
     const given = model.given(chosen === EACH ? [...classes.keys()] : [Number(chosen)]);
@@ -238,7 +243,8 @@ class GarmentsBench extends Bench {
 
   /** @param {number} job */
   async draw(job) {
-    const { steps, count, eta, seed, spacing, sampler } = this.asked();
+    const asked = this.asked();
+    const { steps, count, eta, seed, spacing, sampler } = asked;
     const model = await this.model();
     if (job !== this.job) return;
     const { schedule } = model;
@@ -246,7 +252,8 @@ class GarmentsBench extends Bench {
     const grid = schedule.timesteps(Math.min(steps, schedule.T), spacing);
     const x = combine([schedule.scale(grid[0]), randnLike(new Float64Array(count * model.pixels))]);
     const shape = model.facts.image_shape;
-    const [denoise, told] = this.told(model);
+    const [denoise, told] = this.told(model, asked);
+    this.stop();
     this.looks = [{ x, x0: null, t: grid[0], shape, part: told }];
     [this.expected, this.result] = [grid.length - 1, ""];
     const walk = SAMPLERS[sampler].walk(denoise, x, grid, { eta, weight: 0, stepSize: 0, randnLike });
@@ -255,7 +262,8 @@ class GarmentsBench extends Bench {
 
   /** @param {number} job */
   async takeTrip(job) {
-    const { steps, depth: share, seed, fresh } = this.asked();
+    const asked = this.asked();
+    const { steps, depth: share, seed, fresh } = asked;
     const source = this.field("source").value === OWN ? await this.file() : this.drawn;
     if (!source) throw new Error("there is no picture yet: draw some garments first, or choose a file of yours");
     const model = await this.model();
@@ -268,8 +276,10 @@ class GarmentsBench extends Bench {
     const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
     const grid = schedule.timesteps(Math.min(steps, depth), "trailing", depth);
     const randnLike = perSampleNoise(seed, pixels, FRESH);
-    const [denoise, told] = this.told(model);
+    const [denoise, told] = this.told(model, asked);
     const [up, back] = [" · the way to noise", ` · the way back${told}`];
+    if (source instanceof ImageBitmap) source.close();
+    this.stop();
     this.looks = [{ x: x0, x0: null, t: 0, shape, part: up }];
     [this.expected, this.result] = [(fresh ? 1 : grid.length - 1) + grid.length - 1, ""];
     if (fresh) {
@@ -354,17 +364,26 @@ function imageOf(images, index, [channels, height, width]) {
 }
 
 /**
- * The middle square of a picture, grey, as small as a network's images.
+ * The middle square of a picture, grey, as small as a network's images. It is halved until the last step is a small one:
+ * in a large step some browsers pass over most pixels.
  * @param {ImageBitmap} picture
  * @param {number[]} shape
  */
 function pixelsOf(picture, [, height, width]) {
-  const small = Object.assign(document.createElement("canvas"), { width, height });
-  const pen = /** @type {CanvasRenderingContext2D} */ (small.getContext("2d"));
-  const side = Math.min(picture.width, picture.height);
-  pen.imageSmoothingQuality = "high";
-  pen.drawImage(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, width, height);
-  const { data } = pen.getImageData(0, 0, width, height);
+  let side = Math.min(picture.width, picture.height);
+  let [left, top] = [(picture.width - side) / 2, (picture.height - side) / 2];
+  /** @type {ImageBitmap | HTMLCanvasElement} */
+  let square = picture;
+  const shrink = (/** @type {number} */ width, /** @type {number} */ height) => {
+    const smaller = Object.assign(document.createElement("canvas"), { width, height });
+    const pen = /** @type {CanvasRenderingContext2D} */ (smaller.getContext("2d"));
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(square, left, top, side, side, 0, 0, width, height);
+    [square, left, top, side] = [smaller, 0, 0, width];
+    return pen;
+  };
+  while (side >= 4 * Math.max(width, height)) shrink(Math.round(side / 2), Math.round(side / 2));
+  const { data } = shrink(width, height).getImageData(0, 0, width, height);
   const grey = (/** @type {number} */ i) => 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
   return Float64Array.from({ length: width * height }, (_, i) => grey(i) / 127.5 - 1);
 }

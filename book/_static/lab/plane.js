@@ -107,12 +107,21 @@ function modelOf(setup) {
   return { target, model: setup.weight > 1 ? new Guided(target, mixture, setup.weight) : target };
 }
 
+const AT_ONCE = 30; // milliseconds that a walk computes before the page may do something else
+
 /**
  * Every state of a walk, the noise where it begins first, and how many calls of a model it took.
  * @param {Setup} setup
+ * @param {() => boolean} isStale whether nobody wants the walk any more; it is then left where it is
  * @returns {Promise<{walk: Walk, calls: number}>}
  */
-async function walked(setup) {
+async function walked(setup, isStale = () => false) {
+  let due = performance.now() + AT_ONCE;
+  const breathe = async () => {
+    if (performance.now() < due) return;
+    await new Promise((done) => setTimeout(done));
+    due = performance.now() + AT_ONCE;
+  };
   const { sampler, steps, points, seed, spacing, eta, lambda: weight, stepSize, delta } = setup;
   const { target, model } = modelOf(setup);
   const { schedule } = model;
@@ -120,7 +129,11 @@ async function walked(setup) {
   const noise = randnLike(new Float64Array(2 * points));
   if (sampler === "langevin") {
     const walk = [{ x: noise, t: 0 }];
-    for await (const step of langevin(target, noise, { stepSize: delta, steps, randnLike })) walk.push(step);
+    for await (const step of langevin(target, noise, { stepSize: delta, steps, randnLike })) {
+      walk.push(step);
+      await breathe();
+      if (isStale()) break;
+    }
     return { walk, calls: steps };
   }
   let calls = 0;
@@ -136,7 +149,11 @@ async function walked(setup) {
   /** @type {Walk} */
   const walk = [{ x, t: grid[0] }];
   const options = { eta, weight, stepSize, randnLike };
-  for await (const { x: next, t } of SAMPLERS[sampler].walk(counted, x, grid, options)) walk.push({ x: next, t });
+  for await (const { x: next, t } of SAMPLERS[sampler].walk(counted, x, grid, options)) {
+    walk.push({ x: next, t });
+    await breathe();
+    if (isStale()) break;
+  }
   return { walk, calls };
 }
 

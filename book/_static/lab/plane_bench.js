@@ -60,7 +60,7 @@ class PlaneBench extends Bench {
   /** @param {HTMLElement} root */
   constructor(root) {
     super(root, PLANE_PICTURE, PLANE_FORM);
-    const query = location.hash === "#garments" ? "" : location.search; // whose link it is
+    const query = isLinkOfGarments ? "" : location.search;
     this.setup = setupOf(query);
     this.ignored = ignoredIn(query);
     /** @type {Walk} */
@@ -85,17 +85,23 @@ class PlaneBench extends Bench {
     return this.walk.length - 1;
   }
 
+  /** Set a field; a number that is being typed stays as it is typed. @param {string} name @param {unknown} value */
+  set(name, value) {
+    const field = this.field(name);
+    if (field.type !== "number" || field.value === "" || Number(field.value) !== value) field.value = value;
+  }
+
   /** Bring the form to the setup. */
   fill() {
     const { setup, chosen } = this;
     const numbers = setup.bumps.map((_, i) => new Option(`bump ${i + 1}`, String(i)));
     this.field("chosen").replaceChildren(...numbers);
     this.field("told").replaceChildren(new Option("nothing", ""), ...numbers.map((option) => option.cloneNode(true)));
-    for (const [name, value] of Object.entries(setup)) if (this.field(name)) this.field(name).value = value;
+    for (const [name, value] of Object.entries(setup)) if (this.field(name)) this.set(name, value);
     this.field("trails").checked = setup.trails;
     const { mean, weight, std } = setup.bumps[chosen];
     const bump = { chosen, bumpX: mean[0], bumpY: mean[1], bumpWeight: weight, bumpStd: std };
-    for (const [name, value] of Object.entries(bump)) this.field(name).value = value;
+    for (const [name, value] of Object.entries(bump)) this.set(name, value);
     const shape = Object.entries(SHAPES).find(([, { bumps }]) => JSON.stringify(bumps) === JSON.stringify(setup.bumps));
     this.field("shape").value = shape?.[0] ?? "";
     this.button("add").disabled = setup.bumps.length === MOST_BUMPS;
@@ -122,16 +128,26 @@ class PlaneBench extends Bench {
     const { setup } = this;
     const onTheWay = this.held && this.shown < this.last; // a bump is dragged while a state on the way is shown
     try {
-      const { walk, calls } = await walked(setup);
+      const { walk, calls } = await walked(setup, () => asked !== this.asked);
       if (asked !== this.asked) return; // the setup has changed meanwhile
       [this.walk, this.calls] = [walk, calls];
+      this.stop();
       this.measure();
       this.show(onTheWay ? Math.min(this.shown, this.last) : this.last);
     } catch (error) {
       if (asked !== this.asked) return;
-      this.walk = [];
-      this.say(`No walk: ${error instanceof Error ? error.message : error}.`);
+      [this.walk, this.shown] = [[], 0];
+      this.state = `No walk: ${error instanceof Error ? error.message : error}.${this.rest()}`;
+      this.place(0, this.state);
+      this.say(this.state);
+      this.canvas.setAttribute("aria-label", this.state);
+      this.draw();
     }
+  }
+
+  /** What of a link was not understood, if anything. */
+  rest() {
+    return this.ignored.length ? ` · not understood in the link: ${this.ignored.join(", ")}` : "";
   }
 
   /** How far the end is from the density; not while a bump is dragged, as that takes a moment. */
@@ -161,8 +177,7 @@ class PlaneBench extends Bench {
     const place = sampler === "langevin" ? "no noise" : `t = ${rounded(t, 1)}, ${sigma}`;
     const state = `state ${index} of ${this.last} (${place})`;
     this.place(index, state);
-    const ignored = this.ignored.length ? ` · not understood in the link: ${this.ignored.join(", ")}` : "";
-    this.state = `${state} · ${this.calls} call${this.calls === 1 ? "" : "s"}${this.end}${ignored}`;
+    this.state = `${state} · ${this.calls} call${this.calls === 1 ? "" : "s"}${this.end}${this.rest()}`;
     this.say(this.state);
     const what = `${this.setup.points} points over the density that they should have: ${state}`;
     this.canvas.setAttribute("aria-label", what);
@@ -175,14 +190,13 @@ class PlaneBench extends Bench {
     return { x: signal * mean[0], y: signal * mean[1], radius: Math.hypot(signal * std, noise) };
   }
 
-  /** The density at the state's time, the ways that points have gone, and the points. */
+  /** The density at the state's time, the ways that points have gone, and the points; the density alone without a walk. */
   draw() {
-    if (!this.walk.length) return;
     const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     const style = getComputedStyle(this.root);
     const half = this.canvas.width / 2;
     const place = (/** @type {number} */ value) => (value / REACH + 1) * half;
-    const { x, t } = this.walk[this.shown];
+    const { x, t } = this.walk[this.shown] ?? { x: new Float64Array(0), t: 0 };
     pen.clearRect(0, 0, 2 * half, 2 * half);
     this.drawDensity(pen, t, style.getPropertyValue("--lab-density"));
     if (this.setup.trails) {
@@ -255,11 +269,11 @@ class PlaneBench extends Bench {
       this.chosen = 0;
       this.ignored = [];
       this.change(FIRST);
-      if (location.search) history.replaceState(null, "", location.pathname); // a link that was followed is left
+      if (location.search && !isLinkOfGarments) history.replaceState(null, "", location.pathname); // a link that was followed is left
     });
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
     this.canvas.addEventListener("pointermove", (event) => this.drag(event));
-    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => this.drop());
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) this.canvas.addEventListener(end, () => this.drop());
     // a finger on a bump drags it, and elsewhere it scrolls the page
     const hold = (/** @type {TouchEvent} */ event) => {
       if (this.bumpUnder(event.touches[0]) >= 0) event.preventDefault();
@@ -328,6 +342,7 @@ class PlaneBench extends Bench {
 
   /** @param {PointerEvent} event */
   grab(event) {
+    if (event.button !== 0 || !event.isPrimary) return; // a right click, or a second finger
     const nearest = this.bumpUnder(event);
     if (nearest < 0) return;
     this.chosen = nearest;
@@ -341,7 +356,8 @@ class PlaneBench extends Bench {
 
   /** @param {PointerEvent} event */
   drag(event) {
-    if (!this.held) return;
+    if (!this.held || !event.isPrimary) return;
+    if (!event.buttons) return this.drop(); // it was let go where nothing told of it
     const [x, y] = this.under(event);
     const within = (/** @type {number} */ value) => rounded(Math.max(-3, Math.min(3, value)), 2);
     this.changeBump({ mean: [within(x - this.held[0]), within(y - this.held[1])] });
