@@ -56,6 +56,7 @@ endif
 bundle: ## the package and the book's data in one zip, to put beside a chapter on a hosted notebook
 	mkdir -p _build
 	git archive --format=zip --output=_build/ddpm.zip HEAD ddpm book ':!book/_ext/onnxruntime-web' pyproject.toml README.md LICENSE
+	@git diff --quiet HEAD -- ddpm book || echo "the bundle holds the last commit, and not what has changed since"
 	@echo "the bundle: _build/ddpm.zip"
 
 lab: .venv/installed ## open the chapters in JupyterLab

@@ -30,9 +30,9 @@ def choose_threads(asked: int | None = None) -> int:
     The first choice of a process stays, so that it computes the same bits whenever it is asked again.
 
     Args:
-        asked: the number, where a person or the record of a run says it; it replaces an earlier choice. Without it the number is
-            `free_cores()`, shared among the processes that a launcher has started on this machine, but never more than
-            torch has. Where somebody has set OMP_NUM_THREADS it is torch's own number.
+        asked: the number, where a person or the record of a run says it; it replaces an earlier choice. Without it the
+            number is `free_cores()`, shared among the processes that a launcher has started on this machine, but never
+            more than torch has. Where somebody has set OMP_NUM_THREADS it is torch's own number.
 
     Raises:
         ValueError: `asked` is no integer from 1 up.

@@ -51,7 +51,7 @@ def main() -> None:
     _mend_streams()
     try:
         _refuse_empty(sys.argv[1:])
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(None if sys.argv[1:] else ["--help"], standalone_mode=False)  # None: on Windows *.zip is expanded
         leave()
         sys.stdout.flush()  # an error is still told here
         sys.exit(code)

@@ -82,6 +82,11 @@ def round_trip(
     _check_way(sampler, invert, eta, options, spacing)
     denoise = _denoiser(model, precision)
     grid = _grid(denoise.schedule, depth, steps, spacing)
+    moves = denoise.distilled_for
+    if moves is not None and (sampler, grid) != ("ddim", denoise.schedule.timesteps(moves)):
+        typer.echo(
+            f"{model} was distilled for {moves} moves of ddim from noise; here it is asked at other times", err=True
+        )
     names, words, images = _read(pictures, denoise.image_shape)
     say_where("round trip", denoise.device)
     trip = _trip(denoise, images, grid, sampler, invert, seed, options)

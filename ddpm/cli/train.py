@@ -174,7 +174,9 @@ def train(
 def refuse_what_is_no_option(settings: dict[str, Any]) -> None:
     """Raise `ValueError` where a file sets what the data or a teacher says."""
     if "image_shape" in settings:
-        raise ValueError(f"image_shape is {settings['image_shape']}; the data says it, and --image-size and --channels for pictures")
+        raise ValueError(
+            f"image_shape is {settings['image_shape']}; the data says it, and --image-size and --channels for pictures"
+        )
     if "classes" in settings:
         raise ValueError(f"classes is {settings['classes']}; the data says how many, and --conditional tells them")
     if settings.get("distilled_for") is not None:

@@ -14,7 +14,7 @@ import os
 import signal
 import symtable
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -31,7 +31,8 @@ def main() -> None:
         sys.stdout = nothing  # what a student prints is of no interest here
         os.dup2(nothing.fileno(), 1)
         limit_resources(request["memory"], request["file size"])
-        for line in answers(request["cells"], request["calls"], request["seed"], request["seconds"]):
+        asked = (request[name] for name in ("cells", "calls", "seed", "seconds", "own"))
+        for line in answers(*asked):
             out.write(json.dumps(line) + "\n")
             out.flush()
     os._exit(0)  # no thread of a student's holds this up
@@ -51,7 +52,11 @@ def limit_resources(memory: int, file_size: int) -> None:
 
 
 def answers(
-    cells: Sequence[tuple[str, bool]], calls: dict[str, list[list[float]] | None], seed: int, seconds: int
+    cells: Sequence[tuple[str, bool]],
+    calls: dict[str, list[list[float]] | None],
+    seed: int,
+    seconds: int,
+    own: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, Any]]:
     """For each exercise its name, and what its function answers to each call (`answer_of`), or what went wrong.
 
@@ -60,12 +65,14 @@ def answers(
         calls: the arguments of each call, by the function's name; None for an exercise of `TRAINED`.
         seed: of the exercises of `TRAINED`.
         seconds: that one exercise may take.
+        own: the numbers of the student's copy that a function uses, by the function's name: it is called with these,
+            whatever a later cell makes of them.
     """
     statements = statements_of(cells)
-    for name, own in calls.items():
+    for name, called in calls.items():
         try:
             with _at_most(seconds):
-                answer = _answer(statements, name, own, seed)
+                answer = _answer(statements, name, called, seed, own.get(name, {}))
         except OutOfTime:
             answer = f"takes longer than {seconds} seconds"
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
@@ -73,8 +80,14 @@ def answers(
         yield name, answer
 
 
-def _answer(statements: Sequence["Statement"], name: str, calls: list[list[float]] | None, seed: int) -> Any:
-    functions = _functions(statements, TRAINED.get(name, (name,)))
+def _answer(
+    statements: Sequence["Statement"],
+    name: str,
+    calls: list[list[float]] | None,
+    seed: int,
+    own: Mapping[str, float],
+) -> Any:
+    functions = _functions(statements, TRAINED.get(name, (name,)), own)
     if calls is not None:
         return [answer_of(functions[0], call) for call in calls]
     from ddpm.companion.exercises.blank_page import said_of_model
@@ -135,6 +148,8 @@ def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
 
 def _parsed(source: str) -> list[ast.stmt]:
     """A cell's statements; lines that are for IPython alone are calls of it, which fail here and are passed over."""
+    if source.lstrip().startswith(("%%time", "%%capture")):  # also %%timeit: they run the cell
+        source = source.lstrip().partition("\n")[2]
     try:
         return ast.parse(source).body
     except SyntaxError:
@@ -191,15 +206,17 @@ def needed(statements: Sequence[Statement], names: Sequence[str]) -> list[int]:
     return sorted(chosen)
 
 
-def _functions(statements: Sequence[Statement], names: Sequence[str]) -> list[Callable[..., Any]]:
-    """The functions of these names: what was last bound to each that can be called.
+def _functions(
+    statements: Sequence[Statement], names: Sequence[str], own: Mapping[str, float]
+) -> list[Callable[..., Any]]:
+    """The functions of these names: what was last bound to each that can be called, where `own` numbers stand.
 
     A statement that fails is passed over.
 
     Raises:
         NameError: there is none of a name; it says what failed first.
     """
-    scope: dict[str, Any] = {"__name__": "__main__"}
+    scope: dict[str, Any] = {"__name__": "__main__", "display": lambda *_, **__: None}
     functions: dict[str, Callable[..., Any]] = {}
     failed = ""
     for i in needed(statements, names):
@@ -208,6 +225,7 @@ def _functions(statements: Sequence[Statement], names: Sequence[str]) -> list[Ca
         except Exception as error:
             failed = failed or f"; before, {type(error).__name__}: {error}"
         functions |= {name: scope[name] for name in names if callable(scope.get(name))}
+    scope |= own
     for name in names:
         if name not in functions:
             raise NameError(f"{name} is no function of this notebook{failed}")

@@ -17,7 +17,10 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters, run_chapters
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["pack", "seed_of", "write_copies"]
+__all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "pack", "seed_of", "write_copies"]
+
+#: Bytes of a hand-in that whoever marks it reads at most, and of one notebook in it: a chapter is 1 MiB.
+MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
 
 
 def seed_of(student: str) -> int:
@@ -119,8 +122,8 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: in
         The zip; None if a chapter failed, in which case the error is printed.
 
     Raises:
-        ValueError: the folder holds no chapter, or a chapter cannot be read, or the zip cannot be written. Nothing has
-            run.
+        ValueError: the folder holds no chapter, or a chapter cannot be read, or the zip cannot be written: nothing has
+            run. Or a chapter that has run is larger than what is marked: there is no zip.
     """
     folder = folder.resolve()
     chapters = find_chapters(folder, only, "pack")
@@ -132,6 +135,12 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: in
     if not run_chapters(folder, executed, preset, only, force=True, threads=threads):
         return None
     finished = [executed / preset / chapter.name for chapter in chapters]
+    for path in finished:
+        if path.stat().st_size > MOST_OF_A_NOTEBOOK:
+            raise ValueError(
+                f"pack is {str(folder)!r}; with its outputs {path.name} has {path.stat().st_size / 2**20:.0f} MiB, and "
+                f"whoever marks it reads {MOST_OF_A_NOTEBOOK / 2**20:.0f} at most: let its cells show less"
+            )
     files = {path.name: path.read_bytes() for path in finished}
     provenance = {path.stem: _provenance(path) for path in finished}
     files["provenance.json"] = json.dumps(provenance, indent=1).encode()

@@ -22,7 +22,7 @@ from ddpm import __version__
 from ddpm.companion.answering import TRAINED
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
-from ddpm.companion.hand_in import seed_of
+from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import find_chapters
@@ -30,9 +30,6 @@ from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
 from ddpm.files import check_place, write_atomically
 
 __all__ = ["asked_in", "mark_hand_ins"]
-
-#: Bytes of a hand-in that are read at most, and of one notebook in it: a chapter is 1 MiB.
-MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
 
 
 def asked_in(notebooks: Path, only: int | None = None) -> dict[str, list[str]]:
@@ -165,7 +162,7 @@ def _mark(
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")
     if None in students:
         remarks.append("made without --student: its numbers are everybody's")
-    return Marked(min(students, key=str, default=None), plain(path.name), sha256, results, remarks)
+    return Marked(min(students - {None}, default=None), plain(path.name), sha256, results, remarks)
 
 
 class Unreadable(Exception):
@@ -232,7 +229,7 @@ def _results(
             return None
         return [call for each in (seed, hidden) for call in calls_of(EXERCISES[name], each, own[name])]
 
-    answers = answers_of(cells, {name: calls(name) for name in names}, seed, limits, unsandboxed)
+    answers = answers_of(cells, {name: calls(name) for name in names}, seed, own, limits, unsandboxed)
     for name in names:
         answer = answers.get(name, "took too long, or ended the process it ran in")
         title = TITLES.get(name, name)

@@ -57,7 +57,7 @@ def provenance(parameters: Parameters, estimates: dict[Literal["cpu", "gpu"], st
     """Print what this run is made with, and how long each tier takes."""
     cuda = torch.device(parameters.device).type == "cuda"
     print(f"preset {parameters.preset}, seed {parameters.seed}, device {parameters.device}")
-    machine = torch.cuda.get_device_name() if cuda else platform.machine()
+    machine = torch.cuda.get_device_name(parameters.device) if cuda else platform.machine()
     print(f"machine: {machine}, {in_words(torch.get_num_threads())}")
     python, package = platform.python_version(), ddpm.__version__
     print(f"python {python}, torch {torch.__version__}, ddpm {package}, commit {commit()}")

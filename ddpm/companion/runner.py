@@ -316,10 +316,11 @@ def _versions() -> dict[str, str]:
 
 
 def _provenance(values: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    cuda = torch.cuda.is_available()
+    device = torch.device(usable_device(values.get("device", "auto")))
+    cuda = device.type == "cuda"
     return {
         "parameters": dict(values),
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {in_words(threads)}",
+        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()}, {in_words(threads)}",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "versions": _versions(),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,8 @@ MiB, GiB = 2**20, 2**30
 MOST_SAID = MiB
 #: Processes that a notebook may have at a time, the sandbox's own among them.
 MOST_PROCESSES = 32
+#: Threads that all of them may have together.
+MOST_THREADS = 256
 
 
 class Limits(NamedTuple):
@@ -41,7 +43,7 @@ class Limits(NamedTuple):
         seconds: for each exercise; the whole notebook has twice as long for all of them.
         memory: bytes, of each process's address space and of all processes' memory. torch alone takes 3.5 GiB of the
             former.
-        file_size: bytes of a file; all files together may have four times as many.
+        file_size: bytes of a file; all files in /tmp may have four times as many, and those in /dev/shm, too.
     """
 
     seconds: int = 60
@@ -57,7 +59,7 @@ def check_sandbox(unsandboxed: bool) -> None:
             "or say --unsandboxed: then whatever was handed in may read, send and delete whatever you may"
         )
     request = _request(
-        [("import torch\n\n\ndef twice(x):\n    return 2 * torch.tensor(x)", True)], {"twice": [(1.5,)]}, 0
+        [("import torch\n\n\ndef twice(x):\n    return 2 * torch.tensor(x)", True)], {"twice": [(1.5,)]}, 0, {}
     )
     answer, trouble = _run(request, Limits(), unsandboxed, hide_answers=True)
     if dict(_lines(answer, 1)) != {"twice": [3.0]}:
@@ -69,6 +71,7 @@ def answers_of(
     cells: list[tuple[str, bool]],
     calls: dict[str, list[tuple[float, ...]] | None],
     seed: int,
+    own: Mapping[str, Mapping[str, float]],
     limits: Limits,
     unsandboxed: bool = False,
 ) -> dict[str, Any]:
@@ -77,15 +80,19 @@ def answers_of(
     A function that is asked and does not answer is left out. Nothing here is to be trusted but its being JSON.
     """
     hide_answers = not any(name in answering.TRAINED for name in calls)
-    said, _ = _run(_request(cells, calls, seed, limits), limits, unsandboxed, hide_answers)
+    said, _ = _run(_request(cells, calls, seed, own, limits), limits, unsandboxed, hide_answers)
     return dict(_lines(said, len(calls)))
 
 
 def _request(
-    cells: list[tuple[str, bool]], calls: dict[str, Any], seed: int, limits: Limits | None = None
+    cells: list[tuple[str, bool]],
+    calls: dict[str, Any],
+    seed: int,
+    own: Mapping[str, Mapping[str, float]],
+    limits: Limits | None = None,
 ) -> dict[str, Any]:
     seconds, memory, file_size = limits or Limits()
-    what = {"cells": cells, "calls": calls, "seed": seed}
+    what = {"cells": cells, "calls": calls, "seed": seed, "own": own}
     return what | {"seconds": seconds, "memory": memory, "file size": file_size}
 
 
@@ -114,23 +121,32 @@ def _run(request: dict[str, Any], limits: Limits, unsandboxed: bool, hide_answer
 
 def _watch(child: "subprocess.Popen[bytes]", seconds: float, memory: int) -> None:
     """Wait for a process, and end it and its own where they take too long, too much memory or too many processes."""
-    end = time.monotonic() + seconds
-    while child.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-        taken, processes = 0, 0
-        with suppress(psutil.Error):
-            own = psutil.Process(child.pid)
-            for each in [own, *own.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    taken += each.memory_info().rss
-                    processes += 1
-        if taken > memory or processes > MOST_PROCESSES:
-            break
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    child.kill()  # a sandbox takes all that runs in it along
-    child.wait()
+    end, shared_before = time.monotonic() + seconds, _shared_memory()
+    try:
+        while child.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+            taken, processes, threads = 0, 0, 0
+            with suppress(psutil.Error):
+                own = psutil.Process(child.pid)
+                for each in [own, *own.children(recursive=True)]:
+                    with suppress(psutil.Error):
+                        taken += each.memory_info().rss
+                        threads += each.num_threads()
+                        processes += 1
+            taken = max(taken, _shared_memory() - shared_before)
+            if taken > memory or processes > MOST_PROCESSES or threads > MOST_THREADS:
+                break
+    finally:  # of Ctrl-C, too
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+        child.kill()  # a sandbox takes all that runs in it along
+        child.wait()
+
+
+def _shared_memory() -> int:
+    """Bytes of all files that lie in memory, which belong to no process; 0 where the system does not say."""
+    return int(getattr(psutil.virtual_memory(), "shared", 0))
 
 
 def _lines(said: bytes, most: int) -> Iterator[tuple[str, Any]]:
@@ -165,7 +181,8 @@ def _walls(hide_answers: bool, limits: Limits) -> list[str]:
     walls = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     walls += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
     walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/tmp"]
-    walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/dev/shm"]
+    walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
     walls += [each for path in seen for each in ("--ro-bind-try", path, path)]
-    walls += ["--tmpfs", str(PACKAGE / "companion" / "exercises")] if hide_answers else []
+    hidden = str(PACKAGE / "companion" / "exercises")
+    walls += ["--tmpfs", hidden, "--remount-ro", hidden] if hide_answers else []
     return [*walls, "--remount-ro", "/", "--chdir", "/tmp"]

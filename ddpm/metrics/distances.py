@@ -36,6 +36,7 @@ class Distance:
         weights: which weights made the generated images.
         floor: the value for as many real training images, which is that of a perfect model.
         name: what is measured.
+        spread_is: how the spread was found.
     """
 
     value: float
@@ -46,11 +47,12 @@ class Distance:
     weights: str
     floor: float
     name: str = "Frechet distance"
+    spread_is: str = "bootstrap sd"
 
     def __str__(self) -> str:
         perfect = "floor" if "distance" in self.name else "ceiling"
         return (
-            f"{self.name} {self.value:.2f} (bootstrap sd {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
+            f"{self.name} {self.value:.2f} ({self.spread_is} {self.spread:.2f}) in features {FEATURES_SHA256[:8]} "
             f"(frozen classifier, 64, whitened); {self.generated:,} generated against {self.real:,} real {self.split} "
             f"images; {self.weights} weights; {perfect}, {self.generated:,} real train images against the same: "
             f"{self.floor:.2f}"

@@ -29,8 +29,6 @@ class FeatureNetwork(nn.Module):
     Images (batch, 1, 32, 32) in [-1, 1] -> features (batch, 64). `logits` gives the ten class scores.
     """
 
-    num_features = FEATURES  # torchmetrics reads this
-
     def __init__(self) -> None:
         super().__init__()
 

@@ -44,6 +44,7 @@ def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -
             weights=weights,
             floor=ceiling,
             name=f"{name} ({neighbours} neighbours)",
+            spread_is="binomial sd",
         )
 
     precision = _share_inside(generated, real, neighbours)

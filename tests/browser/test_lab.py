@@ -313,7 +313,8 @@ def test_a_long_walk_leaves_the_page_free_and_gives_way_to_the_next(visit):
     expect(bench.locator(".lab-numbers")).to_contain_text("state 9 of 9")
     ticks, calls, stale = bench.evaluate(
         """async () => {
-            const setup = { ...FIRST, bumps: SHAPES.ring.bumps, sampler: "annealed_langevin", steps: 200, points: 2000 };
+            const many = { sampler: "annealed_langevin", steps: 200, points: 2000 };
+            const setup = { ...FIRST, bumps: SHAPES.ring.bumps, ...many };
             let ticks = 0;
             const clock = setInterval(() => ticks++, 10);
             const { calls } = await walked(setup, () => ticks > 5);
@@ -525,7 +526,9 @@ def test_a_link_holds_the_settings_of_the_garments(visit):
 @pytest.mark.browser
 def test_a_link_of_the_garments_stays_theirs_whichever_bench_is_gone_to(visit):
     page = visit("book/lab", query="?network=fashion-mnist-classes&class=each&count=10#plane")
-    expect(page.locator(".lab-garments .lab-numbers")).to_have_text("The settings are those of the link: click on draw.")
+    expect(page.locator(".lab-garments .lab-numbers")).to_have_text(
+        "The settings are those of the link: click on draw."
+    )
     expect(page.locator(".lab-plane .lab-numbers")).to_contain_text("state 20 of 20")
     expect(page.locator(".lab-plane .lab-numbers")).not_to_contain_text("not understood")
 

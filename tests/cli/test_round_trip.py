@@ -115,5 +115,12 @@ def test_a_model_of_other_images_needs_a_picture(tmp_path, monkeypatch):
     assert "IMAGE is not given; the test images are (1, 32, 32), this model's (3, 16, 16)" in said
 
 
+def test_a_student_that_is_asked_at_other_times_than_its_own_is_told_of(tmp_path):
+    command = ["round-trip", "--model", "fashion-mnist-4-calls", "--sampler", "ddim", "--steps", 4]
+    said = "fashion-mnist-4-calls was distilled for 4 moves of ddim from noise; here it is asked at other times"
+    assert said in done(*command, "--depth", 500, "--out", tmp_path / "other.png").stderr
+    assert said not in done(*command, "--depth", 1000, "--out", tmp_path / "own.png").stderr
+
+
 def test_a_strip_is_a_png(tmp_path):
     assert "its name must end in .png" in refusal(["round-trip", "--out", "RUN.gif"], tmp_path)

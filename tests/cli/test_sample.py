@@ -54,8 +54,16 @@ def test_a_film_shows_the_noise_and_every_move(film):
 @pytest.mark.parametrize(
     ("film", "arguments", "message"),
     [
-        ("RUN.gif", ["--n", 2000], "n is 2000; a film .gif has at most 65,535 pixels in a direction, so legal are 1 to 1,927 images"),
-        ("RUN.webp", ["--n", 500], "n is 500; a film .webp has at most 16,383 pixels in a direction, so legal are 1 to 481 images"),
+        (
+            "RUN.gif",
+            ["--n", 2000],
+            "n is 2000; a film .gif has at most 65,535 pixels in a direction, so legal are 1 to 1,927 images",
+        ),
+        (
+            "RUN.webp",
+            ["--n", 500],
+            "n is 500; a film .webp has at most 16,383 pixels in a direction, so legal are 1 to 481 images",
+        ),
     ],
 )
 def test_a_film_larger_than_its_format_is_refused_at_once(conditional, film, arguments, message, tmp_path):

@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from ddpm.companion import hand_in
 from ddpm.companion.book import staged
 from ddpm.companion.claims import ROOT
 from ddpm.companion.exercises import EXERCISES
@@ -133,6 +134,15 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
     assert pack(tmp_path / "mine") is None
     assert not target.exists()
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_what_is_too_large_to_be_marked_is_not_packed(chapters, tmp_path, monkeypatch):
+    monkeypatch.setattr(hand_in, "MOST_OF_A_NOTEBOOK", 100)
+    copies = tmp_path / "ada"
+    write_copies(chapters, copies, None, "ada")
+    with pytest.raises(ValueError, match=r"with its outputs 01_.* MiB, and whoever marks it reads 0 at most"):
+        pack(copies, preset="smoke")
+    assert not (tmp_path / "ada.zip").exists()
 
 
 def test_what_cannot_be_packed_is_named(tmp_path):

@@ -204,6 +204,17 @@ HOSTILE = {
     "forks": "\n    import os, time\n    for _ in range(200):\n        os.fork() or time.sleep(60)",
     "fills_tmp": "\n    for i in range(10**6):\n        open(f'/tmp/{i}', 'wb').write(bytes(2**24))",
     "fills_memory_files": "\n    for i in range(10**6):\n        open(f'/dev/shm/{i}', 'wb').write(bytes(2**24))",
+    "fills_the_folder_of_the_exercises": (
+        "\n    import ddpm\n    for i in range(10**6):\n"
+        "        open(f'{ddpm.__path__[0]}/companion/exercises/{i}', 'wb').write(bytes(2**24))"
+    ),
+    "fills_the_folder_of_the_devices": (
+        "\n    for i in range(10**6):\n        open(f'/dev/{i}', 'wb').write(bytes(2**24))"
+    ),
+    "starts_threads": (
+        "\n    import threading, time\n    for _ in range(2000):\n"
+        "        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    time.sleep(60)"
+    ),
     "reads_others": "\n    import glob\n    return len(glob.glob(PREY + '/../*.zip')) and 1e9 or 1 / 0",
     "answers_text": "return 'forty-two'",
 }
@@ -234,12 +245,19 @@ def test_a_hostile_notebook_costs_its_own_marks_and_nothing_else(chapters, tmp_p
     assert {file: row["divergence"] for file, row in rows.items() if row["divergence"] != "0"} == {"honest.zip": "1"}
     assert rows["honest.zip"]["score"] == "2"
     others = {file: row["variance_without_shrink"] for file, row in rows.items()}
-    ended = ["leaves.zip", "catches_all.zip", "forks.zip"]  # the process went, and took the other exercise along
+    ended = [
+        "leaves.zip",
+        "catches_all.zip",
+        "forks.zip",
+        "starts_threads.zip",
+    ]  # the process went, and took the other exercise along
     assert others == dict.fromkeys(others, "1") | dict.fromkeys(ended, "0")
     report = (tmp_path / "marks" / "raises_what_no_file_holds.md").read_text()
     assert "ValueError: ? / ![](http://example.org/a.png) xxx" in report
     assert max(map(len, report.splitlines())) < 400
     assert "1e+09" not in (tmp_path / "marks" / "reads_others.md").read_text()
+    for filled in ("exercises", "devices"):
+        assert "Read-only file system" in (tmp_path / "marks" / f"fills_the_folder_of_the_{filled}.md").read_text()
     assert "takes longer than 5 seconds" in (tmp_path / "marks" / "loops.md").read_text()
     assert (prey / "thesis.txt").read_text() == "the only copy"
     assert reached == []
@@ -290,6 +308,21 @@ def test_what_a_teacher_should_look_at_is_remarked(chapters, tmp_path):
         "bob.zip": "divergence is right with the std of another copy: ada",
         "nobody.zip": "made without --student: its numbers are everybody's",
     }
+
+
+@pytest.mark.parametrize("student", ["ada", "Ada"])
+def test_a_hand_in_keeps_its_name_though_one_chapter_has_none(chapters, tmp_path, student):
+    mixed = tmp_path / "mixed.zip"
+    named = handed_in(tmp_path, chapters, student, only=1)
+    unnamed = handed_in(tmp_path, chapters, None, only=2, name="no")
+    with zipfile.ZipFile(mixed, "w") as archive:
+        for path in (named, unnamed):
+            with zipfile.ZipFile(path) as other:
+                for chapter in other.namelist():
+                    archive.writestr(chapter, other.read(chapter))
+    (marked,) = mark_hand_ins([mixed], tmp_path / "marks.csv", chapters)
+    assert marked.student == student
+    assert any("made without --student" in remark for remark in marked.remarks)
 
 
 def own_of(student, name):
@@ -356,6 +389,7 @@ HELPED = {
     "a table that is changed": ["k = {}\nk['a'] = 2\nk = k['a']"],
     "a default": ["k = 2", "def helper(n=k):\n    return n", "k = helper()"],
     "lines for IPython": ["%matplotlib inline\nk = 2\nhelp?\nls = !ls"],
+    "a cell that is timed": ["%%time\nk = 2"],
     "a name that is used again": ["k = 2", None, "divergence = 0.3\nk = 2"],
     "a star": ["from math import *\nk = int(sqrt(4))"],
 }
@@ -366,18 +400,25 @@ def test_what_a_function_needs_is_found_in_a_students_own_cells(cells):
     exercise = "import math\n\n\ndef divergence(mean):\n    return k * mean\n\n\ngrade(divergence)"
     own = [(exercise if cell is None else cell, True) for cell in cells]
     own += [] if None in cells else [(exercise, True)]
-    assert dict(answers(own, {"divergence": [[3.0]]}, 0, 5)) == {"divergence": [6.0]}
+    assert dict(answers(own, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [6.0]}
+
+
+def test_a_number_of_the_copy_stands_whatever_a_later_cell_makes_of_it():
+    """The hints of the exercises ask for such cells: "at mean 0 and std 1 the answer must be 0"."""
+    exercise = "std = 0.45\n\n\ndef divergence(mean):\n    display(mean)\n    return mean / std\n\n\ngrade(divergence)"
+    cells = [(exercise, True), ("std = 1\ndivergence(0)", True)]
+    assert dict(answers(cells, {"divergence": [[0.9]]}, 0, 5, {"divergence": {"std": 0.45}})) == {"divergence": [2.0]}
 
 
 def test_of_the_chapters_own_cells_only_what_is_needed_runs():
     chapter = ["import math", "x = 1\nraise SystemExit", "scale = 2\nfor i in range(10**12):\n    x = i"]
     cells = [*((cell, False) for cell in chapter), ("def divergence(mean):\n    return scale * math.sqrt(mean)", True)]
-    assert dict(answers(cells, {"divergence": [[9.0]]}, 0, 5)) == {"divergence": [6.0]}
+    assert dict(answers(cells, {"divergence": [[9.0]]}, 0, 5, {})) == {"divergence": [6.0]}
 
 
 def test_a_student_who_prints_is_judged_by_what_is_returned():
     cell = "def diffusion_model(data, n):\n    print('x: right')\n    return data[:n]"
-    (said,) = dict(answers([(cell, True)], {"grade_model": None}, 0, 60)).values()
+    (said,) = dict(answers([(cell, True)], {"grade_model": None}, 0, 60, {})).values()
     assert said.startswith("not yet. No optimiser has made a step")
 
 

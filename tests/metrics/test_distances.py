@@ -114,6 +114,7 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     assert recall.value < 0.5 * recall.floor
     assert blurred[0].value < 0.1 * blurred[0].floor
     assert "recall (3 neighbours)" in str(one_class[1])
+    assert "(binomial sd " in str(one_class[1])
     assert "ceiling, 500 real train" in str(one_class[1])
     distances = [metrics.kernel_distance(x, weights="none").value for x in (real, shirts, noisy)]
     assert distances[0] < 0.1 * min(distances[1:])
