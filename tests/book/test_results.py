@@ -106,6 +106,39 @@ def test_the_page_on_speed_says_what_was_measured():
     assert f"reaches {spread} in 40 calls (three seeds)" in words("README.md")
 
 
+def test_what_is_said_of_the_race_was_measured():
+    """The README and the page on speed, from the rows."""
+    measured = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
+    ratio = {(row["contestant"], row["mode"], row["C"], row["batch"]): row["ratio"] for row in measured["rows"]}
+    shipped, best = (
+        {key[1:]: value for key, value in ratio.items() if key[0] == f"diffusers, {how}"}
+        for how in ("as shipped", "best settings")
+    )
+    job = {row["contestant"]: row["ratio"] for row in measured["whole job"]}
+    typed = {row["contestant"]: row["seconds"] for row in measured["command line"]}
+    walk, student = f"ddpm, by default: {DEFAULT_WALK.steps} steps of DPM-Solver++", "ddpm, the student: 4 steps"
+    readme, page = words("README.md"), words("book/performance.md")
+    training, forward = ([shipped[mode, C, 64] for C in (32, 64)] for mode in ("training", "forward"))
+    assert f"takes {training[0]} times as long as this package for a training step of 64 images with 32" in readme
+    assert f"{training[1]} times with 64, and {forward[0]} and {forward[1]} times for a forward pass" in readme
+    behind = [round(100 * (best["forward", C, 64] - 1)) for C in (32, 64)]
+    assert "level in training and {} and {} % behind in a forward pass".format(*behind) in readme
+    assert all(abs(best["training", C, 64] - 1) < 0.05 for C in (32, 64))
+    assert abs(job["diffusers, best settings"] - 1) < 0.05  # "level over 1,000 whole images"
+    assert f"takes {job[walk]} of the time of DDIM in 50 steps, and the student {job[student]}." in readme
+    assert f"take {job[walk]} of the time of 50 steps of DDIM" in page
+    assert f"in the 4 steps of the student {job[student]}." in page
+    start, *others = (typed[name] for name in ("python -c 'import torch'", "ddpm", walk, student))
+    assert f"Python and torch, {start:.1f} seconds here" in page
+    assert "take {:.1f} seconds in 50 steps, {:.1f} by default and {:.1f} with the student".format(*others) in page
+    ceiling = [row["of ceiling"] for row in measured["rows"] if row["contestant"] == "ddpm" and row["batch"] > 1]
+    assert f"reaches {100 * min(ceiling):.0f} to {100 * max(ceiling):.0f} % of what" in page
+    settled = [value for (_, _, batch), value in best.items() if batch > 1]
+    assert f"{100 * (1 - min(settled)):.0f} % behind to {100 * (max(settled) - 1):.0f} % ahead" in page
+    raw = [value for (_, _, batch), value in shipped.items() if batch > 1]
+    assert f"takes {min(raw):.1f} to {max(raw):.1f} times as long" in page
+
+
 def test_what_is_said_of_samplers_was_measured():
     """Chapter 4, the page on speed, the card and the README, from the rows."""
     rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
