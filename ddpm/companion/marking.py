@@ -162,7 +162,8 @@ def _mark(
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")
     if None in students:
         remarks.append("made without --student: its numbers are everybody's")
-    return Marked(min(students - {None}, default=None), plain(path.name), sha256, results, remarks)
+    named = [student for student in students if student is not None]
+    return Marked(min(named, default=None), plain(path.name), sha256, results, remarks)
 
 
 class Unreadable(Exception):
