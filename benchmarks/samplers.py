@@ -126,7 +126,7 @@ def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[
 def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: float) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"], row["seed"]))
-    processor = machine().rpartition(" of ")[2]  # distances do not depend on the number of threads
+    processor = machine().rpartition(" of ")[2]  # the number of threads changes distances less than they scatter
     made = measured_with(
         "python benchmarks/samplers.py",
         sum(float(row["seconds"]) for row in ordered),
