@@ -14,7 +14,8 @@ from ddpm.model_settings import AutoencoderSettings, levels_without_skips
 from ddpm.noise import StepRandomness
 from ddpm.settings import one_of
 from ddpm.unet import UNetConfig
-from ddpm.unet.network import DownLevel, Float32Conv2d, GroupNorm, UpLevel
+from ddpm.unet.blocks import Float32Conv2d, GroupNorm
+from ddpm.unet.network import DownLevel, UpLevel
 
 __all__ = [
     "Autoencoder", "AutoencoderConfig", "Autoencoding", "Decoder", "Encoder", "VariationalAutoencoder", "divergence",

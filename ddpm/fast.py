@@ -3,14 +3,14 @@
 - **bfloat16** for convolutions and products, where the device multiplies it in hardware (`has_fast_bfloat16`). Weights,
   optimiser and averages stay float32.
 - **float32 where bfloat16 hurts**: the first two convolutions, where little noise still lies on a large image
-  (`unet.network.Float32Conv2d`), and GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU
-  (`unet.network.GroupNorm`).
+  (`unet.blocks.Float32Conv2d`), and GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU
+  (`unet.blocks.GroupNorm`).
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
 - **Kernels recorded once a walk** on a GPU and replayed in every further call (`Recorded`, through the same): Python
   takes longer to launch a small network's kernels one by one than the GPU takes to run them.
 - **Channels-last memory**, which convolutions are written for (`network` of every configuration).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
-  ten times slower in bfloat16 (`unet.network.SelfAttention`).
+  ten times slower in bfloat16 (`unet.blocks.SelfAttention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
 - **No waiting in a loop**: coefficients are Python floats; a training step waits only for its loss, to check that it is
   finite.
@@ -178,7 +178,7 @@ def prepared(network: nn.Module, in_bfloat16: bool = True) -> Iterator[None]:
     what the network itself does, and leaves autocast no weights to convert. It is a second network over the same
     tensors, of which only the converted weights are copies. On a GPU the form is `Recorded`. All walks share it, in
     whichever thread, and the last one drops it; the network stays as it is. Layers of a derived class, such as
-    `unet.network.Float32Conv2d`, are left alone. So is a network that is compiled or has hooks: these know the modules
+    `unet.blocks.Float32Conv2d`, are left alone. So is a network that is compiled or has hooks: these know the modules
     that they were made for.
     """
     key = network, in_bfloat16

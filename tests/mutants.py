@@ -356,10 +356,8 @@ CHANGES = {
         ),
         ("slice(first, first + self.count)", "slice(0, self.count)", "the rows of a later process"),
     ],
-    "unet/network.py": [
-        ("self.config.classes, dtype=torch.int64", "0, dtype=torch.int64", "the label where none is told"),
+    "unet/blocks.py": [
         ("of_time if of_labels is None else of_time + of_labels", "of_time", "labels that no block sees"),
-        ("nn.init.zeros_(self.labels.weight[-1])", "pass", "what the null label adds at the start"),
         ("device=t.device) / half", "device=t.device) / (half - 1)", "the frequencies of the time's embedding"),
         ("self.norm2(h) * (1 + scale) + shift", "self.norm2(h) * scale + shift", "a scale that begins at 1"),
         ("scale, shift = self.time", "shift, scale = self.time", "which half is the scale"),
@@ -367,6 +365,16 @@ CHANGES = {
         ("self.heads = channels // config.head_channels", "self.heads = 1", "the heads of attention"),
         (" / math.sqrt(q.shape[-1])", "", "the scale of attention, in training"),
         ('"b (h w) c -> b c h w"', '"b (w h) c -> b c h w"', "where a token's pixel is"),
+        ("super().forward(x.to(self.weight.dtype))", "super().forward(x)", "GroupNorm in float32"),
+        (
+            "torch.autocast(x.device.type, enabled=False)",
+            "torch.autocast(x.device.type, enabled=True)",
+            "the first convolution in float32",
+        ),
+    ],
+    "unet/network.py": [
+        ("self.config.classes, dtype=torch.int64", "0, dtype=torch.int64", "the label where none is told"),
+        ("nn.init.zeros_(self.labels.weight[-1])", "pass", "what the null label adds at the start"),
         (
             "self.middle_out(self.middle_attention(h), embedding)",
             "self.middle_out(h, embedding)",
@@ -375,12 +383,6 @@ CHANGES = {
         ("nn.init.zeros_(self.conv_out.weight)", "pass", "a network that begins at zero"),
         ("nn.init.zeros_(module.conv2.weight)", "nn.init.zeros_(module.conv1.weight)", "a branch that begins at zero"),
         ("Float32Conv2d if level == 0 else nn.Conv2d", "nn.Conv2d if level == 0 else nn.Conv2d", "a block in float32"),
-        ("super().forward(x.to(self.weight.dtype))", "super().forward(x)", "GroupNorm in float32"),
-        (
-            "torch.autocast(x.device.type, enabled=False)",
-            "torch.autocast(x.device.type, enabled=True)",
-            "the first convolution in float32",
-        ),
         ("if t.ndim != 1 or len(t) not in (1, len(x)):", "if t.ndim != 1:", "a wrong number of times"),
         (
             "nn.Upsample(scale_factor=2.0), nn.Conv2d(before_doubling",
@@ -923,6 +925,7 @@ NEAREST = {
         "test_oracles.py",
         "test_likelihood.py",
     ],
+    "unet/blocks.py": ["test_networks.py", "test_conditional.py", "test_unet.py", "parity/test_unet.py"],
     "unet/network.py": ["test_conditional.py", "test_networks.py", "test_unet.py", "parity/test_unet.py"],
     "unet/sizes.py": ["test_networks.py", "test_unet.py"],
     "unet/config.py": ["test_unet.py"],

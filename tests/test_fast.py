@@ -26,7 +26,7 @@ from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
 from ddpm.unet import UNet, UNetConfig
-from ddpm.unet.network import Float32Conv2d, GroupNorm, SelfAttention
+from ddpm.unet.blocks import Float32Conv2d, GroupNorm, SelfAttention
 
 CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 has_bfloat16 = fast.has_fast_bfloat16(torch.device("cpu"))

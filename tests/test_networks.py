@@ -9,7 +9,7 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.gan import gradient_penalty, mlp
 from ddpm.schedule import linear
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
-from ddpm.unet.network import Float32Conv2d, GroupNorm, ResidualBlock, SelfAttention
+from ddpm.unet.blocks import Float32Conv2d, GroupNorm, ResidualBlock, SelfAttention
 
 
 def test_a_block_drops_features_in_training_alone():

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps, shapes
-from ddpm.unet.network import GroupNorm, sinusoids
+from ddpm.unet.blocks import GroupNorm, sinusoids
 
 SMALL = UNetConfig(base_channels=8, head_channels=8)
 

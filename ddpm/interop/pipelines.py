@@ -16,7 +16,7 @@ from ddpm.interop.schedulers import PREDICTION_TYPES, make_scheduler, schedule_o
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
 from ddpm.settings import PRECISIONS, Precision, one_of
 from ddpm.unet import UNet
-from ddpm.unet.network import Float32Conv2d
+from ddpm.unet.blocks import Float32Conv2d
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
