@@ -631,12 +631,15 @@ CHANGES = {
         ("features(images.clamp(-1, 1))", "features(images)", "clipping before copies are sought"),
     ],
     "training/loop.py": [
-        (
-            "weights = of_labels | files.load_tensors(init)",
-            "weights = files.load_tensors(init) | of_labels",
-            "embeddings of labels that a file has",
-        ),
         ("torch.manual_seed(config.seed)", "pass", "the seed of the initial weights"),
+        (
+            "(step + 1) % config.checkpoint_every == 0",
+            "step % config.checkpoint_every == 0",
+            "when a checkpoint is due",
+        ),
+        ("deque(maxlen=config.checkpoint_every)", "deque(maxlen=1)", "the mean loss since a checkpoint"),
+    ],
+    "training/step.py": [
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
         ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
@@ -647,13 +650,14 @@ CHANGES = {
             "state.step(name, config.rate(step + 1))",
             "the learning rate of a step",
         ),
-        (
-            "(step + 1) % config.checkpoint_every == 0",
-            "step % config.checkpoint_every == 0",
-            "when a checkpoint is due",
-        ),
-        ("deque(maxlen=config.checkpoint_every)", "deque(maxlen=1)", "the mean loss since a checkpoint"),
         ("share_stopping > 0", "share_stopping >= 1", "a signal that one process has heard"),
+    ],
+    "training/preparation.py": [
+        (
+            "weights = of_labels | files.load_tensors(init)",
+            "weights = files.load_tensors(init) | of_labels",
+            "embeddings of labels that a file has",
+        ),
         (".min())", ".max())", "the threads of several processes"),
         (
             'data = {"name": dataset.name, "images": len(dataset)',
@@ -933,7 +937,9 @@ NEAREST = {
     "data/toys.py": ["data/test_sets.py"],
     "metrics/precision_recall.py": ["metrics/test_distances.py"],
     "metrics/copies.py": ["metrics/test_distances.py"],
-    "training/loop.py": ["training/test_steps.py"],
+    "training/loop.py": ["training/test_step.py"],
+    "training/preparation.py": ["training/test_loop.py", "training/test_several.py"],
+    "training/step.py": ["training/test_loop.py", "training/test_several.py"],
     "training/config.py": ["training/test_record.py"],
     "training/launcher.py": ["training/test_several.py"],
     "interop/weights.py": ["parity/test_unet.py", "parity/test_folders.py"],

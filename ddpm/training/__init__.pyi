@@ -1,9 +1,9 @@
 from .config import TrainingConfig as TrainingConfig
-from .loop import StepResult as StepResult
-from .loop import Task as Task
 from .loop import train as train
-from .loop import train_step as train_step
 from .recipes import RECIPES as RECIPES
 from .recipes import recipe as recipe
 from .signals import Stopped as Stopped
 from .state import TrainingState as TrainingState
+from .step import StepResult as StepResult
+from .step import Task as Task
+from .step import train_step as train_step

@@ -21,13 +21,15 @@ from ddpm import data, langevin, samplers, sampling, threads
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
-from ddpm.training import checkpoint, loop, train
+from ddpm.training import checkpoint, preparation, train
 from ddpm.training.batches import image_rows
 from ddpm.training.config import TrainingConfig
-from ddpm.training.loop import make_accelerator, rows_of_this_process, threads_of, train_step
+from ddpm.training.launcher import make_accelerator, rows_of_this_process
+from ddpm.training.preparation import threads_of
 from ddpm.training.recipes import recipe
 from ddpm.training.signals import StopSignals
 from ddpm.training.state import TrainingState
+from ddpm.training.step import train_step
 from ddpm.unet import UNetConfig
 
 MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
@@ -599,7 +601,7 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_i
 ):
     with pytest.raises(ValueError, match="tracker is 'mlflow'; legal are tensorboard, wandb"):
         train(MODEL, images, CONFIG, tmp_path / "run", trackers=["mlflow"])
-    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    monkeypatch.setattr(preparation, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
         train(MODEL, images, CONFIG, tmp_path / "run", trackers=["wandb"])
     assert not (tmp_path / "run").exists()

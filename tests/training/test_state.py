@@ -6,7 +6,7 @@ import torch
 
 from ddpm.settings import OPTIMISERS
 from ddpm.training.config import TrainingConfig
-from ddpm.training.loop import make_accelerator
+from ddpm.training.launcher import make_accelerator
 from ddpm.training.state import TrainingState
 
 CONFIG = TrainingConfig(ema=(0.9, 0.5), optimiser="adamw")

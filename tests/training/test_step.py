@@ -10,9 +10,10 @@ import torch
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
-from ddpm.training.loop import make_accelerator, over_processes, train_step
+from ddpm.training.launcher import make_accelerator
 from ddpm.training.signals import StopSignals
 from ddpm.training.state import TrainingState
+from ddpm.training.step import over_processes, train_step
 
 
 class Dropping:

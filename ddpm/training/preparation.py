@@ -1,0 +1,108 @@
+"""What a training settles before its first step: its weights, its run, the step to go on from, and its threads."""
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ddpm import files
+from ddpm.data import Dataset
+from ddpm.data.pictures import Pictures
+from ddpm.threads import choose_threads
+from ddpm.training.batches import labels_at
+from ddpm.training.config import TrainingConfig
+from ddpm.training.launcher import compilation
+from ddpm.training.record import default_record, record_of
+from ddpm.training.run import Run
+from ddpm.training.step import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["check_trackers", "first_step", "initial_weights", "labels_told", "run_of", "threads_of"]
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raise `ValueError` unless all are known and installed."""
+    for tracker in trackers:
+        if tracker not in TRACKERS:
+            raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
+        if find_spec(tracker) is None:
+            raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
+
+
+def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:
+    """The weights in a file like model.safetensors; raises `ValueError` unless they fit the task's networks.
+
+    Where the file's network was told no classes and the task's is, the embeddings of the labels are new.
+    """
+    wanted = {f"{part}.{key}": value for part, net in task.parts.items() for key, value in net.state_dict().items()}
+    of_labels = {name: value.clone() for name, value in wanted.items() if name.endswith(".labels.weight")}
+    weights = of_labels | files.load_tensors(init)
+    files.check_weights(init, weights, wanted)
+    return weights
+
+
+def labels_told(
+    task: Task, dataset: Dataset | Pictures, config: TrainingConfig, steps: range, rows: slice, device: torch.device
+) -> Iterator[Tensor | None]:
+    """The labels of every step's images, or None for a task without classes.
+
+    Raises:
+        ValueError: the images have not as many classes as the task.
+    """
+    classes = getattr(task, "classes", None)
+    if classes is None:
+        return iter([None] * len(steps))
+    if classes != len(dataset.classes):
+        raise ValueError(f"classes is {classes}; the images of {dataset.name} have {len(dataset.classes)} classes")
+    return (labels_at(dataset, config.seed, step, config.batch_size, rows).to(device) for step in steps)
+
+
+def run_of(
+    model: Any,
+    task: Task,
+    dataset: Dataset | Pictures,
+    config: TrainingConfig,
+    out: Path,
+    init: str | Path | None,
+    accelerator: "Accelerator",
+) -> Run:
+    """The run of a training; `ValueError` if `out` holds another."""
+    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
+    if getattr(task, "classes", None) is not None:
+        data["classes"] = dataset.classes
+    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)))
+    return Run(out, record, default_record(model), config.keep, dataset.former_names)
+
+
+def first_step(run: Run, accelerator: "Accelerator") -> int:
+    """The step to go on from; `ValueError` unless all processes found the same one."""
+    start = run.found.step if run.found else 0
+    starts = accelerator.gather(torch.tensor([start], device=accelerator.device)).tolist()
+    if len(set(starts)) > 1:
+        raise ValueError(
+            f"out is {str(run.folder)!r}; the processes find steps {starts} there: all must see one folder"
+        )
+    return start
+
+
+def threads_of(run: Run, begins: bool, accelerator: "Accelerator") -> int:
+    """The threads of the CPU that every process computes with: the run's own number, or one that is chosen now.
+
+    Args:
+        run: where the number stands, and where a chosen one is written down.
+        begins: whether there are steps to do; otherwise nothing is computed with a chosen number.
+        accelerator: accelerate's, whose processes all take the smallest choice.
+    """
+    training = run.record["training"]
+    own = choose_threads() if training["threads"] is None else training["threads"]
+    threads = int(accelerator.gather(torch.tensor([own], device=accelerator.device)).min())
+    if begins:
+        training["threads"] = threads
+    return threads

@@ -1,0 +1,100 @@
+"""One training step of any model: what a model gives, its losses, and how its parts' weights move."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ddpm.data import normalise
+from ddpm.fast import computes_in_bfloat16
+from ddpm.noise import DROPOUT, StepRandomness, fold_in
+from ddpm.training.config import TrainingConfig
+from ddpm.training.launcher import rows_of_this_process
+from ddpm.training.signals import StopSignals
+from ddpm.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["StepResult", "Task", "train_step"]
+
+
+class Task(Protocol):
+    """A model in training. One with `classes` that is not None is told each image's label, as `Diffusion` is."""
+
+    parts: dict[str, nn.Module]  # one network, or two of a GAN; stepped in this order, each by its own optimiser
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raise `ValueError` unless the model takes images of this shape."""
+        ...
+
+    def loss(self, part: str, images: Tensor, randomness: StepRandomness, *labels: Tensor) -> Tensor:
+        """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step."""
+        ...
+
+
+class StepResult(NamedTuple):
+    """What a training step measured: its line of the log, and whether any process was asked to stop."""
+
+    line: dict[str, Any]
+    stop_requested: bool
+
+
+def train_step(
+    task: Task,
+    state: TrainingState,
+    images: Tensor,
+    step: int,
+    config: TrainingConfig,
+    accelerator: "Accelerator",
+    signals: StopSignals,
+    labels: Tensor | None = None,
+) -> StepResult:
+    """One step of every part on this process's images, uint8 (batch, channels, height, width).
+
+    Labels (batch,) are given to a task with classes alone.
+    """
+    told = () if labels is None else (labels,)
+    device = accelerator.device
+    in_bfloat16 = computes_in_bfloat16(config.precision, device)
+    rows = rows_of_this_process(config.batch_size, accelerator)
+    randomness = StepRandomness(config.seed, step, config.batch_size, rows.start, len(images))
+    torch.manual_seed(fold_in(DROPOUT, config.seed, step, accelerator.process_index))
+    images = normalise(images)
+    line: dict[str, Any] = {"step": step + 1, "rate": config.rate(step)}
+    stop_requested = False
+    for name, part in task.parts.items():
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+            loss = task.loss(name, images, randomness, *told)
+        state.zero_grad()
+        accelerator.backward(loss)
+        grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
+        mean_loss, mean_norm, stop_requested = over_processes(loss, grad_norm, signals.name is not None, accelerator)
+        check_finite(name, step, mean_loss, mean_norm)
+        state.step(name, config.rate(step))
+        line |= {f"loss_{name}": mean_loss, f"gradient_{name}": mean_norm}
+    state.averages.update(state.weights, step)
+    return StepResult(line, stop_requested)
+
+
+def over_processes(
+    loss: Tensor, grad_norm: Tensor, stop: bool, accelerator: "Accelerator"
+) -> tuple[float, float, bool]:
+    """Mean loss, mean gradient norm, and whether any process was asked to stop.
+
+    A step waits for its device only here.
+    """
+    here = torch.stack([loss.detach(), grad_norm.detach(), loss.new_tensor(stop)])
+    mean_loss, mean_norm, share_stopping = accelerator.reduce(here, "mean").tolist()
+    return mean_loss, mean_norm, share_stopping > 0
+
+
+def check_finite(part: str, step: int, loss: float, grad_norm: float) -> None:
+    """Raise `FloatingPointError` unless both are finite, before the part's weights are touched."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise FloatingPointError(
+            f"{part} has loss {loss} and gradient norm {grad_norm} at step {step + 1}; "
+            "its weights are not touched, the last checkpoint stands"
+        )
