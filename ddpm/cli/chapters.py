@@ -84,7 +84,8 @@ def chapters(
     }  # fmt: skip
     _refuse_what_does_not_go_together([name for name, value in given.items() if value])
     from ddpm.companion import hand_in as copies
-    from ddpm.companion import runner
+    from ddpm.companion.chapters import parse_parameters
+    from ddpm.companion.runner import run_chapters
 
     if hand_in is not None:
         for copy in copies.write_copies(notebooks, hand_in, only, student):
@@ -100,8 +101,8 @@ def chapters(
         marked = mark_hand_ins(zips or [], table, notebooks, only, unsandboxed=unsandboxed, force=force)
         typer.echo(f"{len(marked)} hand-ins: {table}, and a report on each in {table.with_suffix('')}")
     else:
-        parameters = runner.parse_parameters(parameter or [])
-        if not runner.run_chapters(notebooks, out or OUT, preset, only, parameters, force, threads, jobs):
+        parameters = parse_parameters(parameter or [])
+        if not run_chapters(notebooks, out or OUT, preset, only, parameters, force, threads, jobs):
             raise typer.Exit(1)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import nbformat
 
+from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES
 from ddpm.companion.exercises.grading import own_numbers
 from ddpm.companion.notebook import read_notebook
-from ddpm.companion.runner import find_chapters, run_chapters
+from ddpm.companion.runner import run_chapters
 from ddpm.files import check_place, write_atomically
 
 __all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "pack", "seed_of", "write_copies"]

@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from ddpm import __version__
 from ddpm.companion.answering import TRAINED
+from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
 from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
-from ddpm.companion.runner import find_chapters
 from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
 from ddpm.files import check_place, write_atomically
 

@@ -1,38 +1,30 @@
 """Execute the chapters with papermill, several side by side, and report the result of each."""
 
-import ast
-import hashlib
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
-import papermill
 import torch
-import yaml
 from tqdm import tqdm
 
-import ddpm
+from ddpm.companion.chapter_record import fingerprint_of, made_with, recorded
+from ddpm.companion.chapters import check_parameters, defaults_of, find_chapters
 from ddpm.companion.checks import read_gpu_memory, read_record
 from ddpm.companion.execution import Unfinished, end_kernels, executed
 from ddpm.companion.notebook import read_notebook, shrink_figures
-from ddpm.companion.provenance import PRESETS, commit, usable_device
-from ddpm.files import check_place, read_json, write_json
+from ddpm.companion.provenance import PRESETS, usable_device
+from ddpm.files import check_place, write_json
 from ddpm.settings import one_of, positive_int, seed_number
 from ddpm.threads import choose_threads, in_words
 
-__all__ = ["PACKAGE", "check_parameters", "find_chapters", "parse_parameters", "run_chapters"]
+__all__ = ["run_chapters"]
 
-#: The folder of this package.
-PACKAGE = Path(__file__).parents[1]
 #: Chapters that run side by side on a CPU. Each needs up to 2 GiB of memory.
 SIDE_BY_SIDE = 2
 
@@ -97,8 +89,8 @@ def run_chapters(
 
     unchanged, due = {}, {}
     for chapter in chapters:
-        fingerprint = _fingerprint(chapter, values)
-        before = _recorded(folder / f"{chapter.stem}.json")
+        fingerprint = fingerprint_of(chapter, values)
+        before = recorded(folder / f"{chapter.stem}.json")
         if not force and (folder / chapter.name).is_file() and before.get("fingerprint") == fingerprint:
             unchanged[chapter.stem] = _Outcome(chapter.stem, "unchanged, skipped", before.get("seconds", 0))
         else:
@@ -207,132 +199,12 @@ def _execute(
     record = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
-        **_provenance({**_defaults(chapter), **values}, threads),
+        **made_with({**defaults_of(chapter), **values}, threads),
         **({} if (memory := read_gpu_memory(notebook)) is None else {"GPU memory, MiB": memory}),
         "measured": [asdict(m) for m in read_record(notebook).values()],
     }
     write_json(folder / f"{chapter.stem}.json", record)
     return _Outcome(chapter.stem, "done", seconds)
-
-
-def find_chapters(notebooks: Path, only: int | None = None, name: str = "notebooks") -> list[Path]:
-    """The chapters in a folder, NN_name.ipynb, in order.
-
-    Args:
-        notebooks: the folder.
-        only: number of the one chapter to find.
-        name: what an error message calls the folder.
-
-    Raises:
-        ValueError: there is no folder, no chapter in it, or none with this number.
-    """
-    if not notebooks.is_dir():
-        raise ValueError(f"{name} is {str(notebooks)!r}; it must be a folder of chapters")
-    chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
-    if not chapters:
-        raise ValueError(f"{name} is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
-    numbers = [int(path.name[:2]) for path in chapters]
-    if only is not None and only not in numbers:
-        raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
-    return [path for path, number in zip(chapters, numbers, strict=True) if only in (None, number)]
-
-
-def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse NAME=VALUE pairs; each value is read as YAML, so that numbers are numbers.
-
-    Raises:
-        ValueError: one of them is no such pair.
-    """
-    values = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise ValueError(f"parameter is {pair!r}; it must be NAME=VALUE")
-        try:
-            values[name] = yaml.safe_load(value)
-            json.dumps(values[name])
-        except (yaml.YAMLError, TypeError, ValueError) as error:
-            legal = "VALUE must be a number, a text, true, false or a list of them, as in YAML"
-            raise ValueError(f"parameter is {pair!r}; {legal}") from error
-    return values
-
-
-def check_parameters(notebook: Path, values: Mapping[str, Any]) -> None:
-    """Check that a notebook has exactly one parameters cell, and that the cell names all `values`.
-
-    papermill does not check this: it injects unknown parameters silently, at the top if there is no such cell.
-
-    Raises:
-        ValueError: it does not, or it is no notebook.
-    """
-    cells = read_notebook(notebook)["cells"]
-    tagged = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells)
-    if tagged != 1:
-        raise ValueError(f"{notebook.name} has {tagged} cells tagged parameters; it must have exactly one")
-    known = _parameters(notebook)
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"parameter is {unknown[0]!r}; legal in {notebook.name} are {', '.join(known)}")
-
-
-def _parameters(notebook: Path) -> dict[str, str]:
-    """The parameters of a chapter: the source of each one's default, by name."""
-    content = read_notebook(notebook)
-    content["metadata"]["kernelspec"] = {"name": "python3", "language": "python"}  # it may have none of its own
-    return {name: found["default"] for name, found in papermill.inspect_notebook(content).items()}
-
-
-def _defaults(notebook: Path) -> dict[str, Any]:
-    """The values of a chapter's own parameters cell; what is no constant stays as it is written."""
-
-    def value_of(source: str) -> Any:
-        try:
-            value = ast.literal_eval(source)
-        except (ValueError, SyntaxError):
-            return source
-        return value if isinstance(value, str | int | float | bool | None) else source
-
-    return {name: value_of(source) for name, source in _parameters(notebook).items()}
-
-
-def _fingerprint(notebook: Path, values: Mapping[str, Any]) -> str:
-    """Hash of everything that a chapter's result depends on."""
-    digest = hashlib.sha256(json.dumps([values, _versions(), torch.cuda.is_available()], sort_keys=True).encode())
-    for cell in read_notebook(notebook)["cells"]:
-        digest.update(json.dumps([cell["cell_type"], cell["source"], cell["metadata"]], sort_keys=True).encode())
-    book = PACKAGE.parent / "book"
-    files = [*PACKAGE.rglob("*"), book / "claims.yml", *book.glob("results/*.json")]
-    for path in sorted(p for p in files if p.is_file() and "__pycache__" not in p.parts):
-        digest.update(str(path.relative_to(PACKAGE.parent)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-        "ddpm": ddpm.__version__,
-    }
-
-
-def _provenance(values: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    device = torch.device(usable_device(values.get("device", "auto")))
-    cuda = device.type == "cuda"
-    return {
-        "parameters": dict(values),
-        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()}, {in_words(threads)}",
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit(),
-        "versions": _versions(),
-    }
-
-
-def _recorded(result: Path) -> dict[str, Any]:
-    """The JSON file of a chapter that ran before; empty if there is none, or if it is damaged."""
-    try:
-        return read_json(result)
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def _print_table(outcomes: Sequence[_Outcome]) -> None:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
+from ddpm.companion.chapters import find_chapters
 from ddpm.companion.notebook import read_notebook
-from ddpm.companion.runner import find_chapters
 
 __all__ = ["Slide", "deck_of", "write_decks"]
 

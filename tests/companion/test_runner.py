@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ddpm import threads
-from ddpm.companion import runner
+from ddpm.companion import chapter_record, chapters, runner
 from tests.companion.chapters import write
 
 pytestmark = pytest.mark.long
@@ -44,7 +44,7 @@ def test_chapters_run_with_their_parameters_and_are_skipped_until_something_chan
 def test_a_chapter_runs_again_where_a_file_of_the_package_or_of_the_books_data_says_something_else(
     folder, capsys, monkeypatch
 ):
-    monkeypatch.setattr(runner, "PACKAGE", folder / "ddpm")
+    monkeypatch.setattr(chapter_record, "PACKAGE", folder / "ddpm")
     files = [folder / name for name in ("ddpm/training/loop.py", "book/claims.yml", "book/results/samplers.json")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -219,8 +219,8 @@ def test_a_notebook_without_one_cell_of_parameters_is_refused(folder, tagged):
 
 
 def test_parameters_are_read_as_yaml():
-    assert runner.parse_parameters(["seed=3", "device=cpu", "x=0.5"]) == {"seed": 3, "device": "cpu", "x": 0.5}
-    assert runner.parse_parameters(["x=", "y=a=b", "z=[1, true]"]) == {"x": None, "y": "a=b", "z": [1, True]}
+    assert chapters.parse_parameters(["seed=3", "device=cpu", "x=0.5"]) == {"seed": 3, "device": "cpu", "x": 0.5}
+    assert chapters.parse_parameters(["x=", "y=a=b", "z=[1, true]"]) == {"x": None, "y": "a=b", "z": [1, True]}
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_parameters_are_read_as_yaml():
 )
 def test_a_parameter_that_cannot_be_read_is_named_in_one_line(pair, legal):
     with pytest.raises(ValueError, match=re.escape(f"parameter is {pair!r}; {legal}")) as error:
-        runner.parse_parameters([pair])
+        chapters.parse_parameters([pair])
     assert "\n" not in str(error.value)
 
 
