@@ -56,35 +56,39 @@ def mutated(folder, file, right, wrong):
 
 #: file: (what stands there, what takes its place, what is wrong then)
 CHANGES = {
-    "schedule.py": [
+    "schedule/table.py": [
         ("(table.diff() < 0).all()", "(table.diff() < 0).any()", "a table that rises somewhere is taken"),
         ("2 * math.log(self.T - t) if", "math.log(self.T - t) if", "the signal's fall to 0, for a number"),
         ("+ 2 * torch.log1p(-fraction)", "+ torch.log1p(-fraction)", "the signal's fall to 0, for a tensor"),
         ("hypot(1, sigma) / self.signal(self.T - 1)", "hypot(1, sigma)", "the time of a sigma in that last step"),
         ("math.sqrt(self.beta(t, s))", "self.beta(t, s)", "a standard deviation without its root"),
         ("if not (low > 0 and high", "if not (low >= 0 and high", "a score at time 0"),
-        ("np.linspace(1e-4 * 1000 / T, last, T)", "np.linspace(1e-4, last, T)", "the first beta at another T"),
-        ("if last >= 1:", "if last > 1:", "a linear schedule whose last beta is 1"),
-        ("(u + 0.008) / 1.008", "(u + 0.08) / 1.08", "the offset of the cosine schedule"),
-        ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
-        ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
-        ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
         ("torch.float64 if t.dtype == torch.float64 else torch.float32", "torch.float32", "times in float64"),
+        ("* self.scale(t) ** 2", "* self.scale(t)", "the variance that a step adds off the unit circle"),
+        ("return type(self) is type(other) and", "return", "two schedules with one table of alpha_bar"),
+        ("return -2 * math.log(sigma)", "return -math.log(sigma)", "the square in log SNR"),
+    ],
+    "schedule/paths.py": [
         (
             "return (self.T - t) / self.T, t / self.T",
             "return t / self.T, (self.T - t) / self.T",
             "the straight path, from its wrong end",
         ),
         ("return self.T / (1 + 1 / sigma)", "return self.T / (1 + sigma)", "the time of a sigma on the straight path"),
-        ("* self.scale(t) ** 2", "* self.scale(t)", "the variance that a step adds off the unit circle"),
         (
             "return math.hypot(*self.signal_and_noise(t))",
             "return 1.0",
             "the scale of a path that does not keep the variance",
         ),
         ("torch.where(t < 1, self.lowest * t, growing)", "growing", "exploding noise below time 1, for a tensor"),
-        ("return type(self) is type(other) and", "return", "two schedules with one table of alpha_bar"),
-        ("return -2 * math.log(sigma)", "return -math.log(sigma)", "the square in log SNR"),
+    ],
+    "schedule/named.py": [
+        ("np.linspace(1e-4 * 1000 / T, last, T)", "np.linspace(1e-4, last, T)", "the first beta at another T"),
+        ("if last >= 1:", "if last > 1:", "a linear schedule whose last beta is 1"),
+        ("(u + 0.008) / 1.008", "(u + 0.08) / 1.08", "the offset of the cosine schedule"),
+        ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
+        ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
+        ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
     ],
     "grids.py": [
         ("NOISE_ALONE = 160.0", "NOISE_ALONE = 80.0", "the sigma from which x counts as noise alone"),
@@ -260,7 +264,11 @@ CHANGES = {
         ("moves, at_once * moves):", "moves, found[2]):", "a student of other calls"),
         ("facts.classes != tuple(dataset.classes):", "not dataset.classes:", "a teacher of other classes"),
     ],
-    "denoiser.py": [
+    "denoiser/interface.py": [
+        ("torch.arange(first, first + count,", "torch.arange(0, count,", "the labels of a later chunk"),
+        ("self.labels.to(x.device).expand(len(x))", "self.labels[:1].to(x.device).expand(len(x))", "several labels"),
+    ],
+    "denoiser/network.py": [
         ("self.network = network.eval()", "self.network = network", "dropout while denoising"),
         ("if t >= 1 else self", "if t > 0 else self", "what a network sees below time 1"),
         (
@@ -270,6 +278,9 @@ CHANGES = {
         ),
         ("eps = noise / signal / sigma_1", "eps = noise / signal", "the score below time 1"),
         (", times - 1, *", ", times, *", "the time that a network is told"),
+        ('answer_like("network", output, x).to(x.dtype)', "output.to(x.dtype)", "the check of a network's answer"),
+    ],
+    "denoiser/wrappers.py": [
         ("self.image_shape = denoise.image_shape", "self.image_shape = None", "a wrapper's image_shape"),
         (
             'return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))',
@@ -284,9 +295,7 @@ CHANGES = {
             "a guide outside its interval",
         ),
         ("(low <= sigma) & (sigma <= high)", "low <= sigma", "a guide above its interval, at several times"),
-        ("torch.arange(first, first + count,", "torch.arange(0, count,", "the labels of a later chunk"),
         ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
-        ("self.labels.to(x.device).expand(len(x))", "self.labels[:1].to(x.device).expand(len(x))", "several labels"),
         ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
         (
             "if guide.schedule != denoise.schedule:",
@@ -304,7 +313,6 @@ CHANGES = {
             "with self.denoise.many_calls():",
             "a guide's weights, converted once",
         ),
-        ('answer_like("network", output, x).to(x.dtype)', "output.to(x.dtype)", "the check of a network's answer"),
     ],
     "oracles.py": [
         ("(signal * self.stds.to(x) ** 2 / variance)", "(signal * self.stds.to(x) / variance)", "a mixture's gain"),
@@ -918,7 +926,9 @@ MUTANTS = [Mutant(file, *change) for file, changes in CHANGES.items() for change
 
 #: Tests near to a module beside those in the file of its own name, nearest first.
 NEAREST = {
-    "schedule.py": ["test_samplers.py", "test_every_schedule.py"],
+    "schedule/table.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
+    "schedule/paths.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
+    "schedule/named.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
     "grids.py": ["test_schedule.py", "test_samplers.py"],
     "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py"],
     "langevin.py": ["test_every_schedule.py"],
@@ -959,7 +969,9 @@ NEAREST = {
     "sampling.py": ["training/test_several.py"],
     "cli/settings.py": ["cli/test_help.py", "cli/test_train.py"],
     "targets.py": ["test_denoiser.py"],
-    "denoiser.py": ["test_conditional.py", "test_networks.py"],
+    "denoiser/interface.py": ["test_denoiser.py", "test_conditional.py", "test_networks.py"],
+    "denoiser/network.py": ["test_denoiser.py", "test_conditional.py", "test_networks.py"],
+    "denoiser/wrappers.py": ["test_denoiser.py", "test_conditional.py", "test_networks.py"],
     "oracles.py": ["test_conditional.py", "test_by_hand.py"],
     "diffusion.py": ["test_conditional.py", "test_by_hand.py"],
     "noise.py": ["test_by_hand.py"],

@@ -56,7 +56,7 @@ def layer(module):
     return level
 
 
-FOLDERS = (".", "unet", "data", "training", "metrics", "interop", "cli")
+FOLDERS = (".", "denoiser", "schedule", "unet", "data", "training", "metrics", "interop", "cli")
 FILES = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).glob("*.py"))]
 
 

@@ -267,9 +267,12 @@ def test_what_is_no_network_no_schedule_no_denoiser_or_no_number_is_refused_at_c
     gaussian = Gaussian(0.0, 1.0, linear())
     for make, message in (
         (lambda: NetworkDenoiser(torch.tanh, linear()), "network is builtin_function_or_method; it must be a torch.nn"),
-        (lambda: NetworkDenoiser(Recorder(), "linear"), "schedule is str; it must be a ddpm.schedule.NoiseSchedule"),
-        (lambda: Clipped(torch.tanh), "denoise is builtin.*; it must be a ddpm.denoiser.Denoiser"),
-        (lambda: Guided(gaussian, None, 2), "guide is NoneType; it must be a ddpm.denoiser.Denoiser"),
+        (
+            lambda: NetworkDenoiser(Recorder(), "linear"),
+            "schedule is str; it must be a ddpm.schedule.table.NoiseSchedule",
+        ),
+        (lambda: Clipped(torch.tanh), "denoise is builtin.*; it must be a ddpm.denoiser.interface.Denoiser"),
+        (lambda: Guided(gaussian, None, 2), "guide is NoneType; it must be a ddpm.denoiser.interface.Denoiser"),
         (lambda: Guided(gaussian, gaussian, "2"), "weight is '2'; it must be a number"),
         (lambda: Clipped(gaussian, None, 1), "low is None; it must be a number"),
         (lambda: gaussian(torch.zeros(2, 1), "5"), "t is '5'; it must be a number"),

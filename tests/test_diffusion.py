@@ -243,7 +243,7 @@ def test_a_loss_names_what_it_cannot_take():
 def test_weights_and_times_are_those_of_a_schedule_and_a_configuration():
     with pytest.raises(ValueError, match="target is 'epsilon'; legal are eps, x0, v"):
         bound_weights(linear(), "epsilon")
-    with pytest.raises(TypeError, match="schedule is str; it must be a ddpm.schedule.NoiseSchedule"):
+    with pytest.raises(TypeError, match="schedule is str; it must be a ddpm.schedule.table.NoiseSchedule"):
         bound_weights("linear", "eps")
     with pytest.raises(TypeError, match="config is NoneType; it must be a ddpm.diffusion.DiffusionConfig"):
         time_probabilities(None)

@@ -14,7 +14,7 @@ MODULES = sorted(
     if not path.stem.startswith("_") and not {"cli", "assets", "companion"} & set(path.parts)
 )
 EXAMPLES = [
-    "ddpm.arguments", "ddpm.data.scaling", "ddpm.grids", "ddpm.noise", "ddpm.oracles", "ddpm.schedule",
+    "ddpm.arguments", "ddpm.data.scaling", "ddpm.grids", "ddpm.noise", "ddpm.oracles", "ddpm.schedule.named",
     "ddpm.settings", "ddpm.unet.sizes",
 ]  # fmt: skip
 

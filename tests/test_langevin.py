@@ -398,12 +398,20 @@ NAMED = {"step_size": 0.1, "steps": 1}
             ValueError,
             "x holds NaN or infinity; legal are finite",
         ),
-        (lambda d, x: annealed_langevin(torch.neg, x, [5, 0]), TypeError, "denoise is .*; it must be a ddpm.denoiser"),
+        (
+            lambda d, x: annealed_langevin(torch.neg, x, [5, 0]),
+            TypeError,
+            "denoise is .*; it must be a ddpm.denoiser.interface",
+        ),
         (lambda d, x: annealed_langevin(d, x, [5, 0], step_size=math.nan), ValueError, "step_size is nan"),
         (lambda d, x: predictor_corrector(d, x.half(), [5, 0]), TypeError, "x is torch.float16; it must be float32"),
         (lambda d, x: predictor_corrector(d, x, [9, 5, 0], randn_like=None), TypeError, "randn_like is NoneType"),
         (lambda d, x: flow_and_langevin(d, x, [5, 0], weight="1"), TypeError, "weight is '1'; it must be a number"),
-        (lambda d, x: [score_at(torch.neg, 5)], TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (
+            lambda d, x: [score_at(torch.neg, 5)],
+            TypeError,
+            "denoise is .*; it must be a ddpm.denoiser.interface.Denoiser",
+        ),
         (lambda d, x: [score_at(d, math.nan)], ValueError, "t is nan; legal are times above 0"),
     ],
 )

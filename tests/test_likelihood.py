@@ -348,7 +348,11 @@ def test_one_value_that_is_not_finite_has_no_density(find, wrong):
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda x: variational_bound(torch.neg, x), TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (
+            lambda x: variational_bound(torch.neg, x),
+            TypeError,
+            "denoise is .*; it must be a ddpm.denoiser.interface.Denoiser",
+        ),
         (
             lambda x: variational_bound(ORACLES[0], x, [5, 0], levels=2.5),
             ValueError,
@@ -359,7 +363,7 @@ def test_one_value_that_is_not_finite_has_no_density(find, wrong):
             ValueError,
             r"randn_like answers \(2,\)",
         ),
-        (lambda x: flow_nll(torch.neg, x), TypeError, "denoise is .*; it must be a ddpm.denoiser.Denoiser"),
+        (lambda x: flow_nll(torch.neg, x), TypeError, "denoise is .*; it must be a ddpm.denoiser.interface.Denoiser"),
         (lambda x: flow_nll(ORACLES[0], x, "5"), TypeError, "t is '5'; it must be a number"),
         (lambda x: flow_nll(ORACLES[0], x, math.nan), ValueError, "t is nan; legal are times above 0 and below 1000"),
         (lambda x: flow_nll(ORACLES[0], x, tolerance=math.nan), ValueError, "tolerance is nan; it must be above 0"),

@@ -204,7 +204,11 @@ def test_a_data_set_gives_all_its_images_alike():
     [
         (lambda: Gaussian("a", 1.0, SCHEDULE), TypeError, "mean is 'a'; it must be a number"),
         (lambda: Gaussian(0.0, "1", SCHEDULE), TypeError, "std is '1'; it must be a number"),
-        (lambda: Gaussian(0.0, 1.0, "linear"), TypeError, "schedule is str; it must be a ddpm.schedule.NoiseSchedule"),
+        (
+            lambda: Gaussian(0.0, 1.0, "linear"),
+            TypeError,
+            "schedule is str; it must be a ddpm.schedule.table.NoiseSchedule",
+        ),
         (lambda: GaussianMixture([1.0], [[0.0]], 1.0, None), TypeError, "schedule is NoneType"),
         (
             lambda: GaussianMixture([1.0], [[0.0], [1.0, 2.0]], 1.0, SCHEDULE),

@@ -272,7 +272,7 @@ def test_a_bad_argument_is_named(arguments, message):
 def test_what_is_no_denoiser_is_refused_in_one_line(thing):
     with pytest.raises(TypeError) as error:
         drawn(thing)
-    assert str(error.value) == f"denoise is {type(thing).__name__}; it must be a ddpm.denoiser.Denoiser"
+    assert str(error.value) == f"denoise is {type(thing).__name__}; it must be a ddpm.denoiser.interface.Denoiser"
 
 
 # Models that draw an image in one call.

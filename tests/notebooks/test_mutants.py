@@ -26,7 +26,7 @@ FIRST_ORDER = (
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
 MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the reach of a blob": (0, "companion/exercises/from_nothing.py", "< 2.5 * std", "< 0.25 * std"),
-    "the last beta, from nothing": (0, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
+    "the last beta, from nothing": (0, "schedule/named.py", "0.02 * 1000 /", "0.019 * 1000 /"),
     "the variance of a step, from nothing": (0, "samplers.py", "large = math.sqrt(beta) *", "large = beta *"),
     "the sign of a cross-entropy": (1, "gan.py", "F.softplus(-real) + ", "F.softplus(real) + "),
     "a divergence left out": (1, "autoencoder.py", "reconstruction + self.config.beta * kl", "reconstruction"),
@@ -39,13 +39,15 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "attention that looks at all pixels alike": (2, "unet/blocks.py", "attention(q, k, v)", "attention(0 * q, k, v)"),
     "a time that is always the same": (2, "unet/network.py", "self.time(t, of", "self.time(0 * t, of"),
     "attention without its scale": (2, "unet/blocks.py", " / math.sqrt(q.shape[-1])", ""),
-    "the last beta": (3, "schedule.py", "0.02 * 1000 /", "0.019 * 1000 /"),
+    "the last beta": (3, "schedule/named.py", "0.02 * 1000 /", "0.019 * 1000 /"),
     "the direction of DDIM": (3, *DIRECTION),
-    "the posterior variance": (3, "schedule.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)"),
+    "the posterior variance": (
+        3, "schedule/table.py", "self.noise(s) / self.noise(t)", "2 * self.noise(s) / self.noise(t)",
+    ),
     "the depth of the trip": (3, "round_trip.py", "(x0, timesteps[0], eps)", "(x0, max(timesteps[0] - 50, 0), eps)"),
     "the skip connections": (3, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
     "the clean image read from eps": (3, "targets.py", "(x - noise * output) / signal", "(x - noise * output)"),
-    "the time told to the network": (3, "denoiser.py", "x.to(dtype), times - 1,", "x.to(dtype), times + 30,"),
+    "the time told to the network": (3, "denoiser/network.py", "x.to(dtype), times - 1,", "x.to(dtype), times + 30,"),
     "a network that says a tenth too little": (3, "targets.py", *TENTH),
     "an inversion of the first order only": (3, "round_trip.py", *FIRST_ORDER),
     "a perfect denoiser that answers grey": (3, "oracles.py", "(1) @ self.images", "(1) * 0 @ self.images"),
@@ -58,18 +60,20 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a flow without Langevin": (4, "langevin.py", "if s > 0 and weight > 0:", "if s > 0 and weight < 0:"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
     "class 0 as the null label": (5, "diffusion.py", "labels.device), null_label)", "labels.device), 0)"),
-    "a weight of guidance counted from 0": (5, "denoiser.py", "float(self.weight - 1)", "float(self.weight)"),
+    "a weight of guidance counted from 0": (5, "denoiser/wrappers.py", "float(self.weight - 1)", "float(self.weight)"),
     "the sign of the flow": (6, "targets.py", "return eps - x0 if", "return x0 - eps if"),
     "a grid in time where log SNR was meant": (
-        6, "schedule.py", "self.sigma_to_t(math.exp(-number", "self.T * (1 - 1 / self.T) / (1 + math.exp(number",
+        6, "schedule/table.py", "self.sigma_to_t(math.exp(-number", "self.T * (1 - 1 / self.T) / (1 + math.exp(number",
     ),
     "a velocity read with the signal": (
         6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output",
     ),
     "a student told the teacher's times": (
-        6, "denoiser.py", "x.to(dtype), times - 1,", "x.to(dtype), times - (126 if self.distilled_for else 1),",
+        6, "denoiser/network.py", "x.to(dtype), times - 1,", "x.to(dtype), times - (126 if self.distilled_for else 1),",
     ),
-    "guidance outside its interval": (5, "denoiser.py", "if low <= self.schedule.sigma(t) <= high else 0.0", ""),
+    "guidance outside its interval": (
+        5, "denoiser/wrappers.py", "if low <= self.schedule.sigma(t) <= high else 0.0", "",
+    ),
 }  # fmt: skip
 FAST = {
     "the reach of a blob", "the sign of a cross-entropy", "the width of a level", "the last beta",

@@ -10,18 +10,10 @@ A `NoiseSchedule` keeps the variance of data whose variance is 1, and is a table
 falls to it linearly from time T - 1. `Straight` and `Exploding` are schedules of other functions. At times of equal
 noise / signal the states of two schedules differ by a factor alone: with scale^2 = signal^2 + noise^2, x_t / scale is
 a state of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1).
-
->>> f"{linear().signal(1000):.4f}"
-'0.0064'
->>> linear().timesteps(4)
-[1000, 750, 500, 250, 0]
->>> straight().signal(250), straight().noise(250)
-(0.75, 0.25)
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -29,18 +21,9 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import check_real, check_times, exact, float_tensor, instance, number
-from ddpm.grids import NOISE_ALONE as NOISE_ALONE
-from ddpm.grids import SPACINGS as SPACINGS
-from ddpm.grids import Spacing as Spacing
-from ddpm.grids import check_grid as check_grid
-from ddpm.grids import check_start as check_start
-from ddpm.grids import timesteps
-from ddpm.settings import ScheduleName, positive_int
+from ddpm.grids import Spacing, timesteps
 
-__all__ = [
-    "SCHEDULES", "Exploding", "NoiseSchedule", "PathSchedule", "Straight", "cosine", "exploding", "from_betas",
-    "linear", "linear_zero_snr", "positive_int", "sigmoid", "straight", "zero_terminal_snr",
-]  # fmt: skip
+__all__ = ["NoiseSchedule"]
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -235,170 +218,6 @@ class NoiseSchedule:
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
         """A grid of n + 1 times from `start`, or from T, down to 0: see `ddpm.grids.timesteps`."""
         return timesteps(self, n, spacing, start)
-
-
-class PathSchedule(NoiseSchedule, ABC):
-    """A schedule of two functions of a real time, which need not keep the variance.
-
-    A subclass says what `signal_and_noise(t)` and its inverse `sigma_to_t(sigma)` are, and makes the table of its
-    alpha_bar.
-    """
-
-    preserves_variance = False
-
-    @abstractmethod
-    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
-        """(signal(t), noise(t)): floats for a float, tensors (batch,) for times (batch,)."""
-
-    @abstractmethod
-    def sigma_to_t(self, sigma: float) -> float:
-        """The real time at which noise / signal is `sigma`, and T for one above sigma(T)."""
-
-    def scale(self, t: float) -> float:
-        """sqrt(signal^2 + noise^2), the standard deviation of x_t for data of variance 1."""
-        return math.hypot(*self.signal_and_noise(t))
-
-    def log_alpha_bar(self, t: Number) -> Number:
-        """Log of signal^2 / (signal^2 + noise^2) at real times, as in `NoiseSchedule`."""
-        signal, noise = self.signal_and_noise(t)
-        if isinstance(signal, Tensor):
-            return -torch.log1p((noise / signal).square())
-        return -math.log1p((noise / signal) ** 2) if signal > 0 else -math.inf
-
-
-class Straight(PathSchedule):
-    """x_t = (1 - t / T) x_0 + (t / T) eps: every image goes to its noise in a straight line.
-
-    It is the path of Liu et al. (2023), eq. 1, and of Lipman et al. (2023), eq. 20 with sigma_min = 0. In both, time
-    runs the other way, from noise to data. At T no signal is left.
-    """
-
-    def __init__(self, T: int) -> None:
-        times = torch.arange(positive_int("T", T) + 1, dtype=torch.float64, device="cpu") / T
-        super().__init__((1 - times) ** 2 / ((1 - times) ** 2 + times**2))
-
-    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
-        """(1 - t / T, t / T)."""
-        t = self._checked(t)
-        return (self.T - t) / self.T, t / self.T  # exact also near T, in float32
-
-    def sigma_to_t(self, sigma: float) -> float:
-        """T sigma / (1 + sigma)."""
-        return self.T / (1 + 1 / sigma) if sigma > 0 else 0.0
-
-
-class Exploding(PathSchedule):
-    """x_t = x_0 + sigma(t) eps: the signal stays, and the noise grows until x is noise alone.
-
-    sigma grows geometrically from `lowest` at time 1 to `highest` at T (Y. Song et al. 2021, appendix C), and linearly
-    from 0 at time 0 to time 1.
-    """
-
-    def __init__(self, T: int, lowest: float, highest: float) -> None:
-        if positive_int("T", T) == 1:
-            raise ValueError("T is 1; sigma needs two times or more to grow from lowest to highest")
-        self.lowest, self.highest = number("lowest", lowest), number("highest", highest)
-        if not 0 < lowest < highest < math.inf:
-            raise ValueError(f"lowest is {lowest} and highest is {highest}; legal is 0 < lowest < highest, both finite")
-        self._growth = math.log(highest / lowest) / (T - 1)  # of log sigma in a step
-        above_0 = torch.arange(T, dtype=torch.float64, device="cpu")
-        sigma = torch.cat([above_0[:1] * 0, lowest * torch.exp(self._growth * above_0)])
-        alpha_bar = 1 / (1 + sigma**2)
-        if not (alpha_bar.diff() < 0).all():
-            raise ValueError(
-                f"lowest is {lowest}, highest is {highest} and T is {T}; alpha_bar cannot tell these times apart in "
-                "float64: take a larger lowest, a smaller highest or fewer times"
-            )
-        super().__init__(alpha_bar)
-
-    def __repr__(self) -> str:
-        return f"Exploding(T={self.T}, lowest={self.lowest:g}, highest={self.highest:g})"
-
-    def signal_and_noise(self, t: Number) -> tuple[Number, Number]:
-        """(1, sigma(t))."""
-        t = self._checked(t)
-        if isinstance(t, Tensor):
-            growing = self.lowest * torch.exp(self._growth * (t - 1))
-            return torch.ones_like(t), torch.where(t < 1, self.lowest * t, growing)
-        return 1.0, self.lowest * (t if t < 1 else math.exp(self._growth * (t - 1)))
-
-    def sigma_to_t(self, sigma: float) -> float:
-        """The time at which the noise is `sigma`, and T for more than `highest`."""
-        if sigma <= self.lowest:
-            return sigma / self.lowest
-        return min(1 + math.log(sigma / self.lowest) / self._growth, self.T)
-
-
-def linear(T: int = 1000) -> NoiseSchedule:
-    """Ho et al. (2020): beta rises from 1e-4 to 0.02 at T = 1000; for another T both are scaled by 1000 / T.
-
-    The scaling keeps x_T almost pure noise.
-
-    Raises:
-        ValueError: T is below 21, so that the last beta would reach 1.
-    """
-    last = 0.02 * 1000 / positive_int("T", T)
-    if last >= 1:
-        raise ValueError(f"T is {T}; the linear schedule needs T of at least 21 (its last beta would be {last:.3g})")
-    return from_betas(np.linspace(1e-4 * 1000 / T, last, T))
-
-
-def cosine(T: int = 1000) -> NoiseSchedule:
-    """Nichol & Dhariwal (2021), eq. 17, with offset 0.008 and every beta at most 0.999."""
-    return _from_alpha_bar(lambda u: np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2, T)
-
-
-def sigmoid(T: int = 1000) -> NoiseSchedule:
-    """Jabri et al. (2022), with start -3, end 3, temperature 1 and every beta at most 0.999."""
-    return _from_alpha_bar(lambda u: 1 / (1 + np.exp(6 * u - 3)) - 1 / (1 + np.exp(3)), T)
-
-
-def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
-    """The schedule with its signal shifted to be 0 at T and scaled to stay as it is at 1: Lin et al. (2024), alg. 1.
-
-    A network on it must predict x0 or v, as at T the noise says nothing of the image.
-
-    Raises:
-        ValueError: T is 1, where these two are one time.
-    """
-    if schedule.T == 1:
-        raise ValueError("T is 1; only a schedule of two steps or more can keep its signal at 1 and lose it at T")
-    signal = schedule.alpha_bar.sqrt()
-    first, last = signal[1], signal[-1]
-    shifted = (signal[1:] - last) * (first / (first - last))
-    return NoiseSchedule(torch.cat([signal[:1], shifted]).square())
-
-
-def straight(T: int = 1000) -> Straight:
-    """The straight path x_t = (1 - t / T) x_0 + (t / T) eps of flow matching and rectified flows."""
-    return Straight(T)
-
-
-def exploding(T: int = 1000, lowest: float = 0.01, highest: float = NOISE_ALONE) -> Exploding:
-    """x_t = x_0 + sigma(t) eps, with sigma from `lowest` at time 1 to `highest` at T in equal factors."""
-    return Exploding(T, lowest, highest)
-
-
-def linear_zero_snr(T: int = 1000) -> NoiseSchedule:
-    """`linear` without any signal left at T, after Lin et al. (2024), algorithm 1."""
-    return zero_terminal_snr(linear(T))
-
-
-#: The schedules that a network is trained on, by name.
-SCHEDULES: dict[ScheduleName, Callable[[int], NoiseSchedule]] = {
-    "linear": linear, "cosine": cosine, "sigmoid": sigmoid, "linear_zero_snr": linear_zero_snr, "straight": straight
-}  # fmt: skip
-
-
-def _from_alpha_bar(alpha_bar: Callable[[np.ndarray], np.ndarray], T: int) -> NoiseSchedule:
-    """The schedule whose alpha_bar is this function of u = t / T, up to scale, with every beta at most 0.999."""
-    values = alpha_bar(np.arange(positive_int("T", T) + 1) / T)
-    return from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
-
-
-def from_betas(betas: np.ndarray) -> NoiseSchedule:
-    """The schedule whose T steps add the variances `betas` (T,), from beta_1 to beta_T (Ho et al. 2020, eq. 2)."""
-    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
 
 
 def _per_image(value: Number, t: Number) -> Number:
