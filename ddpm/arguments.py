@@ -45,13 +45,13 @@ def number(name: str, value: Any) -> float:
 
 
 def exact(name: str, values: Any) -> Tensor:
-    """Numbers as float64 on the CPU, whatever device they are on and whatever torch's defaults are."""
+    """A copy of numbers as float64 on the CPU, whatever device they are on and whatever torch's defaults are."""
     if isinstance(values, Tensor):
         values = values.cpu()  # some devices have no float64
         if values.is_complex():
             raise TypeError(f"{name} is {values.dtype}; it must be real")
     try:
-        return torch.as_tensor(values, dtype=torch.float64, device="cpu")
+        return torch.as_tensor(values, dtype=torch.float64, device="cpu").clone()  # whoever has them may change them
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} is {values!r}; it must be a number, or numbers in rows of one length") from error
 

@@ -174,8 +174,8 @@ class VariationalAutoencoder(Autoencoder):
         errors = self.errors(x, z)
         if self.config.loss != "mse":
             return errors
-        pixels, log_sigma = x[0].numel(), self.log_sigma
-        if self.training:
+        pixels, log_sigma = math.prod(x.shape[1:]), self.log_sigma
+        if self.training and len(x):
             mean = errors.detach().mean()
             if distributed.is_available() and distributed.is_initialized():  # each process has an equal share
                 distributed.all_reduce(mean)
@@ -215,7 +215,7 @@ def logistic_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tenso
     half, scale = 1 / 255, log_scale.clamp(min=-7).exp()
     above = torch.where(x > 1 - half, math.inf, (x + half - mean) / scale)
     below = torch.where(x < half - 1, -math.inf, (x - half - mean) / scale)
-    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which no rounding brings to 0
+    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which near values do not round to 0
     return F.logsigmoid(above) + F.logsigmoid(-below) + torch.log(-torch.expm1(below - above))
 
 

@@ -79,7 +79,8 @@ class Diffusion:
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.
 
-        Images are (batch, channels, height, width) in [-1, 1], labels (batch,) of a network with classes.
+        Images are (batch, channels, height, width), in [-1, 1] as `normalise` makes them, which is not checked; labels
+        are (batch,), of a network with classes.
         """
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
         t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T

@@ -26,7 +26,7 @@ from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
-from ddpm.files import read_json
+from ddpm.files import expanded, read_json
 from ddpm.messages import say
 from ddpm.noise import StepRandomness
 from ddpm.schedule import NoiseSchedule
@@ -80,8 +80,9 @@ def distill(
     if tuple(dataset.shape) != facts.image_shape:
         raise ValueError(f"teacher draws images of {facts.image_shape}; those of {dataset.name} are {dataset.shape}")
     students = moves_of_students(facts.config, calls, teacher_calls, at_once)
-    folders = [Path(out) if moves == calls else Path(out) / "teachers" / f"calls-{moves}" for moves in students]
-    _check_folders(Path(out), folders, students, at_once, pretrained.weights_file(teacher))
+    out = expanded(out)
+    folders = [out if moves == calls else out / "teachers" / f"calls-{moves}" for moves in students]
+    _check_folders(out, folders, students, at_once, pretrained.weights_file(teacher))
     for number, (moves, folder) in enumerate(zip(students, folders, strict=True), start=1):
         if progress:
             say(f"student {number} of {len(students)}: {at_once * moves} calls become {moves}, in {folder}")
@@ -104,7 +105,10 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     Raises:
         ValueError: there is no such model, or it is a checkpoint or no diffusion model, or its target is eps.
     """
-    pretrained.weights_file(teacher)  # refuses a checkpoint
+    try:
+        pretrained.weights_file(teacher)  # refuses a checkpoint
+    except ValueError as error:
+        raise ValueError(f"teacher is {str(teacher)!r}: {error}") from error
     facts = pretrained.facts(teacher)
     if not isinstance(facts.config, DiffusionConfig):
         raise ValueError(f"teacher is {str(teacher)!r}, {facts.config.kind!r}; only a diffusion model can be distilled")
@@ -147,10 +151,13 @@ def moves_of_students(
     legal = [calls * at_once]
     while legal[-1] <= settings.T:
         legal.append(legal[-1] * at_once)
+    if len(legal) == 1:
+        most = settings.T // at_once
+        raise ValueError(f"calls is {calls}; with at_once {at_once} legal are 1 to {most} (T is {settings.T})")
     if first not in legal[:-1]:
         raise ValueError(
             f"teacher_calls is {first}; with calls {calls} and at_once {at_once} legal are "
-            f"{', '.join(map(str, legal[:-1])) or 'none'} (T is {settings.T})"
+            f"{', '.join(map(str, legal[:-1]))} (T is {settings.T})"
         )
     return [moves // at_once for moves in reversed(legal[:-1]) if moves <= first]
 

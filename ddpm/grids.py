@@ -61,7 +61,7 @@ def timesteps(schedule: HasNoise, n: int, spacing: Spacing = "trailing", start: 
         raise ValueError(f"start is {start!r}; legal are integers from 1 to T = {schedule.T}")
     if isinstance(n, bool) or not hasattr(n, "__index__") or not 1 <= n <= top:
         name = "T" if start is None else "start"
-        raise ValueError(f"n is {n!r} steps; legal are integers from 1 to {name} = {top}")
+        raise ValueError(f"n, the number of steps, is {n!r}; legal are integers from 1 to {name} = {top}")
     one_of("spacing", spacing, SPACINGS)
     if spacing == "trailing":
         return [round(top * k / n) for k in range(n, -1, -1)]
@@ -78,6 +78,11 @@ def _spaced_in_sigma(schedule: HasNoise, n: int, spacing: Spacing, top: float) -
     """The n times of a "karras" or "log_snr" grid from sigma(top), or from noise alone, to sigma(1)."""
     highest = min(schedule.sigma(top), NOISE_ALONE)
     lowest = min(schedule.sigma(1), highest)
+    if n > 1 and not lowest < highest:
+        raise ValueError(
+            f"spacing is {spacing!r}, and sigma is {schedule.sigma(1):g} at time 1 already: x is noise alone from "
+            f"{NOISE_ALONE:g} up; take another spacing"
+        )
     if spacing == "karras":
         sigma = np.linspace(highest ** (1 / 7), lowest ** (1 / 7), n) ** 7
     else:

@@ -197,8 +197,9 @@ def flow_nll(
     schedule = instance("denoise", denoise, Denoiser).schedule
     if not 0 < number("t", t) < schedule.T:
         raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")
-    if not 0 < number("tolerance", tolerance) < 1:
-        raise ValueError(f"tolerance is {tolerance}; it must be above 0 and below 1")
+    least = torch.finfo(float_tensor("x", x).dtype).eps  # below that rounding is all that the solver sees
+    if not least <= number("tolerance", tolerance) < 1:
+        raise ValueError(f"tolerance is {tolerance}; legal for {x.dtype} is {least:.2g} to below 1")
     check_finite("x", float_tensor("x", x))
     one_of("divergence", divergence, ("exact", "hutchinson"))
     if computes_in_bfloat16(denoise.precision, x.device):

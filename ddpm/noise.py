@@ -35,7 +35,7 @@ def fold_in(*numbers: int) -> int:
 
 def drawn(randn_like: RandnLike, x: Tensor) -> Tensor:
     """What `randn_like` draws for x; an answer of another shape raises `ValueError`, as it would be spread over x."""
-    return answer_like("randn_like", function("randn_like", randn_like)(x), x)
+    return answer_like("randn_like", function("randn_like", randn_like)(x), x).to(x)
 
 
 class PerSampleNoise:

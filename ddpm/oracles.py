@@ -223,7 +223,7 @@ class EmpiricalData(Oracle):
         check_finite("images", images)
         self.image_shape: tuple[int, ...] = tuple(images.shape[1:])
         in_float64 = images.device.type == "cpu" or images.dtype == torch.float64
-        self.images = images.flatten(1).to(torch.float64 if in_float64 else torch.float32)
+        self.images = images.flatten(1).to(torch.float64 if in_float64 else torch.float32, copy=True)
         self._squares = self.images.square().sum(1)
         self.schedule = instance("schedule", schedule, NoiseSchedule)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import float_tensor, number
+from ddpm.arguments import float_tensor, instance, number
 from ddpm.denoiser import Denoiser
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
@@ -25,7 +25,10 @@ from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of
 from ddpm.targets import Prediction, prediction_of
 
-__all__ = ["Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict"]
+__all__ = [
+    "Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict",
+    "predict_below", "schedule_of",
+]  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -50,7 +53,7 @@ def ancestral(
     `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2. The step's is that of
     x / scale, so that it means the same on every schedule.
     """
-    schedule = denoise.schedule
+    schedule = schedule_of(denoise)
     check_grid(timesteps, schedule)
     one_of("variance", variance, ("small", "large"))
     for t, s in pairwise(timesteps):
@@ -77,14 +80,14 @@ def ddim(
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
-    schedule = denoise.schedule
+    schedule = schedule_of(denoise)
     check_grid(timesteps, schedule)
     if not 0 <= number("eta", eta) <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         std = eta * schedule.posterior_std(t, s)  # eq. 16
-        direction = math.sqrt(schedule.noise(s) ** 2 - std**2) * prediction.eps
+        direction = math.sqrt(max(0.0, schedule.noise(s) ** 2 - std**2)) * prediction.eps  # rounding may go below 0
         x = schedule.signal(s) * prediction.x0 + direction  # eq. 12
         if std > 0:
             x = x + std * drawn(randn_like, x)
@@ -115,7 +118,7 @@ def heun(
     Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic at churn 0: `randn_like`
     is not called.
     """
-    schedule = denoise.schedule
+    schedule = schedule_of(denoise)
     check_grid(timesteps, schedule)
     one_of("coordinates", coordinates, ("angle", "sigma"))
     if coordinates == "sigma" and schedule.signal(timesteps[0]) == 0:
@@ -172,7 +175,7 @@ def dpm_solver_pp(
     those of a "karras" grid are; the first ones of other grids stay long where sigma(T) is large. Deterministic:
     `randn_like` is never called.
     """
-    schedule = denoise.schedule
+    schedule = schedule_of(denoise)
     check_grid(timesteps, schedule)
     last_x0: Tensor | None = None  # of the move before: its x0, and its length in lambda = -log sigma
     last_h = 0.0
@@ -194,17 +197,27 @@ def dpm_solver_pp(
 def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
     """DDIM walked upward, from a clean x0 to the noise from which `ddim` returns to it in the limit of small steps.
 
-    Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end, or at time 1 where
-    that end is below 1. Nothing is clipped.
+    Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end. At time 0, where no
+    noise can be predicted, it is that of time 1, or of the move's upper end where this is below 1. Nothing is clipped.
     """
-    schedule = denoise.schedule
+    schedule = schedule_of(denoise)
     check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
-        eps = predict(denoise, x, max(s, 1)).eps
-        prediction = prediction_of("eps", eps, x, schedule.signal(s), schedule.noise(s))
-        x = schedule.add_noise(prediction.x0, t, eps)
+        prediction = predict_below(denoise, x, s, t)
+        x = schedule.add_noise(prediction.x0, t, prediction.eps)
         yield Step(x, t, prediction)
+
+
+def predict_below(denoise: Denoiser, x: Tensor, s: float, t: float) -> Prediction:
+    """What is seen in x at time s, the lower end of a move up to t; at time 0 the noise is that of a time above."""
+    eps = predict(denoise, x, s if s > 0 else min(1, t)).eps
+    return prediction_of("eps", eps, x, denoise.schedule.signal(s), denoise.schedule.noise(s))
+
+
+def schedule_of(denoise: Denoiser) -> NoiseSchedule:
+    """The schedule of what must be a denoiser."""
+    return instance("denoise", denoise, Denoiser).schedule
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:

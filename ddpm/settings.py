@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 __all__ = [
     "OPTIMISERS", "PRECISIONS", "SPACINGS", "TARGETS", "Optimiser", "Precision", "SamplerName", "ScheduleName",
     "Spacing", "Target", "check", "check_choices", "flag", "integers", "non_negative_int", "one_of", "positive_int",
-    "real", "seed_number",
+    "real", "seed_number", "threads_number",
 ]  # fmt: skip
 
 Precision = Literal["auto", "float32"]
@@ -33,6 +33,8 @@ Optimiser = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
 
 #: Legal values of `precision`. "auto" is bfloat16 where the device computes it in hardware, else float32.
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+#: More threads than any machine's cores; torch ends a process that asks for many times as many.
+MOST_THREADS = 4096
 #: Prediction targets of a network.
 TARGETS: tuple[Target, ...] = get_args(Target)
 #: How a grid of times may be spaced.
@@ -105,6 +107,14 @@ def seed_number(name: str, value: Any) -> int:
     if seed >= 2**64:
         raise ValueError(f"{name} is {seed}; it must be below 2**64, as torch's generators ask")
     return seed
+
+
+def threads_number(name: str, value: Any) -> int:
+    """`value` as an int; it must be a number of threads, from 1 to 4,096: a process of many more is killed."""
+    threads = positive_int(name, value)
+    if threads > MOST_THREADS:
+        raise ValueError(f"{name} is {threads}; it must be an integer from 1 to {MOST_THREADS:,}")
+    return threads
 
 
 def integers(name: str, value: Any, *, at_least: int, unordered: bool = False) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ddpm.settings import positive_int
+from ddpm.settings import threads_number
 
 __all__ = ["choose_threads", "computing_with", "free_cores", "in_words"]
 
@@ -35,12 +35,12 @@ def choose_threads(asked: int | None = None) -> int:
             more than torch has. Where somebody has set OMP_NUM_THREADS it is torch's own number.
 
     Raises:
-        ValueError: `asked` is no integer from 1 up.
+        ValueError: `asked` is no integer from 1 to 4,096.
     """
     global _choice
     own = torch.get_num_threads()
     if asked is not None:
-        own = _choice = positive_int("threads", asked)
+        own = _choice = threads_number("threads", asked)
     elif _choice is None:
         watch = own > 1 and not os.environ.get("OMP_NUM_THREADS")
         _choice = max(1, free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if watch else own

@@ -137,7 +137,13 @@ CHANGES = {
         ("and schedule.signal(timesteps[0]) == 0:", "and False:", "a sigma that is infinite"),
         ("r = last_h / h", "r = h / last_h", "the ratio of two steps in DPM-Solver++"),
         ("last_x0, last_h = prediction.x0, h", "last_x0, last_h = x0, h", "which x0 a multistep method remembers"),
-        ("max(s, 1)).eps", "max(t, 1)).eps", "the end of a move at which inversion asks for the noise"),
+        ("s if s > 0 else min(1, t)", "t", "the end of a move at which inversion asks for the noise"),
+        ("s if s > 0 else min(1, t)", "max(s, 1)", "inversion below time 1"),
+        (
+            "max(0.0, schedule.noise(s) ** 2 - std**2)",
+            "schedule.noise(s) ** 2 - std**2",
+            "a direction that rounding makes imaginary",
+        ),
         (
             "(torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all()",
             "(torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).any()",
@@ -437,7 +443,7 @@ CHANGES = {
         ("torch.log(-torch.expm1(below - above))", "0", "the difference of two sigmoids"),
         ("self.config.beta * kl", "kl", "the weight of the divergence"),
         ("log_variance.exp() - 1 - log_variance", "log_variance.exp() - log_variance", "a divergence that can be 0"),
-        ("        if self.training:", "        if True:", "sigma, while nothing is trained"),
+        ("if self.training and len(x):", "if len(x):", "sigma, while nothing is trained"),
         ("return losses.mean() /", "return losses.sum() /", "a loss for each value"),
         ("check_range(images)", "pass", "images beyond [-1, 1]"),
         ("mean /= distributed.get_world_size()", "mean /= 1", "sigma over several processes"),
@@ -620,8 +626,8 @@ CHANGES = {
         ("self.head(F.relu(self.body(images)))", "self.head(self.body(images))", "the classifier"),
     ],
     "metrics/fidelity.py": [
-        ("(x, y, data_range=2.0)", "(x, y, data_range=1.0)", "the range in PSNR"),
-        ("(a, b, data_range=2.0", "(a, b, data_range=1.0", "the range in SSIM"),
+        ("ratio(a, b, data_range=2.0", "ratio(a, b, data_range=1.0", "the range in PSNR"),
+        ("measure(a, b, data_range=2.0", "measure(a, b, data_range=1.0", "the range in SSIM"),
         ("rank=1 + (distances < own).sum(1)", "rank=1 + (distances < own).sum(0)", "the axis of a rank"),
         ("fidelity(back, others)", "fidelity(originals, others)", "what a random pair is"),
     ],
@@ -645,7 +651,7 @@ CHANGES = {
             "step % config.checkpoint_every == 0",
             "when a checkpoint is due",
         ),
-        ("deque(maxlen=config.checkpoint_every)", "deque(maxlen=1)", "the mean loss since a checkpoint"),
+        ("min(config.checkpoint_every, config.steps)", "1", "the mean loss since a checkpoint"),
     ],
     "training/step.py": [
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
@@ -716,7 +722,7 @@ CHANGES = {
     ],
     "training/batches.py": [
         ("dataset.labels[image_rows(seed, step,", "dataset.labels[image_rows(seed, 0,", "the labels of a step"),
-        ("_order(seed, i // n, n)[i % n]", "_order(seed, 0, n)[i % n]", "an order of every epoch's own"),
+        ("_order(seed, e, n)", "_order(seed, 0, n)", "an order of every epoch's own"),
         ("len(dataset))[rows] for", "len(dataset)) for", "the rows of one process"),
     ],
     "training/run.py": [
@@ -726,11 +732,12 @@ CHANGES = {
         ('if line["step"] <= step]', 'if line["step"] < step]', "the last line of a log"),
         ("step, self.keep)", "step, self.keep + 1)", "how many checkpoints are kept"),
         (
-            "if (replaced := _published_sha256(folder)) is not None:",
-            "if (replaced := None) is not None:",
+            '(replaced := _sha256(folder / "model.safetensors"))',
+            "(replaced := None)",
             "a kill while a model is published",
         ),
         ('elif (folder / "model.safetensors").exists():', "elif folder is None:", "a model without a checkpoint"),
+        ('if line.endswith(b"\\n")', "if False", "another program's log"),
     ],
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
@@ -752,8 +759,8 @@ CHANGES = {
         ('glob("step-*.json"), reverse=True)', 'glob("step-*.json"))', "which checkpoint is the newest"),
         ("ema[0] if isinstance", "ema[-1] if isinstance", "which average is the run's own"),
         (
-            'if manifest.get("version") != VERSION:',
-            'if manifest.get("version") is None:',
+            "if version != VERSION:",
+            "if version is None:",
             "another version's checkpoint",
         ),
     ],

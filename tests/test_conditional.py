@@ -407,3 +407,12 @@ def test_guided_points_end_where_another_solver_has_them(weight, most):
     assert x.std().item() == pytest.approx(expected.std(ddof=1), abs=0.01)
     unguided = guided_by_hand(1)
     assert abs(unguided.mean() - expected.mean()) > 0.05
+
+
+def test_a_student_is_guided_only_by_a_student_of_as_many_moves():
+    model, student = Gaussian(0.0, 1.0, linear()), Gaussian(0.0, 1.0, linear())
+    student.distilled_for = 4
+    for denoise, guide in ((model, student), (student, model)):
+        with pytest.raises(ValueError, match="guide is .*student.*; they answer alike only where both were distilled"):
+            Guided(denoise, guide, 2)
+    assert Guided(student, student, 2).distilled_for == 4

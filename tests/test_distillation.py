@@ -201,7 +201,7 @@ def test_a_short_schedule_has_a_teacher_of_fewer_moves():
         (4, 4, 2, "teacher_calls is 4; with calls 4 and at_once 2 legal are 8, 16"),
         (0, None, 2, "calls is 0; it must be an integer from 1 up"),
         (4, 0, 2, "teacher_calls is 0; it must be an integer from 1 up"),
-        (600, None, 2, "teacher_calls is 1200; with calls 600 and at_once 2 legal are none .T is 1000"),
+        (600, None, 2, "calls is 600; with at_once 2 legal are 1 to 500 .T is 1000"),
         (4, None, 3, "at_once is 3; it must be an even number from 2 up"),
         (4, None, 1, "at_once is 1; it must be an even number from 2 up"),
         (4, None, 0, "at_once is 0; it must be an integer from 1 up"),

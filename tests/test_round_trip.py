@@ -267,3 +267,17 @@ def test_the_coupled_ways_have_the_papers_mixing_by_default():
     assert torch.equal(up, final(invert_edict(DENOISE, x0, grid, mixing=0.93)))
     assert torch.equal(final(edict(DENOISE, up, grid)), final(edict(DENOISE, up, grid, mixing=0.93)))
     assert torch.allclose(final(edict(DENOISE, up, grid)), x0.expand(2, 2, 2))
+
+
+@pytest.mark.parametrize(("order", "within"), [(1, 3e-4), (2, 1e-9)])
+def test_an_inverted_trip_comes_back_in_the_limit_of_small_steps_also_below_time_1(order, within):
+    grid = [1000 * (k / 4000) ** 2 for k in range(4000, -1, -1)]  # 126 of these times are below 1
+    denoise = Gaussian(0.3, 0.05, SCHEDULE)
+    x0 = torch.tensor([[0.3], [0.25], [0.4]], dtype=torch.float64)
+    assert (final(inverted_round_trip(denoise, x0, grid, order=order)) - x0).abs().max() < within
+
+
+@pytest.mark.parametrize("walk", [round_trip, inverted_round_trip, coupled_round_trip])
+def test_what_is_no_denoiser_is_named(walk):
+    with pytest.raises(TypeError, match=r"denoise is .*; it must be a ddpm.denoiser.interface.Denoiser"):
+        next(walk(torch.neg, torch.zeros(1, 2, dtype=torch.float64), [5, 0]))

@@ -16,7 +16,7 @@ from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SPACINGS, NoiseSchedule, linear, straight
+from ddpm.schedule import SPACINGS, NoiseSchedule, exploding, linear, straight
 from ddpm.targets import Prediction
 
 SCHEDULE = linear()
@@ -463,3 +463,23 @@ def test_a_state_that_is_not_finite_is_not_blamed_on_the_denoiser():
     x = torch.tensor([[0.0], [math.nan]])
     with pytest.raises(FloatingPointError, match="the state at time 1000 is not finite"):
         next(ddim(Gaussian(0.0, 0.5, SCHEDULE), x, SCHEDULE.timesteps(5)))
+
+
+def test_ddim_with_all_its_noise_survives_the_rounding_of_its_direction():
+    """1 - eta^2 of the posterior's variance is 0 up to rounding there, and may be below."""
+    for schedule, grid in ((straight(), [85, 1e-6, 0]), (exploding(1000, 1e-3, 1e4), [601, 1e-4, 0])):
+        assert final(ddim(Gaussian(0.0, 1.0, schedule), torch.zeros(1, 2), grid, eta=1.0)).isfinite().all()
+
+
+@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+def test_what_is_no_denoiser_is_named(walk):
+    with pytest.raises(TypeError, match=r"denoise is .*; it must be a ddpm.denoiser.interface.Denoiser"):
+        next(walk(torch.neg, torch.zeros(1, 2), [5, 0]))
+
+
+def test_a_walk_keeps_its_dtype_whatever_the_noise_has():
+    in_float64 = lambda x: torch.zeros(x.shape, dtype=torch.float64)  # noqa: E731
+    assert (
+        final(ancestral(Gaussian(0.0, 1.0, linear()), torch.zeros(1, 2), [5, 2, 0], randn_like=in_float64)).dtype
+        == torch.float32
+    )

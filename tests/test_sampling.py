@@ -179,7 +179,7 @@ def test_what_is_not_given_is_filled_in(kind, given, walk):
 def test_no_walk_makes_more_moves_than_there_are_times():
     few = Gaussian(0.0, 0.5, cosine(5))
     assert default_walk(few).steps == 5
-    with pytest.raises(ValueError, match="n is 6 steps; legal are integers from 1 to T = 5"):
+    with pytest.raises(ValueError, match="n, the number of steps, is 6; legal are integers from 1 to T = 5"):
         drawn(few, steps=6, shape=(2,))
 
 

@@ -177,7 +177,7 @@ def test_a_grid_can_begin_at_any_depth(start, spacing, data):
 
 @pytest.mark.parametrize("n", [0, -1, 1001, 2.0, True])
 def test_more_steps_than_times_are_refused(n):
-    with pytest.raises(ValueError, match=f"n is {n} steps; legal are integers from 1 to T = 1000"):
+    with pytest.raises(ValueError, match=f"n, the number of steps, is {n}; legal are integers from 1 to T = 1000"):
         linear().timesteps(n)
 
 
@@ -368,3 +368,34 @@ def test_coefficients_have_the_images_type_whatever_the_times():
         for x in (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.float64)):
             assert {value.dtype for value in linear().coefficients(t, x)} == {x.dtype}
     assert linear().signal(times).dtype == torch.float32
+
+
+@pytest.mark.parametrize("schedule", [linear(), straight(), exploding()], ids=["linear", "straight", "exploding"])
+@pytest.mark.parametrize("sigma", [-1, math.nan])
+def test_a_sigma_below_0_has_no_time(schedule, sigma):
+    with pytest.raises(ValueError, match=f"sigma is {sigma}; it must be at least 0"):
+        schedule.sigma_to_t(sigma)
+
+
+@pytest.mark.parametrize("schedule", [linear(), straight(), exploding()], ids=["linear", "straight", "exploding"])
+def test_a_log_snr_beyond_every_number_is_that_of_the_ends(schedule):
+    assert schedule.log_snr_to_t(-2000) == schedule.T
+    assert schedule.log_snr_to_t(2000) == 0
+
+
+def test_only_a_schedule_that_keeps_the_variance_is_cut_off_from_its_signal():
+    with pytest.raises(ValueError, match="schedule is Exploding.*; it must be one that keeps the variance"):
+        zero_terminal_snr(exploding())
+
+
+def test_a_schedule_keeps_its_own_table():
+    table = linear().alpha_bar.clone()
+    schedule = NoiseSchedule(table)
+    table[5] = 7
+    assert schedule.alpha_bar[5] < 1
+
+
+@pytest.mark.parametrize("spacing", ["karras", "log_snr"])
+def test_a_grid_in_sigma_needs_times_below_noise_alone(spacing):
+    with pytest.raises(ValueError, match=f"spacing is '{spacing}', and sigma is 200 at time 1 already"):
+        exploding(3, 200, 500).timesteps(3, spacing)

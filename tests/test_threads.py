@@ -230,3 +230,8 @@ def test_what_runs_in_the_same_container_uses_its_quota_and_what_runs_outside_do
     monkeypatch.setattr(psutil, "cpu_percent", watched)
     monkeypatch.setattr(threads, "ROOT", tmp_path)
     assert free_cores() == 2
+
+
+def test_more_threads_than_any_machine_has_cores_are_refused():
+    with pytest.raises(ValueError, match="threads is 20000; it must be an integer from 1 to 4,096"):
+        threads.choose_threads(20_000)

@@ -73,7 +73,7 @@ def distill(
 
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
-    from ddpm.files import check_place
+    from ddpm.files import check_place, expanded
 
     _, is_main = launched()
     facts = distillation.teacher_named(teacher)
@@ -82,8 +82,13 @@ def distill(
     data = job.data or facts.data
     if job.data is None and data.startswith("folder:"):
         raise ValueError(f"data is not given; teacher {teacher!r} learnt {data}: name these pictures with --data")
-    channels, size, _ = facts.image_shape
+    channels, size, width = facts.image_shape
+    if data.startswith("folder:") and width != size:
+        raise ValueError(
+            f"teacher is {teacher!r}, which draws images of {size} x {width}; folder:PATH makes squares alone"
+        )
     of_folder: dict[str, Any] = {"image_size": size, "channels": channels} if data.startswith("folder:") else {}
+    out = expanded(out)
     if is_main:
         check_place("out", out / "config.json")
     with one_process_first():

@@ -19,6 +19,7 @@ from ddpm.cli.options import (
     VarianceOption,
     WeightOption,
     launched,
+    say_data,
     say_where,
 )
 
@@ -77,9 +78,10 @@ def evaluate(
     guiding = Guiding(labels, 1.0 if guidance is None else guidance, guidance_interval, guide, weight)
     trained, options, drawn = prepared(trained, model, walking, guiding, seed, precision, only=GARMENTS)
     say_where("sampling", trained.device)
+    say_data(model)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
     if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
         if labels and tuple(classes) == CLASSES:  # the judge knows garments
-            right = accuracy(images, torch.tensor(labels, device="cpu"))
+            right = accuracy(images.clamp(-1, 1), torch.tensor(labels, device="cpu"))  # as saved images would be
             typer.echo(f"in {right:.1%} of them a second frozen classifier sees the class that was told")

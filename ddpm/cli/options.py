@@ -39,6 +39,7 @@ __all__ = [
     "may_be_stopped",
     "one_process_first",
     "sampler_options",
+    "say_data",
     "say_where",
 ]  # fmt: skip
 
@@ -99,7 +100,7 @@ IntervalOption = Annotated[
         "linear schedule.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the noise. Sample i of a seed is the same at any --n.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the noise. The same seed draws the same noise again.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (bfloat16 where the hardware has it) or float32.")]
 ThreadsOption = Annotated[
     int | None,
@@ -193,6 +194,15 @@ def how(sampler: str, steps: int, spacing: str, eta: float, variance: str) -> st
     """A sampler and its settings, in words."""
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     return f"{sampler}{option}, {steps} steps, {spacing} grid"
+
+
+def say_data(model: str) -> None:
+    """Say in a line on stderr where a model learnt other images than the garments that it is measured with."""
+    from ddpm import pretrained
+
+    data = pretrained.facts(model).data
+    if launched()[1] and data and not data.startswith("fashion-mnist"):
+        typer.echo(f"{model} learnt {data}; it is measured with garments of Fashion-MNIST all the same", err=True)
 
 
 def say_where(doing: str, device: "torch.device") -> None:

@@ -20,6 +20,7 @@ from ddpm.cli.options import (
     check_out,
     how,
     sampler_options,
+    say_data,
     say_where,
 )
 from ddpm.cli.picture import picture_of
@@ -52,7 +53,9 @@ def round_trip(
     ] = Path("round-trip.png"),
     model: ModelOption = "fashion-mnist",
     depth: Annotated[int, typer.Option(help="Time up to which noise is added, 1 to the schedule's T.")] = 500,
-    steps: Annotated[int, typer.Option(help="Moves on the way back, 1 to the depth.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(help="Moves on the way back, 1 to the depth; by default 50, or as many as there are.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help=SAMPLER_HELP)] = "ancestral",
     invert: Annotated[
         bool, typer.Option("--invert", help="Go up without noise, by the sampler's own moves: ddim or heun.")
@@ -68,11 +71,12 @@ def round_trip(
 
     The shipped model knows garments, light on black; it makes garments of other pictures, too.
     """
-    from ddpm.files import write_atomically
+    from ddpm.files import expanded, write_atomically
     from ddpm.threads import choose_threads
 
     choose_threads(threads)
     import_module("ddpm.metrics.fidelity")  # which fails here, before the walk, where the extra is not installed
+    out = expanded(out)
     check_out(out, ".png")
     pictures = pictures or []
     if any(_is_same(out, path) for path in pictures):
@@ -81,6 +85,7 @@ def round_trip(
     options = sampler_options(sampler, eta, variance)
     _check_way(sampler, invert, eta, options, spacing)
     denoise = _denoiser(model, precision)
+    steps = min(50, depth) if steps is None else steps
     grid = _grid(denoise.schedule, depth, steps, spacing)
     moves = denoise.distilled_for
     if moves is not None and (sampler, grid) != ("ddim", denoise.schedule.timesteps(moves)):
@@ -89,6 +94,7 @@ def round_trip(
         )
     names, words, images = _read(pictures, denoise.image_shape)
     say_where("round trip", denoise.device)
+    say_data(model)
     trip = _trip(denoise, images, grid, sampler, invert, seed, options)
     write_atomically(out, _strip(trip))
 

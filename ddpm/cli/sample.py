@@ -68,10 +68,11 @@ def sample(
     """Draw images and save them as one grid, or film their way from noise."""
     import ddpm
     from ddpm.data import denormalise
-    from ddpm.files import write_atomically
+    from ddpm.files import expanded, write_atomically
     from ddpm.threads import choose_threads
 
     choose_threads(threads)
+    out = expanded(out)
     check_out(out, ".png", ".gif", ".webp")
     if guidance != 1 and not classes:
         raise ValueError(f"guidance is {guidance:g}; it needs a --class")
@@ -104,8 +105,10 @@ def sample(
 def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:
     """Raise `ValueError` where n images of each class, a row for each of several, are more than the format takes."""
     widest = WIDEST[out.suffix.lower()]
-    most = min((widest - 2) // (side + 2) for side in shape[1:])  # in a direction, as `picture_of` lays them out
-    most = most if rows > 1 else most**2
+    down, across = ((widest - 2) // (side + 2) for side in shape[1:])  # as `picture_of` lays them out
+    if rows > down:
+        raise ValueError(f"classes are {rows}; a film {out.suffix} of these images has at most {down:,} rows")
+    most = across if rows > 1 else min(down, across) ** 2
     if n > most:
         raise ValueError(
             f"n is {n}; a film {out.suffix} has at most {widest:,} pixels in a direction, so legal are 1 to {most:,} "

@@ -138,9 +138,12 @@ def train(
     recipe(job.model, **chosen | of_data)  # refuses wrong settings before torch is loaded and the images are read
 
     from ddpm import pretrained
-    from ddpm.files import check_place
+    from ddpm.files import check_place, expanded
     from ddpm.training import loop
+    from ddpm.training.preparation import check_trackers
 
+    out = expanded(out)
+    check_trackers(job.trackers)
     weights = pretrained.weights_file(job.init) if job.init is not None else None
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
@@ -229,7 +232,10 @@ def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[st
     conditional = {"conditional": True} if model.get("classes") else {}
     for name in ("image_shape", "channels", "classes"):  # the data's
         model.pop(name, None)
-    channels, size, *_ = data["image_shape"]
+    channels, size, width = data["image_shape"]
+    if of_folder and width != size:
+        shape = f"{size} x {width}"
+        raise ValueError(f"config is {str(path)!r}, a run on pictures of {shape}; --image-size makes squares alone")
     training = dict(record["training"])
     training.pop("threads", None)  # the machine's
     of_data = {"channels": channels, "image_size": size} if of_folder else {"data": data["name"]}

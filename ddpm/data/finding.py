@@ -48,8 +48,8 @@ class Found:
 def find_pictures(folder: Path) -> Found:
     """The pictures in a folder and its subfolders, by the endings of their names.
 
-    Links are followed, but never to a folder that holds the link. What several links lead to is read once, and under
-    the name that it has in `folder` without a link, if it has one. Names that begin with a dot are passed over. A
+    Links are followed, but never to a folder that holds the link. A folder that several links lead to is read once, and
+    under the name that it has in `folder` without a link, if it has one. Names that begin with a dot are passed over. A
     training's folder is left out; if it is `folder` itself, only what the training drew.
     """
     found, read, endings = Found(), set[Path](), _picture_endings()

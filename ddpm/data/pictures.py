@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ddpm.arguments import instance
 from ddpm.data.finding import Found, find_pictures
 from ddpm.data.reading import Shape, check_picture_shape, read_image, read_picture
 from ddpm.data.sets import Dataset, cache_folder, check_labels_of_classes
@@ -62,7 +63,7 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
         self.former_names = tuple(former_names)
         none = torch.zeros(len(paths), dtype=torch.int64, device="cpu")
         self.labels, self.classes = none if labels is None else labels, tuple(classes)
-        if self.labels.shape != (len(paths),):
+        if instance("labels", self.labels, Tensor).shape != (len(paths),):
             raise ValueError(f"labels have shape {tuple(self.labels.shape)}; it must be ({len(paths)},)")
         check_labels_of_classes(self.labels, self.classes)
 

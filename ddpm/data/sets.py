@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm.files import expanded
 from ddpm.messages import say
 from ddpm.settings import one_of
 
@@ -95,7 +96,9 @@ class Dataset:
 
 
 def check_labels_of_classes(labels: Tensor, classes: Sequence[str]) -> None:
-    """Raise `ValueError` unless every label is an index into the names of the classes, where there are any."""
+    """Where there are classes, raise `TypeError` or `ValueError` unless labels are integers, each the number of one."""
+    if classes and (labels.is_floating_point() or labels.dtype == torch.bool):
+        raise TypeError(f"labels are {labels.dtype}; they must be integers")
     if classes and not 0 <= labels.min() <= labels.max() < len(classes):
         low, high = labels.min().item(), labels.max().item()
         raise ValueError(f"labels are from {low} to {high}; legal are 0 to {len(classes) - 1}, one for each class")
@@ -126,11 +129,13 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
     if name in TORCHVISION:
         return _torchvision_set(name, split, folder, quiet)
     if name == "fashion-mnist-embedded":
+        if folder is not None:
+            raise ValueError(f"folder is {str(folder)!r}; {name} is in the package and has none")
         source = "embedded in the package"
         with np.load(ASSETS / "fashion-mnist-embedded.npz") as file:
             pixels, labels = file[f"{split}_images"], file[f"{split}_labels"]
     else:
-        place = Path(folder) if folder is not None else _fashion_mnist_folder()
+        place = expanded(folder) if folder is not None else _fashion_mnist_folder()
         source = str(place)
         pixels = _read_idx(place, f"{_IDX_PREFIX[split]}-images-idx3-ubyte")
         labels = _read_idx(place, f"{_IDX_PREFIX[split]}-labels-idx1-ubyte")

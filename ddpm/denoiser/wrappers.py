@@ -108,6 +108,11 @@ class Guided(Wrapper):
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
         if guide.schedule != denoise.schedule:
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
+        if guide.distilled_for != denoise.distilled_for:
+            raise ValueError(
+                f"guide is {_student(guide)} and the denoiser {_student(denoise)}; they answer alike only where both "
+                "were distilled for as many moves, or neither was"
+            )
         labels = denoise.n_labels, guide.n_labels
         if None not in labels and labels[0] != labels[1]:
             raise ValueError(f"guide was given {labels[1]} labels; they must be as many as the denoiser's, {labels[0]}")
@@ -163,6 +168,11 @@ class Guided(Wrapper):
         sigma = noise / signal
         inside = cast(Tensor, (low <= sigma) & (sigma <= high))
         return push * inside.to(x)
+
+
+def _student(denoise: Denoiser) -> str:
+    """Whether a denoiser is a student, in words."""
+    return "no student" if denoise.distilled_for is None else f"a student of {denoise.distilled_for} moves"
 
 
 def _interval(interval: Any) -> tuple[float, float]:

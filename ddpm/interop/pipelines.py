@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.files import check_finite, expanded, new_folder, read_json
+from ddpm.files import check_finite, expanded, new_folder, read_json, write_json
 from ddpm.interop.schedulers import PREDICTION_TYPES, make_scheduler, schedule_of, scheduler_from, target_of
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
-from ddpm.settings import PRECISIONS, Precision, one_of
+from ddpm.settings import PRECISIONS, Precision, one_of, positive_int
 from ddpm.unet import UNet
 from ddpm.unet.blocks import Float32Conv2d
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 __all__ = ["export_diffusers", "from_diffusers"]
+
+#: The file of an exported folder that diffusers does not read.
+OWN_FACTS = "ddpm.json"
 
 
 def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str = "") -> None:
@@ -46,6 +49,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)
+        write_json(folder / OWN_FACTS, {"classes": denoise.classes, "distilled_for": denoise.distilled_for})
         (folder / "README.md").write_text(_card(denoise, card), encoding="utf-8", newline="\n")
 
 
@@ -59,7 +63,8 @@ def from_diffusers(
 
     Its network is a `UNet` if one computes the same function. Its weights are float32, whatever they are in the file.
     The scheduler gives the noise schedule and the prediction target. Whether the scheduler clips x0 is ignored;
-    `Clipped` does that. Where the model is told labels, its classes have numbers for names, and the last of its class
+    `Clipped` does that. The names of the classes and what a student was distilled for are read from what
+    `export_diffusers` wrote; in other folders, classes have numbers for names. The last of a conditional model's class
     embeddings is taken as that of the null label, which tells none.
 
     Args:
@@ -87,9 +92,25 @@ def from_diffusers(
     model = _load_model(_part(folder, "unet"), variant)
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
-    classes = [str(label) for label in range(network.config.classes or 0)] if isinstance(network, UNet) else []
+    classes, distilled_for = _own_facts(folder, network)
     network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    return NetworkDenoiser(network, schedule, target, precision, image_shape, classes)
+    denoise = NetworkDenoiser(network, schedule, target, precision, image_shape, classes)
+    denoise.distilled_for = distilled_for
+    return denoise
+
+
+def _own_facts(folder: Path, network: nn.Module) -> tuple[list[str], int | None]:
+    """Names of the classes, and what a student was distilled for: diffusers' files have a place for neither."""
+    numbers = [str(label) for label in range(network.config.classes or 0)] if isinstance(network, UNet) else []
+    if not (folder / OWN_FACTS).is_file():
+        return numbers, None
+    facts = read_json(folder / OWN_FACTS)
+    classes, distilled_for = facts.get("classes"), facts.get("distilled_for")
+    if not isinstance(classes, list) or len(classes) != len(numbers):
+        raise ValueError(
+            f"{folder / OWN_FACTS} is damaged: classes are {classes!r}; there must be {len(numbers)} names"
+        )
+    return list(map(str, classes)), None if distilled_for is None else positive_int("distilled_for", distilled_for)
 
 
 def _check_parts(folder: Path) -> str:
@@ -259,6 +280,12 @@ with torch.no_grad():
 """
 
 
+def _legal_steps(denoise: NetworkDenoiser) -> str:
+    if denoise.distilled_for is not None:
+        return f"it was distilled for {denoise.distilled_for} steps of DDIM, and draws worse in any other number."
+    return f"take a number of steps that divides {denoise.schedule.T}, as diffusers' DDIM steps are uneven otherwise."
+
+
 def _card(denoise: NetworkDenoiser, card: str) -> str:
     channels, height, width = denoise.image_shape  # type: ignore[misc]
     kind = "class-conditional" if denoise.classes else "unconditional"
@@ -276,6 +303,6 @@ tags: [ddpm, {kind}-image-generation]
 
 Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
 schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is
-"trailing": take a number of steps that divides {denoise.schedule.T}, as diffusers' DDIM steps are uneven otherwise.
+"trailing": {_legal_steps(denoise)}
 
 {card}"""

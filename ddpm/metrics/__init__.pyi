@@ -6,6 +6,9 @@ from .distances import frechet_distance as frechet_distance
 from .distances import kernel_distance as kernel_distance
 from .features import FEATURES as FEATURES
 from .features import FEATURES_SHA256 as FEATURES_SHA256
+from .fidelity import Fidelity as Fidelity
+from .fidelity import psnr as psnr
+from .fidelity import ssim as ssim
 from .judge import JUDGE_SHA256 as JUDGE_SHA256
 from .judge import accuracy as accuracy
 from .precision_recall import precision_and_recall as precision_and_recall

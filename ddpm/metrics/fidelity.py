@@ -21,9 +21,8 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
         TypeError: a or b is not floating point.
     """
     check_pairs("a", a, "b", b)
-    pairs = zip(a, b, strict=True)
     with a.device:  # whatever torch's default is
-        return torch.stack([peak_signal_noise_ratio(x, y, data_range=2.0) for x, y in pairs]).to(a.dtype)
+        return peak_signal_noise_ratio(a, b, data_range=2.0, reduction="none", dim=(1, 2, 3)).to(a.dtype)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -35,7 +34,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     check_pairs("a", a, "b", b)
     if min(a.shape[2:]) < 6:
-        raise ValueError(f"a has shape {tuple(a.shape)}; structural similarity needs images of 6 x 6 or larger")
+        raise ValueError(f"images are {a.shape[2]} x {a.shape[3]}; structural similarity needs 6 x 6 or larger")
     similarity = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none")
     assert isinstance(similarity, Tensor)  # a tuple only if the contrast or the full image is asked for, too
     return similarity

@@ -84,7 +84,7 @@ def accuracy(images: Tensor, labels: Tensor) -> float:
     Of real images that it was not trained on, the 60,000 training images, this is 0.910; of shirts alone it is 0.77.
 
     Args:
-        images: (n, 1, 32, 32) in [-1, 1].
+        images: (n, 1, 32, 32), clipped to [-1, 1] as saved images would be.
         labels: int64 (n,), or (1,) for all of them.
 
     Raises:
@@ -92,4 +92,6 @@ def accuracy(images: Tensor, labels: Tensor) -> float:
         ValueError: images or labels of another shape, or with values that are not legal.
     """
     check_labels(labels, len(images), len(data.CLASSES) - 1)
+    if not len(images):
+        raise ValueError("images are none; there must be one at least")
     return (seen_by_judge(images) == labels.cpu()).double().mean().item()

@@ -54,8 +54,10 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     A network on it must predict x0 or v, as at T the noise says nothing of the image.
 
     Raises:
-        ValueError: T is 1, where these two are one time.
+        ValueError: T is 1, where these two are one time; or the schedule does not keep the variance.
     """
+    if not schedule.preserves_variance:
+        raise ValueError(f"schedule is {schedule}; it must be one that keeps the variance")
     if schedule.T == 1:
         raise ValueError("T is 1; only a schedule of two steps or more can keep its signal at 1 and lose it at T")
     signal = schedule.alpha_bar.sqrt()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import number
-from ddpm.schedule.table import NoiseSchedule, Number
+from ddpm.schedule.table import NoiseSchedule, Number, check_sigma
 from ddpm.settings import positive_int
 
 __all__ = ["Exploding", "PathSchedule", "Straight"]
@@ -60,6 +60,7 @@ class Straight(PathSchedule):
 
     def sigma_to_t(self, sigma: float) -> float:
         """T sigma / (1 + sigma)."""
+        check_sigma(sigma)
         return self.T / (1 + 1 / sigma) if sigma > 0 else 0.0
 
 
@@ -100,6 +101,7 @@ class Exploding(PathSchedule):
 
     def sigma_to_t(self, sigma: float) -> float:
         """The time at which the noise is `sigma`, and T for more than `highest`."""
+        check_sigma(sigma)
         if sigma <= self.lowest:
             return sigma / self.lowest
         return min(1 + math.log(sigma / self.lowest) / self._growth, self.T)

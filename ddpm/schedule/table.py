@@ -23,7 +23,7 @@ from torch import Tensor
 from ddpm.arguments import check_real, check_times, exact, float_tensor, instance, number
 from ddpm.grids import Spacing, timesteps
 
-__all__ = ["NoiseSchedule"]
+__all__ = ["NoiseSchedule", "check_sigma"]
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -147,6 +147,7 @@ class NoiseSchedule:
 
     def sigma_to_t(self, sigma: float) -> float:
         """The real time at which noise / signal is `sigma`: the inverse of `sigma`, and T for one above sigma(T)."""
+        check_sigma(sigma)
         if self._log_alpha_bar_list[-1] == -math.inf and sigma > self.sigma(self.T - 1):
             return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
@@ -155,7 +156,9 @@ class NoiseSchedule:
 
     def log_snr_to_t(self, log_snr: float) -> float:
         """The real time of this log SNR: the inverse of `log_snr`."""
-        return self.sigma_to_t(math.exp(-number("log_snr", log_snr) / 2))
+        return self.sigma_to_t(
+            math.exp(min(-number("log_snr", log_snr) / 2, 350))
+        )  # the square of exp(355) is beyond every float
 
     def beta(self, t: float, s: float) -> float:
         """noise(t)^2 - (signal(t) noise(s) / signal(s))^2: the variance that the step from s up to t adds.
@@ -174,7 +177,7 @@ class NoiseSchedule:
         return self.noise(s) / self.noise(t) * math.sqrt(self.beta(t, s))
 
     def add_noise(self, x0: Tensor, t: float | Tensor, eps: Tensor) -> Tensor:
-        """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's shape and dtype.
+        """x_t = signal(t) x_0 + noise(t) eps in one shot (Ho et al. 2020, eq. 4), in x0's dtype and the shape of both.
 
         Raises:
             TypeError: x0 is not float32 or float64.
@@ -184,7 +187,7 @@ class NoiseSchedule:
         counts = {*instance("eps", eps, Tensor).shape[:1], len(x0)} - {1}  # one image goes with any number of noises
         if eps.ndim != x0.ndim or eps.shape[1:] != x0.shape[1:] or len(counts) > 1:
             raise ValueError(f"eps has shape {tuple(eps.shape)}; it must be x0's, {tuple(x0.shape)}")
-        return signal * x0 + noise * eps
+        return signal * x0 + noise * eps.to(x0)
 
     def coefficients(self, t: float | Tensor, x: Tensor) -> tuple[float | Tensor, float | Tensor]:
         """What `signal_and_noise` gives, but that the tensors of times (batch,) multiply x (batch, ...).
@@ -218,6 +221,12 @@ class NoiseSchedule:
     def timesteps(self, n: int, spacing: Spacing = "trailing", start: int | None = None) -> Sequence[float]:
         """A grid of n + 1 times from `start`, or from T, down to 0: see `ddpm.grids.timesteps`."""
         return timesteps(self, n, spacing, start)
+
+
+def check_sigma(sigma: float) -> None:
+    """Raise `ValueError` unless sigma, noise / signal, is 0 or more."""
+    if not number("sigma", sigma) >= 0:
+        raise ValueError(f"sigma is {sigma}; it must be at least 0")
 
 
 def _per_image(value: Number, t: Number) -> Number:

@@ -17,7 +17,9 @@ __all__ = ["batches", "image_rows", "labels_at"]
 
 def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
     """Indices (batch_size,) of the images of a step: every image once an epoch, in an order of the epoch's own."""
-    return torch.stack([_order(seed, i // n, n)[i % n] for i in range(step * batch_size, (step + 1) * batch_size)])
+    first, last = step * batch_size, (step + 1) * batch_size
+    epochs = range(first // n, -(-last // n))
+    return torch.cat([_order(seed, e, n)[max(0, first - e * n) : last - e * n] for e in epochs])
 
 
 @lru_cache(maxsize=2)
@@ -64,4 +66,4 @@ def batches(
             for images in feed:
                 yield torch.from_numpy(images).to(device)
         except FileNotFoundError as error:
-            raise ValueError(str(error)) from error
+            raise OSError(f"{error}; the last checkpoint stands") from error

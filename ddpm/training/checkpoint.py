@@ -24,6 +24,10 @@ __all__ = [
 VERSION = 2
 
 
+class LaterVersion(ValueError):
+    """A whole checkpoint that a later version of this package has written."""
+
+
 class Checkpoint(NamedTuple):
     """A training's state after `step` steps."""
 
@@ -47,7 +51,8 @@ def save_checkpoint(
         step: number of steps that the training has done.
         tensors: the training's state.
         config: the run's record: what is trained, and how.
-        loss: mean training loss since the last checkpoint. The one with the smallest is the best; None never is.
+        loss: mean training loss of the last `checkpoint_every` steps. The one with the smallest is the best; None
+            never is.
     """
     path = folder / f"step-{step:08d}.safetensors"
     manifest = {"version": VERSION, "step": step, "loss": loss, "config": dict(config)}
@@ -96,13 +101,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None where none was ever written.
 
-    A damaged one is passed over, with one line that says so. Raises `ValueError` when all are damaged.
+    A damaged one is passed over, with one line that says so.
+
+    Raises:
+        ValueError: all are damaged, or a later version of this package has written one.
+        OSError: one cannot be read now; that does not make it a damaged one.
     """
     problem: Exception | None = None
     for path in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             return load_checkpoint(path)
-        except (ValueError, OSError) as error:
+        except LaterVersion:
+            raise
+        except (ValueError, FileNotFoundError) as error:
             problem = error
             say(f"checkpoint {path.stem} is passed over: {error}")
     if problem is not None:
@@ -121,8 +132,11 @@ def _read(path: Path) -> dict[str, Any]:
         seal = manifest.pop("seal", None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if manifest.get("version") != VERSION:
-        raise ValueError(f"{path} has version {manifest.get('version')!r}; this package reads {VERSION}")
+    version = manifest.get("version")
+    if isinstance(version, int) and version > VERSION and sealed(manifest)["seal"] == seal:
+        raise LaterVersion(f"{path} has version {version}; this package reads {VERSION}")
+    if version != VERSION:
+        raise ValueError(f"{path} has version {version!r}; this package reads {VERSION}")
     if sealed(manifest)["seal"] != seal or path.stem != f"step-{manifest['step']:08d}":
         raise ValueError(f"{path} is damaged or was changed: its hash is not the one it was written with")
     return manifest

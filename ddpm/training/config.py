@@ -4,7 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ddpm.settings import Optimiser, Precision, check, check_choices, non_negative_int, positive_int, real, seed_number
+from ddpm.settings import (
+    Optimiser,
+    Precision,
+    check,
+    check_choices,
+    non_negative_int,
+    positive_int,
+    real,
+    seed_number,
+    threads_number,
+)  # fmt: skip
 
 __all__ = ["TrainingConfig"]
 
@@ -18,7 +28,7 @@ class TrainingConfig:
         batch_size: images in a step, over all processes.
         learning_rate: peak learning rate, reached after the warm-up.
         warmup: number of warm-up steps, over which the learning rate rises.
-        decay: decay of the learning rate after the warm-up: cosine or linear (to 0 at the last step), or constant.
+        decay: decay of the learning rate after the warm-up: cosine or linear (to 0 after the last step), or constant.
         optimiser: name of the optimiser: muon, adamw, adam, sgd or rmsprop (see ddpm.training.optimisers).
         momentum: decay of the gradient's average: beta 1 of adamw and adam, the momentum of sgd.
         weight_decay: decoupled weight decay of adamw and muon.
@@ -54,7 +64,7 @@ class TrainingConfig:
         check(self, non_negative_int, "warmup")
         check(self, seed_number, "seed")
         if self.threads is not None:
-            check(self, positive_int, "threads")
+            check(self, threads_number, "threads")
         check(self, real, "learning_rate", "clip", above=0)
         check(self, real, "momentum", at_least=0, below=1)
         check(self, real, "weight_decay", at_least=0)

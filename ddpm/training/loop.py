@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ddpm import files
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.fast import computes_in_bfloat16
@@ -85,16 +86,16 @@ def train(
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands.
-        OSError: a checkpoint or the log cannot be written, or one of the `workers` was killed; the last checkpoint
-            stands.
+        OSError: a checkpoint or the log cannot be written, a picture has gone, or one of the `workers` was killed; the
+            last checkpoint stands.
         Stopped: a signal came; the same call goes on from there.
     """
     check_trackers(trackers)
-    out = Path(out)
+    out = files.expanded(out)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()
     task.check_images(dataset.shape)
-    weights = initial_weights(task, Path(init)) if init is not None else None
+    weights = initial_weights(task, files.expanded(init)) if init is not None else None
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)
@@ -106,7 +107,7 @@ def train(
         state.restore(run.found.tensors)
         run.found = None  # free the memory
 
-    recent: deque[dict[str, Any]] = deque(maxlen=config.checkpoint_every)  # lines of the log
+    recent: deque[dict[str, Any]] = deque(maxlen=min(config.checkpoint_every, config.steps))  # lines of the log
     steps = range(start, config.steps)
     told = labels_told(task, dataset, config, steps, rows, device)
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)

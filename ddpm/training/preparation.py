@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def labels_told(
     """
     classes = getattr(task, "classes", None)
     if classes is None:
-        return iter([None] * len(steps))
+        return repeat(None, len(steps))
     if classes != len(dataset.classes):
         raise ValueError(f"classes is {classes}; the images of {dataset.name} have {len(dataset.classes)} classes")
     return (labels_at(dataset, config.seed, step, config.batch_size, rows).to(device) for step in steps)

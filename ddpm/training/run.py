@@ -10,6 +10,7 @@ It holds
 """
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -61,7 +62,8 @@ class Run:
         record: the run's record, with what `found` says of the threads if they were left open.
 
     Raises:
-        ValueError: the folder holds another run, or a model without a checkpoint to resume from.
+        ValueError: the folder holds another run, a model without a checkpoint to resume from, or another program's
+            files of these names.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class Run:
                 )
         elif (folder / "model.safetensors").exists():
             raise ValueError(f"{folder} holds a trained model and no checkpoint to resume from; name a new folder")
+        elif (folder / "config.json").exists() or not _is_a_runs_log(folder / "log.jsonl"):
+            raise ValueError(f"{folder} holds another program's config.json or log.jsonl; name a new folder")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -153,7 +157,7 @@ class Run:
             folder = self.folder / f"ema-{decay}" if i else self.folder
             content, sha256 = files.serialised(average)
             config = {**self.record, **facts} | {"average": decay, "sha256": sha256}
-            if (replaced := _published_sha256(folder)) is not None:  # both are legal until both files are written
+            if (replaced := _sha256(folder / "model.safetensors")) is not None:  # both are legal until both are written
                 files.write_json(folder / "config.json", config | {"replaced": replaced})
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
@@ -190,13 +194,23 @@ class Run:
                 tracker.finish()
 
 
-def _published_sha256(folder: Path) -> str | None:
-    """The hash that a folder's config.json gives its weights; None where there is no such file that can be read."""
+def _sha256(path: Path) -> str | None:
+    """The hash of a file; None where there is no such file."""
     try:
-        sha256: str = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
-        return sha256
-    except (OSError, ValueError, KeyError, TypeError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
         return None
+
+
+def _is_a_runs_log(path: Path) -> bool:
+    """Whether a file is a run's log; the last line of one may be torn, and the file may be missing."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+        return all("step" in json.loads(line) for line in lines[:1] if line.endswith(b"\n"))
+    except OSError:  # it will be named where the log is written
+        return True
+    except (ValueError, TypeError):
+        return False
 
 
 def _unusable(path: Path, error: OSError) -> ValueError:

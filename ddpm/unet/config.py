@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from ddpm.settings import check, check_choices, flag, integers, positive_int, real
@@ -97,12 +98,12 @@ class UNetConfig:
 
     def height_and_width(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
         """(height, width) of this image size, checked; a single number means a square."""
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        sides = size if isinstance(size, tuple) and len(size) == 2 else (None, None)
-        if not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        pair = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+        if len(pair) != 2 or not all(isinstance(side, Integral) and not isinstance(side, bool) for side in pair):
             raise ValueError(f"image_size is {image_size!r}; it must be an integer or a pair of them")
-        self.check_image(*size)
-        return size
+        height, width = map(int, pair)
+        self.check_image(height, width)
+        return height, width
 
     def check_image(self, height: int, width: int) -> None:
         """Raise `ValueError` unless images of this size survive every halving, naming the nearest sizes that do."""

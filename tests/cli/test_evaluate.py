@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -29,6 +32,17 @@ def test_a_model_that_draws_in_one_call_has_a_distance(vae):
     assert "one call, seed 0: Frechet distance" in done("evaluate", "--model", vae, "--n", 65).stdout
 
 
+def test_a_model_of_other_data_is_measured_aloud(trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "other")
+    record = json.loads((other / "config.json").read_text())
+    record["data"]["name"] = "mnist"
+    (other / "config.json").write_text(json.dumps(record))
+    command = ["evaluate", "--n", 65, "--steps", 1, "--model"]
+    aloud = "other learnt mnist; it is measured with garments of Fashion-MNIST all the same"
+    assert aloud in done(*command, other).stderr
+    assert "it is measured with" not in done(*command, trained).stderr
+
+
 def draws_for_hours(*_, **__):
     raise AssertionError("the images were drawn")
 
@@ -54,7 +68,7 @@ def test_distances_are_to_garments_alone(tmp_path, monkeypatch):
         (["--n", 64], "n, the number of images, is 64; legal are 65 to 60,000"),
         (["--n", 60_001], "n, the number of images, is 60001; legal are 65 to 60,000"),
         (["--n", 10**30], "legal are 65 to 60,000"),
-        (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["--steps", 2000], "n, the number of steps, is 2000; legal are integers from 1 to T = 1000"),
         (["--spacing", "even"], "spacing is 'even'"),
         (["--eta", 2], "eta is 2.0; it must be in [0, 1]"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),

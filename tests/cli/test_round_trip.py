@@ -122,5 +122,11 @@ def test_a_student_that_is_asked_at_other_times_than_its_own_is_told_of(tmp_path
     assert said not in done(*command, "--depth", 1000, "--out", tmp_path / "own.png").stderr
 
 
+def test_a_short_trip_makes_as_many_moves_as_there_are(tmp_path):
+    said = done("round-trip", "--depth", 3, "--sampler", "ddim", "--out", tmp_path / "strip.png").stdout
+    assert "up to" not in said
+    assert "noised in one shot to t = 3, back by ddim, eta 0, 3 steps" in said
+
+
 def test_a_strip_is_a_png(tmp_path):
     assert "its name must end in .png" in refusal(["round-trip", "--out", "RUN.gif"], tmp_path)

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torchvision.utils import make_grid
 
 import ddpm
 from ddpm import pretrained
+from ddpm.cli.sample import _check_film
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
 from ddpm.noise import PerSampleNoise
@@ -71,6 +73,11 @@ def test_a_film_larger_than_its_format_is_refused_at_once(conditional, film, arg
     assert message in refusal(command, tmp_path)
 
 
+def test_a_film_of_more_classes_than_its_format_has_rows_is_refused():
+    with pytest.raises(ValueError, match="classes are 600; a film .webp of these images has at most 481 rows"):
+        _check_film(Path("film.webp"), (1, 32, 32), 1, 600)
+
+
 def test_a_film_begins_with_the_noise(film):
     n, frames, _ = film
     noise = denormalise(PerSampleNoise(7)(torch.empty(n, 1, 32, 32)))
@@ -112,7 +119,7 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", 2000], "n is 2000 steps; legal are integers from 1 to T = 1000"),
+        (["--steps", 2000], "n, the number of steps, is 2000; legal are integers from 1 to T = 1000"),
         (["--n", 0], "n is 0; legal are 1 to 1,000,000 images of each in a grid"),
         (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images of each in a grid"),
         (["--n", 10**30], "legal are 1 to 1,000,000 images of each in a grid"),

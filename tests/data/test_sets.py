@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,23 @@ def test_a_folder_of_another_type_is_refused(folder):
     for name in data.NAMES:
         with pytest.raises(TypeError, match=r"^folder is .*; it must be the name of a folder$"):
             data.load(name, "train", folder)
+
+
+def test_the_embedded_set_has_no_folder():
+    with pytest.raises(ValueError, match="folder is '/nowhere'; fashion-mnist-embedded is in the package and has none"):
+        data.load("fashion-mnist-embedded", folder="/nowhere")
+
+
+def test_a_folder_may_be_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "mine"))):
+        data.load("fashion-mnist", folder="~/mine")
+
+
+def test_labels_of_classes_are_integers():
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="labels are torch.float32; they must be integers"):
+        data.Dataset("made", "train", images, torch.tensor([0.7, 1.2]), "here", classes=("a", "b"))
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", *data.TORCHVISION])

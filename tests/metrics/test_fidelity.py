@@ -136,7 +136,7 @@ def test_what_is_no_pair_of_images_is_named(measure):
 
 def test_structures_of_tiny_images_have_no_likeness():
     tiny = torch.zeros(2, 1, 5, 8)
-    with pytest.raises(ValueError, match=r"a has shape \(2, 1, 5, 8\); structural similarity needs images of 6 x 6"):
+    with pytest.raises(ValueError, match="images are 5 x 8; structural similarity needs 6 x 6"):
         ssim(tiny, tiny)
     assert torch.allclose(ssim(GARMENTS[:2, :, :6, :6], GARMENTS[:2, :, :6, :6]), torch.ones(2))
 

@@ -62,3 +62,8 @@ def test_a_mixer_mixes_places_by_single_channels_and_channels_at_single_places()
     touched = (one - other).abs().sum(0) > 0
     rows = touched.any(1).nonzero().flatten()
     assert (rows.min().item(), rows.max().item()) == (8 - 4, 8 + 4)
+
+
+def test_no_images_have_no_accuracy():
+    with pytest.raises(ValueError, match="images are none"):
+        accuracy(torch.zeros(0, 1, 32, 32), torch.zeros(0, dtype=torch.int64))

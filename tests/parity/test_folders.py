@@ -384,3 +384,15 @@ def test_an_export_goes_into_an_empty_folder_and_into_no_other(tmp_path):
     ):
         export_diffusers(denoise, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_student_and_the_names_of_its_classes_survive_an_export(tmp_path):
+    network = UNet(UNetConfig(channels=1, base_channels=8, classes=2))
+    denoise = NetworkDenoiser(network, linear(), "v", image_shape=(1, 32, 32), classes=("boot", "bag"))
+    denoise.distilled_for = 4
+    export_diffusers(denoise, tmp_path / "export")
+    back = from_diffusers(tmp_path / "export", device="cpu")
+    assert (back.distilled_for, back.classes) == (4, ("boot", "bag"))
+    assert "it was distilled for 4 steps of DDIM" in (tmp_path / "export" / "README.md").read_text()
+    change(tmp_path / "export" / "ddpm.json", classes=["boot"])
+    refused(ValueError, "classes are .'boot'.; there must be 2 names", tmp_path / "export")

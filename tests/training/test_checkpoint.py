@@ -109,6 +109,29 @@ def test_a_checkpoint_beyond_the_step_goes(tmp_path):
     assert steps_in(tmp_path) == [5, 10]
 
 
+def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path):
+    """The run would go on from an older one, and delete this."""
+    for step in (5, 10):
+        save(tmp_path, step)
+    path = tmp_path / "step-00000010.json"
+    manifest = {key: value for key, value in json.loads(path.read_text()).items() if key != "seal"}
+    path.write_text(json.dumps(sealed(manifest | {"version": 3})))
+    with pytest.raises(ValueError, match=r"step-00000010.json has version 3; this package reads 2"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_passed_over(tmp_path, monkeypatch):
+    for step in (5, 10):
+        save(tmp_path, step)
+
+    def refused(*_):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr(checkpoint, "load_tensors", refused)
+    with pytest.raises(PermissionError):
+        newest_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("ema", [0.9, [0.9, 0.99]])
 def test_the_first_average_is_the_runs_own(tmp_path, ema):
     tensors = {"average-0.9.w": torch.ones(1), "average-0.99.w": torch.zeros(1), "weights.w": torch.zeros(1)}
@@ -172,7 +195,7 @@ def do_harm(harm, path, two_checkpoints, chance):
         manifest.write_text(manifest.read_text().replace('"kind": "a"', '"kind": "b"'))
     elif harm == "other version":
         rest = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "seal"}
-        manifest.write_text(json.dumps(sealed(rest | {"version": chance.choice([1, 3, None])})))
+        manifest.write_text(json.dumps(sealed(rest | {"version": chance.choice([1, None])})))
     else:
         path.unlink()
 

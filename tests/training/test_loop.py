@@ -605,3 +605,22 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_i
     with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
         train(MODEL, images, CONFIG, tmp_path / "run", trackers=["wandb"])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_be_in_the_home(tmp_path, images, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    train(MODEL, images, replace(CONFIG, steps=1), "~/run", progress=False)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_long_run_begins_at_once(tmp_path, images):
+    """Neither the log's last lines nor the labels of all steps are made room for beforehand."""
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    endless = replace(CONFIG, steps=10**12, checkpoint_every=10**30)
+    with pytest.raises(KeyboardInterrupt):
+        train(MODEL, images, endless, tmp_path / "run", progress=False, on_step=stop)

@@ -102,6 +102,22 @@ def test_a_model_without_a_checkpoint_is_not_overwritten(tmp_path):
 # The lock.
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.json", '{"mine": 1}'), ("log.jsonl", "my log\n"), ("log.jsonl", '{"mine": 1}\n')]
+)
+def test_a_folder_of_another_program_is_left_alone(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="holds another program's config.json or log.jsonl; name a new folder"):
+        run_in(tmp_path)
+    assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize("log", ["", '{"step": 1}\n{"st', '{"st'])
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(log, tmp_path):
+    (tmp_path / "log.jsonl").write_text(log)
+    assert run_in(tmp_path).found is None
+
+
 def test_the_lock_makes_the_folder(tmp_path):
     with run_in(tmp_path / "a" / "run").locked():
         assert (tmp_path / "a" / "run").is_dir()
@@ -456,3 +472,15 @@ def test_only_the_main_process_names_a_run_at_wandb(tmp_path):
     enter(run_in(tmp_path).tracked(accelerator, ["wandb"], 0))
     assert accelerator.begun == [("ddpm", None, {"wandb": {}})]
     assert contents(tmp_path) == {}
+
+
+def test_a_model_can_be_loaded_after_two_kills_between_its_files(tmp_path, monkeypatch):
+    saved(tmp_path, 3)
+    write = files.write_atomically
+    monkeypatch.setattr(
+        files, "write_atomically", lambda path, c: full_disk() if path.suffix == ".safetensors" else write(path, c)
+    )
+    for step in (6, 9):
+        with pytest.raises(OSError, match="No space left"):
+            run_in(tmp_path).publish(step, averages(step))
+        load_tensors(tmp_path / "model.safetensors", *hashes_that_load(tmp_path))
