@@ -222,5 +222,12 @@ def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def card(name_or_path: str | os.PathLike[str]) -> str:
-    """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth."""
-    return (model_folder(name_or_path) / "card.md").read_text(encoding="utf-8")
+    """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth.
+
+    Raises:
+        FileNotFoundError: there is none; models that ship have one.
+    """
+    path = model_folder(name_or_path) / "card.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no card {path}; models that ship have one")
+    return path.read_text(encoding="utf-8")

@@ -43,7 +43,7 @@ def choose_threads(asked: int | None = None) -> int:
         own = _choice = threads_number("threads", asked)
     elif _choice is None:
         watch = own > 1 and not os.environ.get("OMP_NUM_THREADS")
-        _choice = max(1, free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if watch else own
+        _choice = max(1, free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or "1")) if watch else own
     threads = min(own, _choice)
     torch.set_num_threads(threads)
     return threads

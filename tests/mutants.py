@@ -91,6 +91,7 @@ CHANGES = {
         ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
     ],
     "grids.py": [
+        ("if n > 1 and not lowest < highest:", "if False:", "a grid of noise alone"),
         ("NOISE_ALONE = 160.0", "NOISE_ALONE = 80.0", "the sigma from which x counts as noise alone"),
         ("round(top * k / n)", "top * k // n", "trailing times rounded down"),
         ("np.linspace(top, 1, n)", "np.linspace(top, top / n, n)", "where a linspace grid ends"),
@@ -209,6 +210,7 @@ CHANGES = {
         ('0 < number("mixing", mixing)', '0 <= number("mixing", mixing)', "a mixing of 0"),
     ],
     "likelihood.py": [
+        ("if not least <= number", "if not 0 < number", "a tolerance below rounding"),
         ("(schedule.noise(grid[0]) / scale) ** 2", "schedule.noise(grid[0]) ** 2", "the unit of the prior's variance"),
         ("dimensions * math.log(scale_at_x)", "0", "the unit of a density"),
         ("variance - 1 - math.log(variance)", "variance - 1 + math.log(variance)", "the prior's term of a bound"),
@@ -287,6 +289,7 @@ CHANGES = {
         ('answer_like("network", output, x).to(x.dtype)', "output.to(x.dtype)", "the check of a network's answer"),
     ],
     "denoiser/wrappers.py": [
+        ("if guide.distilled_for != denoise.distilled_for:", "if False:", "a student as guide of another model"),
         ("self.image_shape = denoise.image_shape", "self.image_shape = None", "a wrapper's image_shape"),
         (
             'return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))',
@@ -321,6 +324,7 @@ CHANGES = {
         ),
     ],
     "oracles.py": [
+        ("torch.float32, copy=True)", "torch.float32)", "images that somebody changes"),
         ("(signal * self.stds.to(x) ** 2 / variance)", "(signal * self.stds.to(x) / variance)", "a mixture's gain"),
         ("-(log_joint.softmax(1)", "-(log_joint.softmax(0)", "the axis of a mixture's shares"),
         ("masked_fill(~is_labelled, -math.inf)", "masked_fill(~is_labelled, -1.0)", "the components that are not told"),
@@ -359,6 +363,7 @@ CHANGES = {
         ("(log_sigma[1:] + log_sigma[:-1]) / 2", "log_sigma[1:]", "where a time's mass ends"),
     ],
     "noise.py": [
+        ("(x), x).to(x)", "(x), x)", "noise of another dtype"),
         ("fold_in(self.seed, self.first_index + i)", "fold_in(self.seed, i)", "a sample's number in a later chunk"),
         ("STEP, ORDER, DROPOUT = 1, 2, 3", "STEP, ORDER, DROPOUT = 1, 1, 1", "streams that must differ"),
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
@@ -513,6 +518,7 @@ CHANGES = {
         (".requires_grad_(False)", ".requires_grad_(True)", "gradients of a loaded model"),
     ],
     "settings.py": [
+        ("if threads > MOST_THREADS:", "if False:", "threads without number"),
         ("or operator.index(value) < 1:", "or operator.index(value) < 0:", "a positive number that is 0"),
         ("if seed >= 2**64:", "if seed > 2**64:", "the largest seed"),
         ("and above < value < below", "and above <= value <= below", "open limits"),
@@ -536,6 +542,7 @@ CHANGES = {
         ('"label_dropout", at_least=0, at_most=1)', '"label_dropout", at_least=0, below=1)', "a share of 1"),
     ],
     "arguments.py": [
+        ('device="cpu").clone()', 'device="cpu")', "a table that somebody changes"),
         ("{name.lower(): number for", "{name: number for", "a class's name in another case"),
         ("labels.min() <= labels.max() <= highest", "labels.min() <= labels.max()", "a label that is too high"),
         ("if not values.isfinite().all():", "if not values.isfinite().any():", "a NaN among values"),
@@ -548,7 +555,11 @@ CHANGES = {
         ("if answer.shape != x.shape:", "if answer.numel() != x.numel():", "an answer of another shape"),
     ],
     "threads.py": [
-        ('free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))', "free_cores()", "cores that processes share"),
+        (
+            'free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or "1")',
+            "free_cores()",
+            "cores that processes share",
+        ),
         ("threads = min(own, _choice)", "threads = _choice", "more threads than torch has"),
         ("return int(cores + 0.5)", "return int(cores)", "a core that is nearly busy"),
         ("torch.set_num_threads(before)", "torch.set_num_threads(threads)", "the number of threads afterwards"),
@@ -781,6 +792,7 @@ CHANGES = {
         ("np.linspace(-6, 6, T)", "np.linspace(-3, 3, T)", "diffusers' sigmoid schedule"),
     ],
     "interop/pipelines.py": [
+        ("denoise.distilled_for = distilled_for", "denoise.distilled_for = None", "a student that was exported"),
         ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
         ("check_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
         ("height if height == width else (height, width)", "height", "images that are not square, exported"),
@@ -816,6 +828,7 @@ CHANGES = {
         ),
     ],
     "cli/sample.py": [
+        ("if rows > down:", "if False:", "a film of too many rows"),
         ("if n > most:", "if False:", "a film too large for its format"),
         (
             "[label for label in rows for _ in range(columns)]",

@@ -232,3 +232,10 @@ def test_a_data_set_gives_all_its_images_alike():
 def test_what_makes_no_oracle_is_named(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_empirical_data_keeps_its_own_images():
+    images = torch.rand(3, 1, 2, 2, dtype=torch.float64)
+    data, before = EmpiricalData(images, linear()), images.clone()
+    images += 1
+    assert torch.equal(data.images, before.flatten(1))

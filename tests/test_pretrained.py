@@ -340,3 +340,8 @@ def test_a_loaded_model_is_ready_and_trains_no_further(name):
     network = getattr(model, "network", model)
     assert not any(module.training for module in network.modules())
     assert not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_a_folder_without_a_card_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no card .*card.md; models that ship have one"):
+        pretrained.card(tmp_path)

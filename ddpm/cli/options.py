@@ -118,7 +118,7 @@ ThreadsOfRunOption = Annotated[
 
 def launched() -> tuple[bool, bool]:
     """(distributed, is_main): whether a launcher started several processes, and whether this is the main one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if int(os.environ.get("WORLD_SIZE") or "1") == 1:
         return False, True
     import torch
     from accelerate import PartialState

@@ -64,7 +64,8 @@ def train(
 ) -> None:
     """Train to the end of `config.steps`, or go on where a run of the same configuration in `out` stopped.
 
-    SIGTERM or Ctrl-C is heard at the end of a step: the run saves itself and raises `Stopped`.
+    SIGTERM or Ctrl-C is heard at the end of a step: the run saves itself and raises `Stopped`. The process is left with
+    torch's own random generator seeded, and with the number of threads that the run has chosen.
 
     Args:
         model: what to train: a `DiffusionConfig`, `AutoencoderConfig` or `GANConfig`, or another dataclass that has a

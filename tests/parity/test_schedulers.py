@@ -13,6 +13,7 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
+from ddpm.denoiser import Denoiser
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import NoiseSchedule
@@ -43,7 +44,7 @@ def eps_of(x, index):
     return (1 - bar).sqrt() * x / (1 - 0.75 * bar) + 0.1 * torch.sin(3 * x.roll(1, 1) + index / 50)
 
 
-class Peer:
+class Peer(Denoiser):
     def __init__(self, schedule):
         self.schedule = schedule
 
