@@ -119,7 +119,16 @@ def test_the_book_that_is_built_is_the_one_published_and_has_passed_the_tests():
     tests = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["name"]
     passed = {"workflows": [tests], "types": ["completed"], "branches": ["main"]}
     assert events == {"workflow_run": passed, "workflow_dispatch": None}
-    assert "workflow_run.conclusion == 'success'" in jobs["build"]["if"]
+    by_hand, _, by_tests = jobs["build"]["if"].partition(" || ")
+    assert by_hand == "github.event_name == 'workflow_dispatch'"
+    run = "github.event.workflow_run"
+    # A pull request from a fork's branch `main` runs the tests "on main": its book is not this one.
+    required = {
+        f"{run}.conclusion == 'success'",
+        f"{run}.event == 'push'",
+        f"{run}.head_repository.full_name == github.repository",
+    }
+    assert set(by_tests.removeprefix("(").removesuffix(")").split(" && ")) == required
     (folder,) = [step["with"]["path"] for step in jobs["build"]["steps"] if "upload-pages" in step.get("uses", "")]
     assert commands(jobs["build"]) == ["make book"]
     assert f"the book: {folder}/index.html" in MAKEFILE
