@@ -4,8 +4,10 @@ Two networks are frozen: running `features` or `judge` again would give other we
 or accuracy that was ever printed. Their training is kept here as a record.
 """
 
+import hashlib
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,6 @@ from ddpm.fast import has_fast_bfloat16
 from ddpm.metrics.features import FeatureNetwork
 from ddpm.metrics.features import features as frozen_features
 from ddpm.metrics.judge import ConvMixer
-from ddpm.settings import one_of
 
 __all__ = ["features", "judge", "main", "moments", "subset"]
 
@@ -27,7 +28,10 @@ BATCH = 128
 
 
 def subset() -> None:
-    """Save the first 1,000 train and 200 test images of every class, in the full set's order."""
+    """Save the first 1,000 train and 200 test images of every class, in the full set's order.
+
+    It prints the hash of each split's pixels, which `ddpm.data.sets` holds them to.
+    """
     arrays: dict[str, Any] = {}
     sizes: tuple[tuple[data.Split, int], ...] = (("train", 1000), ("test", 200))
     for split, per_class in sizes:
@@ -35,7 +39,10 @@ def subset() -> None:
         keep = np.sort(np.concatenate([np.flatnonzero(full.labels == c)[:per_class] for c in range(10)]))
         arrays[f"{split}_images"] = full.images[keep, 0, 2:-2, 2:-2].numpy()
         arrays[f"{split}_labels"] = full.labels[keep].numpy().astype(np.uint8)
-    np.savez_compressed(data.ASSETS / "fashion-mnist-embedded.npz", **arrays)
+        print(split, hashlib.sha256(arrays[f"{split}_images"].tobytes()).hexdigest())
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)
+    files.write_atomically(data.ASSETS / "fashion-mnist-embedded.npz", archive.getvalue())
 
 
 def features() -> None:
@@ -102,7 +109,7 @@ def moments() -> None:
             f"{split}.mean": real.mean(0),
             f"{split}.covariance": real.T.cov(),
         }
-    files.save_tensors(data.ASSETS / "moments.safetensors", tensors)
+    print(files.save_tensors(data.ASSETS / "moments.safetensors", tensors))
 
 
 def _augment(images: Tensor) -> Tensor:
@@ -120,11 +127,15 @@ def _accuracy(logits: Callable[[Tensor], Tensor], test: data.Dataset) -> float:
     return (torch.cat(chunks) == test.labels).float().mean().item()
 
 
-def main(name: str) -> None:
-    """Make one of the files."""
-    makers = {"subset": subset, "features": features, "moments": moments, "judge": judge}
-    makers[one_of("file", name, list(makers))]()
+MAKERS: dict[str, Callable[[], None]] = {"subset": subset, "features": features, "moments": moments, "judge": judge}
+
+
+def main(names: Sequence[str]) -> None:
+    """Make the file that is named, or say which there are."""
+    if len(names) != 1 or names[0] not in MAKERS:
+        sys.exit(f"usage: python -m ddpm.assets.build {' | '.join(MAKERS)}")
+    MAKERS[names[0]]()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
