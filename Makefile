@@ -54,6 +54,7 @@ else
 endif
 
 bundle: ## the package and the book's data in one zip, to put beside a chapter on a hosted notebook
+	@git rev-parse --verify --quiet HEAD > /dev/null || { echo "make bundle packs the last commit: it needs git and a checkout"; exit 1; }
 	mkdir -p _build
 	git archive --format=zip --output=_build/ddpm.zip HEAD ddpm book ':!book/_ext/onnxruntime-web' pyproject.toml README.md LICENSE
 	@git diff --quiet HEAD -- ddpm book || echo "the bundle holds the last commit, and not what has changed since"

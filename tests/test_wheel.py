@@ -27,10 +27,13 @@ sys.meta_path.insert(0, Hidden())
 """
 
 
-def package_files():
-    """Those that git has, and new ones that it does not ignore."""
+def package_files(root=ROOT):
+    """Those that git has, and new ones that it does not ignore; outside a checkout all but what Python has compiled."""
+    if not (root / ".git").exists():
+        found = (path.relative_to(root) for path in (root / "ddpm").rglob("*") if path.is_file())
+        return {path.as_posix() for path in found if "__pycache__" not in path.parts}
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "ddpm"]
-    return set(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines())
+    return set(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines())
 
 
 def copy_of_package(source):
@@ -75,6 +78,13 @@ def run(environment, folder, *command, hidden=()):
     path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
     variables = {**os.environ, "PYTHONPATH": str(folder / "hidden"), "PATH": path}
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def test_the_files_are_the_same_outside_a_checkout(tmp_path):
+    copy_of_package(tmp_path)
+    (tmp_path / "ddpm" / "__pycache__").mkdir()
+    (tmp_path / "ddpm" / "__pycache__" / "compiled.pyc").write_bytes(b"")
+    assert package_files(tmp_path) == package_files()
 
 
 def test_it_holds_the_package_its_types_and_its_models(wheel):

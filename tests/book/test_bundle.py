@@ -1,6 +1,7 @@
 """What a hosted notebook is given: `make bundle` and the chapters' first cell."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,15 @@ FIRST_CELLS = {
 }
 
 
+def test_without_a_checkout_make_bundle_says_what_it_needs(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    done = subprocess.run(["make", "bundle"], cwd=tmp_path, env=outside, capture_output=True, text=True)
+    assert done.returncode
+    assert done.stdout == "make bundle packs the last commit: it needs git and a checkout\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
+
+
 def test_every_chapter_begins_with_the_same_installation():
     assert {tuple(cell["metadata"]["tags"]) for cell in FIRST_CELLS.values()} == {("install", "hide-input")}
     assert len({cell["source"] for cell in FIRST_CELLS.values()}) == 1
@@ -41,6 +51,8 @@ def python(tmp_path):
 @pytest.mark.parametrize("beside", [(), ("ddpm/ddpm",)], ids=["alone", "unpacked by a click"])
 def test_the_bundle_holds_all_that_a_chapter_asks_the_package_for(beside, python, tmp_path):
     subprocess.run(["make", "bundle"], cwd=ROOT, check=True, capture_output=True)
+    (said,) = re.findall(r"the book's data, (\d+) MB", (ROOT / "book" / "how_to_run.md").read_text(encoding="utf-8"))
+    assert round((ROOT / "_build" / "ddpm.zip").stat().st_size / 1e6) == int(said)
     (hosted := tmp_path / "hosted").mkdir()
     shutil.copy(ROOT / "_build" / "ddpm.zip", hosted)
     for folder in beside:
