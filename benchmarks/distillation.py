@@ -1,8 +1,9 @@
 """Quality in very few network calls: students of the shipped model, their teacher, and the teacher guided.
 
-    ddpm distill fashion-mnist --calls 8 --teacher-calls 32 --at-once 4 --out runs/eight
-    ddpm distill runs/eight --calls 4 --out runs/four
-    ddpm distill runs/four --calls 1 --out runs/one
+    ddpm distill fashion-mnist --calls 8 --teacher-calls 32 --at-once 4 \
+        --steps 2400 --learning-rate 1e-3 --threads 1 --out runs/eight
+    ddpm distill runs/eight --calls 4 --steps 1200 --learning-rate 1e-3 --threads 1 --out runs/four
+    ddpm distill runs/four --calls 1 --steps 1200 --learning-rate 1e-3 --threads 1 --out runs/one
     python benchmarks/distillation.py runs/eight runs/four runs/one
 
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
