@@ -2,14 +2,14 @@
 // What both benches share: a form whose sliders show their numbers, a picture, and a slider over the states of a walk.
 
 /**
- * A slider with its number.
+ * A slider with its number, which a screen reader need not announce: it reads the slider's own value.
  * @param {string} title
  * @param {string} name
  * @param {string} range the attributes min, max and step
  */
 function slider(title, name, range) {
   return `<label data-field="${name}">${title}
-    <input type="range" name="${name}" ${range}><output></output></label>`;
+    <input type="range" name="${name}" ${range}><output aria-live="off"></output></label>`;
 }
 
 const SPACINGS = `<option value="trailing">evenly spaced</option><option value="karras">Karras</option>
@@ -107,10 +107,13 @@ class Bench {
     this.button(name).addEventListener("click", job);
   }
 
-  /** Write every slider's number beside it. */
+  /** Write every slider's number beside it, where it has changed. */
   label() {
-    for (const range of /** @type {NodeListOf<HTMLInputElement>} */ (this.form.querySelectorAll("[type=range]")))
-      range.parentElement?.querySelector("output")?.replaceChildren(String(rounded(Number(range.value), 3)));
+    for (const range of /** @type {NodeListOf<HTMLInputElement>} */ (this.form.querySelectorAll("[type=range]"))) {
+      const output = range.parentElement?.querySelector("output");
+      const number = String(rounded(Number(range.value), 3));
+      if (output && output.textContent !== number) output.textContent = number;
+    }
   }
 
   /** Show only these of the fields that have a `data-field`. @param {Record<string, boolean>} fields */

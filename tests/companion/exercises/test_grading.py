@@ -23,6 +23,14 @@ CASES = [
 ]
 
 
+def test_as_many_slips_are_known_as_instructors_are_told():
+    page = " ".join((NOTEBOOKS.parent / "book" / "instructors.md").read_text(encoding="utf-8").split())
+    told = {int(number) for number in re.findall(r"more than (\d+) (?:usual )?slips", page)}
+    assert len(re.findall(r"more than \d+ (?:usual )?slips", page)) == 2
+    assert len(told) == 1
+    assert 0 < sum(len(exercise.slips) for exercise in EXERCISES.values()) - told.pop() < 20
+
+
 @pytest.mark.parametrize("seed", [0, 1, 17])
 @pytest.mark.parametrize(("name", "index", "wrong", "hint"), CASES)
 def test_a_wrong_answer_is_never_right_and_a_known_one_gets_its_hint(name, index, wrong, hint, seed):
