@@ -176,6 +176,13 @@ def test_a_dev_container_names_what_the_makefile_makes():
     assert any(argument.startswith("--shm-size=") for argument in CONTAINER["runArgs"])
 
 
+def test_a_dev_container_has_what_the_tests_need_of_the_system():
+    """What the workflow installs, a browser for the pages, and git."""
+    installed = CONTAINER["postCreateCommand"]["system"].split("apt-get install")[1].split()
+    (of_workflow,) = re.findall(r"apt-get install ((?:-\S+ )*)(.+)", commands(TESTS["test"])[0])
+    assert {*of_workflow[1].split(), "chromium", "git"} <= set(installed)
+
+
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
 def test_a_form_can_be_filled_in(path):
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -188,3 +195,12 @@ def test_a_form_can_be_filled_in(path):
 def test_the_claim_in_the_form_is_in_the_ledger():
     known = {claim["id"] for claim in yaml.safe_load(text("book", "claims.yml"))}
     assert set(re.findall(r"\bC\d+\b", text(".github", "ISSUE_TEMPLATE", "wrong_claim.yml"))) <= known
+
+
+def test_a_citation_names_the_version_and_the_year_that_the_page_names():
+    cited = yaml.safe_load(text("CITATION.cff"))
+    page = text("book", "cite.md")
+    assert f"year    = {{{cited['date-released'].year}}}" in page
+    assert f"version = {{{cited['version']}}}" in page
+    (project,) = tomllib.loads(text("pyproject.toml"))["project"]["authors"]
+    assert [author["name"] for author in cited["authors"]] == [project["name"]]
