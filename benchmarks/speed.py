@@ -1,7 +1,7 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            everything, about half an hour on two CPU cores, fifteen minutes on a GPU
-    python benchmarks/speed.py --quick    under three minutes; prints, and writes nothing
+    python benchmarks/speed.py            # everything, about half an hour on two CPU cores, fifteen minutes on a GPU
+    python benchmarks/speed.py --quick    # under three minutes; prints, and writes nothing
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
 counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
