@@ -62,6 +62,17 @@ def test_tables_in_the_book_are_those_of_the_results(path):
     assert path.read_text(encoding="utf-8") == script.report(results)
 
 
+def test_a_benchmarks_docstring_says_which_rows_are_committed():
+    rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
+    assert f"The committed file holds {len(rows)}: those of seed 0" in words("benchmarks/samplers.py")
+    rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
+    plain = [row for row in rows if (row["minutes"], row["seed"], row["n"]) == (5, 0, 1000)]
+    said = words("benchmarks/time_to_quality.py")
+    assert f"it makes ten of the {len(rows)} rows that are committed" in said
+    assert "The other sixteen took options" in said
+    assert (len(plain), len(rows) - len(plain)) == (10, 16)
+
+
 def test_the_page_on_speed_says_what_was_measured():
     """Its sentences on twenty and on eight minutes, from the rows."""
     rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
