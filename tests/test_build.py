@@ -1,7 +1,7 @@
 """How the files that ship with the package are written again; none of them is touched here."""
 
 import hashlib
-import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +26,9 @@ def assets(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("names", [[], ["all"], ["subset", "moments"]])
 def test_it_says_what_it_can_make(names, assets):
-    with pytest.raises(SystemExit, match=r"^usage: python -m ddpm.assets.build subset \| features \| moments \| judge$"):
+    with pytest.raises(SystemExit) as stopped:
         build.main(names)
+    assert stopped.value.code == "usage: python -m ddpm.assets.build subset | features | moments | judge"
     assert not list(assets.iterdir())
 
 
@@ -51,8 +52,7 @@ def test_a_subset_that_is_not_finished_leaves_the_one_that_ships(assets, monkeyp
     (assets / "fashion-mnist-embedded.npz").write_bytes(b"as it shipped")
 
     def stopped(file, **arrays):
-        where = file if isinstance(file, io.IOBase) else open(file, "wb")
-        where.write(b"half")
+        file.write_bytes(b"half") if isinstance(file, Path) else file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez_compressed", stopped)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ddpm.companion.checkout import ROOT, beside_package
+from ddpm.companion.ledger import ledger
 
 __all__ = ["PAGES", "SOLUTIONS", "build", "main", "staged"]
 
@@ -21,6 +22,8 @@ SOLUTIONS = "book/solutions"
 
 def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     """Copy the book's pages into the folder `stage`, and return it.
+
+    The ledger there has the numbers of the chapters that stand there.
 
     Args:
         executed: a folder of executed chapters, which replace the committed ones of the same name; None for no such.
@@ -42,6 +45,8 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     for chapter in _chapters(stage):
         if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
             shutil.copy(executed / chapter.name, chapter)
+    if executed is not None:
+        (stage / "book" / "ledger.md").write_text(ledger(stage), encoding="utf-8", newline="\n")
     if not solutions:
         _remove_solutions(stage)
     return stage

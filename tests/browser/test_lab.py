@@ -262,6 +262,28 @@ def test_the_keyboard_alone_plays_steps_and_moves_a_bump(visit):
 
 
 @pytest.mark.browser
+def test_a_key_changes_the_number_of_its_own_slider_alone_and_none_is_announced(visit):
+    page = visit("book/lab", query="?points=50&steps=9")
+    bench = page.locator(".lab-plane")
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 9 of 9")
+    outputs = page.locator("form output")
+    assert outputs.count() > 5
+    before = bench.locator("[data-field=bumpStd] output").inner_text()
+    assert {output.get_attribute("aria-live") for output in outputs.all()} == {"off"}
+    page.evaluate(
+        """() => {
+          window.changed = [];
+          const seen = new MutationObserver((all) => window.changed.push(...all.map(({ target }) => target)));
+          for (const output of document.querySelectorAll("form output")) seen.observe(output, { childList: true });
+        }"""
+    )
+    bench.locator("[name=bumpStd]").press("ArrowUp")
+    expect(bench.locator("[data-field=bumpStd] output")).not_to_have_text(before)
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.evaluate("window.changed.map((one) => one.parentElement.dataset.field)") == ["bumpStd"]
+
+
+@pytest.mark.browser
 def test_reversed_while_it_plays_it_comes_to_an_end(visit):
     bench = visit("book/lab", query="?points=50&steps=5").locator(".lab-plane")
     expect(bench.locator(".lab-numbers")).to_contain_text("state 5 of 5")

@@ -1,23 +1,46 @@
+import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
+import nbformat
 import pytest
 
 from ddpm.companion import book
 from ddpm.companion.book import build, staged
 from ddpm.companion.checkout import ROOT
+from ddpm.companion.checks import MIME, read_record
+from ddpm.companion.notebook import read_notebook
 
 
 def test_an_executed_chapter_takes_the_place_of_the_committed_one(tmp_path):
     first, second, *_ = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
     (tmp_path / "executed").mkdir()
-    (tmp_path / "executed" / first).write_text("executed")
+    (tmp_path / "executed" / first).write_text(json.dumps(read_notebook(ROOT / "notebooks" / first)))
     (tmp_path / "stage").mkdir()
     (tmp_path / "stage" / "old").write_text("")
     stage = staged(tmp_path / "executed", tmp_path / "stage")
-    assert (stage / "notebooks" / first).read_text() == "executed"
+    assert (stage / "notebooks" / first).read_bytes() == (tmp_path / "executed" / first).read_bytes()
     assert (stage / "notebooks" / second).read_bytes() == (ROOT / "notebooks" / second).read_bytes()
     assert sorted(path.name for path in stage.iterdir()) == sorted(book.PAGES)
+
+
+def test_the_ledger_has_the_numbers_of_the_executed_chapters(tmp_path):
+    committed = (ROOT / "book" / "ledger.md").read_text(encoding="utf-8")
+    (chapter,) = (ROOT / "notebooks").glob("04_*.ipynb")
+    notebook = read_notebook(chapter)
+    measured = next(each for each in read_record(notebook).values() if f"{each.name}: **{each}** " in committed)
+    other = replace(measured, measured=measured.measured + 17)
+    (outputs,) = [
+        output for cell in notebook["cells"] for output in cell.get("outputs", []) if MIME in output.get("data", {})
+    ]
+    record = read_record(notebook) | {measured.name: other}
+    outputs["data"][MIME] = [asdict(each) for each in record.values()]
+    (tmp_path / "executed").mkdir()
+    nbformat.write(notebook, tmp_path / "executed" / chapter.name)
+    ledger = staged(tmp_path / "executed", tmp_path / "stage") / "book" / "ledger.md"
+    assert f"{other.name}: **{other}** " in ledger.read_text(encoding="utf-8")
+    assert staged(None, tmp_path / "stage").joinpath("book", "ledger.md").read_text(encoding="utf-8") == committed
 
 
 @pytest.mark.parametrize("name", ["none", "empty"])
