@@ -188,5 +188,5 @@ def test_users_see_its_types(environment, tmp_path):
         environment, tmp_path, sys.executable, "-m", "mypy", "--python-executable", environment / "bin" / "python",
         "user.py",
     )  # fmt: skip
-    assert 'Revealed type is "def (denoise: ddpm.denoiser.Denoiser | ddpm.sampling.LatentModel' in done.stdout
+    assert 'Revealed type is "def (denoise: ddpm.denoiser.interface.Denoiser | ddpm.sampling.LatentModel' in done.stdout
     assert 'Incompatible types in assignment (expression has type "str", variable has type "int")' in done.stdout
