@@ -117,16 +117,16 @@ def main(
 
 def conditions(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The context that a reader of the rows needs."""
-    n = max(row["n"] for row in rows)
+    n = " or ".join(f"{n:,}" for n in sorted({row["n"] for row in rows}))
     floors = " or ".join(sorted({row["floor"] for row in rows}))
     return {
         "conditions": (
             "Widths 32, 64 and 128 (136 without attention) as multiples of 8, so that norms have two groups and the "
             "time eight sinusoids, fewer than in the shipped model; one block a level; the network without skips has "
             "fewer parameters. v, log-normal and a tenth of uniform times, Muon at 2e-3, batch 64. Held-out loss: mean "
-            f"squared error of v over {n:,} test images and uniform times, float32, the same noise for every network. "
-            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {n:,} images "
-            f"against all 10,000 test images; EMA weights; seed 0 of the samples; floor {floors}, of {n:,} real "
+            f"squared error of v over {n} test images and uniform times, float32, the same noise for every network. "
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {n} images "
+            f"against all 10,000 test images; EMA weights; seed 0 of the samples; floor {floors}, of {n} real "
             "training images against the same."
         ),
         "provenance": measured_with(

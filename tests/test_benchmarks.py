@@ -283,6 +283,14 @@ def test_the_held_out_loss_is_of_the_network_and_of_nothing_drawn(ablations):
     assert first < 0.25 * ablations.held_out_loss(fresh, model, 100)
 
 
+def test_the_ablations_conditions_name_the_images_and_the_floor_of_their_rows(ablations):
+    results = json.loads((BENCHMARKS.parent / "book" / "results" / "ablations.json").read_text(encoding="utf-8"))
+    said = ablations.conditions(results["rows"])["conditions"]
+    assert results["conditions"] == said
+    for text in ("over 1,000 test images", "1,000 images against all 10,000", "floor 1.47, of 1,000 real"):
+        assert text in said
+
+
 def test_ablations_go_on_where_they_stopped(tmp_path):
     out = tmp_path / "ablations.json"
     command = [
