@@ -793,7 +793,6 @@ CHANGES = {
     ],
     "interop/pipelines.py": [
         ("denoise.distilled_for = distilled_for", "denoise.distilled_for = None", "a student that was exported"),
-        ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
         ("check_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
         ("height if height == width else (height, width)", "height", "images that are not square, exported"),
         (
@@ -803,6 +802,9 @@ CHANGES = {
         ),
         ("(network.config.classes or 0)", "(0)", "the classes of a model of diffusers"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
+    ],
+    "interop/card.py": [
+        ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
     ],
     "cli/__init__.py": [
         ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
@@ -978,6 +980,7 @@ NEAREST = {
     "training/launcher.py": ["training/test_several.py"],
     "interop/weights.py": ["parity/test_unet.py", "parity/test_folders.py"],
     "interop/schedulers.py": ["parity/test_schedulers.py", "parity/test_folders.py"],
+    "interop/card.py": ["parity/test_unet.py", "parity/test_folders.py"],
     "interop/pipelines.py": ["parity/test_folders.py", "parity/test_unet.py"],
     "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],

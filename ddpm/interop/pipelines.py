@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
 from ddpm.files import check_finite, expanded, new_folder, read_json, write_json
-from ddpm.interop.schedulers import PREDICTION_TYPES, make_scheduler, schedule_of, scheduler_from, target_of
+from ddpm.interop.card import card_of
+from ddpm.interop.schedulers import make_scheduler, schedule_of, scheduler_from, target_of
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
 from ddpm.settings import PRECISIONS, Precision, one_of, positive_int
 from ddpm.unet import UNet
@@ -50,7 +51,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)
         write_json(folder / OWN_FACTS, {"classes": denoise.classes, "distilled_for": denoise.distilled_for})
-        (folder / "README.md").write_text(_card(denoise, card), encoding="utf-8", newline="\n")
+        (folder / "README.md").write_text(card_of(denoise, card), encoding="utf-8", newline="\n")
 
 
 def from_diffusers(
@@ -249,60 +250,3 @@ def _read(file: Path) -> Mapping[str, Any]:
         return read_json(file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no {file}; every diffusers pipeline has this file") from error
-
-
-_EXAMPLE = """import torch
-from diffusers import DDIMPipeline
-
-pipeline = DDIMPipeline.from_pretrained(".")  # this folder
-images = pipeline(batch_size=16, num_inference_steps={steps}, generator=torch.Generator().manual_seed(0)).images
-"""
-
-
-def _conditional_example(denoise: NetworkDenoiser, steps: int) -> str:
-    """Code that draws one class; no pipeline of diffusers tells a `UNet2DModel` labels."""
-    last = len(denoise.classes) - 1
-    shape = ", ".join(map(str, denoise.image_shape or ()))
-    return f"""import torch
-from diffusers import DDIMScheduler, UNet2DModel
-
-unet = UNet2DModel.from_pretrained("unet")  # in this folder
-scheduler = DDIMScheduler.from_pretrained("scheduler")
-scheduler.set_timesteps({steps})
-labels = torch.full((16,), {last})  # {denoise.classes[last]}; of {", ".join(denoise.classes)}
-nothing = torch.full((16,), {last + 1})  # the null label, which tells no class
-weight = 2.0  # of classifier-free guidance
-x = torch.randn(16, {shape}, generator=torch.Generator().manual_seed(0))
-with torch.no_grad():
-    for t in scheduler.timesteps:
-        told, untold = unet(x, t, labels).sample, unet(x, t, nothing).sample
-        x = scheduler.step(untold + weight * (told - untold), t, x).prev_sample
-"""
-
-
-def _legal_steps(denoise: NetworkDenoiser) -> str:
-    if denoise.distilled_for is not None:
-        return f"it was distilled for {denoise.distilled_for} steps of DDIM, and draws worse in any other number."
-    return f"take a number of steps that divides {denoise.schedule.T}, as diffusers' DDIM steps are uneven otherwise."
-
-
-def _card(denoise: NetworkDenoiser, card: str) -> str:
-    channels, height, width = denoise.image_shape  # type: ignore[misc]
-    kind = "class-conditional" if denoise.classes else "unconditional"
-    steps = denoise.distilled_for or min(50, denoise.schedule.T)
-    return f"""---
-library_name: diffusers
-pipeline_tag: unconditional-image-generation
-tags: [ddpm, {kind}-image-generation]
----
-
-# A diffusion model of {channels} x {height} x {width} images, {kind}
-
-```python
-{_conditional_example(denoise, steps) if denoise.classes else _EXAMPLE.format(steps=steps)}```
-
-Exported by `ddpm`. The network answers {PREDICTION_TYPES[denoise.target]!r} on a
-schedule of {denoise.schedule.T} steps. Its images lie in [-1, 1]. The scheduler does not clip x0, and its grid is
-"trailing": {_legal_steps(denoise)}
-
-{card}"""
