@@ -156,9 +156,8 @@ class NoiseSchedule:
 
     def log_snr_to_t(self, log_snr: float) -> float:
         """The real time of this log SNR: the inverse of `log_snr`."""
-        return self.sigma_to_t(
-            math.exp(min(-number("log_snr", log_snr) / 2, 350))
-        )  # the square of exp(355) is beyond every float
+        sigma = math.exp(min(-number("log_snr", log_snr) / 2, 350))  # the square of exp(355) is beyond every float
+        return self.sigma_to_t(sigma)
 
     def beta(self, t: float, s: float) -> float:
         """noise(t)^2 - (signal(t) noise(s) / signal(s))^2: the variance that the step from s up to t adds.

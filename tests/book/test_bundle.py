@@ -26,7 +26,9 @@ FIRST_CELLS = {
 def test_without_a_checkout_make_bundle_says_what_it_needs(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
-    done = subprocess.run(["make", "bundle"], cwd=tmp_path, env=outside, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "bundle"], cwd=tmp_path, env=outside, capture_output=True, text=True
+    )
     assert done.returncode
     assert done.stdout == "make bundle packs the last commit: it needs git and a checkout\n"
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

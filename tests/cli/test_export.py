@@ -30,7 +30,7 @@ def test_a_pipeline_goes_into_the_current_folder_if_that_is_empty(trained, tmp_p
 
     assert ended(fork(program, err=tmp_path / "err")) == 0, (tmp_path / "err").read_text()
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
-        "README.md", "model_index.json", "scheduler", "unet",
+        "README.md", "ddpm.json", "model_index.json", "scheduler", "unet",
     ]  # fmt: skip
 
 
@@ -40,9 +40,9 @@ def test_a_pipeline_has_the_models_card(pipeline):
     assert pretrained.card("fashion-mnist") in card
 
 
-def test_a_pipeline_has_the_files_that_diffusers_reads_and_no_others(pipeline):
+def test_a_pipeline_has_the_files_that_diffusers_reads_and_one_of_our_own(pipeline):
     assert {str(path.relative_to(pipeline)) for path in pipeline.rglob("*") if path.is_file()} == {
-        "README.md", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
+        "README.md", "ddpm.json", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     }  # fmt: skip
 

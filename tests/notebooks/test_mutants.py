@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*[,:] claimed|Tensor-likes are not close|signal \d\.\d+, noise")
 
-DIRECTION = ("samplers.py", "math.sqrt(schedule.noise(s) ** 2 - std**2)", "schedule.noise(s) ** 2")
+DIRECTION = ("samplers.py", "math.sqrt(max(0.0, schedule.noise(s) ** 2 - std**2))", "schedule.noise(s) ** 2")
 TENTH = ("Prediction(signal * x - noise * output,", "Prediction(0.9 * (signal * x - noise * output),")
 FIRST_ORDER = (
     "x + heun_correction(schedule, prediction, predict(denoise, x, t), s, t)",
@@ -63,7 +63,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a weight of guidance counted from 0": (5, "denoiser/wrappers.py", "float(self.weight - 1)", "float(self.weight)"),
     "the sign of the flow": (6, "targets.py", "return eps - x0 if", "return x0 - eps if"),
     "a grid in time where log SNR was meant": (
-        6, "schedule/table.py", "self.sigma_to_t(math.exp(-number", "self.T * (1 - 1 / self.T) / (1 + math.exp(number",
+        6, "schedule/table.py", "return self.sigma_to_t(sigma)", "return (self.T - 1) / (1 + 1 / sigma)",
     ),
     "a velocity read with the signal": (
         6, "targets.py", "Prediction(x - noise * output", "Prediction(x - signal * output",
