@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import number
+from ddpm.arguments import instance, number
 from ddpm.denoiser import Denoiser
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
-from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict, predict_below, schedule_of
+from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict, predict_below
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import positive_int
 from ddpm.targets import Prediction
@@ -67,7 +67,7 @@ def round_trip(
     gets `randn_like` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     eps = drawn(randn_like, x0)
     x = schedule.add_noise(x0, timesteps[0], eps)
@@ -118,7 +118,7 @@ def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> It
     The error of the noise that it finds is O(1 / N^2), down to the error of its first move, which is `invert`'s. That
     one is small on grids whose last time above 0 is small at every N ("karras", "linspace").
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
@@ -141,7 +141,7 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
     where the signal is below 0.001 of the scale, as it is at the end of the cosine and the sigmoid schedule, the pair
     must be float64.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     _check_pair(pair, timesteps, schedule, mixing)
     if pair.ndim < 2 or len(pair) != 2:
         raise ValueError(f"pair has shape {tuple(pair.shape)}; it must be (2, batch, ...)")
@@ -160,7 +160,7 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
 def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
     """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of the
     pair, to the pair (2, batch, ...) that `edict` takes back to them."""
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     _check_pair(x0, timesteps, schedule, mixing)
     first = second = x0
     for s, t in pairwise(reversed(timesteps)):

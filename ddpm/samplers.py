@@ -27,7 +27,7 @@ from ddpm.targets import Prediction, prediction_of
 
 __all__ = [
     "Step", "ancestral", "ddim", "dpm_solver_pp", "final", "heun", "heun_correction", "invert", "predict",
-    "predict_below", "schedule_of",
+    "predict_below",
 ]  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def ancestral(
     `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2. The step's is that of
     x / scale, so that it means the same on every schedule.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     one_of("variance", variance, ("small", "large"))
     for t, s in pairwise(timesteps):
@@ -80,7 +80,7 @@ def ddim(
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     if not 0 <= number("eta", eta) <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
@@ -118,7 +118,7 @@ def heun(
     Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic at churn 0: `randn_like`
     is not called.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     one_of("coordinates", coordinates, ("angle", "sigma"))
     if coordinates == "sigma" and schedule.signal(timesteps[0]) == 0:
@@ -175,7 +175,7 @@ def dpm_solver_pp(
     those of a "karras" grid are; the first ones of other grids stay long where sigma(T) is large. Deterministic:
     `randn_like` is never called.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     last_x0: Tensor | None = None  # of the move before: its x0, and its length in lambda = -log sigma
     last_h = 0.0
@@ -200,7 +200,7 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
     Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end. At time 0, where no
     noise can be predicted, it is that of time 1, or of the move's upper end where this is below 1. Nothing is clipped.
     """
-    schedule = schedule_of(denoise)
+    schedule = instance("denoise", denoise, Denoiser).schedule
     check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
@@ -213,11 +213,6 @@ def predict_below(denoise: Denoiser, x: Tensor, s: float, t: float) -> Predictio
     """What is seen in x at time s, the lower end of a move up to t; at time 0 the noise is that of a time above."""
     eps = predict(denoise, x, s if s > 0 else min(1, t)).eps
     return prediction_of("eps", eps, x, denoise.schedule.signal(s), denoise.schedule.noise(s))
-
-
-def schedule_of(denoise: Denoiser) -> NoiseSchedule:
-    """The schedule of what must be a denoiser."""
-    return instance("denoise", denoise, Denoiser).schedule
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
