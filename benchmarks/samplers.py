@@ -63,6 +63,7 @@ SAMPLERS = {
     "ancestral, large variance": Sampler("ancestral", {"variance": "large"}),
     "Heun": Sampler("heun"),
     "Heun, in sigma": Sampler("heun", {"coordinates": "sigma"}),
+    "Heun, in sigma, Karras's grid": Sampler("heun", KARRAS | {"coordinates": "sigma"}, calls=(10, 20, 50, 250)),
     "DDIM, Karras's grid": Sampler("ddim", KARRAS),
     "DPM-Solver++(2M), Karras's grid": Sampler("dpm_solver_pp", KARRAS),
     "DPM-Solver++(2M), grid even in log SNR": Sampler("dpm_solver_pp", LOG_SNR, calls=(10, 12, 16), seeds=(0, 1, 2)),

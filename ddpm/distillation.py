@@ -108,7 +108,7 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     try:
         pretrained.weights_file(teacher)  # refuses a checkpoint
     except ValueError as error:
-        raise ValueError(f"teacher is {str(teacher)!r}: {error}") from error
+        raise ValueError(str(error).replace("model is", "teacher is", 1)) from error
     facts = pretrained.facts(teacher)
     if not isinstance(facts.config, DiffusionConfig):
         raise ValueError(f"teacher is {str(teacher)!r}, {facts.config.kind!r}; only a diffusion model can be distilled")

@@ -57,7 +57,7 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "model is 'nowhere'; legal are equal-autoencoder"),
+        (["nowhere"], "ddpm: teacher is 'nowhere'; legal are equal-autoencoder"),
         (["equal-gan"], "teacher is 'equal-gan', 'gan'; only a diffusion model can be distilled"),
         (["fashion-mnist", "--calls", 0], "calls is 0; it must be an integer from 1 up"),
         (
