@@ -7,9 +7,9 @@ target and the times that are usual there (logit-normal; Esser et al. 2024); and
 settings of times, which say at how much noise it learns. A tenth of the recipe's times is drawn evenly in t, which is
 other noise on each path. The others are as likely at each log SNR on both.
 
-All of them draw by the same sampler at the same noise levels from the same noise. The script writes
-`book/results/straight-path.json` after every run. Started again on the same machine, it resumes where it stopped,
-within a run at its last checkpoint.
+All of them draw by the same sampler from the same noise, at the same noise levels but for the first, which is that of
+T. The script writes `book/results/straight-path.json` after every run. Started again on the same machine, it resumes
+where it stopped, within a run at its last checkpoint.
 """
 
 import time
@@ -91,7 +91,7 @@ def main(
 
 @torch.no_grad()
 def drawn(denoise: NetworkDenoiser, n: int) -> Tensor:
-    """n images (n, channels, height, width) by DPM-Solver++(2M), at the same noise levels on every schedule."""
+    """n images (n, channels, height, width) by DPM-Solver++(2M), after T at the same noise levels on every schedule."""
     times = times_of(denoise.schedule)
     noise = PerSampleNoise(0)(torch.empty(n, *denoise.image_shape))
     with denoise.many_calls():
@@ -121,10 +121,11 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
             f"images against all 10,000 test images; EMA weights. Every model is trained for {what['steps']} steps of "
             f"{TRAINING.batch_size} images by the recipe of ddpm train, but for the path, the target and the times "
-            f"that the row names, and draws in {DEFAULT_WALK.steps} moves of DPM-Solver++(2M) at the same noise levels "
-            "from the same noise. With several seeds of the training it is their mean ± their standard deviation. "
-            "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first "
-            f"seed's). The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            f"that the row names, and draws in {DEFAULT_WALK.steps} moves of DPM-Solver++(2M) from the same "
+            "noise, at the same noise levels but for the first, which is that of T. With several seeds of the training "
+            "it is their mean ± their standard deviation. Bootstrap sd: how much a distance scatters when the images "
+            f"are drawn again from the set (the first seed's). The floor, {what['n']:,} real training images against "
+            f"the same: {floor:.2f}. "
             f"On {machine()}, {date.today()}."
         ),
         "provenance": made | what,

@@ -70,7 +70,7 @@ def _check_one(target: Target, name: str, value: float | Tensor) -> None:
 
 
 def check_target(target: Target, schedule: NoiseSchedule) -> Target:
-    """A prediction target, from which x0 and eps must follow at every time of the schedule."""
+    """A prediction target; `ValueError` unless `prediction_of` reads x0 and eps from it at every time from 1 to T."""
     one_of("target", target, TARGETS)
     legal = _legal_targets(schedule)
     if target not in legal:
