@@ -11,6 +11,7 @@ from ddpm.companion.results import over_seeds
 from ddpm.sampling import DEFAULT_WALK
 
 ROOT = Path(__file__).parents[2]
+STILL = "Heun, in sigma, Karras's grid"
 RESULTS = ROOT / "book" / "results"
 CARD = "ddpm/assets/models/fashion-mnist/card.md"
 STUDENT = "ddpm/assets/models/fashion-mnist-4-calls"
@@ -152,8 +153,9 @@ def test_what_is_said_of_the_race_was_measured():
 
 def test_what_is_said_of_samplers_was_measured():
     """Chapter 4, the page on speed, the card and the README, from the rows."""
-    rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
-    rows = [row for row in rows if row["seed"] == 0]
+    measured = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))
+    of_seeds = {(line["sampler"], line["network calls"]): line["Frechet distance"] for line in measured["table"]}
+    rows = [row for row in measured["rows"] if row["seed"] == 0]
     distance = {(row["sampler"], row["network calls"]): row["Frechet distance"] for row in rows}
     sd = {(row["sampler"], row["network calls"]): float(row["bootstrap sd"]) for row in rows}
     solver, on_karras = "DPM-Solver++(2M)", ", Karras's grid"
@@ -163,23 +165,33 @@ def test_what_is_said_of_samplers_was_measured():
         other = f"{name}{on_karras}", 50
         assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
         assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
-    half, churn = distance["flow and half of Langevin", 50], distance["Heun with churn", 49]
-    assert f"in 50 calls it has {half}, and DDIM {distance['DDIM', 50]}. *Heun with churn*" in chapter
-    assert f"with 49 it has {churn}, while Heun by" in chapter
-    assert f"without it has {distance['Heun, in sigma', 49]}. So" in chapter
+    half = distance["flow and half of Langevin", 50]
+    assert f"in 50 calls it has {half}, and DDIM {distance['DDIM', 50]}. In 250" in chapter
+    churn, without = ([of_seeds[name, calls] for calls in (9, 19, 49)] for name in ("Heun with churn", STILL))
+    assert f"with churn they are worse: {churn[0]} and {without[0]}. With 19" in chapter
+    assert f"With 19 calls it has {churn[1]} with churn and {without[1]} without. With 49" in chapter
+    assert f"With 49 it has {churn[2]} and {without[2]}, and churn is ahead from two of three seeds" in chapter
+    each = {
+        (row["sampler"], row["network calls"], row["seed"]): float(row["Frechet distance"]) for row in measured["rows"]
+    }
+    assert sum(each["Heun with churn", 49, seed] < each[STILL, 49, seed] for seed in (0, 1, 2)) == 2
     assert float(distance["DDIM", 50]) < float(half) < float(distance["ancestral, large variance", 50])
     churned, drawn = distance["Heun with churn", 249], distance["ancestral, small variance", 250]
     still, solved = distance["DDIM", 250], distance[solver, 250]
-    assert f"Heun with churn has {churned} and ancestral sampling {drawn}, while DDIM has {still} and" in chapter
+    again = f"{each['ancestral, small variance', 250, 1]:.2f} from a second seed"
+    assert f"Heun with churn has {churned} and ancestral sampling {drawn} ({again}), while DDIM has {still}" in chapter
     assert f"DPM-Solver++ {solved}, which gained nothing by its last 200 calls" in chapter
     half = distance["flow and half of Langevin", 250]
-    assert f"draws more noise than those two, and is at {half}." in chapter
+    assert f"In 250 it is at {half}: it draws more noise" in chapter
     assert float(half) > float(solved) + 2 * sd["flow and half of Langevin", 250]
     assert max(float(churned), float(drawn)) < min(float(still), float(solved))
     assert float(solved) > float(distance[solver, 50]) - sd[solver, 50]
     spreads = [sd[row] for row in sd if row[1] >= 249 and row[0] != "flow and half of Langevin"]
     assert f"which are {min(spreads):.2f} to {max(spreads):.2f}" in chapter
     assert 1 < (float(solved) - float(churned)) / max(spreads) < 3
+    less = float(distance[STILL, 249]) - float(churned)
+    assert f"Heun has {distance[STILL, 249]} with as many calls, and {less:.2f} are more than three" in chapter
+    assert less > 3 * max(spreads)
     by_angle, by_sigma = distance["Heun", 9], distance["Heun, in sigma", 9]
     assert f"the *larger* distance all the same: {by_angle}, and {by_sigma} by" in chapter
     assert float(by_angle) - float(by_sigma) > 3 * (sd["Heun", 9] + sd["Heun, in sigma", 9])
@@ -198,8 +210,8 @@ def test_what_is_said_of_samplers_was_measured():
     assert f"In 50 calls, 25 of each network, it is {sooner}, and by DDIM {by_ddim}." in page
     assert f"reach {guided} in 100 network calls and {sooner} in 50" in words("README.md")
     even = "DPM-Solver++(2M), grid even in log SNR"
-    assert f"has {distance[even, 10]} in 10 calls, where on the trailing grid it needs more than 20 for that" in chapter
-    assert float(distance[even, 10]) < float(distance[solver, 20])
+    assert f"has {of_seeds[even, 10]} in 10 calls, where on the trailing grid it needs more than 20 for that" in chapter
+    assert all(each[even, 10, seed] < float(distance[solver, 20]) for seed in (0, 1, 2))
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
         assert sorted(order, key=lambda name: float(distance[name, calls])) == order
