@@ -118,6 +118,11 @@ def test_the_flow_has_the_exact_density(oracle, t):
     assert (nll + oracle.log_density(x, t)).abs().max() < 1e-3
 
 
+def test_a_density_is_asked_for_at_time_1():
+    x = torch.tensor([[0.4, 0.2]], dtype=torch.float64)
+    assert torch.equal(flow_nll(ORACLES[0], x, divergence="exact"), flow_nll(ORACLES[0], x, 1.0, divergence="exact"))
+
+
 def test_hutchinson_is_unbiased():
     oracle = ORACLES[1]
     x = torch.tensor([[0.4, 0.2]], dtype=torch.float64)

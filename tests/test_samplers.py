@@ -270,7 +270,7 @@ def test_calls_of_the_denoiser():
     for sampler, options, calls in (
         (ancestral, {}, 10), (ddim, {}, 10), (heun, {}, 19), (dpm_solver_pp, {}, 10),
         (annealed_langevin, {"steps_per_level": 3}, 31), (predictor_corrector, {"corrector_steps": 2}, 28),
-        (flow_and_langevin, {}, 10),
+        (predictor_corrector, {}, 19), (flow_and_langevin, {}, 10),
     ):  # fmt: skip
         denoise = Counted()
         final(sampler(denoise, torch.zeros(2, 3), SCHEDULE.timesteps(10), **options))

@@ -6,13 +6,14 @@ from typing import get_args
 
 import pytest
 import torch
+from tqdm import tqdm
 
-from ddpm import langevin, samplers
+from ddpm import langevin, samplers, sampling
 from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, final
-from ddpm.sampling import DEFAULT_WALK, SAMPLERS, LatentModel, default_walk, sample, sampler_named, watched
+from ddpm.sampling import SAMPLERS, LatentModel, Walk, default_walk, sample, sampler_named, watched
 from ddpm.schedule import cosine, exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.unet import UNet, UNetConfig
@@ -146,7 +147,7 @@ def test_noise_alone_has_the_scale_of_its_schedule(schedule):
     assert torch.equal(sample(oracle, 16, "ddim", 20, shape=(2,), progress=False), expected)
 
 
-OWN = DEFAULT_WALK
+OWN = Walk("dpm_solver_pp", 12, "log_snr")
 
 
 def wrapped_student():
@@ -356,6 +357,21 @@ def test_a_bar_moves_on_when_the_time_does(name, states):
     walk = SAMPLERS[name](Images(), torch.ones(2, 1, 4, 4), grid)
     assert len(list(watched(walk, grid[0], bar))) == states
     assert bar.n == 4
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_is_shown_where_it_is_asked_for(shown, monkeypatch):
+    bars = []
+
+    class Recorded(tqdm):
+        def __init__(self, **options):
+            bars.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(sampling, "tqdm", Recorded)
+    drawn(Images(), 3, "ddim", 4, chunk=2, progress=shown)
+    ((total, disabled),) = [(options["total"], options["disable"]) for options in bars]
+    assert (total, disabled) == (2 * 4, not shown)
 
 
 def test_watch_sees_every_state_of_every_chunk():

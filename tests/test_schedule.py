@@ -108,6 +108,17 @@ def test_the_paths_that_do_not_keep_the_variance_by_hand():
     assert len({straight(4), straight(4), NoiseSchedule(straight(4).alpha_bar)}) == 2
 
 
+def test_the_defaults_of_exploding_noise():
+    assert repr(exploding()) == "Exploding(T=1000, lowest=0.01, highest=160)"
+
+
+def test_a_scale_is_asked_for_at_a_legal_time():
+    for schedule in (linear(), straight(), exploding()):
+        for t in (-1, 1001, math.nan):
+            with pytest.raises(ValueError, match=f"t is {t}; legal times are 0 to 1000"):
+                schedule.scale(t)
+
+
 @pytest.mark.parametrize(
     ("T", "lowest", "highest", "words"),
     [

@@ -27,6 +27,19 @@ def test_distance_is_the_closed_form_of_two_gaussians():
     assert distances._distance(generated, moments) == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_the_bootstrap_is_the_standard_deviation_over_twenty_resamples():
+    """Of a mean it is the sample's own deviation over sqrt(n), to 16 % for 20 resamples."""
+    values, resamples = torch.randn(400, generator=torch.Generator().manual_seed(0)), []
+
+    def mean(resampled):
+        resamples.append(resampled)
+        return resampled.mean().item()
+
+    expected = values.std().item() / math.sqrt(400)
+    assert distances.bootstrap_sd(values, mean) == pytest.approx(expected, rel=0.4)
+    assert [len(resampled) for resampled in resamples] == [400] * 20
+
+
 @pytest.mark.long
 def test_the_frozen_moments_are_those_of_the_embedded_images(test_split):
     distance = distances._distance(features(data.normalise(test_split.images)), distances._test_moments())

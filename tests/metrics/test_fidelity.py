@@ -110,6 +110,12 @@ def test_a_random_pair_is_what_came_back_and_anothers_original():
     assert pairs["squared error"] == pytest.approx(GARMENTS.square().mean().item(), rel=1e-6)
 
 
+def test_each_column_is_of_its_own_images():
+    columns = table(GARMENTS, torch.zeros_like(GARMENTS), GARMENTS)
+    assert columns["back"]["squared error"] == 0
+    assert columns["one-shot mean"]["squared error"] == pytest.approx(GARMENTS.square().mean().item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
 @pytest.mark.parametrize("measure", [psnr, ssim, fidelity, lambda a, b: table(a, b, b), lambda a, b: table(b, a, b)])
 def test_one_value_that_is_not_finite_has_no_likeness(measure, wrong):

@@ -221,7 +221,7 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
             optimisers[name].step()
     last = load_tensors(tmp_path / "checkpoints" / "step-00000003.safetensors")
     for name, part in by_hand.parts.items():
-        assert torch.allclose(last[f"weights.{name}.weight"], part.weight, atol=1e-3)
+        assert torch.allclose(last[f"weights.{name}.weight"], part.weight, atol=1e-5)  # a step is 1e-3 long
 
 
 def assert_finite_weights_of_step(run, step):

@@ -1,6 +1,7 @@
 """What single steps of a training draw, average and say."""
 
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator
-from ddpm.training.signals import StopSignals
+from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import over_processes, train_step
 
@@ -42,6 +43,22 @@ def test_dropout_is_a_function_of_seed_and_step():
     assert first not in (next_step, other_seed)
 
 
+def test_each_process_drops_other_numbers():
+    """In step 0 of seed 0, on the rows of its own."""
+    task, config, here = Dropping(), TrainingConfig(batch_size=2), make_accelerator(Path("unused"), ())
+    state = TrainingState(task.parts, config, here)
+    images = torch.zeros(1, 1, 4, 4, dtype=torch.uint8, device=here.device)
+    for rank in (0, 1, 1):
+        process = SimpleNamespace(
+            num_processes=2, process_index=rank, device=here.device, backward=here.backward,
+            clip_grad_norm_=here.clip_grad_norm_, reduce=here.reduce,
+        )  # fmt: skip
+        train_step(task, state, images, 0, config, process, StopSignals())
+    first, second, again = task.passed
+    assert first != second
+    assert second == again
+
+
 def test_averages_forget_the_random_start_as_their_docstring_says():
     """After steps 0 and 1 they have decays of 1 / 10 and 2 / 11, and follow the weights by the rest."""
     accelerator = make_accelerator(Path("unused"), ())
@@ -64,6 +81,42 @@ def test_a_checkpoint_has_the_mean_loss_since_the_one_before(tmp_path, images):
     for last in (3, 6):
         manifest = json.loads((tmp_path / "checkpoints" / f"step-{last:08d}.json").read_text())
         assert manifest["loss"] == pytest.approx(sum(losses[last - 3 : last]) / 3)
+
+
+SMALL = AutoencoderConfig(base_channels=4)
+SIX = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=3, keep=9, precision="float32")
+
+
+def train_and_stop(images, folder, step):
+    """Train, and have SIGTERM come when this step has been done."""
+
+    def stop(line):
+        if line["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    train(SMALL, images, SIX, folder, progress=False, on_step=stop)
+
+
+def losses_of_checkpoints(folder):
+    manifests = [json.loads(path.read_text()) for path in folder.glob("checkpoints/*.json")]
+    return {manifest["step"]: manifest["loss"] for manifest in manifests}
+
+
+def test_a_run_that_was_stopped_has_the_mean_losses_of_one_that_was_not(tmp_path, images):
+    """The checkpoint that the stop leaves has none: it is a mean over fewer steps, and no candidate for the best."""
+    train(SMALL, images, SIX, tmp_path / "whole", progress=False)
+    with pytest.raises(Stopped, match="after step 5 of 6"):
+        train_and_stop(images, tmp_path / "stopped", 4)
+    assert losses_of_checkpoints(tmp_path / "stopped")[5] is None
+    train(SMALL, images, SIX, tmp_path / "stopped", progress=False)
+    whole, stopped = (losses_of_checkpoints(tmp_path / name) for name in ("whole", "stopped"))
+    assert stopped == pytest.approx(whole | {5: None})
+
+
+def test_a_signal_after_the_last_steps_vote_is_heard(tmp_path, images):
+    with pytest.raises(Stopped, match="stopped by SIGTERM after step 6 of 6, and saved in"):
+        train_and_stop(images, tmp_path, 6)
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_one_process_of_four_that_is_told_to_stop_stops_all():
