@@ -35,13 +35,20 @@ STAND_ALONE = {"grids", "unet", "noise", "schedule", "threads", "files", "fast"}
 NETWORKS = {"autoencoder", "gan"}  # these know nothing of diffusion
 
 
+EVERY_MODULE = {path.stem for path in PACKAGE.iterdir()}
+
+
 def imports(path):
-    """Names of the package's modules a file imports, at its top and inside functions."""
+    """Names of the package's modules a file imports, at its top and inside functions.
+
+    What the package itself offers, such as `ddpm.sample`, comes from its `__init__`.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ddpm":
             parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            names = {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            found |= {name if name in EVERY_MODULE else "__init__" for name in names}
         elif isinstance(node, ast.Import):
             found |= {
                 a.name.split(".")[1] if "." in a.name else "__init__"

@@ -7,14 +7,10 @@ import pytest
 import torch
 
 from ddpm.diffusion import Diffusion, DiffusionConfig, bound_weights, time_probabilities
-from ddpm.noise import DROPOUT, ORDER, STEP, PerSampleNoise, StepRandomness
+from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import GaussianMixture
 from ddpm.schedule import linear
 from ddpm.unet import UNetConfig
-
-
-def test_the_streams_of_a_training_differ():
-    assert len({STEP, ORDER, DROPOUT}) == 3
 
 
 def test_every_component_of_a_mixture_is_drawn_as_wide_as_it_is():

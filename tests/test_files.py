@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -246,16 +247,26 @@ def test_a_place_that_is_taken_or_impossible_is_refused_before_any_work(name, me
 
 
 @pytest.fixture
-def locked(tmp_path):
-    """A folder that one may neither read nor write; root takes another user's rights for it."""
-    (tmp_path / "locked").mkdir(mode=0o000)
+def locked():
+    """A folder that one may neither read nor write; root takes another user's rights for it.
+
+    It lies where that user can walk to, which pytest's own folders do not: the one beside it can be written to.
+    """
     user = os.geteuid()
-    if user == 0:
-        tmp_path.chmod(0o755)
-        os.seteuid(65534)
-    yield tmp_path / "locked"
-    os.seteuid(user)
-    (tmp_path / "locked").chmod(0o755)
+    with tempfile.TemporaryDirectory() as folder:
+        locked, unlocked = Path(folder, "locked"), Path(folder, "unlocked")
+        locked.mkdir(mode=0o000)
+        unlocked.mkdir()
+        unlocked.chmod(0o777)
+        Path(folder).chmod(0o755)
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            (unlocked / "file").touch()
+            yield locked
+        finally:
+            os.seteuid(user)
+            locked.chmod(0o755)
 
 
 @pytest.mark.parametrize("name", [".", "new", "on/the/way"])

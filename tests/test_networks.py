@@ -19,8 +19,7 @@ def test_a_block_drops_features_in_training_alone():
     assert not torch.equal(block(x, embedding), block(x, embedding))
     block.eval()
     assert torch.equal(block(x, embedding), block(x, embedding))
-    dropped = torch.nn.functional.dropout(torch.ones(10_000), 0.5)
-    assert (block.dropout.p, dropped.unique().tolist()) == (0.5, [0.0, 2.0])
+    assert block.dropout.p == 0.5
 
 
 def test_an_mlp_leaks_a_fifth_after_all_layers_but_the_last():

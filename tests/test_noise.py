@@ -30,6 +30,7 @@ def test_other_numbers_or_another_order_make_another_seed():
 
 def test_numpys_integers_make_the_same_seed():
     assert fold_in(np.int64(3), np.uint8(5)) == fold_in(3, 5)
+    assert torch.equal(PerSampleNoise(np.int64(3))(X), PerSampleNoise(3)(X))
 
 
 def test_a_fraction_makes_no_seed():

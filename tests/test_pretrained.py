@@ -65,6 +65,7 @@ def test_both_precisions_and_a_path_load_the_same_weights(copy):
     models = [
         ddpm.load(*choice, device="cpu") for choice in (("fashion-mnist", "float32"), ("fashion-mnist",), (copy,))
     ]
+    assert [model.precision for model in models] == ["float32", "auto", "auto"]
     states = [model.network.state_dict() for model in models]
     for state in states[1:]:
         assert all(torch.equal(value, states[0][name]) for name, value in state.items())

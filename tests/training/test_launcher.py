@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import ParallelismConfig
 
 import ddpm
 from ddpm.files import load_tensors
@@ -108,6 +109,14 @@ def test_a_request_that_is_not_used_changes_no_bit_and_is_said(name, value, why,
         assert (tmp_path / "launched" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
 
 
+def test_only_the_main_process_says_what_is_not_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    for is_main, lines in ((True, 1), (False, 0)):
+        monkeypatch.setattr(Accelerator, "is_main_process", is_main)
+        make_accelerator(tmp_path, ())
+        assert len(capsys.readouterr().err.splitlines()) == lines
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"), ("ACCELERATE_MIXED_PRECISION", "no")]
 )
@@ -143,6 +152,7 @@ def test_what_is_off_is_not_refused(value, monkeypatch, tmp_path):
     [
         ({"gradient_accumulation_steps": 4}, "gradient_accumulation_steps is 4 .*it must be 1"),
         ({"mixed_precision": "bf16"}, "mixed_precision is 'bf16' .*it must be 'no'"),
+        ({"parallelism_config": ParallelismConfig()}, "(?s:parallelism_config is ParallelismConfig.*it must be None)"),
     ],
 )
 def test_an_accelerator_that_would_change_the_gradients_is_refused_and_left_as_it_is(options, words, tmp_path, images):
