@@ -89,6 +89,8 @@ CHANGES = {
         ("- 1 / (1 + np.exp(3)), T)", "- 1 / (1 + np.exp(4)), T)", "where the sigmoid schedule ends"),
         ("values[:-1], 0.999))", "values[:-1], 0.99))", "the largest beta"),
         ("(first / (first - last))", "(1 / (1 - last))", "the scale of a schedule of zero terminal SNR"),
+        ("lowest: float = 0.01", "lowest: float = 0.02", "the default of the least noise that explodes"),
+        ("highest: float = NOISE_ALONE", "highest: float = 80.0", "the default of the most noise that explodes"),
     ],
     "grids.py": [
         ("if n > 1 and not lowest < highest:", "if False:", "a grid of noise alone"),
@@ -184,6 +186,7 @@ CHANGES = {
         ("weight * schedule.beta(t, s)", "weight**2 * schedule.beta(t, s)", "every weight but 0 and 1"),
         ("limit = 4 / max(shares)", "limit = 2 / max(shares)", "the largest legal weight"),
         ('number("step_size", step_size) < limit', 'number("step_size", step_size) <= limit', "a step of just 4"),
+        ("corrector_steps: int = 1", "corrector_steps: int = 2", "the default of a corrector's steps"),
     ],
     "round_trip.py": [
         ("if step.t > top.t:", "if step.t >= top.t:", "the top of a trip that stays at a time"),
@@ -240,6 +243,7 @@ CHANGES = {
             "bfloat16 in a density",
         ),
         ("math.log2((levels - 1) / 2)", "math.log2(levels / 2)", "the width of a grey level, in bits"),
+        ("t: float = 1.0", "t: float = 2.0", "the default time of a density"),
     ],
     "targets.py": [
         ("else signal * eps - noise * x0", "else noise * eps - signal * x0", "v"),
@@ -479,6 +483,8 @@ CHANGES = {
         ('sampler or "ddim"', '"ddim"', "a student's sampler"),
         ('"euler": "ddim"', '"euler": "heun"', "a sampler by another library's name"),
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
+        ('"dpm_solver_pp", 12, "log_snr"', '"dpm_solver_pp", 20, "log_snr"', "the steps of the default walk"),
+        ("not (progress and share.is_main)", "False", "a bar that nobody asked for"),
     ],
     "fast.py": [
         ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),
@@ -516,6 +522,7 @@ CHANGES = {
             "a path like a name",
         ),
         (".requires_grad_(False)", ".requires_grad_(True)", "gradients of a loaded model"),
+        ('precision: Precision = "auto"', 'precision: Precision = "float32"', "the default precision of a model"),
     ],
     "settings.py": [
         ("if threads > MOST_THREADS:", "if False:", "threads without number"),
@@ -627,6 +634,8 @@ CHANGES = {
             "floor=_distance(real_test_features(), others)",
             "the floor of a distance",
         ),
+        (".std().item()", ".var().item()", "the spread of resamples without its root"),
+        ("range(20)", "range(3)", "the number of resamples"),
     ],
     "metrics/judge.py": [
         ("return x + changed", "return changed", "the sum around a mixer"),
@@ -641,6 +650,7 @@ CHANGES = {
         ("measure(a, b, data_range=2.0", "measure(a, b, data_range=1.0", "the range in SSIM"),
         ("rank=1 + (distances < own).sum(1)", "rank=1 + (distances < own).sum(0)", "the axis of a rank"),
         ("fidelity(back, others)", "fidelity(originals, others)", "what a random pair is"),
+        ("fidelity(one_shot, originals)", "fidelity(back, originals)", "the one-shot means in a table"),
     ],
     "metrics/precision_recall.py": [
         ("kthvalue(neighbours + 1, dim=1)", "kthvalue(neighbours, dim=1)", "the k-th neighbour"),
@@ -663,6 +673,9 @@ CHANGES = {
             "when a checkpoint is due",
         ),
         ("min(config.checkpoint_every, config.steps)", "1", "the mean loss since a checkpoint"),
+        ("recent.extend(run.resume(", "print(run.resume(", "the losses before a stop inside an interval"),
+        (" if is_due else None", "", "the loss of a checkpoint that a stop leaves"),
+        (" or (is_last and signals.name is not None)", "", "a signal after the last step's vote"),
     ],
     "training/step.py": [
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
@@ -676,6 +689,12 @@ CHANGES = {
             "the learning rate of a step",
         ),
         ("share_stopping > 0", "share_stopping >= 1", "a signal that one process has heard"),
+        ("state.zero_grad()", "pass", "gradients of one part in another"),
+        ("step, accelerator.process_index", "step, 0", "dropout of every process"),
+    ],
+    "training/launcher.py": [
+        ('("parallelism_config", state.get("parallelism_config"), None),', "", "an Accelerator that spreads a network"),
+        ("if accelerator.is_main_process:", "if True:", "a line of every process"),
     ],
     "training/preparation.py": [
         (

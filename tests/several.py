@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def started(processes, *command):
     run = [sys.executable, *(launcher if processes > 1 else []), "-m", *map(str, command)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(run, **pipes, env=environment, start_new_session=True)
+
+
+def wait_for(log, process):
+    """Wait until a training has written its first line, or has ended."""
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_bytes()) and process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"{log} has no line after 240 seconds")
+        time.sleep(0.01)
 
 
 def launched(processes, *command):

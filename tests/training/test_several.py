@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from PIL import Image
 
 from ddpm.files import load_tensors
 from ddpm.training.checkpoint import newest_checkpoint
-from tests.several import launched, started
+from tests.several import launched, started, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -73,11 +72,6 @@ def test_two_processes_distill_as_one_does(tmp_path):
         log = (tmp_path / "2" / folder / "log.jsonl").read_text().splitlines()
         assert len(log) == 4
         start = one
-
-
-def wait_for(log, process):
-    while not (log.exists() and log.read_bytes()) and process.poll() is None:
-        time.sleep(0.01)
 
 
 def test_processes_that_do_not_see_one_folder_do_not_train_apart(tmp_path):

@@ -23,6 +23,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.signals import Stopped
 from ddpm.unet import UNetConfig
 from tests.forked import ended, fork
+from tests.several import wait_for
 
 pytestmark = pytest.mark.long
 
@@ -164,8 +165,7 @@ def test_a_signal_saves_says_so_and_ends_well(number, name, whole_command, tmp_p
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background are deaf to Ctrl-C
     )  # fmt: skip
     log = stopped / "log.jsonl"
-    while not (log.exists() and log.read_bytes()) and process.poll() is None:
-        time.sleep(0.01)
+    wait_for(log, process)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
