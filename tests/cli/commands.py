@@ -1,9 +1,11 @@
 """What the tests of several commands share."""
 
+import os
 import subprocess
 import sys
 
 from ddpm import cli
+from ddpm.companion.checkout import ROOT
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import UNetConfig
 from tests.forked import ended, fork
@@ -32,6 +34,7 @@ def refusal(arguments, folder):
     (made := folder / "made").mkdir()
 
     def program():
+        os.chdir(ROOT)  # the arguments name files of the checkout
         sys.argv = ["ddpm", *(str(argument).replace("RUN", str(made / "it")) for argument in arguments)]
         cli.main()
 

@@ -1,8 +1,10 @@
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from ddpm.cli.chapters import chapters
 from tests.cli.commands import done, refusal, run
 from tests.companion.chapters import write
 
@@ -44,6 +46,16 @@ def test_a_chapter_that_fails_is_exit_code_1(option, tmp_path):
     assert process.returncode == 1
     assert "01_chapter failed: the kernel died in cell 2, 'import os; os._exit(1)'" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("given", [{}, {"force": True}, {"unsandboxed": True}, {"only": 2}])
+def test_what_is_said_of_a_marking_reaches_it(given, monkeypatch):
+    marked = []
+    monkeypatch.setattr("ddpm.companion.marking.mark_hand_ins", lambda *a, **k: marked.append((a, k)) or [])
+    chapters([Path("ada.zip")], mark=True, notebooks=Path("some"), out=Path("table.csv"), **given)
+    said = {"force": False, "unsandboxed": False, "only": None} | given
+    arguments = ([Path("ada.zip")], Path("table.csv"), Path("some"), said.pop("only"))
+    assert marked == [(arguments, said)]
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import nbformat
 import pytest
 
 from ddpm.companion.execution import Unfinished, executed
 from tests.companion.chapters import write
+from tests.until import until
 
 pytestmark = pytest.mark.long
 
@@ -113,20 +113,18 @@ def test_a_cell_that_is_tagged_to_be_skipped_is_no_fault(tmp_path):
     assert printed(executed(path, tmp_path / "out.ipynb", {})) == "end\n"
 
 
-def ends(process, seconds=20):
-    """Whether a process that is no child is gone after some time."""
-    for _ in range(10 * seconds):
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
+def is_gone(process):
+    """Whether a process that is no child has ended."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
     return False
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_ends_the_kernels_and_starts_no_other(jobs, tmp_path):
-    """Of three chapters as many run as may, and the last does not."""
+    """Of three chapters as many run as may, and no other."""
     for number in (1, 2, 3):
         source = f"import os, time\nopen('pid{number}', 'w').write(str(os.getpid()))\ntime.sleep(100)"
         path = write(tmp_path / "notebooks", number, source)
@@ -137,14 +135,21 @@ def test_ctrl_c_ends_the_kernels_and_starts_no_other(jobs, tmp_path):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # deaf to it in the background
         )  # fmt: skip
     numbers = [path.parent / f"pid{number}" for number in range(1, jobs + 1)]
-    while not all(number.is_file() and number.read_text() for number in numbers):
+
+    def have_begun():
         assert process.poll() is None, (tmp_path / "err").read_text()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+        return all(number.is_file() and number.read_text() for number in numbers)
+
+    try:
+        until(have_begun)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
     said = (tmp_path / "err").read_text()
+    assert said.startswith("3 chapters, 2 at a time, " if jobs == 2 else "3 chapters, preset ")
     assert "Traceback" not in said
     assert "failed" not in said
-    for number in numbers:
-        assert ends(int(number.read_text()))
-    assert not (path.parent / "pid3").exists()
+    kernels = [int(number.read_text()) for number in numbers]
+    until(lambda: all(is_gone(kernel) for kernel in kernels), seconds=20)
+    assert sorted(path.parent.glob("pid*")) == numbers

@@ -1,6 +1,7 @@
 import json
 import re
 import zipfile
+from hashlib import sha256
 
 import nbformat
 import pytest
@@ -111,14 +112,16 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
     with zipfile.ZipFile(target) as archive:
         assert sorted(archive.namelist()) == ["01_small.ipynb", "provenance.json"]
         provenance = json.loads(archive.read("provenance.json"))["01_small"]
-        notebook = nbformat.reads(archive.read("01_small.ipynb").decode(), as_version=4)
+        packed = archive.read("01_small.ipynb")
+    notebook = nbformat.reads(packed.decode(), as_version=4)
     (said,) = provenance["marks"].items()
     assert said[0] == "scores"
     assert said[1].startswith("not yet. That is on level 0.")
     assert provenance["prediction"] == "8, 8, as published"
     assert provenance["parameters"] == {"preset": "cpu", "device": "auto", "seed": 0}
     assert provenance["versions"]["python"]
-    assert len(provenance["copy of"]) == len(provenance["sha256"]) == 64
+    assert provenance["copy of"] == sha256((chapters / "01_small.ipynb").read_bytes()).hexdigest()
+    assert provenance["sha256"] == sha256(packed).hexdigest()
     assert all(cell["execution_count"] for cell in notebook["cells"])
 
     finished = tmp_path / "mine" / "executed" / "cpu" / "01_small.ipynb"

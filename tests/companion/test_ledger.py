@@ -8,7 +8,7 @@ import yaml
 from ddpm.companion import claims
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import ROOT, Claim, load_claims
-from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger
+from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger, main
 from ddpm.companion.results import results, results_page
 
 NOTEBOOK = "03_round_trip.ipynb"
@@ -102,6 +102,38 @@ def test_evidence_that_make_test_leaves_out_is_noticed(copy, mark):
     source = (copy / path).read_text()
     (copy / path).write_text(source.replace(f"def {test}(", f"{mark}\ndef {test}("))
     assert evidence_problems(entry, copy) == [f"C4: {name} is a test that make test leaves out"]
+
+
+@pytest.mark.parametrize("marks", ["pytest.mark.slow", "[pytest.mark.long, pytest.mark.browser]"])
+def test_evidence_in_a_file_that_make_test_leaves_out_is_noticed(copy, marks):
+    entry = load_claims(copy)["C4"]
+    (name,) = [name for name in entry.evidence if "::" in name]
+    path = copy / name.partition("::")[0]
+    path.write_text(path.read_text() + "\n\npytestmark = pytest.mark.long\n")
+    assert evidence_problems(entry, copy) == []
+    path.write_text(path.read_text() + f"pytestmark = {marks}\n")
+    assert evidence_problems(entry, copy) == [f"C4: {name} is a test that make test leaves out"]
+
+
+def test_pages_that_are_out_of_date_are_named_and_written_only_when_asked(tmp_path, monkeypatch):
+    pages = {"ledger.md": "# The ledger\n", "evidence.md": "# The tests\n", "results.md": "# The results\n"}
+    for function, text in zip(("ledger", "evidence_tests", "results_page"), pages.values(), strict=True):
+        monkeypatch.setattr(f"ddpm.companion.ledger.{function}", lambda text=text: text)
+    monkeypatch.setattr("ddpm.companion.ledger.load_claims", dict)
+    monkeypatch.setattr("ddpm.companion.ledger.ROOT", tmp_path)
+    (tmp_path / "book").mkdir()
+    main(check=False)
+    assert {path.name: path.read_text() for path in (tmp_path / "book").iterdir()} == pages
+    main(check=True)
+    for name in pages:
+        (tmp_path / "book" / name).write_text("old")
+        with pytest.raises(SystemExit, match=f"^book/{name} is out of date: run python -m ddpm.companion.ledger$"):
+            main(check=True)
+        assert (tmp_path / "book" / name).read_text() == "old"
+        main(check=False)
+    (tmp_path / "book" / "results.md").unlink()
+    with pytest.raises(SystemExit, match=r"book/results.md is out of date"):
+        main(check=True)
 
 
 def test_without_the_book_beside_the_package_one_line_says_what_is_missing(tmp_path):

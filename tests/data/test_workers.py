@@ -14,6 +14,7 @@ import pytest
 from ddpm.data import workers
 from ddpm.data.workers import ignore_signals, map_ahead
 from tests.forked import ended, fork
+from tests.until import until
 
 
 def halved(x):
@@ -117,15 +118,11 @@ def test_processes_end_when_the_program_is_killed(tmp_path):
             time.sleep(60)
 
     killed = fork(program)
-    while not (tmp_path / "readers").exists():
-        time.sleep(0.01)
+    until((tmp_path / "readers").exists)
     readers = [int(number) for number in (tmp_path / "readers").read_text().split()]
     os.kill(killed, signal.SIGKILL)
     assert ended(killed) == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while any(runs(reader) for reader in readers):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not any(runs(reader) for reader in readers), seconds=10)
 
 
 @pytest.mark.long

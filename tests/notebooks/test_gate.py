@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbval.plugin import find_comment_markers, find_metadata_tags
 from PIL import Image
 
 from ddpm.companion import checks
@@ -28,6 +29,12 @@ def code_cells(path):
 
 def tags(cell):
     return cell["metadata"].get("tags", [])
+
+
+def passes_over(cell):
+    """What has nbval, or the runner, pass over a cell or its errors, in ways that nobody counts."""
+    by_tag = [told for told in find_metadata_tags(cell["metadata"]) if told != ("check", False)]
+    return [*by_tag, *find_comment_markers(cell["source"]), *({"skip-execution"} & set(tags(cell)))]
 
 
 def has_text(cell):
@@ -55,7 +62,20 @@ def test_enough_cells_are_compared_and_few_ignored(notebook):
     assert len(compared) >= 8
     assert len(ignored) <= IGNORED_AT_MOST
     assert not [cell for cell in ignored if re.search(r"\bcheck(_exact)?\(", cell["source"])]
-    assert not [cell for cell in cells if {"nbval-skip", "nbval-raises-exception"} & set(tags(cell))]
+    assert not [cell for cell in cells if passes_over(cell)]
+
+
+@pytest.mark.parametrize(
+    ("source", "tag"),
+    [
+        *((f"{comment}\n1 / 0", "parameters") for comment in ("# NBVAL_SKIP", "#NBVAL_IGNORE_OUTPUT")),
+        *(("x = 1\n    # NBVAL_RAISES_EXCEPTION", tag) for tag in ("parameters", "nbval-ignore-output")),
+        *(("1 / 0", tag) for tag in ("nbval-skip", "nbval-raises-exception", "raises-exception", "skip-execution")),
+    ],
+)
+def test_no_cell_is_passed_over_by_a_comment_or_another_tag(source, tag):
+    assert passes_over(nbformat.v4.new_code_cell(source, metadata={"tags": [tag]}))
+    assert not passes_over(nbformat.v4.new_code_cell("1 / 2  # by halves", metadata={"tags": ["nbval-ignore-output"]}))
 
 
 def test_no_output_is_an_error_or_stderr(notebook):
