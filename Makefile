@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check check-lab test test-browser test-all book bundle lab bench lock clean
+.PHONY: help run check check-lab test test-browser test-slow test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +42,10 @@ test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's o
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest -m browser -q
 
-test-all: test test-browser ## the slow tests, too
-	$(BIN)/pytest -m slow -q
+test-slow: .venv/installed ## every mutant of the chapters, every copy of a chapter, 200 kills; hours
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q --durations=20
+
+test-all: test test-browser test-slow ## the slow tests, too
 
 book: .venv/installed ## build the book from the committed outputs, two minutes (SOLUTIONS=0: without solutions)
 ifeq ($(SOLUTIONS),0)

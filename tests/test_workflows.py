@@ -92,6 +92,20 @@ def test_the_tests_are_what_the_readme_says():
     assert TESTS["test"]["needs"] == "check"
 
 
+def test_the_slow_tests_run_every_week_and_nothing_else_does_then():
+    _, events = workflow(ROOT / ".github" / "workflows" / "test.yml")
+    assert events.keys() == {"push", "pull_request", "schedule", "workflow_dispatch"}
+    ((minute, hour, day, month, weekday),) = [each["cron"].split() for each in events["schedule"]]
+    assert (day, month) == ("*", "*")
+    assert all(number.isdecimal() for number in (minute, hour, weekday))
+    assert commands(TESTS["slow"]) == ["make test-slow"]
+    (pytest_line,) = re.findall(r"^test-slow:.*\n\t(.+pytest.+)$", MAKEFILE, re.MULTILINE)
+    assert " -m slow " in pytest_line
+    started_by = {name: set(re.findall(r"event_name == '(\w+)'", job.get("if", ""))) for name, job in TESTS.items()}
+    changes, weekly = {"push", "pull_request"}, {"schedule", "workflow_dispatch"}
+    assert started_by == {"check": changes, "test": set(), "slow": weekly}  # `test` needs `check`
+
+
 def test_every_python_that_the_package_admits_is_tested():
     matrix = TESTS["test"]["strategy"]["matrix"]["python"]
     assert sorted(matrix) == sorted(pythons())
@@ -108,7 +122,9 @@ def test_a_workflow_has_an_end_and_few_rights(path):
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert loaded["permissions"] == {"contents": "read"}
     assert "group" in loaded["concurrency"]
-    assert all(job["timeout-minutes"] <= 90 for job in jobs.values())
+    limits = {name: job["timeout-minutes"] for name, job in jobs.items()}
+    assert limits.pop("slow", 0) < 360  # GitHub ends a job then, and says less
+    assert all(minutes <= 90 for minutes in limits.values())
     writers = {name for name, job in jobs.items() if "write" in job.get("permissions", {}).values()}
     assert writers == ({"publish"} if path.stem == "book" else set())
     assert not any(commands(jobs[name]) for name in writers)
