@@ -881,6 +881,10 @@ CHANGES = {
     "cli/settings.py": [
         ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
     ],
+    "cli/chapters.py": [
+        ("unsandboxed=unsandboxed, force=force)", "unsandboxed=unsandboxed)", "--force of a marking"),
+        ("parameters, force, threads, jobs)", "parameters, force, threads)", "--jobs"),
+    ],
     "companion/checks.py": [
         (
             "if _enforced and not low <= measured <= high:",
@@ -917,6 +921,31 @@ CHANGES = {
         ),
         ("(slow|skip|browser|xfail)", "(skip|browser|xfail)", "evidence that make test leaves out"),
         ('any(cell.get("execution_count") for cell', "any(True for cell", "evidence that did not run"),
+        (
+            'if isinstance(node, ast.Assign) and "pytestmark"',
+            'if False and "pytestmark"',
+            "evidence in a file that make test leaves out",
+        ),
+        (
+            'or path.read_text(encoding="utf-8") != text:',
+            'or not path.read_text(encoding="utf-8"):',
+            "a page that is out of date",
+        ),
+    ],
+    "companion/marking.py": [
+        ("hidden = int(sha256[:8], 16)", "hidden = seed", "a table of the answers at a copy's own points"),
+        ("if force else _kept(record", "if not record else _kept(record", "a marking that is forced"),
+        ("unsandboxed, _code_of_exercises()])", "unsandboxed])", "marks by exercises that were corrected since"),
+        ("if path.stat().st_size > MOST:", "if path.stat().st_size < 0:", "a zip that is too large"),
+        ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
+    ],
+    "companion/marks.py": [
+        ('.replace("`", "\'")', "", "a backtick that ends a cell of a report"),
+        ('startswith(("=", "+", "-", "@"))', 'startswith(("=",))', "formulas in a sheet"),
+    ],
+    "companion/sandbox.py": [
+        ('{"PATH": "/usr/bin:/bin", "HOME": "/tmp"}', "dict(os.environ)", "a teacher's variables"),
+        ('"--unshare-all"', '"--unshare-al"', "walls that do not stand"),
     ],
     "companion/hand_in.py": [
         (
@@ -930,6 +959,8 @@ CHANGES = {
             "whose prediction it is",
         ),
         ("preset, only, force=True", "preset, only, force=False", "an earlier run of what is handed in"),
+        ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
+        ("sha256(chapter.read_bytes())", 'sha256(b"")', "the hash of the chapter that it is a copy of"),
     ],
     "companion/runner.py": [
         (
@@ -1019,6 +1050,8 @@ NEAREST = {
     "noise.py": ["test_by_hand.py"],
     "autoencoder.py": ["test_networks.py"],
     "gan.py": ["test_networks.py"],
+    "companion/sandbox.py": ["companion/test_marking.py"],
+    "cli/chapters.py": ["cli/test_chapters.py", "companion/test_execution.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
     "companion/chapters.py": ["companion/test_runner.py"],
     "companion/chapter_record.py": ["companion/test_runner.py"],
