@@ -636,6 +636,12 @@ CHANGES = {
         ),
         (".std().item()", ".var().item()", "the spread of resamples without its root"),
         ("range(20)", "range(3)", "the number of resamples"),
+        (
+            "floor=measure(real_train_features(n).double())",
+            "floor=measure(generated)",
+            "the floor of a kernel distance",
+        ),
+        ("spread=bootstrap_sd(generated, measure)", "spread=0.0", "the spread of a kernel distance"),
     ],
     "metrics/judge.py": [
         ("return x + changed", "return changed", "the sum around a mixer"),
@@ -660,10 +666,22 @@ CHANGES = {
             "precision = _share_inside(real, generated,",
             "precision, which is recall",
         ),
+        ("math.sqrt(value * (1 - value) / n)", "math.sqrt(value * (1 - value))", "the spread of n draws"),
+        (
+            "precision, _share_inside(train, real, neighbours)",
+            "precision, _share_inside(real, train, neighbours)",
+            "the ceiling of precision, which is recall's",
+        ),
+        (
+            "recall, _share_inside(real, train, neighbours)",
+            "recall, _share_inside(train, real, neighbours)",
+            "the ceiling of recall, which is precision's",
+        ),
     ],
     "metrics/copies.py": [
         ("(of_generated[:, None] < of_test)", "(of_generated[:, None] > of_test)", "which image is the nearer one"),
         ("features(images.clamp(-1, 1))", "features(images)", "clipping before copies are sought"),
+        ("spread=bootstrap_sd(of_generated, measure)", "spread=0.0", "the spread of copying"),
     ],
     "training/loop.py": [
         ("torch.manual_seed(config.seed)", "pass", "the seed of the initial weights"),

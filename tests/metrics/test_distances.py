@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddpm import data, metrics
-from ddpm.metrics import distances, precision_recall
+from ddpm.metrics import copies, distances, precision_recall
 from ddpm.metrics.features import FEATURES_SHA256, classify, features
 
 
@@ -121,7 +121,7 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     noisy = real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
     whole, one_class, blurred = (metrics.precision_and_recall(x, weights="none") for x in (real, shirts, noisy))
     for figure in whole:  # other real images than those of the floor
-        assert abs(figure.value - figure.floor) < 4 * figure.spread
+        assert abs(figure.value - figure.floor) < 4 * math.sqrt(figure.floor * (1 - figure.floor) / 500)
     precision, recall = one_class
     assert precision.value > 0.9 * precision.floor
     assert recall.value < 0.5 * recall.floor
@@ -133,14 +133,69 @@ def test_a_dropped_mode_costs_recall_and_noise_costs_precision(test_split):
     assert distances[0] < 0.1 * min(distances[1:])
 
 
+def at(*points):
+    """Features (n, 1): so many points of a line."""
+    return torch.tensor([float(point) for some in points for point in some])[:, None]
+
+
+GARMENTS = torch.zeros(100, 1, 32, 32)
+
+
+def test_precision_and_recall_of_points_on_a_line(monkeypatch):
+    """All that stands beside their values, too, where a count says what it must be.
+
+    With one neighbour the manifold of points that are 1 apart reaches by 1 beyond them at both ends. Of 100 points 80
+    are among the real ones, which gives a standard deviation of sqrt(0.8 * 0.2 / 100) = 0.04.
+    """
+    made = {
+        "real_test_features": lambda: at(range(100)),
+        "features": lambda _: at((0.5 + i for i in range(80)), range(1000, 1020)),
+        "real_train_features": lambda _: at(range(0, 90, 3), range(3000, 3070)),  # those 30 reach from -3 to 90
+    }
+    for name, points in made.items():
+        monkeypatch.setattr(precision_recall, name, points)
+    precision, recall = metrics.precision_and_recall(GARMENTS, weights="none", neighbours=1)
+    assert (precision.value, precision.floor) == pytest.approx((0.8, 0.3))
+    assert (recall.value, recall.floor) == pytest.approx((0.81, 0.91))
+    assert precision.spread == pytest.approx(0.04, rel=1e-3)
+    assert recall.spread == pytest.approx(math.sqrt(0.81 * 0.19 / 100), rel=1e-3)
+    assert (precision.generated, precision.real) == (recall.generated, recall.real) == (100, 100)
+
+
+def test_the_kernel_distance_of_two_points_and_its_spread(monkeypatch):
+    """Against features of 0, whose kernel with anything is 1, so that only pairs of ones count: 2^3 - 1 for each.
+
+    The share p of ones, half of 100, has a standard deviation of 0.05 in a resample, so 7 p^2 has one of 14 p * 0.05.
+    """
+    ones = torch.ones(64)
+    monkeypatch.setattr(distances, "real_test_features", lambda: torch.zeros(2000, 64))
+    monkeypatch.setattr(distances, "features", lambda _: at([0] * 50, [1] * 50) * ones)
+    monkeypatch.setattr(distances, "real_train_features", lambda n: at([2] * n) * ones)
+    distance = metrics.kernel_distance(GARMENTS, weights="none")
+    assert distance.value == pytest.approx(7000 * 50 * 49 / (100 * 99))
+    assert distance.floor == pytest.approx(1000 * ((2 * 2 + 1) ** 3 - 1))
+    assert distance.spread == pytest.approx(14_000 * 0.5 * 0.05, rel=0.35)  # 20 resamples know it to a sixth
+
+
+def test_copying_by_points_on_a_line_and_its_spread(monkeypatch):
+    """Half of the 100 generated points are nearer to the only training point than any test point, half are not."""
+    made = {1: at([0]), 100: at([0.5] * 50, [3000] * 50)}
+    monkeypatch.setattr(copies, "features", lambda images: made[len(images)])
+    monkeypatch.setattr(copies, "real_test_features", lambda: at(range(1, 2001)))
+    copied = metrics.copying(GARMENTS, GARMENTS[:1], weights="none")
+    assert copied.value == 0.5
+    assert copied.spread == pytest.approx(0.05, rel=0.35)
+    assert (copied.generated, copied.test, copied.train) == (100, 2000, 1)
+
+
 @pytest.mark.long
 def test_copies_are_told_from_new_images(test_split):
     train = data.normalise(data.load("fashion-mnist-embedded", "train", quiet=True).images)
     known, unseen = train[:1000], train[1000:1500]
-    copies = metrics.copying(known[:200] + 0.01 * torch.randn(200, 1, 32, 32), known, weights="none")
-    assert copies.value > 0.98
+    copied = metrics.copying(known[:200] + 0.01 * torch.randn(200, 1, 32, 32), known, weights="none")
+    assert copied.value > 0.98
     assert abs(metrics.copying(unseen, known, weights="none").value - 0.5) < 0.1
-    assert "1,000 training images" in str(copies)
+    assert "1,000 training images" in str(copied)
 
 
 def test_counts_that_these_figures_cannot_have_are_refused():
