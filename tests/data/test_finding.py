@@ -81,6 +81,14 @@ def test_links_that_lead_nowhere_are_counted(place):
     assert found.words() == [f"left out: 2 links that lead nowhere, such as {place / 'set' / 'cats'}"]
 
 
+def test_a_picture_is_known_by_its_ending_in_capitals_too(place):
+    os.rename(place / "set" / "dogs" / "0.png", place / "set" / "dogs" / "0.PNG")
+    (place / "set" / "NOTES.TXT").write_text("no picture")
+    found = find_pictures(place / "set")
+    assert names(found, place / "set") == ["dogs/0.PNG", *DOGS[1:]]
+    assert found.others == {".txt": 1}
+
+
 def test_hidden_names_and_what_is_neither_file_nor_folder_are_passed_over(place):
     (place / "set" / ".cats").symlink_to(place / "store" / "cats")
     shutil.copy(place / "set" / "dogs" / "0.png", place / "set" / ".0.png")

@@ -14,6 +14,7 @@ from PIL import Image
 from ddpm import cli
 from ddpm.data import Dataset, pictures
 from ddpm.data.pictures import Pictures, load_folder, read_image
+from ddpm.data.reading import read_picture
 from ddpm.diffusion import DiffusionConfig
 from ddpm.training import batches, checkpoint, train
 from ddpm.training.checkpoint import newest_checkpoint
@@ -206,6 +207,25 @@ def test_a_damaged_memory_of_a_folder_is_as_none(few, content):
     (cache,) = few.parent.joinpath("cache").rglob("*.json")
     cache.write_text(content)
     assert load_folder(few, (1, 8, 8), memory=0).name == before.name
+
+
+def test_a_picture_that_could_not_be_read_is_tried_again_at_the_next_start(few, monkeypatch):
+    """It may have been a disk that was away: what the cache remembers is no verdict for ever."""
+
+    def trouble(path, shape):
+        if path.name == "07.bmp":
+            raise OSError("the disk is away")
+        return read_picture(path, shape)
+
+    with monkeypatch.context() as away:
+        away.setattr(pictures, "read_picture", trouble)
+        for _ in range(2):  # the second time from the cache
+            assert len(load_folder(few, (1, 8, 8), memory=0)) == 19
+    (cache,) = few.parent.joinpath("cache").rglob("*.json")
+    assert "07.bmp" in cache.read_text()
+    found = load_folder(few, (1, 8, 8), memory=0)
+    assert [path.name for path in found.paths] == [f"{i:02d}.bmp" for i in range(20)]
+    assert "07.bmp" in cache.read_text()  # so it was this folder's record that was read
 
 
 def test_a_folder_is_read_where_nothing_can_be_remembered(few, monkeypatch):

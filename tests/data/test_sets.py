@@ -273,6 +273,7 @@ def test_both_splits_of_a_torchvision_set_are_read_and_framed(tmp_path):
         framed = torch.zeros(n, 1, 32, 32, dtype=torch.uint8)
         framed[:, :, 2:30, 2:30] = n
         assert torch.equal(found.images, framed)
+        assert found.classes == tuple("0123456789")  # torchvision calls them "0 - zero" and so on
 
 
 def test_colour_images_keep_their_height_and_width(tmp_path, monkeypatch):
