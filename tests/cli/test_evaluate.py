@@ -98,9 +98,10 @@ def test_a_conditional_model_is_told_every_class_in_turn_and_guided(conditional)
 
 def test_what_a_second_classifier_sees_is_said_of_garments_that_were_asked_for():
     model, n = ddpm.load("fashion-mnist-classes"), 70
-    said = done("evaluate", "--model", "fashion-mnist-classes", "--guidance", 1, "-n", n, "--steps", 4).stdout
+    command = ("--guidance", 1, "-n", n, "--steps", 4, "--seed", 3)
+    said = done("evaluate", "--model", "fashion-mnist-classes", *command).stdout
     labels = [i % 10 for i in range(n)]
-    images = ddpm.sample(model.given(labels), n, steps=4, progress=False)
+    images = ddpm.sample(model.given(labels), n, steps=4, seed=3, progress=False).clamp(-1, 1)  # 55; with seed 0, 51
     assert f"in {accuracy(images, torch.tensor(labels)):.1%} of them a second frozen classifier sees" in said
     assert accuracy(images, torch.tensor(labels)) > 0.4
     assert accuracy(images, torch.tensor(labels).roll(1)) < 0.2  # the rival: other classes

@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -207,13 +209,30 @@ def test_a_row_is_of_its_class_and_guided(conditional, tmp_path):
     assert apart(Image.open(tmp_path / "grid.png"), to_pil_image(make_grid(images, 2))) < 0.5
 
 
-def test_a_worse_model_guides_one_that_is_told_a_class(conditional, tmp_path):
-    command = ["--class", "bag", "--n", 2, "--guide", "equal-diffusion", "--weight", 2, "--steps", 2]
+@pytest.mark.parametrize("guide", ["equal-diffusion", "fashion-mnist-classes"])
+def test_a_worse_model_guides_one_that_is_told_a_class_and_is_told_it_too_if_it_knows_classes(
+    conditional, tmp_path, guide
+):
+    command = ["--class", "bag", "--n", 2, "--guide", guide, "--weight", 2, "--steps", 2]
     done("sample", "--model", conditional, *command, "--precision", "float32", "--out", tmp_path / "grid.png")
     told = ddpm.load(conditional, "float32", "cpu").given(["bag", "bag"])
-    guided = Guided(told, ddpm.load("equal-diffusion", "float32", "cpu"), 2)
-    images = denormalise(ddpm.sample(guided, 2, steps=2, progress=False))
-    assert apart(Image.open(tmp_path / "grid.png"), to_pil_image(make_grid(images, 2))) < 0.5
+    worse = ddpm.load(guide, "float32", "cpu")
+    grids = [
+        to_pil_image(make_grid(denormalise(ddpm.sample(Guided(told, by, 2), 2, steps=2, progress=False)), 2))
+        for by in ((worse.given(["bag", "bag"]), worse) if worse.classes else (worse, told))  # the second is a rival
+    ]
+    drawn = Image.open(tmp_path / "grid.png")
+    assert apart(drawn, grids[0]) < 0.5
+    assert apart(drawn, grids[1]) > 5
+
+
+def test_a_guide_that_knows_other_classes_is_refused(conditional, tmp_path):
+    other = shutil.copytree(conditional, tmp_path / "other")
+    record = json.loads((other / "config.json").read_text())
+    record["data"]["classes"] = record["data"]["classes"][::-1]
+    (other / "config.json").write_text(json.dumps(record))
+    said = refusal(["sample", "--model", conditional, "--class", "bag", "--guide", other, "--out", "RUN.png"], tmp_path)
+    assert f"guide is '{other}', which knows other classes than model '{conditional}'" in said
 
 
 @pytest.mark.parametrize(
