@@ -1,6 +1,7 @@
 """The built pages, where `make book` or `make test` has built them."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -17,17 +18,48 @@ def test_every_page_of_the_contents_exists():
     assert chapters <= set(files)
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("book/*.md")), ids=lambda path: path.stem)
+def labels(page):
+    """The labels of a page of Markdown, such as (c11)=, to which a link #c11 of any page of the book leads."""
+    return set(re.findall(r"(?m)^.*?\(([\w-]+)\)=$", page.read_text(encoding="utf-8")))
+
+
+def headings(page):
+    """The headings of a page or a chapter, as a link names them after a #."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    text = re.sub(r"(?ms)^```.*?^```", "", text)
+    lines = re.findall(r"(?m)^#+ (.+?)\s*$", text)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def broken_links(page):
+    """The local links and images of a page that lead to no file, to no heading of it or to no label."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([\w-]+))?\)", text)
+    links += [(figure, "") for figure in re.findall(r"```\{figure\} (\S+)", text)]
+    broken = []
+    for path, name in links:
+        target = page.parent / path if path else page
+        named = set().union(*map(labels, page.parent.glob("*.md"))) if name and not path else set()
+        if not target.exists() or (name and name not in named | headings(target)):
+            broken.append(f"{path}#{name}")
+    return broken
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(ROOT.glob("book/*.md"))], ids=lambda path: path.stem)
 def test_local_links_and_images_exist(page):
-    for target in re.findall(r"\]\(([^)#\s]+)\)|```\{figure\} (\S+)", page.read_text()):
-        path = target[0] or target[1]
-        assert (page.parent / path).exists(), path
+    assert broken_links(page) == []
 
 
-def test_the_readme_shows_what_exists():
-    readme = (ROOT / "README.md").read_text()
-    for path in re.findall(r"\]\(([^)#\s]+)\)", readme):
-        assert (ROOT / path).exists(), path
+def test_links_to_no_file_and_to_no_heading_are_found(tmp_path):
+    (tmp_path / "other.md").write_text("# The first\n\n* - (c1)=\n## It's a *second*\n", encoding="utf-8")
+    right = "[a](other.md) [b](other.md#the-first) [c](other.md#its-a-second) [d](#c1) [e](#here)"
+    wrong = "[f](none.md) [g](none.md#the-first) [h](other.md#no-such-heading) [i](#there)"
+    (tmp_path / "page.md").write_text(f"# Here\n\n{right}\n\n{wrong}\n", encoding="utf-8")
+    found = broken_links(tmp_path / "page.md")
+    assert found == ["none.md#", "none.md#the-first", "other.md#no-such-heading", "#there"]
 
 
 def test_films_are_small():

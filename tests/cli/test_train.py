@@ -5,11 +5,14 @@ import shutil
 from dataclasses import fields, replace
 
 import pytest
+import torch
 from PIL import Image
 
 import ddpm
 from ddpm import cli
-from ddpm.cli.train import OPTIONS, JobSettings, job_of, settings_of
+from ddpm.autoencoder import AutoencoderConfig
+from ddpm.cli.train import OPTIONS, JobSettings, draw_progress, job_of, settings_of
+from ddpm.data import Dataset, normalise
 from ddpm.training import train
 from ddpm.training.recipes import RECIPES, recipe
 from tests.cli.commands import TRAIN, done, refusal, run
@@ -382,3 +385,43 @@ def test_the_number_of_classes_is_no_setting(tmp_path):
     (tmp_path / "some.toml").write_text("classes = 5\n")
     said = refusal(["train", "--config", tmp_path / "some.toml", "--out", "RUN"], tmp_path)
     assert "classes is 5; the data says how many, and --conditional tells them" in said
+
+
+# The picture of how far a training is.
+
+
+def greys(picture):
+    """The grey level in the middle of each of the sixteen images of 8 x 8 pixels, row by row."""
+    assert picture.size == (4 * 10 + 2, 4 * 10 + 2)
+    return [picture.getpixel((6 + 10 * (i % 4), 6 + 10 * (i // 4)))[0] for i in range(16)]
+
+
+def test_a_plain_autoencoder_shows_images_each_with_its_reconstruction_beside_it(tmp_path, monkeypatch):
+    model = AutoencoderConfig(variational=False, image_shape=(1, 8, 8), base_channels=8).network()
+    monkeypatch.setattr(model, "encode", lambda x: 2 * x)
+    monkeypatch.setattr(model, "decode", lambda code: -code / 2)  # so that black comes back white
+    monkeypatch.setattr(ddpm, "load", lambda _: model)
+    images = torch.arange(0, 200, 20, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 8, 8)
+    shown = greys(draw_progress(tmp_path, Dataset("ten", "train", images, torch.zeros(10, dtype=torch.int64), "here")))
+    assert shown == [grey for i in range(8) for grey in (20 * i, 255 - 20 * i)]
+
+
+def test_a_model_that_knows_classes_shows_them_in_turn(tmp_path, monkeypatch):
+    """Of a model that draws a class as a grey level, and white where it was told none."""
+
+    class Greys:
+        classes = ("black", "dark", "grey")
+
+        def __init__(self, labels=None):
+            self.labels = labels
+
+        def given(self, labels):
+            return Greys(labels)
+
+    def drawn(model, n, **_):
+        levels = torch.full((n,), 255) if model.labels is None else 50 * torch.tensor(model.labels)
+        return normalise(levels.to(torch.uint8))[:, None, None, None].expand(n, 1, 8, 8)
+
+    monkeypatch.setattr(ddpm, "load", lambda _: Greys())
+    monkeypatch.setattr(ddpm, "sample", drawn)
+    assert greys(draw_progress(tmp_path, None)) == [50 * (i % 3) for i in range(16)]
