@@ -16,7 +16,7 @@ import ddpm
 from ddpm import data
 from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.interop.onnx import export_onnx
-from ddpm.schedule import linear_zero_snr
+from ddpm.schedule import linear, linear_zero_snr
 from ddpm.unet import UNet, UNetConfig
 from tests.browser import lab_vectors
 from tests.browser.conftest import DESKTOP, PHONE
@@ -216,6 +216,10 @@ def test_a_link_is_followed_and_a_new_one_made(visit):
     bench = page.locator(".lab-plane")
     said = bench.locator(".lab-numbers")
     expect(said).to_contain_text("17 calls")
+    bench.locator("[name=told]").select_option("1")
+    bench.locator("[name=weight]").fill("2")
+    expect(said).to_contain_text("34 calls")
+    bench.locator("[name=told]").select_option("")
     assert bench.locator("[name=sampler]").input_value() == "heun"
     bench.locator("[name=sampler]").select_option("ancestral")
     expect(said).to_contain_text("9 calls")
@@ -465,6 +469,24 @@ def test_garments_are_drawn_and_go_to_noise_and_back(visit, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_picture_of_ones_own_is_taken_from_its_middle_and_in_grey(visit, tmp_path):
+    bench = visit("book/lab").locator(".lab-garments")
+    picture = Image.new("RGB", (90, 60), "white")
+    picture.paste("red", (0, 0, 45, 60))
+    picture.save(tmp_path / "half.png")
+    bench.locator("[name=network]").select_option("equal-diffusion")
+    bench.locator("[name=steps]").fill("2")
+    bench.locator("[name=source]").select_option("own")
+    bench.locator("[name=picture]").set_input_files(tmp_path / "half.png")
+    bench.locator("button[name=trip]").click()
+    expect(bench.locator(".lab-numbers")).to_contain_text("the pixels that come back are off by", timeout=SOON)
+    bench.locator("[name=state]").fill("0")
+    row = bench.locator("canvas").evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 9, 32, 1).data]")[::4]
+    assert row[:15] == pytest.approx([picture.convert("L").getpixel((0, 0))] * 15, abs=1)
+    assert row[17:] == [255] * 15
+
+
+@pytest.mark.browser
 def test_a_drawing_is_stopped(visit):
     bench = visit("book/lab").locator(".lab-garments")
     bench.locator("[name=network]").select_option("equal-diffusion")
@@ -518,6 +540,45 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(target, visit, t
         expected = ((ddpm.sample(denoise, 2, "ddim", 5, progress=False) + 1) * 127.5).clamp(0, 255)
         pairs = torch.cat([expected[0, 0], expected[1, 0]], dim=1).flatten().tolist()
         assert shown[::4] == pytest.approx(pairs, abs=1), chosen
+
+
+def beside(images):
+    """The grey levels of two images (2, 1, height, width), side by side, row by row."""
+    return torch.cat([*((images + 1) * 127.5).clamp(0, 255)[:, 0]], dim=1).flatten().tolist()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [("ancestral", {"spacing": "log_snr"}), ("ddim", {"spacing": "karras", "eta": 0.5}), ("heun", {})],
+    ids=["ancestral", "ddim", "heun"],
+)
+def test_what_is_drawn_is_the_packages_with_every_setting(sampler, options, visit, tmp_path):
+    """A state on the way, and below it what the network guessed in the state before."""
+    bench = visit("book/lab").locator(".lab-garments")
+    torch.manual_seed(0)
+    config = UNetConfig(
+        base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
+    )
+    own = NetworkDenoiser(UNet(config), linear(30), "v", "float32", (1, 8, 8))
+    export_onnx(own, tmp_path / "own.onnx")
+    bench.locator("[name=network]").select_option("own")
+    bench.locator("[name=file]").set_input_files(tmp_path / "own.onnx")
+    bench.locator("[name=sampler]").select_option(sampler)
+    settings = {"steps": 5, "count": 2, "seed": 5} | {k: v for k, v in options.items() if k == "eta"}
+    for name, value in settings.items():
+        bench.locator(f"[name={name}]").fill(str(value))
+    bench.locator("[name=spacing]").select_option(options.get("spacing", "trailing"))
+    bench.locator("button[name=draw]").click()
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 5 of 5", timeout=SOON)
+    bench.locator("button[name=back]").press("Enter")
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 4 of 5")
+    steps = []
+    ddpm.sample(own, 2, sampler, 5, seed=5, progress=False, watch=steps.append, **options)
+    shown = bench.locator("canvas").evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 0, 16, 16).data]")
+    state, guess = beside(steps[3].x[:2]), beside(steps[3].prediction.x0[:2])  # a chunk is filled up
+    assert shown[::4] == pytest.approx(state + guess, abs=1)
+    assert state != pytest.approx(guess, abs=1)
 
 
 @pytest.mark.browser
