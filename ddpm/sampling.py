@@ -114,7 +114,7 @@ def sample(
         chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, and 500
             for a `LatentModel`.
         progress: show a bar with an estimate of the time left.
-        watch: called with every state of every chunk that this process draws.
+        watch: called with every state of every chunk that this process draws, also of what fills up the last one.
         distributed: share the chunks among the processes of accelerate's launcher. All of them must make this call, and
             all get all samples: those that a single process would have drawn.
         options: the sampler's own, such as `eta` for ddim.
