@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ddpm.files import save_tensors
 from ddpm.gan import GANConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
+from tests.until import until
 
 CONFIG = TrainingConfig(steps=50, batch_size=8, warmup=5, checkpoint_every=50, precision="float32")
 
@@ -57,12 +57,11 @@ def started(processes, *command):
 
 def wait_for(log, process):
     """Wait until a training has written its first line, or has ended."""
-    deadline = time.monotonic() + 240
-    while not (log.exists() and log.read_bytes()) and process.poll() is None:
-        if time.monotonic() > deadline:
-            process.kill()
-            raise AssertionError(f"{log} has no line after 240 seconds")
-        time.sleep(0.01)
+    try:
+        until(lambda: (log.exists() and log.read_bytes()) or process.poll() is not None, seconds=240)
+    except AssertionError:
+        process.kill()
+        raise
 
 
 def launched(processes, *command):

@@ -500,6 +500,11 @@ def test_a_drawing_is_stopped(visit):
     assert int(bench.locator("[name=state]").get_attribute("max")) < 50
 
 
+def beside(images):
+    """The grey levels of two images (2, 1, height, width), side by side, row by row."""
+    return torch.cat([*((images + 1) * 127.5).clamp(0, 255)[:, 0]], dim=1).flatten().tolist()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("target", ["v", "x0"])
 def test_a_network_of_ones_own_is_taken_and_another_file_is_not(target, visit, tmp_path):
@@ -537,14 +542,8 @@ def test_a_network_of_ones_own_is_taken_and_another_file_is_not(target, visit, t
         expect(bench.locator(".lab-numbers")).to_have_text(f"state 5 of 5, t = 0{told}", timeout=SOON)
         image = "canvas => [...canvas.getContext('2d').getImageData(0, 0, 16, 8).data]"
         shown = bench.locator("canvas").evaluate(image)
-        expected = ((ddpm.sample(denoise, 2, "ddim", 5, progress=False) + 1) * 127.5).clamp(0, 255)
-        pairs = torch.cat([expected[0, 0], expected[1, 0]], dim=1).flatten().tolist()
-        assert shown[::4] == pytest.approx(pairs, abs=1), chosen
-
-
-def beside(images):
-    """The grey levels of two images (2, 1, height, width), side by side, row by row."""
-    return torch.cat([*((images + 1) * 127.5).clamp(0, 255)[:, 0]], dim=1).flatten().tolist()
+        pair = beside(ddpm.sample(denoise, 2, "ddim", 5, progress=False))
+        assert shown[::4] == pytest.approx(pair, abs=1), chosen
 
 
 @pytest.mark.browser
