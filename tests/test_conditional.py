@@ -15,6 +15,7 @@ from ddpm.samplers import ancestral, ddim, final, heun
 from ddpm.sampling import sample
 from ddpm.schedule import linear
 from ddpm.unet import UNet, UNetConfig
+from tests.networks import stirred
 
 SCHEDULE = linear()
 CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1, classes=3)
@@ -26,17 +27,8 @@ def pair(dimension=1):
     return GaussianMixture([1, 1], [[-1.0] * dimension, [1.0] * dimension], 0.5, SCHEDULE)
 
 
-def stirred(config=CONFIG):
-    """A network with random weights, none of them zero."""
-    torch.manual_seed(0)
-    network = UNet(config)
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, 0.0, 0.1)
-    return network
-
-
 def denoiser(config=CONFIG):
-    return NetworkDenoiser(stirred(config), SCHEDULE, "v", image_shape=(1, 8, 8), classes=NAMES)
+    return NetworkDenoiser(stirred(UNet(config), 0.2), SCHEDULE, "v", image_shape=(1, 8, 8), classes=NAMES)
 
 
 # The network.
@@ -44,7 +36,7 @@ def denoiser(config=CONFIG):
 
 @torch.no_grad()
 def test_every_class_and_no_class_have_an_answer_of_their_own():
-    network, x, t = stirred(), torch.randn(1, 1, 8, 8), torch.tensor([300.0])
+    network, x, t = stirred(UNet(CONFIG), 0.2), torch.randn(1, 1, 8, 8), torch.tensor([300.0])
     answers = [network(x, t, torch.tensor([label])) for label in range(4)]
     assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(answers) for b in answers[:i])
     assert torch.equal(network(x, t), answers[3])  # the null label
@@ -52,7 +44,7 @@ def test_every_class_and_no_class_have_an_answer_of_their_own():
 
 @torch.no_grad()
 def test_a_batch_may_hold_several_classes():
-    network, x, t = stirred(), torch.randn(3, 1, 8, 8), torch.tensor([100.0, 500.0, 900.0])
+    network, x, t = stirred(UNet(CONFIG), 0.2), torch.randn(3, 1, 8, 8), torch.tensor([100.0, 500.0, 900.0])
     labels = torch.tensor([2, 0, 3])
     rows = [network(x[i : i + 1], t[i : i + 1], labels[i : i + 1]) for i in range(3)]
     assert torch.allclose(network(x, t, labels), torch.cat(rows), atol=1e-5)
@@ -82,7 +74,7 @@ def test_all_other_weights_begin_as_they_do_without_classes():
 )
 def test_wrong_labels_of_a_network_are_refused(labels, error, message):
     with pytest.raises(error, match=message):
-        stirred()(torch.randn(3, 1, 8, 8), torch.ones(3), labels)
+        stirred(UNet(CONFIG))(torch.randn(3, 1, 8, 8), torch.ones(3), labels)
 
 
 def test_a_network_without_classes_takes_no_labels():
@@ -155,7 +147,7 @@ def test_wrong_classes_are_refused_with_the_nearest_right_one(labels, error, mes
 
 
 def test_a_denoiser_without_classes_is_told_none():
-    plain = NetworkDenoiser(stirred(UNetConfig(base_channels=8, head_channels=8)), SCHEDULE)
+    plain = NetworkDenoiser(stirred(UNet(UNetConfig(base_channels=8, head_channels=8))), SCHEDULE)
     assert plain.given(None)(torch.randn(1, 1, 8, 8), 300).x0.shape == (1, 1, 8, 8)
     with pytest.raises(ValueError, match="labels are 'bag'; this denoiser was made without classes and takes none"):
         plain.given("bag")

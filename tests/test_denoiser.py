@@ -15,6 +15,7 @@ from ddpm.sampling import sample
 from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, straight, zero_terminal_snr
 from ddpm.targets import TARGETS, Prediction, prediction_of, target_of
 from ddpm.unet import UNet, UNetConfig
+from tests.networks import stirred
 
 
 def home(target):
@@ -194,9 +195,9 @@ def test_below_time_1_gradients_are_finite():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_a_network_that_was_cast_computes_in_that_type(dtype, precision):
-    torch.manual_seed(0)
-    exact, cast = (NetworkDenoiser(stirred(), linear(), "v", precision, (1, 8, 8)) for _ in range(2))
-    cast.network.load_state_dict(exact.network.state_dict())
+    config = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
+    networks = [stirred(UNet(config)).requires_grad_(False) for _ in range(2)]
+    exact, cast = (NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)) for network in networks)
     cast.network.to(dtype)
     images, expected = (sample(each, 3, steps=5, progress=False) for each in (cast, exact))
     assert images.dtype == torch.float32
@@ -383,14 +384,6 @@ def test_a_denoiser_needs_a_schedule_and_a_call_and_has_defaults_for_the_rest():
         assert torch.equal(denoise(torch.ones(2), 5).x0, torch.full((2,), 0.5))
     with pytest.raises(TypeError, match="abstract"):
         Denoiser()
-
-
-def stirred():
-    """A small UNet in which no branch is silent."""
-    unet = UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)).requires_grad_(False)
-    for weight in unet.parameters():
-        torch.nn.init.normal_(weight, std=0.1)
-    return unet
 
 
 def network(precision):

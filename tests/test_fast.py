@@ -27,6 +27,7 @@ from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
 from ddpm.unet import UNet, UNetConfig
 from ddpm.unet.blocks import Float32Conv2d, GroupNorm, SelfAttention
+from tests.networks import stirred
 
 CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 has_bfloat16 = fast.has_fast_bfloat16(torch.device("cpu"))
@@ -62,14 +63,6 @@ def count(network, *kinds):
     return sum(isinstance(module, kinds) for module in network.modules())
 
 
-def stir(network):
-    """Random weights where the network begins with zeros."""
-    torch.manual_seed(0)
-    for weight in network.parameters():
-        nn.init.normal_(weight, std=0.1)
-    return network
-
-
 def plain_weights(network):
     layers = [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
     return [weight for layer in layers for weight in layer.parameters(recurse=False)]
@@ -84,7 +77,7 @@ def answer_in_bfloat16(network):
 
 
 def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
-    network = stir(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(CONFIG)).requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with Watch(plain_weights(network)) as watch:
         converting = answer_in_bfloat16(network)
@@ -110,7 +103,7 @@ def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
 
 
 def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
-    network = stir(UNet(CONFIG))
+    network = stirred(UNet(CONFIG))
     network.register_buffer("table", torch.zeros(1000))
     with Watch() as watch, fast.prepared(network):
         form = fast.in_walk(network)
@@ -123,7 +116,7 @@ def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
 
 def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
     """As two generators in one thread do, of which the first to begin is the first to end."""
-    network = stir(UNet(CONFIG))
+    network = stirred(UNet(CONFIG))
     first, second = fast.prepared(network), fast.prepared(network)
     first.__enter__()
     second.__enter__()
@@ -136,7 +129,7 @@ def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
 
 @pytest.mark.parametrize("change", ["in place", "another tensor", "other data", "another state"])
 def test_a_walk_sees_weights_that_are_changed_in_between(change):
-    network = stir(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(CONFIG)).requires_grad_(False)
     with fast.prepared(network):
         before = answer_in_bfloat16(fast.in_walk(network))
         conv = network.down[0].blocks[0].conv2
@@ -154,7 +147,7 @@ def test_a_walk_sees_weights_that_are_changed_in_between(change):
 
 
 def test_a_walks_gradients_reach_the_networks_own_weights():
-    network = stir(UNet(CONFIG))
+    network = stirred(UNet(CONFIG))
     slopes = []
     for walk in (nullcontext(), fast.prepared(network)):
         network.zero_grad()
@@ -167,7 +160,7 @@ def test_a_walks_gradients_reach_the_networks_own_weights():
 
 
 def test_hooks_are_called_with_the_modules_they_were_registered_on():
-    network, seen = stir(UNet(CONFIG)), []
+    network, seen = stirred(UNet(CONFIG)), []
     network.down[0].register_forward_hook(lambda module, given, answer: seen.append(module))
     with fast.prepared(network):
         answer_in_bfloat16(fast.in_walk(network))
@@ -176,8 +169,8 @@ def test_hooks_are_called_with_the_modules_they_were_registered_on():
 
 
 def test_a_compiled_network_is_left_alone():
-    network = stir(UNet(CONFIG)).requires_grad_(False)
-    whole, part = torch.compile(network, backend="eager"), stir(UNet(CONFIG))
+    network = stirred(UNet(CONFIG)).requires_grad_(False)
+    whole, part = torch.compile(network, backend="eager"), stirred(UNet(CONFIG))
     part.middle_in.compile(backend="eager")
     for compiled in (whole, part):
         with fast.prepared(compiled):
@@ -216,7 +209,7 @@ def drawn_by_threads(*denoisers):
 def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeypatch):
     """In bfloat16 also where that is slow: the conversion is what threads could take from each other."""
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    network = stir(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(CONFIG)).requires_grad_(False)
     denoisers = [NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)) for precision in precisions]
     alone = [ddpm.sample(denoise, 2, steps=6, progress=False) for denoise in denoisers]
     for _ in range(5):
@@ -227,7 +220,7 @@ def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeyp
 
 def test_threads_share_one_model_and_one_conversion(monkeypatch):
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    denoise = NetworkDenoiser(stir(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
     alone, forms = ddpm.sample(denoise, 2, steps=6, progress=False), set()
     barrier = threading.Barrier(3, timeout=60)
 
@@ -245,7 +238,7 @@ def test_threads_share_one_model_and_one_conversion(monkeypatch):
 
 def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    denoise = NetworkDenoiser(stir(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
     with denoise.many_calls(), torch.no_grad():
         for other in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
             assert torch.equal(other(X, 5).x0, denoise(X, 5).x0)
@@ -253,7 +246,7 @@ def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
 
 @needs_bfloat16
 def test_sampling_converts_the_weights_once_and_not_in_every_call():
-    denoise = NetworkDenoiser(stir(UNet(CONFIG)), linear(), precision="auto", image_shape=(1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(CONFIG)), linear(), precision="auto", image_shape=(1, 8, 8))
     weights = plain_weights(denoise.network)
     with Watch(weights) as watch:
         ddpm.sample(denoise, 2, steps=7, chunk=2, progress=False)
@@ -350,7 +343,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @needs_gpu
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
-    network = stir(UNet(CONFIG)).requires_grad_(False).cuda()
+    network = stirred(UNet(CONFIG)).requires_grad_(False).cuda()
     denoise, times = NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)), range(20, 0, -1)
     xs = torch.randn(len(times), 3, 1, 8, 8, device="cuda")
     with torch.no_grad():
@@ -389,7 +382,7 @@ def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
 @needs_gpu
 def test_threads_share_a_recording_on_a_gpu():
     denoise = NetworkDenoiser(
-        stir(UNet(CONFIG)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)
+        stirred(UNet(CONFIG)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)
     )  # fmt: skip
     alone = ddpm.sample(denoise, 2, steps=6, progress=False)
     for images in drawn_by_threads(denoise, denoise, denoise):

@@ -17,13 +17,10 @@ from ddpm.schedule import cosine, exploding, linear, sigmoid, straight, zero_ter
 from ddpm.settings import TARGETS
 from ddpm.targets import Prediction
 from ddpm.unet import UNet, UNetConfig
+from tests.networks import stirred
+from tests.noise import seeded
 
 SCHEDULE = linear()
-
-
-def seeded(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
 
 def test_the_prior_term_of_the_linear_schedule_is_the_published_one():
@@ -135,11 +132,8 @@ def test_hutchinson_is_unbiased():
 @pytest.mark.long
 def test_the_flow_through_a_network_on_images():
     """float32, an image's shape, the defaults; the exact divergence and many probes of it agree."""
-    torch.manual_seed(0)
-    network = UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)).eval().requires_grad_(False)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, 0, 0.05)
-    denoise = NetworkDenoiser(network, SCHEDULE)
+    network = stirred(UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)), 0.05)
+    denoise = NetworkDenoiser(network.eval().requires_grad_(False), SCHEDULE)
     x = torch.randn(1, 1, 4, 4)
     exact = flow_nll(denoise, x, divergence="exact")
     probes = flow_nll(denoise, x.expand(64, -1, -1, -1), randn_like=seeded(0))
@@ -160,11 +154,8 @@ def test_training_weighted_by_the_bound_minimises_the_bound(target):
     schedule = "straight" if target == "flow" else "linear"
     unet = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
     config = DiffusionConfig(unet, schedule, T, target, weighting="bound")
-    torch.manual_seed(0)
     task = config.task()
-    for parameter in task.parts["unet"].parameters():
-        torch.nn.init.normal_(parameter, 0, 0.05)
-    task.parts["unet"].double()
+    stirred(task.parts["unet"], 0.05).double()
     image = torch.rand(1, 1, 8, 8, dtype=torch.float64) * 2 - 1
 
     class Double(StepRandomness):

@@ -10,6 +10,7 @@ from ddpm.gan import gradient_penalty, mlp
 from ddpm.schedule import linear
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
 from ddpm.unet.blocks import Float32Conv2d, GroupNorm, ResidualBlock, SelfAttention
+from tests.networks import stirred
 
 
 def test_a_block_drops_features_in_training_alone():
@@ -75,10 +76,7 @@ def test_a_denoiser_puts_its_network_into_evaluation():
 @pytest.mark.parametrize("training", [True, False])
 def test_attention_by_hand(training):
     """Each head: softmax of q k / sqrt(d) over all pixels of a map that is no square, times v; added to the map."""
-    torch.manual_seed(0)
-    attention = SelfAttention(UNetConfig(base_channels=8, head_channels=4), 8)
-    for parameter in attention.parameters():
-        torch.nn.init.normal_(parameter)
+    attention = stirred(SelfAttention(UNetConfig(base_channels=8, head_channels=4), 8), 1)
     x = torch.randn(1, 8, 2, 3)
     tokens = attention.norm(x)[0].flatten(1).T  # (pixels, channels)
     q, k, v = (project(tokens) for project in (attention.query, attention.key, attention.value))

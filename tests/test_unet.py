@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps, shapes
 from ddpm.unet.blocks import GroupNorm, sinusoids
+from tests.networks import stirred
 
 SMALL = UNetConfig(base_channels=8, head_channels=8)
 
@@ -116,10 +117,7 @@ def without_norms(network):
 
 def test_time_and_far_pixels_matter():
     """Only attention takes one corner to the other: the convolutions from there reach 92 pixels of 96."""
-    torch.manual_seed(0)
-    network = without_norms(UNet(SMALL))
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    network = stirred(without_norms(UNet(SMALL)))
     x = torch.randn(1, 1, 96, 96, requires_grad=True)
     early, late = network(x, torch.tensor([1.0])), network(x, torch.tensor([900.0]))
     assert not torch.allclose(early, late)
@@ -191,10 +189,7 @@ def test_sinusoids_take_real_times():
 
 
 def test_both_forms_of_attention_agree():
-    torch.manual_seed(0)
-    network = UNet(SMALL)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    network = stirred(UNet(SMALL))
     x, t = torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
     with torch.no_grad():
         fused = network(x, t)
@@ -346,10 +341,7 @@ def test_images_and_times_that_the_network_does_not_take_are_named():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("conditioning", ["add", "scale_shift", "none"])
 def test_a_network_can_be_cast_as_a_whole(dtype, conditioning):
-    torch.manual_seed(0)
-    network = UNet(replace(SMALL, time_conditioning=conditioning)).eval().requires_grad_(False)
-    for weight in network.parameters():
-        torch.nn.init.normal_(weight, std=0.1)
+    network = stirred(UNet(replace(SMALL, time_conditioning=conditioning))).eval().requires_grad_(False)
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([3.0, 500.0])
     exact, cast = network(x, t), network.to(dtype)(x.to(dtype), t)
     assert cast.dtype == dtype
