@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).parents[1]
+from tests.checkout import ROOT
+
 RESULTS = ROOT / "_build" / "mutants.jsonl"
 #: What is run against a mutant: the tests nearest to it; or these, and then all that make test runs but chapters
 #: and book; or chapters, book and slow tests, too.

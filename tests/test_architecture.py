@@ -4,13 +4,13 @@ import ast
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ddpm._moved import MOVED
+from tests.checkout import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "ddpm"
+PACKAGE = ROOT / "ddpm"
 LAYERS = [  # each may import from those before it
     {"arguments", "settings", "files", "messages", "fast", "_moved"},
     {"grids"},

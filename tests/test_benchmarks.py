@@ -1,10 +1,8 @@
-import importlib.util
 import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
@@ -20,7 +18,7 @@ from ddpm.data import load, normalise
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import distill
-from ddpm.files import load_tensors
+from ddpm.files import load_tensors, read_json
 from ddpm.interop import export_diffusers
 from ddpm.metrics import accuracy, frechet_distance
 from ddpm.schedule import linear, straight
@@ -28,10 +26,12 @@ from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNetConfig
+from tests.checkout import ROOT, script
+from tests.networks import stirred
 
 pytestmark = pytest.mark.long
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
@@ -55,7 +55,7 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
     assert list(first) == [("Heun", 1, 0)]
     first = table(3)
     assert ("Heun", 1, 0) in first  # three calls are one move of two, less one
-    every = len(script("samplers").SAMPLERS)
+    every = len(script("benchmarks/samplers.py").SAMPLERS)
     assert len(first) == every
     assert ("DDIM, Karras's grid, guided", 2, 0) in first  # one move of two networks
     second = table(3, 4)
@@ -78,7 +78,7 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
     network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
     train(DiffusionConfig(network, target="v"), images, settings, tmp_path / "teacher", progress=False)
     distill(tmp_path / "teacher", images, settings, tmp_path / "run", 1, 4, progress=False)
-    out, distillation = tmp_path / "distillation.json", script("distillation")
+    out, distillation = tmp_path / "distillation.json", script("benchmarks/distillation.py")
     assert set(distillation.students_in([tmp_path / "run"])) == {1, 2}
     assert set(distillation.students_in([tmp_path / "run" / "teachers" / "calls-2"])) == {2}
 
@@ -105,7 +105,7 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
 
 
 def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    straight_path = script("straight_path")
+    straight_path = script("benchmarks/straight_path.py")
     network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
     small = {name: replace(model, unet=network) for name, model in straight_path.ROWS.items()}
     monkeypatch.setattr(straight_path, "ROWS", small)
@@ -131,7 +131,7 @@ def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, 
 
 
 def test_all_rows_of_the_straight_path_draw_at_the_same_noise_levels():
-    times_of = script("straight_path").times_of
+    times_of = script("benchmarks/straight_path.py").times_of
     assert times_of(linear()) == pytest.approx(linear().timesteps(12, "log_snr"))
     times = times_of(straight())
     assert (times[0], times[-1]) == (1000, 0)
@@ -139,16 +139,9 @@ def test_all_rows_of_the_straight_path_draw_at_the_same_noise_levels():
     assert sigmas == pytest.approx([linear().sigma(t) for t in times_of(linear())[1:-1]])
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def guidance():
-    return script("guidance")
+    return script("benchmarks/guidance.py")
 
 
 def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stopped(
@@ -246,14 +239,14 @@ def test_the_best_guidance_is_chosen_on_one_seed_and_confirmed_on_others(guidanc
 
 @pytest.fixture(scope="module")
 def speed():
-    module = script("speed")
+    module = script("benchmarks/speed.py")
     module.WIDTHS = (8,)
     return module
 
 
 @pytest.fixture(scope="module")
 def ablations():
-    return script("ablations")
+    return script("benchmarks/ablations.py")
 
 
 def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
@@ -267,9 +260,7 @@ def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
     x, early, late = torch.randn(1, 1, 32, 32), torch.tensor([3.0]), torch.tensor([900.0])
     told = {}
     for name in ("whole", "not told the time"):
-        network = ablations.UNet(networks[name])
-        for weight in network.parameters():
-            torch.nn.init.normal_(weight, std=0.05)  # some begin at zero
+        network = stirred(ablations.UNet(networks[name]), 0.05)
         told[name] = not torch.equal(network(x, early), network(x, late))
     assert told == {"whole": True, "not told the time": False}
 
@@ -285,9 +276,9 @@ def test_the_held_out_loss_is_of_the_network_and_of_nothing_drawn(ablations):
 
 
 def test_the_ablations_conditions_name_the_images_and_the_floor_of_their_rows(ablations):
-    results = json.loads((BENCHMARKS.parent / "book" / "results" / "ablations.json").read_text(encoding="utf-8"))
-    said = ablations.conditions(results["rows"])["conditions"]
-    assert results["conditions"] == said
+    measured = read_json(ROOT / "book" / "results" / "ablations.json")
+    said = ablations.conditions(measured["rows"])["conditions"]
+    assert measured["conditions"] == said
     for text in ("over 1,000 test images", "1,000 images against all 10,000", "floor 1.47, of 1,000 real"):
         assert text in said
 
@@ -309,7 +300,7 @@ def test_ablations_go_on_where_they_stopped(tmp_path):
 
 
 def test_round_trips_go_on_where_they_stopped(tmp_path, monkeypatch, capsys):
-    module = script("round_trip")
+    module = script("benchmarks/round_trip.py")
     trips = [module.Trip("cycles", "ancestral", 100, 2, k) for k in (1, 2)]
     for name, value in (("STEPS", []), ("DEPTH", trips[:1]), ("CYCLES", trips)):
         monkeypatch.setattr(module, name, value)
@@ -325,7 +316,7 @@ def test_round_trips_go_on_where_they_stopped(tmp_path, monkeypatch, capsys):
 
 
 def test_time_to_quality_goes_on_and_may_be_guided_by_its_own_past(tmp_path, monkeypatch, capsys):
-    module = script("time_to_quality")
+    module = script("benchmarks/time_to_quality.py")
     small = module.changed(module.V, unet={"base_channels": 8, "head_channels": 8}, batch_size=2)
     monkeypatch.setattr(module, "RECIPES", {"small": small})
     monkeypatch.setattr(module, "seconds_a_step", lambda *_: 6.0)
@@ -394,7 +385,7 @@ def test_command_lines_draw_the_picture(speed, tmp_path):
 
 @pytest.fixture(scope="module")
 def generative_models():
-    return script("generative_models")
+    return script("benchmarks/generative_models.py")
 
 
 def test_the_models_stand_on_equal_terms(generative_models, monkeypatch):
@@ -533,7 +524,7 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
 
 def test_the_arithmetic_of_many_gpus_counts_the_real_network():
     """The gradient's bytes by the parameters, the work by the FLOPs of a real forward and backward pass."""
-    scaling = script("scaling")
+    scaling = script("benchmarks/scaling.py")
     model, _ = recipe("diffusion", base_channels=32)
     network = model.network()
     row = scaling.forecast(8, 32)
@@ -556,4 +547,4 @@ def test_scaling_is_measured_and_reported(tmp_path):
     rows = {row["ways"]: row for row in json.loads(out.read_text())["rows"]}
     assert rows["1 process, 1 thread"]["times as fast"] == "1.00 (1.00 to 1.00)"
     assert [row["ms to average the gradient"] == "none" for row in rows.values()] == [True, True, False]
-    assert out.with_suffix(".md").read_text() == script("scaling").report(json.loads(out.read_text()))
+    assert out.with_suffix(".md").read_text() == script("benchmarks/scaling.py").report(json.loads(out.read_text()))

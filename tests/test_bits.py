@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.bits import ENVIRONMENT, MODELS, TRAININGS, WRITTEN
+from tests.checkout import ROOT
 
 pytestmark = pytest.mark.long
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,14 @@ import ast
 import importlib.util
 import re
 import shlex
-import sys
-from pathlib import Path
 
-import nbformat
 import pytest
 import typer
 
 from ddpm.cli import app
+from tests.cells import cells_of
+from tests.checkout import ROOT, script
 
-ROOT = Path(__file__).parents[1]
 USAGE_ERROR = typer.BadParameter.__base__
 COMMANDS = typer.main.get_command(app).commands
 #: ddpm at the beginning, in a folder or not, or behind Python's -m or a colon: its command, and what follows.
@@ -49,8 +47,7 @@ def sources():
     for path in PAGES:
         yield path, path.read_text(encoding="utf-8")
     for path in NOTEBOOKS:
-        cells = nbformat.read(path, as_version=4)["cells"]
-        yield path, "\n\n".join(cell["source"] for cell in cells if cell["cell_type"] == "markdown")
+        yield path, "\n\n".join(cell["source"] for cell in cells_of(path, "markdown"))
     for path in SCRIPTS:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
         yield path, re.sub(r"((?:^    .+\n)+)", r"```\n\1```\n", docstring, flags=re.MULTILINE)
@@ -94,11 +91,8 @@ def test_a_command_is_one_that_the_program_takes(path, is_line, name, arguments)
 
 @pytest.mark.parametrize(("path", "is_line", "name", "arguments"), cases(BENCHMARK))
 def test_a_benchmark_takes_the_options_that_are_named(path, is_line, name, arguments):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    script = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     program = typer.Typer()
-    program.command()(script.main)
+    program.command()(script(f"benchmarks/{name}.py").main)
     assert refusal(typer.main.get_command(program), arguments, is_line) is None, path
 
 

@@ -1,19 +1,18 @@
 """Generative models on equal terms: the table in chapter 1, and four of its rows from the weights that ship."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ddpm
 from ddpm import metrics
+from ddpm.companion.results import results
 from ddpm.data import load, normalise
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[1]
-RESULTS = json.loads((ROOT / "book" / "results" / "generative-models.json").read_text(encoding="utf-8"))
+RESULTS = results("generative-models")
 TERMS, SEEDS = RESULTS["terms"]["models"], (0, 1, 2)
 SHIPPED = ("diffusion", "gan", "vae", "autoencoder")
 CHOSEN_BY = {"vae, logistic": "bits a dimension", "autoencoder": "Frechet distance, fitted codes"}

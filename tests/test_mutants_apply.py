@@ -2,7 +2,8 @@
 
 import ast
 
-from tests.mutants import MUTANTS, ROOT
+from tests.checkout import ROOT
+from tests.mutants import MUTANTS
 
 
 def test_every_mutant_changes_one_place_of_a_line_and_is_python():

@@ -1,14 +1,14 @@
 """The README's code runs as it is printed."""
 
 import re
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.checkout import ROOT
+
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 

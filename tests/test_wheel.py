@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import ddpm
+from tests.checkout import ROOT
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[1]
 TRAINING_AND_EVALUATION = ("accelerate", "filelock", "tensorboard", "timm", "torchdiffeq", "torchmetrics")
 BOOK = ("IPython", "matplotlib", "nbformat", "papermill", "yaml")
 HIDDEN = """

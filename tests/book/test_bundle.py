@@ -6,21 +6,17 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from ddpm.companion.claims import load_claims
 from ddpm.companion.results import results
+from tests.cells import cells_of
+from tests.checkout import ROOT
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
-FIRST_CELLS = {
-    path.stem: next(cell for cell in nbformat.read(path, as_version=4)["cells"] if cell["cell_type"] == "code")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-}
+FIRST_CELLS = {path.stem: cells_of(path, "code")[0] for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 
 
 def test_without_a_checkout_make_bundle_says_what_it_needs(tmp_path):

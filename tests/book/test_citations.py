@@ -1,13 +1,13 @@
 """What is cited by author and year has an entry in the bibliography, and every entry is cited."""
 
-import json
 import re
 import unicodedata
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.cells import cells_of
+from tests.checkout import ROOT
+
 BIBLIOGRAPHY = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
 NAME = r"[^\W\d_a-z][\w'’-]+"  # with a capital
 CITATION = re.compile(
@@ -54,8 +54,8 @@ def texts():
     for path in sorted([*pages, *code]):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            yield f"{path.stem}, {cell['id']}", "".join(cell["source"])
+        for cell in cells_of(path):
+            yield f"{path.stem}, {cell['id']}", cell["source"]
 
 
 TEXTS = {place: re.sub(r"\s*\n[\s#]*", " ", text) for place, text in texts()}

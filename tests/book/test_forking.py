@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
+
 CONFIG = (ROOT / "_config.yml").read_text(encoding="utf-8")
 PREPARED = "# repository_url: https://github.com/YOU/YOUR-FORK"
 NAMED = re.compile(r"^( *)(?:# )?repository_url: \S+$", re.MULTILINE)  # as it is prepared, or as a fork has it

@@ -1,13 +1,11 @@
 """The built pages, where `make book` or `make test` has built them."""
 
-import importlib.util
-import json
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.cells import cells_of
+from tests.checkout import ROOT, script
 
 
 def test_every_page_of_the_contents_exists():
@@ -25,10 +23,10 @@ def labels(page):
 
 def headings(page):
     """The headings of a page or a chapter, as a link names them after a #."""
-    text = page.read_text(encoding="utf-8")
     if page.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        text = "\n".join(cell["source"] for cell in cells_of(page, "markdown"))
+    else:
+        text = page.read_text(encoding="utf-8")
     text = re.sub(r"(?ms)^```.*?^```", "", text)
     lines = re.findall(r"(?m)^#+ (.+?)\s*$", text)
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
@@ -69,11 +67,7 @@ def test_films_are_small():
 
 
 def test_a_formula_keeps_its_full_stop_and_what_is_no_stop_stays_outside():
-    path = ROOT / "book" / "_ext" / "mended_pages.py"
-    spec = importlib.util.spec_from_file_location("mended_pages", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     formula = r'<span class="math notranslate nohighlight">\(x\)</span>'
     context = {"script_files": [], "body": f"<p>See {formula}. And {formula} alone.</p>"}
-    module.mend(None, "page", "page.html", context, None)
+    script("book/_ext/mended_pages.py").mend(None, "page", "page.html", context, None)
     assert context["body"] == f'<p>See <span class="together">{formula}.</span> And {formula} alone.</p>'

@@ -1,16 +1,14 @@
-import importlib.util
 import json
 import re
-import sys
-from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 
-from ddpm.companion.results import over_seeds
+from ddpm.companion.results import over_seeds, results
 from ddpm.sampling import DEFAULT_WALK
+from tests.cells import cells_of
+from tests.checkout import ROOT, script
 
-ROOT = Path(__file__).parents[2]
 STILL = "Heun, in sigma, Karras's grid"
 RESULTS = ROOT / "book" / "results"
 CARD = "ddpm/assets/models/fashion-mnist/card.md"
@@ -24,19 +22,18 @@ def words(path):
 
 def sources(chapter):
     """All that a chapter's cells say and do."""
-    cells = json.loads((ROOT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
-    return " ".join("".join(cell["source"]) for cell in cells)
+    return " ".join(cell["source"] for cell in cells_of(ROOT / "notebooks" / f"{chapter}.ipynb"))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_result_says_how_it_was_measured(path):
-    results = json.loads(path.read_text(encoding="utf-8"))
-    assert results["rows"]
-    assert len({tuple(row) for row in results["rows"]}) == 1
-    assert {"device", "date", "seed", "versions", "seconds"} <= set(results["provenance"])
-    if "Frechet distance" in results["rows"][0]:
+    measured = results(path.stem)
+    assert measured["rows"]
+    assert len({tuple(row) for row in measured["rows"]}) == 1
+    assert {"device", "date", "seed", "versions", "seconds"} <= set(measured["provenance"])
+    if "Frechet distance" in measured["rows"][0]:
         for word in ("2,000", "EMA", "floor", "test"):
-            assert word in results["conditions"]
+            assert word in measured["conditions"]
 
 
 @pytest.mark.parametrize(
@@ -49,24 +46,20 @@ def test_every_result_says_how_it_was_measured(path):
     ],
 )
 def test_tables_are_the_means_of_their_rows(name, by, others):
-    measured = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    measured = results(name)
     assert measured["table"] == over_seeds(measured["rows"], by, ("Frechet distance", *others))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.stem)
 def test_tables_in_the_book_are_those_of_the_results(path):
     name = path.stem.replace("-", "_")
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    script = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    results = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    assert path.read_text(encoding="utf-8") == script.report(results)
+    assert path.read_text(encoding="utf-8") == script(f"benchmarks/{name}.py").report(results(path.stem))
 
 
 def test_a_benchmarks_docstring_says_which_rows_are_committed():
-    rows = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))["rows"]
+    rows = results("samplers")["rows"]
     assert f"The committed file holds {len(rows)}: those of seed 0" in words("benchmarks/samplers.py")
-    rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
+    rows = results("time-to-quality")["rows"]
     plain = [row for row in rows if (row["minutes"], row["seed"], row["n"]) == (5, 0, 1000)]
     said = words("benchmarks/time_to_quality.py")
     assert f"it makes ten of the {len(rows)} rows that are committed" in said
@@ -76,7 +69,7 @@ def test_a_benchmarks_docstring_says_which_rows_are_committed():
 
 def test_the_page_on_speed_says_what_was_measured():
     """Its sentences on twenty and on eight minutes, from the rows."""
-    rows = json.loads((RESULTS / "time-to-quality.json").read_text(encoding="utf-8"))["rows"]
+    rows = results("time-to-quality")["rows"]
     chosen = [row for row in rows if row["recipe"] == "v, log-normal and 0.1 uniform times, Muon 2e-3"]
 
     def distances(minutes, sampler="DPM-Solver++ 20", n=2000):
@@ -120,7 +113,7 @@ def test_the_page_on_speed_says_what_was_measured():
 
 def test_what_is_said_of_the_race_was_measured():
     """The README and the page on speed, from the rows."""
-    measured = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
+    measured = results("speed")
     ratio = {(row["contestant"], row["mode"], row["C"], row["batch"]): row["ratio"] for row in measured["rows"]}
     shipped, best = (
         {key[1:]: value for key, value in ratio.items() if key[0] == f"diffusers, {how}"}
@@ -153,7 +146,7 @@ def test_what_is_said_of_the_race_was_measured():
 
 def test_what_is_said_of_samplers_was_measured():
     """Chapter 4, the page on speed, the card and the README, from the rows."""
-    measured = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))
+    measured = results("samplers")
     of_seeds = {(line["sampler"], line["network calls"]): line["Frechet distance"] for line in measured["table"]}
     rows = [row for row in measured["rows"] if row["seed"] == 0]
     distance = {(row["sampler"], row["network calls"]): row["Frechet distance"] for row in rows}
@@ -197,7 +190,7 @@ def test_what_is_said_of_samplers_was_measured():
 
 def test_what_chapter_4_says_of_noise_in_many_calls():
     """Eq. 3, churn and ancestral sampling beside the walks without noise, in up to 250 calls."""
-    measured = json.loads((RESULTS / "samplers.json").read_text(encoding="utf-8"))
+    measured = results("samplers")
     of_seeds = {(line["sampler"], line["network calls"]): line["Frechet distance"] for line in measured["table"]}
     each = {(row["sampler"], row["network calls"], row["seed"]): row["Frechet distance"] for row in measured["rows"]}
     distance = {key[:2]: value for key, value in each.items() if key[2] == 0}
@@ -239,7 +232,7 @@ def test_the_default_draws_no_worse_than_fifty_calls_of_ddim_and_ten_calls_of_it
     """With every seed that was drawn of both, and so it is said everywhere."""
 
     def distances(file, by, name, calls):
-        rows = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["rows"]
+        rows = results(file)["rows"]
         own = [row for row in rows if (row[by], row["network calls"]) == (name, calls)]
         return {row["seed"]: float(row["Frechet distance"]) for row in own}
 
@@ -263,7 +256,7 @@ def test_the_default_draws_no_worse_than_fifty_calls_of_ddim_and_ten_calls_of_it
 
 def test_what_chapter_6_says_of_the_student():
     """Its distances over three seeds, what every seed confirms, and what its training cost, from its record."""
-    measured = json.loads((RESULTS / "distillation.json").read_text(encoding="utf-8"))
+    measured = results("distillation")
     ddim, solver = "teacher, DDIM", "teacher, DPM-Solver++(2M), grid even in log SNR"
 
     def distance(name, calls):
@@ -311,7 +304,7 @@ def test_what_chapter_6_says_of_the_student():
 
 def test_what_chapter_6_says_of_the_straight_path():
     """The means over three seeds, and which of them every seed confirms."""
-    measured = json.loads((RESULTS / "straight-path.json").read_text(encoding="utf-8"))
+    measured = results("straight-path")
     recipe, usual, same_times = (
         [float(row["Frechet distance"]) for row in measured["rows"] if row["model"] == name]
         for name in ("the recipe", "straight path, its usual times", "straight path, the recipe's times")
@@ -328,7 +321,7 @@ def test_what_chapter_6_says_of_the_straight_path():
 
 def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     """Of the means over three seeds, and where it says so of each seed."""
-    measured = json.loads((RESULTS / "guidance.json").read_text(encoding="utf-8"))
+    measured = results("guidance")
     assert measured["provenance"]["seed"] == [0, 1, 2]
     assert len(measured["rows"]) == 3 * len(measured["table"]) == 66
     by_seed = {(row["guidance"], row["seed"]): row for row in measured["rows"]}

@@ -1,12 +1,12 @@
 """One symbol, one meaning: the glossary's table of symbols against the mathematics of the chapters."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.cells import cells_of
+from tests.checkout import ROOT
+
 CHAPTERS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 GREEK = re.compile(
     r"\\(alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|varphi"
@@ -22,8 +22,7 @@ def mathematics(text):
 
 
 def of_chapter(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return " ".join(mathematics("".join(cell["source"])) for cell in cells if cell["cell_type"] == "markdown")
+    return " ".join(mathematics(cell["source"]) for cell in cells_of(path, "markdown"))
 
 
 def greek(formulas):

@@ -1,13 +1,14 @@
 """Chromium with the network off, and the pages of the built book in it."""
 
 import shutil
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import sync_playwright
 
-HTML = Path(__file__).parents[2] / "_build" / "html"
+from tests.checkout import ROOT
+
+HTML = ROOT / "_build" / "html"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 

@@ -20,8 +20,9 @@ from ddpm.schedule import linear, linear_zero_snr
 from ddpm.unet import UNet, UNetConfig
 from tests.browser import lab_vectors
 from tests.browser.conftest import DESKTOP, PHONE
+from tests.checkout import ROOT
 
-RUNTIME = Path(__file__).parents[2] / "book" / "_ext" / "onnxruntime-web"
+RUNTIME = ROOT / "book" / "_ext" / "onnxruntime-web"
 SOON = 120_000  # milliseconds until a network has surely answered
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from ddpm.companion import book
 from ddpm.companion.book import build, staged
-from ddpm.companion.checkout import ROOT
 from ddpm.companion.checks import MIME, read_record
 from ddpm.companion.notebook import read_notebook
+from tests.checkout import ROOT
 
 
 def test_an_executed_chapter_takes_the_place_of_the_committed_one(tmp_path):

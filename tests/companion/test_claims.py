@@ -3,8 +3,8 @@ import re
 import pytest
 
 from ddpm.companion import checks
-from ddpm.companion.checkout import ROOT
 from ddpm.companion.claims import Claim, claims_table, load_claims, verdict
+from tests.checkout import ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from PIL import Image
 
 from ddpm.companion import explorers
 from ddpm.companion.explorers import EXPLORERS
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "book" / "explorers"
 SIDE, COLUMNS, LINE, GAP = 32, 4, 4, 4
 #: The settings that are drawn again: those that take little time.

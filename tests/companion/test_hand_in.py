@@ -10,10 +10,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from ddpm.companion import hand_in
 from ddpm.companion.book import staged
 from ddpm.companion.chapters import find_chapters
-from ddpm.companion.claims import ROOT
 from ddpm.companion.exercises import EXERCISES
 from ddpm.companion.exercises.grading import own_numbers
 from ddpm.companion.hand_in import pack, seed_of, write_copies
+from tests.checkout import ROOT
 
 pytestmark = pytest.mark.long
 

@@ -7,9 +7,11 @@ import yaml
 
 from ddpm.companion import claims
 from ddpm.companion.checks import read_record
-from ddpm.companion.claims import ROOT, Claim, load_claims
+from ddpm.companion.claims import Claim, load_claims
 from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger, main
 from ddpm.companion.results import results, results_page
+from tests.cells import tags
+from tests.checkout import ROOT
 
 NOTEBOOK = "03_round_trip.ipynb"
 
@@ -64,7 +66,7 @@ def test_removing_the_assertion_or_the_run_is_noticed(copy):
     entries = load_claims(copy)
 
     def drop_check(cell):
-        if "C37-trace" in cell["metadata"].get("tags", []):
+        if "C37-trace" in tags(cell):
             cell["source"] = "print('trust me')"
 
     edit(copy, drop_check)
@@ -73,7 +75,7 @@ def test_removing_the_assertion_or_the_run_is_noticed(copy):
     ]
 
     def unrun(cell):
-        if "C38-ratio" in cell["metadata"].get("tags", []):
+        if "C38-ratio" in tags(cell):
             cell["execution_count"] = None
 
     edit(copy, unrun)

@@ -18,12 +18,13 @@ import pytest
 
 from ddpm.companion import marking
 from ddpm.companion.answering import answers
-from ddpm.companion.checkout import ROOT
 from ddpm.companion.exercises import EXERCISES
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.marking import asked_in
 from ddpm.companion.sandbox import Limits
+from tests.cells import tags
+from tests.checkout import ROOT
 from tests.companion.exercises import test_blank_page as page
 from tests.companion.exercises import test_from_nothing as parts
 from tests.until import until
@@ -178,7 +179,7 @@ def test_models_that_were_written_in_chapter_0_are_trained_and_looked_at(tmp_pat
     ):
         (copy,) = write_copies(ROOT / "notebooks", tmp_path / student, 0, student)
         notebook = nbformat.read(copy, as_version=4)
-        (cell,) = [cell for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
+        (cell,) = [cell for cell in notebook["cells"] if "exercises" in tags(cell)]
         cell["source"] = written
         zips.append(tmp_path / f"{student}.zip")
         write_zip(zips[-1], {copy.name: nbformat.writes(notebook)})

@@ -9,11 +9,10 @@ import torch
 
 from ddpm import threads
 from ddpm.companion import chapter_record, chapters, runner
+from tests.checkout import ROOT
 from tests.companion.chapters import write
 
 pytestmark = pytest.mark.long
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ddpm.companion.chapters import find_chapters
-from ddpm.companion.checkout import ROOT
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import load_claims
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.slides import NOT_SHOWN, _sections, deck_of, write_decks
+from tests.checkout import ROOT
 
 CHAPTERS = find_chapters(ROOT / "notebooks", None)
 REVEAL = ROOT / "book" / "_ext" / "reveal.js"

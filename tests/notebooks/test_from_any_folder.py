@@ -4,16 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 
+from tests.checkout import ROOT
 from tests.companion.chapters import write
 
 pytestmark = pytest.mark.long
 
-ROOT = Path(__file__).parents[2]
 SOURCE = "import matplotlib.pyplot as plt\n_ = plt.plot([1, 2])\nplt.show()\nprint(object())"
 PRINTED = "<object object at 0x7f0011223344>\n"  # an address of another run, which the gate passes over
 FIGURE = {"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 640x480 with 1 Axes>"}

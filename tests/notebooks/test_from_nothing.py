@@ -2,23 +2,23 @@
 
 import ast
 import inspect
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from ddpm.companion.exercises import from_nothing
+from tests.cells import cells_of, tags
+from tests.checkout import ROOT
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_from_nothing.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "00_from_nothing.ipynb"
 
 
 @pytest.fixture(scope="module")
 def cells():
-    return [cell for cell in nbformat.read(NOTEBOOK, as_version=4)["cells"] if cell["cell_type"] == "code"]
+    return cells_of(NOTEBOOK, "code")
 
 
 def source(cells, tag):
-    (cell,) = [cell for cell in cells if tag in cell["metadata"].get("tags", [])]
+    (cell,) = [cell for cell in cells if tag in tags(cell)]
     return cell["source"]
 
 

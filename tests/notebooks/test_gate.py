@@ -5,7 +5,6 @@ import configparser
 import io
 import math
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,20 +14,13 @@ from PIL import Image
 from ddpm.companion import checks
 from ddpm.companion.checks import read_record
 from ddpm.companion.notebook import read_notebook
+from tests.cells import cells_of, tags
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED_AT_MOST = 8
 #: Checks that have no rival and say no reason why, by chapter; the numbers may only fall.
 WITHOUT_RIVAL: dict[str, int] = {}
-
-
-def code_cells(path):
-    return [cell for cell in nbformat.read(path, as_version=4)["cells"] if cell["cell_type"] == "code"]
-
-
-def tags(cell):
-    return cell["metadata"].get("tags", [])
 
 
 def passes_over(cell):
@@ -51,12 +43,12 @@ def test_there_are_chapters():
 
 
 def test_every_cell_has_run_in_order(notebook):
-    counts = [cell["execution_count"] for cell in code_cells(notebook)]
+    counts = [cell["execution_count"] for cell in cells_of(notebook, "code")]
     assert counts == list(range(1, len(counts) + 1))
 
 
 def test_enough_cells_are_compared_and_few_ignored(notebook):
-    cells = code_cells(notebook)
+    cells = cells_of(notebook, "code")
     ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
     compared = [cell for cell in cells if has_text(cell) and cell not in ignored]
     assert len(compared) >= 8
@@ -79,7 +71,7 @@ def test_no_cell_is_passed_over_by_a_comment_or_another_tag(source, tag):
 
 
 def test_no_output_is_an_error_or_stderr(notebook):
-    for cell in code_cells(notebook):
+    for cell in cells_of(notebook, "code"):
         for output in cell["outputs"]:
             assert output["output_type"] != "error"
             assert output.get("name") != "stderr"
@@ -95,19 +87,20 @@ def test_it_can_be_parametrised_and_highlighted(notebook):
     metadata = nbformat.read(notebook, as_version=4)["metadata"]
     assert metadata["kernelspec"]["name"] == "python3"
     assert metadata["language_info"]["name"] == "python"
-    (parameters,) = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
+    (parameters,) = [cell for cell in cells_of(notebook, "code") if "parameters" in tags(cell)]
     assert parameters["source"].splitlines() == ['preset = "cpu"', 'device = "auto"', "seed = 0"]
 
 
 def test_every_figure_has_a_caption_and_alt_text(notebook):
-    figures = [c for c in code_cells(notebook) if any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    cells = cells_of(notebook, "code")
+    figures = [c for c in cells if any("image/png" in o.get("data", {}) for o in c["outputs"])]
     assert 1 <= len(figures) <= 8
     for cell in figures:
         assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 40
         assert len(cell["metadata"]["mystnb"]["figure"]["caption"]) > 40
         (png,) = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
         assert Image.open(io.BytesIO(base64.b64decode(png))).mode == "P"  # small, as `ddpm chapters` makes them
-    assert not [c for c in code_cells(notebook) if any("image/svg+xml" in o.get("data", {}) for o in c["outputs"])]
+    assert not [c for c in cells if any("image/svg+xml" in o.get("data", {}) for o in c["outputs"])]
 
 
 def test_sanitising_leaves_numbers_alone():

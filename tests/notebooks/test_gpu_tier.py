@@ -2,22 +2,21 @@
 
 import ast
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import ddpm
-from ddpm.companion.notebook import read_notebook
 from ddpm.pretrained import KINDS, MODELS
 from ddpm.training import TrainingConfig
 from ddpm.training.record import upgraded
+from tests.cells import cells_of
+from tests.checkout import ROOT
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 
 
 def function_of(chapter, name, names):
     """A function that a chapter's cell defines, with `names` in place of the chapter's own."""
-    cells = read_notebook(NOTEBOOKS / chapter)["cells"]
-    sources = [cell["source"] for cell in cells if cell["cell_type"] == "code" and f"def {name}(" in cell["source"]]
+    sources = [cell["source"] for cell in cells_of(NOTEBOOKS / chapter, "code") if f"def {name}(" in cell["source"]]
     (function,) = (
         part for part in ast.parse(sources[0]).body if isinstance(part, ast.FunctionDef) and part.name == name
     )

@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from tests.mutants import ROOT, mutated
+from tests.checkout import ROOT
+from tests.mutants import mutated
 
 pytestmark = pytest.mark.long
 

@@ -3,19 +3,19 @@
 import re
 from collections import Counter
 from itertools import combinations
-from pathlib import Path
 from random import Random
 
-import nbformat
 import pytest
 import torch
 
 from ddpm.companion import exercises
 from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
 from ddpm.companion.exercises.grading import own_numbers
+from tests.cells import cells_of, tags
+from tests.checkout import ROOT
 from tests.companion.exercises.wrong_answers import WRONG
 
-NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 CASES = [
     pytest.param(name, index, wrong, hint, id=f"{name}-{index}")
     for name, answers in WRONG.items()
@@ -24,7 +24,7 @@ CASES = [
 
 
 def test_as_many_slips_are_known_as_instructors_are_told():
-    page = " ".join((NOTEBOOKS.parent / "book" / "instructors.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "book" / "instructors.md").read_text(encoding="utf-8").split())
     told = {int(number) for number in re.findall(r"more than (\d+) (?:usual )?slips", page)}
     assert len(re.findall(r"more than \d+ (?:usual )?slips", page)) == 2
     assert len(told) == 1
@@ -107,8 +107,8 @@ def test_a_function_without_an_exercise_is_named():
 
 @pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("0*.ipynb")), ids=lambda path: path.stem)
 def test_a_chapter_has_blanks_for_its_exercises(notebook):
-    cells = nbformat.read(notebook, as_version=4)["cells"]
-    (blanks,) = [cell["source"] for cell in cells if "exercises" in cell["metadata"].get("tags", [])]
+    cells = cells_of(notebook)
+    (blanks,) = [cell["source"] for cell in cells if "exercises" in tags(cell)]
     functions = re.findall(r'^def (\w+)\(.*\):\n    """[^"]+"""\n    \.\.\.  # write me$', blanks, re.MULTILINE)
     text = next(cell["source"] for cell in cells if cell["source"].startswith("## Exercises"))
     assert "{admonition} Hints" in text
@@ -123,25 +123,20 @@ def test_a_chapter_has_blanks_for_its_exercises(notebook):
 
 def test_no_chapter_holds_the_code_of_a_solution():
     """Chapter 0 is left out: its last exercises ask for the chapter's own lines."""
-    solutions = nbformat.read(NOTEBOOKS.parent / "book" / "solutions.ipynb", as_version=4)["cells"]
+    solutions = cells_of(ROOT / "book" / "solutions.ipynb")
     graded = [cell["source"] for cell in solutions if re.search(r"^grade\(", cell["source"], re.MULTILINE)]
     answers = [re.search(r"^    return (.+)$", source, re.MULTILINE)[1] for source in graded]
     assert len(answers) == len(EXERCISES)
     code = "".join(
-        cell["source"]
-        for notebook in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb"))
-        for cell in nbformat.read(notebook, as_version=4)["cells"]
-        if cell["cell_type"] == "code"
+        cell["source"] for notebook in sorted(NOTEBOOKS.glob("0[1-9]*.ipynb")) for cell in cells_of(notebook, "code")
     )
     telling = [answer for answer in answers if answer not in ("count", "pixels**2")]  # words of any counting
     assert not [answer for answer in telling if answer in code]
 
 
 def test_the_page_of_solutions_solves_every_exercise():
-    notebook = nbformat.read(NOTEBOOKS.parent / "book" / "solutions.ipynb", as_version=4)
-    printed = "".join(
-        output["text"] for cell in notebook["cells"] for output in cell.get("outputs", []) if "text" in output
-    )
+    solutions = cells_of(ROOT / "book" / "solutions.ipynb", "code")
+    printed = "".join(output["text"] for cell in solutions for output in cell["outputs"] if "text" in output)
     marks = dict(re.findall(r"^exercise, (.+?): (.+)$", printed, re.MULTILINE))
     assert EXERCISES.keys() <= marks.keys()
     assert len(marks) == len(EXERCISES) + 2
