@@ -1,4 +1,3 @@
-import json
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ from ddpm.targets import target_of
 from ddpm.training import TrainingConfig, train
 from ddpm.training.batches import batches
 from ddpm.unet import UNetConfig
+from tests.folders import log_of
 from tests.training.garments import first_images
 
 SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
@@ -272,7 +272,7 @@ def test_every_student_teaches_the_next(teacher, student):
     task = Distillation(config, ddpm.load(first, "float32").network)  # by its own moves: it is a student
     task.parts["unet"].load_state_dict(weights(first))
     images = next(batches(first_images(16), 0, range(1), 4, slice(0, 4), torch.device("cpu"), 0))
-    line = json.loads((last / "log.jsonl").read_text().splitlines()[0])
+    line = log_of(last)[0]
     in_bfloat16 = computes_in_bfloat16(TINY.precision, torch.device("cpu"))
 
     def loss():
@@ -292,7 +292,7 @@ def test_the_first_teachers_path_is_followed_by_the_midpoint_rule(teacher, stude
     task = Distillation(replace(V, distilled_for=4, distilled_from=8), ddpm.load(teacher, "float32").network, True)
     task.parts["unet"].load_state_dict(weights(teacher))
     images = next(batches(first_images(16), 0, range(1), 4, slice(0, 4), torch.device("cpu"), 0))
-    line = json.loads((first / "log.jsonl").read_text().splitlines()[0])
+    line = log_of(first)[0]
     with torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bfloat16(TINY.precision, torch.device("cpu"))):
         by_the_rule = task.loss("unet", normalise(images), StepRandomness(0, 0, 4)).item()
         task.midpoint = False

@@ -14,6 +14,7 @@ from ddpm.files import load_tensors
 from ddpm.training import recipe, train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import compilation, make_accelerator
+from tests.folders import contents, log_of
 
 CONFIG = TrainingConfig(steps=2, batch_size=4, checkpoint_every=1, precision="float32")
 
@@ -73,14 +74,6 @@ class SmallConfig:
 
     def task(self):
         return Small()
-
-
-def log_of(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # What a training has settings of its own for.

@@ -31,17 +31,10 @@ from ddpm.training.signals import StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import train_step
 from ddpm.unet import UNetConfig
+from tests.folders import contents, log_of
 
 MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
 CONFIG = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=2)
-
-
-def log_of(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # One step.

@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import asdict, fields, replace
 
@@ -13,6 +12,7 @@ from ddpm.pretrained import MODELS
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import RECIPES, recipe
+from tests.folders import log_of
 from tests.training.garments import first_images
 
 pytestmark = pytest.mark.long
@@ -30,10 +30,6 @@ SHORT = {
 @pytest.fixture(scope="module")
 def images():
     return first_images(200)
-
-
-def losses(folder, name):
-    return [json.loads(line)[f"loss_{name}"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("fashion-mnist", "diffusion"), ("equal-gan", "gan")])
@@ -54,7 +50,7 @@ def test_models_that_ship_were_trained_by_the_recipe(name, kind):
 def test_what_a_network_minimises_falls(kind, part, tmp_path, images):
     model, training = recipe(kind, **TINY | SHORT[kind])
     train(model, images, training, tmp_path, progress=False)
-    curve = losses(tmp_path, part)
+    curve = [line[f"loss_{part}"] for line in log_of(tmp_path)]
     assert sum(curve[-10:]) / 10 < 0.7 * curve[0]
 
 
@@ -65,7 +61,7 @@ def test_a_gan_learns_where_garments_are_bright(tmp_path, images):
     mean = data.normalise(images.images).mean(0)
     off = [(ddpm.sample(each, 64).mean(0) - mean).square().mean() for each in (players, untrained)]
     assert off[0] < 0.5 * off[1]
-    curve = losses(tmp_path, "discriminator")
+    curve = [line["loss_discriminator"] for line in log_of(tmp_path)]
     assert curve[0] == pytest.approx(2 * math.log(2), abs=0.3)  # it cannot tell yet
     assert sum(curve[-10:]) / 10 < 2 * math.log(2)
 

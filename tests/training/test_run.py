@@ -16,6 +16,7 @@ from ddpm.files import load_tensors
 from ddpm.training import run
 from ddpm.training.checkpoint import newest_checkpoint, save_checkpoint
 from ddpm.training.run import Run
+from tests.folders import contents
 
 RECORD = {"kind": "small", "training": {"seed": 0, "ema": [0.9, 0.99]}}
 
@@ -30,10 +31,6 @@ def state(value):
 
 def averages(value):
     return {0.9: {"w": torch.full((3,), value + 0.5)}, 0.99: {"w": torch.full((3,), value + 0.25)}}
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def full_disk(*_, **__):

@@ -1,6 +1,5 @@
 """Two processes under the launcher against one that does the same work."""
 
-import json
 import os
 import signal
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from ddpm.files import load_tensors
 from ddpm.training.checkpoint import newest_checkpoint
+from tests.folders import log_of
 from tests.several import launched, started, wait_for
 
 pytestmark = pytest.mark.long
@@ -23,7 +23,7 @@ def test_two_processes_train_as_one_does_to_the_last_digits(tmp_path):
     assert all(one[name].dtype == torch.float64 for name in weights)
     apart = max(((one[name] - two[name]).norm() / one[name].norm()).item() for name in weights)
     assert apart < 1e-8
-    assert len((tmp_path / "2" / "log.jsonl").read_text().splitlines()) == 50  # or each had trained on its own
+    assert len(log_of(tmp_path / "2")) == 50  # or each had trained on its own
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "autoencoder", "vae", "gan"])
@@ -37,14 +37,14 @@ def test_two_processes_train_every_kind_as_one_does(tmp_path, kind):
     launched(1, *command, tmp_path / "one", "--no-samples")
     launched(2, *command, tmp_path / "two")
     one, two = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert len((tmp_path / "two" / "log.jsonl").read_text().splitlines()) == 6
+    assert len(log_of(tmp_path / "two")) == 6
     start = load_tensors(tmp_path / "one" / "checkpoints" / "step-00000004.safetensors")
     moved, apart = (
         sum((value - other[prefix + name]).double().square().sum().item() for name, value in one.items()) ** 0.5
         for other, prefix in ((start, "average-0.999."), (two, ""))
     )
     assert apart < 1e-3 * moved
-    losses = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()][-1] for name in ("one", "two")]
+    losses = [log_of(tmp_path / name)[-1] for name in ("one", "two")]
     for key, value in losses[0].items():
         assert losses[1][key] == pytest.approx(value, rel=1e-3), key
 
@@ -69,8 +69,7 @@ def test_two_processes_distill_as_one_does(tmp_path):
             for other in (start, two)
         )
         assert apart < 1e-3 * moved
-        log = (tmp_path / "2" / folder / "log.jsonl").read_text().splitlines()
-        assert len(log) == 4
+        assert len(log_of(tmp_path / "2" / folder)) == 4
         start = one
 
 

@@ -15,6 +15,7 @@ from ddpm.training.launcher import make_accelerator
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import over_processes, train_step
+from tests.folders import log_of
 
 
 class Dropping:
@@ -77,7 +78,7 @@ def test_averages_forget_the_random_start_as_their_docstring_says():
 def test_a_checkpoint_has_the_mean_loss_since_the_one_before(tmp_path, images):
     config = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=3, precision="float32")
     train(AutoencoderConfig(base_channels=4), images, config, tmp_path, progress=False)
-    losses = [json.loads(line)["loss_autoencoder"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss_autoencoder"] for line in log_of(tmp_path)]
     for last in (3, 6):
         manifest = json.loads((tmp_path / "checkpoints" / f"step-{last:08d}.json").read_text())
         assert manifest["loss"] == pytest.approx(sum(losses[last - 3 : last]) / 3)

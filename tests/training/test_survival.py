@@ -22,6 +22,7 @@ from ddpm.training.checkpoint import newest_checkpoint, save_checkpoint
 from ddpm.training.config import TrainingConfig
 from ddpm.training.signals import Stopped
 from ddpm.unet import UNetConfig
+from tests.folders import contents
 from tests.forked import ended, fork
 from tests.several import wait_for
 
@@ -198,10 +199,6 @@ def test_a_program_that_trains_hears_of_a_signal_and_may_go_on(images, whole, tm
     assert signal.getsignal(signal.SIGTERM) is before
     assert ended(fork(lambda: train(MODEL, images, CONFIG, tmp_path, progress=False))) == 0
     assert_same_bits(tmp_path, whole)
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_whole(images, whole, tmp_path):
