@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
 from ddpm import cli
-from ddpm.companion.checkout import ROOT
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import UNetConfig
+from tests.checkout import ROOT
 from tests.forked import ended, fork
 
 #: A training of a few seconds; a test adds --out.
@@ -26,21 +29,36 @@ def done(*arguments):
     return process
 
 
+@cache
+def help_of(*command):
+    """What a command's --help prints, or that of the program; asked once, as each start takes a second or more."""
+    return done(*command, "--help").stdout
+
+
+def forked(*arguments, folder="."):
+    """The command in a fork, which finds everything imported, so that it starts at once, in this folder."""
+
+    def program():
+        os.chdir(folder)
+        sys.argv = ["ddpm", *map(str, arguments)]
+        cli.main()
+
+    with tempfile.TemporaryDirectory() as kept:
+        out, err = Path(kept, "out"), Path(kept, "err")
+        code = ended(fork(program, out, err))
+        return subprocess.CompletedProcess(arguments, code, out.read_text(errors="replace"), err.read_text())
+
+
 def refusal(arguments, folder):
     """The one line with which a command refuses bad input; RUN in an argument is a path in an empty folder.
 
     The command must end with exit code 2 and write nothing.
     """
     (made := folder / "made").mkdir()
-
-    def program():
-        os.chdir(ROOT)  # the arguments name files of the checkout
-        sys.argv = ["ddpm", *(str(argument).replace("RUN", str(made / "it")) for argument in arguments)]
-        cli.main()
-
-    code = ended(fork(program, err=folder / "err"))
-    said = (folder / "err").read_text()
-    assert code == 2, said
+    arguments = [str(argument).replace("RUN", str(made / "it")) for argument in arguments]
+    process = forked(*arguments, folder=ROOT)  # they name files of the checkout
+    said = process.stderr
+    assert process.returncode == 2, said
     assert len(said.strip().splitlines()) == 1, said
     assert list(made.iterdir()) == [], said
     return said

@@ -3,7 +3,7 @@ from PIL import Image
 
 import ddpm
 from ddpm.cli.distill import OPTIONS, DistillSettings
-from tests.cli.commands import TRAIN, done, refusal, run
+from tests.cli.commands import TRAIN, done, help_of, refusal
 
 pytestmark = pytest.mark.long
 
@@ -75,7 +75,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
 
 
 def test_the_help_names_its_own_defaults():
-    said = " ".join(run("distill", "--help").stdout.split())
+    said = " ".join(help_of("distill").split())
     for name in (*OPTIONS, *DistillSettings.__dataclass_fields__):
         assert f"--{name.replace('_', '-')} " in said
     assert "Number of optimiser steps. [default: (1500)]" in said

@@ -1,13 +1,11 @@
 import json
-import os
-import sys
 
 import onnxruntime
 import pytest
 
-from ddpm import cli, pretrained
-from tests.cli.commands import TRAIN, done, refusal
-from tests.forked import ended, fork
+from ddpm import pretrained
+from tests.cli.commands import TRAIN, done, forked, refusal
+from tests.folders import contents
 
 pytestmark = pytest.mark.long
 
@@ -22,13 +20,8 @@ def pipeline(tmp_path_factory):
 
 def test_a_pipeline_goes_into_the_current_folder_if_that_is_empty(trained, tmp_path):
     (tmp_path / "here").mkdir()
-
-    def program():
-        os.chdir(tmp_path / "here")
-        sys.argv = ["ddpm", "export", "--model", str(trained), "."]
-        cli.main()
-
-    assert ended(fork(program, err=tmp_path / "err")) == 0, (tmp_path / "err").read_text()
+    process = forked("export", "--model", trained, ".", folder=tmp_path / "here")
+    assert process.returncode == 0, process.stderr
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
         "README.md", "ddpm.json", "model_index.json", "scheduler", "unet",
     ]  # fmt: skip
@@ -41,7 +34,7 @@ def test_a_pipeline_has_the_models_card(pipeline):
 
 
 def test_a_pipeline_has_the_files_that_diffusers_reads_and_one_of_our_own(pipeline):
-    assert {str(path.relative_to(pipeline)) for path in pipeline.rglob("*") if path.is_file()} == {
+    assert set(contents(pipeline)) == {
         "README.md", "ddpm.json", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
     }  # fmt: skip

@@ -5,43 +5,43 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
 
 from ddpm import cli
-from tests.cli.commands import done, refusal
+from tests.checkout import ROOT
+from tests.cli.commands import done, help_of, refusal
 from tests.forked import ended, fork
 
 COMMANDS = ("train", "distill", "sample", "evaluate", "round-trip", "export", "chapters")
 
 
 def test_the_help_names_every_command():
-    said = done("--help").stdout
+    said = help_of()
     assert all(f"\n  {command} " in said for command in COMMANDS)
 
 
 def test_without_a_command_it_shows_its_help():
-    assert done().stdout == done("--help").stdout
+    assert done().stdout == help_of()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command):
-    assert f"ddpm {command} [OPTIONS]" in done(command, "--help").stdout.replace("python -m ", "")
+    assert f"ddpm {command} [OPTIONS]" in help_of(command).replace("python -m ", "")
 
 
 def test_options_that_the_pages_name_exist():
     """Those in running text, of any command; accelerate's have an underscore."""
-    pages = [Path(__file__).parents[2] / "book" / f"{p}.md" for p in ("training", "start", "instructors", "how_to_run")]
+    pages = [ROOT / "book" / f"{p}.md" for p in ("training", "start", "instructors", "how_to_run")]
     spans = re.findall(r"`(--[a-z][^`]*)`", " ".join(page.read_text(encoding="utf-8") for page in pages))
     named = {option for span in spans for option in re.findall(r"--[\w-]+", span) if "_" not in option}
-    helps = " ".join(done(command, "--help").stdout for command in COMMANDS)
+    helps = " ".join(map(help_of, COMMANDS))
     assert {"--log-sigma-mean", "--student"} < named <= set(re.findall(r"--[\w-]+", helps))
 
 
 def test_the_help_of_train_teaches():
-    said = " ".join(done("train", "--help").stdout.split())
+    said = " ".join(help_of("train").split())
     assert "resumes it" in said
     assert "[default: (5000)]" in said
 
@@ -51,7 +51,7 @@ COMPUTING = ("train", "distill", "sample", "evaluate", "round-trip", "chapters")
 
 @pytest.mark.parametrize("command", COMPUTING)
 def test_what_computes_takes_its_threads(command, tmp_path):
-    assert "--threads" in done(command, "--help").stdout
+    assert "--threads" in help_of(command)
     place = {"train": ["--out", "RUN"], "distill": ["fashion-mnist", "--out", "RUN"]}.get(command, [])
     assert "threads is 0; it must be an integer from 1 up" in refusal([command, "--threads", 0, *place], tmp_path)
 

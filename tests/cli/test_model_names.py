@@ -1,31 +1,19 @@
 """How every command takes the name of a model, or the folder of one."""
 
-import os
 import shutil
-import sys
 
 import pytest
 
-from ddpm import cli
-from tests.cli.commands import TRAIN
-from tests.forked import ended, fork
+from tests.cli.commands import TRAIN, forked
 
 pytestmark = pytest.mark.long
 
 
 def say(folder, *arguments):
     """What a command says on stderr, run in a folder; it must end well."""
-
-    def program():
-        os.chdir(folder)
-        sys.argv = ["ddpm", *map(str, arguments)]
-        cli.main()
-
-    code = ended(fork(program, err=folder / "err"))
-    said = (folder / "err").read_text()
-    (folder / "err").unlink()
-    assert code == 0, said
-    return said
+    process = forked(*arguments, folder=folder)
+    assert process.returncode == 0, process.stderr
+    return process.stderr
 
 
 @pytest.fixture

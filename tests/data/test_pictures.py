@@ -20,6 +20,7 @@ from ddpm.training import batches, checkpoint, train
 from ddpm.training.checkpoint import newest_checkpoint
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
+from tests.cli.commands import forked
 from tests.forked import ended, fork
 from tests.several import launched, started
 
@@ -266,7 +267,7 @@ def test_a_training_on_names_that_a_console_cannot_print_ends_well(few, tmp_path
         sys.stdout.reconfigure(encoding=encoding, errors="strict")
         cli.main()
 
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "argv", ["ddpm", *command])
     for _ in range(2):
         code = ended(fork(program, tmp_path / "out.txt", tmp_path / "err.txt"))
         assert code == 0, (tmp_path / "err.txt").read_text()
@@ -321,31 +322,25 @@ def test_pictures_are_some_files_of_a_legal_shape(few):
 
 
 def small_training(data, out):
-    """A command that trains on a folder."""
+    """The arguments of a command that trains on a folder."""
     return [
-        "ddpm", "train", "--data", f"folder:{data}", "--image-size", "8", "--channels", "1", "--steps", "2",
+        "train", "--data", f"folder:{data}", "--image-size", "8", "--channels", "1", "--steps", "2",
         "--batch-size", "2", "--base-channels", "8", "--track", "none", "--workers", "0", "--out", str(out),
     ]  # fmt: skip
-
-
-def run_command(monkeypatch, tmp_path, *arguments):
-    """How the command ended, and what it said."""
-    monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-    code = ended(fork(cli.main, tmp_path / "out.txt", tmp_path / "err.txt"))
-    return code, (tmp_path / "out.txt").read_text(errors="replace") + (tmp_path / "err.txt").read_text()
 
 
 def test_a_run_in_its_own_data_goes_on_and_never_learns_from_what_it_drew(few, tmp_path, monkeypatch):
     monkeypatch.chdir(few)
     for words in (".", few, "../few"):
-        code, said = run_command(monkeypatch, tmp_path, *small_training(words, "run"))
-        assert code == 0, said
+        process = forked(*small_training(words, "run"))
+        assert process.returncode == 0, process.stderr
+        said = process.stdout + process.stderr
         assert "20 pictures" in said
         assert ("resumed from step 2 of 2" in said) == (words != ".")
     assert [path.name for path in (few / "run" / "samples").iterdir()] == ["step-00000002.png"]
-    code, said = run_command(monkeypatch, tmp_path, *small_training(".", "another"))
-    assert code == 0
-    assert "left out: 1 folders of trainings, with what they drew, such as run" in said
+    process = forked(*small_training(".", "another"))
+    assert process.returncode == 0, process.stderr
+    assert "left out: 1 folders of trainings, with what they drew, such as run" in process.stdout + process.stderr
     records = [json.loads((few / name / "config.json").read_text()) for name in ("run", "another")]
     assert records[0]["data"] == records[1]["data"]
     assert records[0]["data"]["images"] == 20
@@ -359,19 +354,20 @@ def test_a_run_of_version_0_1_0_goes_on_by_the_words_that_it_began_with(few, tmp
     sizes = [[path.name, path.stat().st_size] for path in sorted(few.glob("*.bmp"))]
     digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:12]
     command = small_training(words, tmp_path / "run")
-    assert run_command(monkeypatch, tmp_path, *command)[0] == 0
+    assert forked(*command).returncode == 0
     manifest = tmp_path / "run" / "checkpoints" / "step-00000002.json"
     old = json.loads(manifest.read_text())
     old["config"]["data"]["name"] = f"folder:{name}@{digest}"
     del old["seal"]
     manifest.write_text(json.dumps(checkpoint.sealed(old)))
-    code, said = run_command(monkeypatch, tmp_path, *command)
-    assert code == 0, said
-    assert "resumed from step 2 of 2" in said
+    process = forked(*command)
+    assert process.returncode == 0, process.stderr
+    assert "resumed from step 2 of 2" in process.stdout + process.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["name"].startswith("folder:few@")
     Image.new("L", (45, 30)).save(few / "07.bmp")
-    code, said = run_command(monkeypatch, tmp_path, *command)
-    assert (code, "holds another run (" in said) == (2, True)
+    process = forked(*command)
+    assert process.returncode == 2
+    assert "holds another run (" in process.stderr
 
 
 def test_batches_begin_anywhere_and_split_among_processes(folder):
@@ -390,9 +386,9 @@ def test_a_reader_that_the_system_kills_ends_the_command_in_one_line(folder, tmp
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(pictures, "read_picture", killed)
-    monkeypatch.setattr(sys, "argv", ["ddpm", "train", "--data", f"folder:{folder}", "--out", str(tmp_path / "run")])
-    assert ended(fork(cli.main, tmp_path / "out", tmp_path / "err")) == 1
-    said = (tmp_path / "err").read_text()
+    process = forked("train", "--data", f"folder:{folder}", "--out", tmp_path / "run")
+    assert process.returncode == 1
+    said = process.stderr
     assert said.startswith("ddpm: a process that reads was killed by SIGKILL, often for want of memory; --workers 0 ")
     assert "--shm-size" in said
     assert said.count("\n") == 1
