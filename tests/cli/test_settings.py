@@ -1,8 +1,30 @@
-import typing
+"""The help of `ddpm train`, which is made from the configurations."""
+
+import inspect
+from collections import Counter
+from dataclasses import fields
 
 import pytest
 
-from ddpm.cli.settings import _option_with_recipe_defaults
+from ddpm import cli
+from ddpm.cli.train import OPTIONS, JobSettings
+from ddpm.training.recipes import RECIPES, recipe
+
+
+def option(name):
+    """The typer option of a parameter of the command."""
+    annotation = inspect.signature(cli.train).parameters[name].annotation
+    (found,) = [each for each in annotation.__metadata__ if hasattr(each, "show_default")]
+    return found
+
+
+def value(kind, name):
+    """What the recipe of a kind sets; None where the kind has no such setting."""
+    model, training = recipe(kind)
+    for config in (training, model, getattr(model, "unet", None)):
+        if hasattr(config, name):
+            return getattr(config, name)
+    return None
 
 
 @pytest.mark.parametrize(
@@ -16,5 +38,31 @@ from ddpm.cli.settings import _option_with_recipe_defaults
     ],
 )
 def test_help_shows_the_recipes_defaults_and_where_kinds_differ(name, default):
-    _, option = typing.get_args(_option_with_recipe_defaults(name))
-    assert option.show_default == default
+    assert option(name).show_default == default
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_help_names_the_default_of_every_kind(name):
+    """As `recipe` gives it: the one that most kinds have comes first, then those of the kinds that differ."""
+    usual, *others = option(name).show_default.split("; ")
+    of_kind = {other.partition(" for ")[2]: other.partition(" for ")[0] for other in others}
+    values = {kind: value(kind, name) for kind in RECIPES if value(kind, name) is not None}
+    defaults = {kind: f"{set_to:g}" if isinstance(set_to, float) else str(set_to) for kind, set_to in values.items()}
+    kinds_with = Counter(defaults.values())
+    assert {kind: of_kind.get(kind, usual) for kind in defaults} == defaults
+    assert kinds_with[usual] == max(kinds_with.values())
+    assert usual not in of_kind.values()
+    assert of_kind.keys() <= defaults.keys()
+
+
+def test_the_help_names_the_jobs_own_defaults():
+    assert {field.name: option(field.name).show_default for field in fields(JobSettings)} == {
+        "model": "diffusion", "data": "fashion-mnist", "data_folder": False, "image_size": False, "channels": False,
+        "workers": "2", "conditional": "False", "init": False, "samples": "True", "track": "tensorboard",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *(field.name for field in fields(JobSettings))])
+def test_the_help_says_in_a_sentence_what_every_option_is(name):
+    assert option(name).help[0].isupper()
+    assert option(name).help.endswith(".")

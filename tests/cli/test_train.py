@@ -1,21 +1,20 @@
-import inspect
 import json
 import re
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 import ddpm
-from ddpm import cli
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.cli.train import OPTIONS, JobSettings, draw_progress, job_of, settings_of
+from ddpm.cli.train import JobSettings, draw_progress, job_of, settings_of
 from ddpm.data import Dataset, normalise
 from ddpm.training import train
-from ddpm.training.recipes import RECIPES, recipe
+from ddpm.training.recipes import recipe
 from tests.cli.commands import TRAIN, done, refusal, run
+from tests.folders import contents
 from tests.training.garments import first_images
 
 pytestmark = pytest.mark.long
@@ -27,10 +26,6 @@ def test_a_run_leaves_its_files(trained):
     assert {path.name for path in trained.iterdir()} == {
         "model.safetensors", "config.json", "log.jsonl", "checkpoints", "samples", "tensorboard", ".lock",
     }  # fmt: skip
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_keeps_the_threads_that_it_is_told(tmp_path):
@@ -97,7 +92,6 @@ def test_a_job_that_cannot_be_done_gives_one_line_and_exit_code_2(arguments, mes
         (["--decay", "step"], "decay is 'step'; legal are cosine, linear, constant"),
         (["--optimiser", "lion"], "optimiser is 'lion'; legal are adamw, adam, sgd, rmsprop, muon"),
         (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
-        (["--threads", 0], "threads is 0; it must be an integer from 1 up"),
         (["--seed", 2**64], "seed is 18446744073709551616; it must be below 2**64"),
     ],
 )
@@ -183,51 +177,6 @@ def test_out_is_required(tmp_path):
     assert "--out" in refusal(["train"], tmp_path)
 
 
-# Its help, which is made from the configurations.
-
-
-def option(name):
-    """The typer option of a parameter of the command."""
-    annotation = inspect.signature(cli.train).parameters[name].annotation
-    (found,) = [each for each in annotation.__metadata__ if hasattr(each, "show_default")]
-    return found
-
-
-def value(kind, name):
-    """What the recipe of a kind sets; None where the kind has no such setting."""
-    model, training = recipe(kind)
-    for config in (training, model, getattr(model, "unet", None)):
-        if hasattr(config, name):
-            return getattr(config, name)
-    return None
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_help_names_the_default_of_every_kind(name):
-    """As `recipe` gives it: the usual one first, then those of the kinds that differ."""
-    usual, *others = option(name).show_default.split("; ")
-    of_kind = {other.partition(" for ")[2]: other.partition(" for ")[0] for other in others}
-    kinds = [kind for kind in RECIPES if value(kind, name) is not None]
-    assert kinds
-    assert set(of_kind) <= set(kinds)
-    for kind in kinds:
-        shown, default = of_kind.get(kind, usual), value(kind, name)
-        assert (float(shown) if isinstance(default, int | float) else shown) == default
-
-
-def test_the_help_names_the_jobs_own_defaults():
-    assert {field.name: option(field.name).show_default for field in fields(JobSettings)} == {
-        "model": "diffusion", "data": "fashion-mnist", "data_folder": False, "image_size": False, "channels": False,
-        "workers": "2", "conditional": "False", "init": False, "samples": "True", "track": "tensorboard",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [*OPTIONS, *(field.name for field in fields(JobSettings))])
-def test_the_help_says_in_a_sentence_what_every_option_is(name):
-    assert option(name).help[0].isupper()
-    assert option(name).help.endswith(".")
-
-
 # Settings from a file.
 
 
@@ -295,7 +244,7 @@ def test_a_record_leaves_the_threads_to_the_machine(trained):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("samples", "no"), ("workers", 1.5), ("workers", -1), ("data_folder", 3), ("init", 3), ("image_size", 32.0),
+        ("samples", "no"), ("workers", 1.5), ("data_folder", 3), ("init", 3), ("image_size", 32.0),
         ("channels", "3"), ("track", 3), ("track", (3,)),
     ],
 )  # fmt: skip
