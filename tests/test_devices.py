@@ -34,6 +34,7 @@ from ddpm.targets import TARGETS
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
 from tests.forked import in_a_fork
+from tests.networks import stirred
 
 SMALL = UNetConfig(1, 4, (1, 2), 1, attention_levels=(), head_channels=8)
 SCHEDULE = linear()
@@ -387,13 +388,6 @@ def default(kind):
         yield
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def stirred(module):
-    generator = torch.Generator().manual_seed(0)
-    for weight in module.parameters():
-        torch.nn.init.normal_(weight, std=0.1, generator=generator)
-    return module
 
 
 X = 2 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1

@@ -16,13 +16,9 @@ from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import cosine, linear
+from tests.noise import seeded
 
 SCHEDULE = linear()
-
-
-def seeded(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
 
 def langevin_variance(std, step_size, steps=2000):

@@ -19,16 +19,12 @@ from ddpm.round_trip import (
 )
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
 from ddpm.schedule import cosine, exploding, linear, sigmoid, zero_terminal_snr
+from tests.noise import seeded
 
 SCHEDULE = linear()
 DENOISE = Gaussian(0.0, 0.5, SCHEDULE)
 MIXTURE = GaussianMixture([1] * 6, 1.2 * torch.randn(6, 8, generator=torch.Generator().manual_seed(1)), 0.25, SCHEDULE)
 POINTS = MIXTURE.sample(300, torch.Generator().manual_seed(0))
-
-
-def seeded(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return lambda x: torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
 
 def slopes(counts, error):
