@@ -9,7 +9,7 @@ try:
     from ddpm.companion.checks import check, check_exact, record
     from ddpm.companion.claims import claims_table, verdict
     from ddpm.companion.exercises import grade
-    from ddpm.companion.figures import draw_chains, draw_unet, image_rows, use_style
+    from ddpm.companion.figures import draw_chains, draw_unet, image_rows, sampler_looks, use_style
     from ddpm.companion.provenance import Parameters, provenance
     from ddpm.companion.results import markdown_table, results, results_table
 except ModuleNotFoundError as error:
@@ -23,5 +23,5 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # a warning ab
 
 __all__ = [
     "Parameters", "check", "check_exact", "claims_table", "draw_chains", "draw_unet", "grade", "image_rows",
-    "markdown_table", "provenance", "record", "results", "results_table", "use_style", "verdict",
+    "markdown_table", "provenance", "record", "results", "results_table", "sampler_looks", "use_style", "verdict",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The book's plotting style, and its drawings: rows of images, a UNet with its sizes, and chains of networks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import matplotlib.pyplot as plt
@@ -16,10 +16,13 @@ from ddpm.unet import UNet, UNetConfig, feature_maps
 from ddpm.unet.network import UpLevel
 from ddpm.unet.sizes import FeatureMap
 
-__all__ = ["COLOURS", "draw_chains", "draw_unet", "image_rows", "use_style"]
+__all__ = ["COLOURS", "draw_chains", "draw_unet", "image_rows", "sampler_looks", "use_style"]
 
 #: The colours of lines and boxes, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito
+
+#: The marker of each sampler, by how its name begins; its colour stands at the same place in `COLOURS`.
+_MARKERS = {"ancestral": "o", "DDIM": "s", "Heun": "^", "DPM-Solver++": "D", "flow": "v", "predictor-corrector": "P"}
 
 _LEFT, _RIGHT = 0.0, 1.2  # x of the boxes in `draw_unet`: of the way down, of the way up
 
@@ -42,6 +45,26 @@ def use_style() -> None:
             "lines.linewidth": 2,
         }
     )
+
+
+def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Of each sampler its curve's `color`, `marker` and `linestyle`, which are the same in every figure of the book.
+
+    Samplers whose names begin alike, such as "Heun" and "Heun with churn", are drawn in one colour; the first of them
+    is solid, and the others have dashes of their own.
+
+    Raises:
+        ValueError: a name begins like no sampler that has a look.
+    """
+    looks: dict[str, dict[str, str]] = {}
+    variants = {kind: iter(("-", "--", ":", "-.")) for kind in _MARKERS}
+    for name in names:
+        kind = next((kind for kind in _MARKERS if name.startswith(kind)), None)
+        if kind is None:
+            raise ValueError(f"name is {name!r}; it must begin with one of {', '.join(_MARKERS)}")
+        colour = COLOURS[list(_MARKERS).index(kind)]
+        looks[name] = {"color": colour, "marker": _MARKERS[kind], "linestyle": next(variants[kind])}
+    return looks
 
 
 def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> Figure:

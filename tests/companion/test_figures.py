@@ -1,9 +1,10 @@
 import re
 
+import pytest
 import torch
 from matplotlib.text import Annotation
 
-from ddpm.companion import draw_chains, draw_unet, image_rows
+from ddpm.companion import draw_chains, draw_unet, image_rows, sampler_looks
 from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
 
 
@@ -45,3 +46,14 @@ def test_a_skip_leads_across_at_its_own_level():
     across = [arrow for arrow in arrows if arrow.xy[1] == arrow.xyann[1]]
     assert [arrow.xy[1] for arrow in across] == [0, -1, -2]
     assert all(arrow.xyann[0] < arrow.xy[0] for arrow in across)
+
+
+def test_a_sampler_looks_the_same_in_every_figure_and_its_variants_differ_by_their_dashes():
+    few = sampler_looks(["DDIM", "ancestral"])
+    many = sampler_looks(["ancestral", "Heun with churn", "Heun", "DDIM", "DPM-Solver++(2M)", "Heun, in sigma"])
+    assert all(many[name] == look for name, look in few.items())
+    heuns = [look for name, look in many.items() if name.startswith("Heun")]
+    assert len({look["color"] for look in heuns}) == 1 and len({look["linestyle"] for look in heuns}) == 3
+    assert len({(look["color"], look["marker"]) for look in many.values()}) == 4
+    with pytest.raises(ValueError, match=r"name is 'Euler'; it must begin with one of ancestral, DDIM, Heun"):
+        sampler_looks(["Euler"])

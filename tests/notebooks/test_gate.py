@@ -4,6 +4,7 @@ import base64
 import configparser
 import io
 import math
+import json
 import re
 
 import nbformat
@@ -45,6 +46,11 @@ def test_there_are_chapters():
 def test_every_cell_has_run_in_order(notebook):
     counts = [cell["execution_count"] for cell in cells_of(notebook, "code")]
     assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_come_from_a_commit(notebook):
+    text = json.dumps([cell["outputs"] for cell in cells_of(notebook, "code")])
+    assert "-dirty" not in text, "commit the sources first, then execute the chapter"
 
 
 def test_enough_cells_are_compared_and_few_ignored(notebook):
