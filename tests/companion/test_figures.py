@@ -53,7 +53,8 @@ def test_a_sampler_looks_the_same_in_every_figure_and_its_variants_differ_by_the
     many = sampler_looks(["ancestral", "Heun with churn", "Heun", "DDIM", "DPM-Solver++(2M)", "Heun, in sigma"])
     assert all(many[name] == look for name, look in few.items())
     heuns = [look for name, look in many.items() if name.startswith("Heun")]
-    assert len({look["color"] for look in heuns}) == 1 and len({look["linestyle"] for look in heuns}) == 3
+    assert len({look["color"] for look in heuns}) == 1
+    assert len({look["linestyle"] for look in heuns}) == 3
     assert len({(look["color"], look["marker"]) for look in many.values()}) == 4
     with pytest.raises(ValueError, match=r"name is 'Euler'; it must begin with one of ancestral, DDIM, Heun"):
         sampler_looks(["Euler"])

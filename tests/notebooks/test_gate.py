@@ -3,8 +3,8 @@
 import base64
 import configparser
 import io
-import math
 import json
+import math
 import re
 
 import nbformat
