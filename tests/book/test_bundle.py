@@ -75,3 +75,13 @@ print(ddpm.__file__, len(load_claims()), len(results("samplers")["rows"]), ddpm.
     assert installed.endswith("--editable ddpm-book[book]")
     assert imported.startswith(str(hosted / "ddpm-book"))
     assert imported.endswith(f" {len(load_claims())} {len(results('samplers')['rows'])} (1, 32, 32)")
+
+
+def test_a_chapter_alone_says_that_the_bundle_is_missing(python, tmp_path):
+    (source,) = {cell["source"] for cell in FIRST_CELLS.values()}
+    done = subprocess.run(
+        [python, "-c", source], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": ""}, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "put ddpm.zip beside this notebook; `make bundle` in a checkout makes it" in done.stderr
