@@ -13,6 +13,7 @@ from numbers import Real
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from ddpm.settings import SPACINGS, Spacing, one_of
 
@@ -90,22 +91,24 @@ def _spaced_in_sigma(schedule: HasNoise, n: int, spacing: Spacing, top: float) -
     return [schedule.sigma_to_t(each) for each in sigma.tolist()]
 
 
-def check_grid(timesteps: Sequence[float], schedule: HasNoise) -> None:
-    """Check that a grid decreases strictly from at most T to exactly 0.
+def check_grid(timesteps: Sequence[float] | np.ndarray | Tensor, schedule: HasNoise) -> Sequence[float]:
+    """A grid that decreases strictly from at most T to exactly 0, as Python numbers where it was an array or a tensor.
 
     Raises:
-        TypeError: `timesteps` is not a list of numbers.
+        TypeError: `timesteps` is not a list of numbers, nor an array or a tensor (n + 1,) of them.
         ValueError: the times do not decrease strictly, or do not run from at most T to 0.
     """
-    if not isinstance(timesteps, Sequence | np.ndarray) or not all(isinstance(t, Real) for t in timesteps):
-        raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers")
-    if len(timesteps) < 2 or timesteps[-1] != 0 or timesteps[0] > schedule.T:
-        raise ValueError(
-            f"timesteps run from {timesteps[:1]} to {timesteps[-1:]}; legal is from at most {schedule.T} to 0"
-        )
-    for t, s in pairwise(timesteps):
+    grid = timesteps.tolist() if isinstance(timesteps, np.ndarray | Tensor) else timesteps
+    if not isinstance(grid, Sequence) or not all(isinstance(t, Real) and not isinstance(t, bool) for t in grid):
+        raise TypeError(f"timesteps is {type(timesteps).__name__}; it must be a list of numbers, or a 1-D tensor")
+    if len(grid) < 2:
+        raise ValueError(f"timesteps has {len(grid)} entries; it must have at least 2, the last of them 0")
+    if grid[-1] != 0 or grid[0] > schedule.T:
+        raise ValueError(f"timesteps run from {grid[0]} to {grid[-1]}; legal is from at most {schedule.T} to 0")
+    for t, s in pairwise(grid):
         if not t > s:
             raise ValueError(f"timesteps go from {t} to {s}; they must decrease strictly")
+    return grid
 
 
 def check_start(timesteps: Sequence[float], schedule: HasNoise) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import answer_like, float_tensor, function, instance, number
-from ddpm.denoiser import Denoiser
+from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import NOISE_ALONE, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
@@ -34,8 +34,9 @@ Score = Callable[[Tensor], Tensor]
 
 def score_at(denoise: Denoiser, t: float) -> Score:
     """The score of p_t: -eps / noise(t) by Tweedie's formula. At t = 0 a denoiser has none: `ValueError`."""
-    instance("denoise", denoise, Denoiser).schedule.check_time(t := number("t", t))
-    return lambda x: -predict(denoise, x, t).eps / denoise.schedule.noise(t)
+    schedule = schedule_of(denoise)
+    schedule.check_time(t := number("t", t))
+    return lambda x: -predict(denoise, x, t).eps / schedule.noise(t)
 
 
 @noise_is_randn_like
@@ -126,8 +127,8 @@ def annealed_langevin(
     the signal, or the result is noise. Calls the denoiser `steps_per_level` times in each level, and once more.
     """
     _check(step_size, steps_per_level, "steps_per_level", 4)
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     least_signal = 1 / math.hypot(1, NOISE_ALONE)
     for t, s in pairwise(timesteps):
         delta = step_size * schedule.noise(t) ** 2
@@ -157,8 +158,8 @@ def predictor_corrector(
     The predictor is deterministic DDIM. Calls the denoiser 1 + `corrector_steps` times a move, and once in the last.
     """
     _check(step_size, corrector_steps, "corrector_steps", 4)
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
         x = schedule.add_noise(prediction.x0, s, prediction.eps)
@@ -185,8 +186,8 @@ def flow_and_langevin(
     up has the same marginals. The last move has no noise. A weight with which a Langevin step of this grid would
     diverge, weight beta(t, s) >= 4 noise(t)^2, is refused.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     shares = [schedule.beta(t, s) / schedule.noise(t) ** 2 for t, s in pairwise(timesteps) if s > 0]
     limit = 4 / max(shares) if shares else math.inf
     if not 0 <= number("weight", weight) < limit:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
-from ddpm.denoiser import Denoiser
+from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.fast import computes_in_bfloat16
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
@@ -63,10 +63,9 @@ def variational_bound(
         ValueError: x0 holds NaN or infinity, or another argument is not legal.
         FloatingPointError: the denoiser's answer is not finite.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
+    schedule = schedule_of(denoise)
     check_finite("x0", float_tensor("x0", x0))
-    grid = timesteps if timesteps is not None else range(schedule.T, -1, -1)
-    check_grid(grid, schedule)
+    grid = check_grid(timesteps if timesteps is not None else range(schedule.T, -1, -1), schedule)
     _check_levels(levels)
     scale = schedule.scale(grid[0])  # of the prior, N(0, scale^2)
     variance = (schedule.noise(grid[0]) / scale) ** 2
@@ -194,7 +193,7 @@ def flow_nll(
         ValueError: x holds NaN or infinity, the denoiser computes in bfloat16, or another argument is not legal.
         FloatingPointError: the denoiser's answer is not finite.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
+    schedule = schedule_of(denoise)
     if not 0 < number("t", t) < schedule.T:
         raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")
     least = torch.finfo(float_tensor("x", x).dtype).eps  # below that rounding is all that the solver sees

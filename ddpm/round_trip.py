@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import instance, number
-from ddpm.denoiser import Denoiser
+from ddpm.arguments import number
+from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict, predict_below
@@ -67,8 +67,8 @@ def round_trip(
     gets `randn_like` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     eps = drawn(randn_like, x0)
     x = schedule.add_noise(x0, timesteps[0], eps)
     yield Step(x, timesteps[0], Prediction(x0, eps))
@@ -118,8 +118,8 @@ def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> It
     The error of the noise that it finds is O(1 / N^2), down to the error of its first move, which is `invert`'s. That
     one is small on grids whose last time above 0 is small at every N ("karras", "linspace").
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
         prediction = predict_below(denoise, x, s, t)
@@ -141,8 +141,8 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
     where the signal is below 0.001 of the scale, as it is at the end of the cosine and the sigmoid schedule, the pair
     must be float64.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    _check_pair(pair, timesteps, schedule, mixing)
+    schedule = schedule_of(denoise)
+    timesteps = _grid_of_pair(pair, timesteps, schedule, mixing)
     if pair.ndim < 2 or len(pair) != 2:
         raise ValueError(f"pair has shape {tuple(pair.shape)}; it must be (2, batch, ...)")
     first, second = pair
@@ -160,8 +160,8 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
 def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
     """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of the
     pair, to the pair (2, batch, ...) that `edict` takes back to them."""
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    _check_pair(x0, timesteps, schedule, mixing)
+    schedule = schedule_of(denoise)
+    timesteps = _grid_of_pair(x0, timesteps, schedule, mixing)
     first = second = x0
     for s, t in pairwise(reversed(timesteps)):
         a, b = _ddim_coefficients(schedule, t, s)
@@ -183,9 +183,9 @@ def coupled_round_trip(
     yield from edict(denoise, step.x, timesteps, mixing=mixing)
 
 
-def _check_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedule, mixing: float) -> None:
-    """Raise `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
-    check_grid(timesteps, schedule)
+def _grid_of_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedule, mixing: float) -> Sequence[float]:
+    """The grid as `check_grid` gives it; `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
+    timesteps = check_grid(timesteps, schedule)
     if not 0 < number("mixing", mixing) <= 1:
         raise ValueError(f"mixing is {mixing}; it must be above 0 and at most 1")
     signal = schedule.signal(timesteps[0]) / schedule.scale(timesteps[0])
@@ -195,6 +195,7 @@ def _check_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedul
         raise TypeError(
             f"x0 or pair is torch.float32; up to a signal of {signal:.1e} EDICT must compute in float64, x0.double()"
         )
+    return timesteps
 
 
 def _ddim_coefficients(schedule: NoiseSchedule, t: float, s: float) -> tuple[float, float]:

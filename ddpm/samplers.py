@@ -3,9 +3,13 @@
 The samplers share one signature, but `invert` takes no `randn_like`. x (batch, ...) is the state at `timesteps[0]`,
 float32 or float64; as noise alone it is `schedule.scale(timesteps[0])` times a standard normal, and the scale is 1 on
 schedules that keep the variance; every state keeps its dtype and device. `timesteps` decreases strictly and ends in 0
-(`NoiseSchedule.timesteps` makes such grids). `randn_like(x)` returns standard normal noise of x's shape. A bad argument
-raises `ValueError` or `TypeError` when the first state is asked for; a prediction that is not finite raises
-`FloatingPointError`. Gradients pass through a walk; `torch.no_grad` around it saves their memory.
+(`NoiseSchedule.timesteps` makes such grids); it is a list of numbers, or a 1-D array or tensor of them.
+`randn_like(x)` returns standard normal noise of x's shape. A bad argument raises `ValueError` or `TypeError` when the
+first state is asked for; a prediction that is not finite raises `FloatingPointError`. Gradients pass through a walk;
+`torch.no_grad` around it saves their memory.
+
+A walk ends in 0 and takes no changed state back. To change states on the way, as inpainting does, write the loop over
+`pairwise(timesteps)` yourself: `x = schedule.add_noise(prediction.x0, s, prediction.eps)` is DDIM's move to s.
 """
 
 import math
@@ -17,8 +21,8 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import float_tensor, instance, number
-from ddpm.denoiser import Denoiser
+from ddpm.arguments import float_tensor, number
+from ddpm.denoiser import Denoiser, answer_of, schedule_of
 from ddpm.grids import check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.schedule import NoiseSchedule
@@ -53,8 +57,8 @@ def ancestral(
     `variance` is the posterior's ("small") or the forward step's ("large"), section 3.2. The step's is that of
     x / scale, so that it means the same on every schedule.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     one_of("variance", variance, ("small", "large"))
     for t, s in pairwise(timesteps):
         prediction = predict(denoise, x, t)
@@ -80,8 +84,8 @@ def ddim(
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
     """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     if not 0 <= number("eta", eta) <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     for t, s in pairwise(timesteps):
@@ -118,8 +122,8 @@ def heun(
     Calls the denoiser twice a move and once in the last, 2 N - 1 times in all. Deterministic at churn 0: `randn_like`
     is not called.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     one_of("coordinates", coordinates, ("angle", "sigma"))
     if coordinates == "sigma" and schedule.signal(timesteps[0]) == 0:
         raise ValueError(
@@ -175,8 +179,8 @@ def dpm_solver_pp(
     those of a "karras" grid are; the first ones of other grids stay long where sigma(T) is large. Deterministic:
     `randn_like` is never called.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     last_x0: Tensor | None = None  # of the move before: its x0, and its length in lambda = -log sigma
     last_h = 0.0
     for t, s in pairwise(timesteps):
@@ -200,8 +204,8 @@ def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterato
     Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end. At time 0, where no
     noise can be predicted, it is that of time 1, or of the move's upper end where this is below 1. Nothing is clipped.
     """
-    schedule = instance("denoise", denoise, Denoiser).schedule
-    check_grid(timesteps, schedule)
+    schedule = schedule_of(denoise)
+    timesteps = check_grid(timesteps, schedule)
     x = x0
     for s, t in pairwise(reversed(timesteps)):
         prediction = predict_below(denoise, x, s, t)
@@ -216,9 +220,12 @@ def predict_below(denoise: Denoiser, x: Tensor, s: float, t: float) -> Predictio
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
-    """The denoiser's prediction; where it or the state is NaN or infinite, `FloatingPointError` that names the time."""
+    """The denoiser's prediction; `TypeError` where it answers something else.
+
+    Where the prediction or the state is NaN or infinite, `FloatingPointError` names the time.
+    """
     float_tensor("x", x)
-    prediction = denoise(x, t)
+    prediction = answer_of(denoise, x, t)
     on_cpu = x.device.type == "cpu"  # on a GPU, reading a value forces a synchronisation: `final` checks there, once
     if on_cpu and not (torch.isfinite(prediction.x0) & torch.isfinite(prediction.eps)).all():
         whose = "denoiser's answer" if torch.isfinite(x).all() else "state"

@@ -432,3 +432,18 @@ def test_nor_with_weights_of_sixteen_bits(wrap, dtype):
     assert wrapped.sixteen_bits
     with pytest.raises(ValueError, match="denoise has weights of sixteen bits; the density needs"):
         likelihood.flow_nll(wrapped, torch.zeros(1, 1, 8, 8))
+
+
+def test_a_wrapper_names_a_denoiser_without_a_schedule_or_with_another_answer():
+    class Mine(Denoiser):
+        def __call__(self, x, t):
+            return x
+
+    gaussian = Gaussian(0.0, 1.0, linear())
+    for wrapped in (Clipped, Wrapper, lambda mine: Guided(gaussian, mine, 2)):
+        with pytest.raises(TypeError, match=r"Mine\.schedule is NoneType; a denoiser must have a NoiseSchedule"):
+            wrapped(Mine())
+    Mine.schedule = linear()
+    for wrapped in (Clipped(Mine()), Guided(Mine(), gaussian, 2), Guided(gaussian, Mine(), 2)):
+        with pytest.raises(TypeError, match="^Mine answered Tensor; a denoiser must answer with a ddpm"):
+            wrapped(torch.zeros(1, 2), 5)

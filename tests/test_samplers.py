@@ -14,7 +14,7 @@ from ddpm.denoiser import Denoiser
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
-from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert, predict
 from ddpm.sampling import SAMPLERS, sample
 from ddpm.schedule import SPACINGS, NoiseSchedule, exploding, linear, straight
 from ddpm.targets import Prediction
@@ -445,3 +445,37 @@ def test_a_walk_keeps_its_dtype_whatever_the_noise_has():
         final(ancestral(Gaussian(0.0, 1.0, linear()), torch.zeros(1, 2), [5, 2, 0], randn_like=in_float64)).dtype
         == torch.float32
     )
+
+
+@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+def test_a_grid_may_be_a_tensor(walk):
+    x = torch.zeros(1, 2)
+    grid = [900, 300.5, 0]
+    told = {} if walk is invert else {"randn_like": torch.zeros_like}
+    listed, given = (list(walk(Gaussian(1.0, 0.5, SCHEDULE), x, g, **told)) for g in (grid, torch.tensor(grid)))
+    assert all(torch.equal(one.x, other.x) for one, other in zip(listed, given, strict=True))
+    assert all(type(step.t) is float for step in given)
+
+
+@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+def test_a_denoiser_of_ones_own_must_have_a_schedule_and_answer_with_a_prediction(walk):
+    class Mine(Denoiser):
+        def __call__(self, x, t):
+            return x
+
+    with pytest.raises(TypeError, match=r"^Mine\.schedule is NoneType; a denoiser must have a NoiseSchedule, such as"):
+        next(walk(Mine(), torch.zeros(1, 2), [5, 0]))
+    Mine.schedule = linear()
+    message = r"^Mine answered Tensor; a denoiser must answer with a ddpm\.targets\.Prediction\(x0, eps\)$"
+    with pytest.raises(TypeError, match=message):
+        next(walk(Mine(), torch.zeros(1, 2), [5, 0]))
+
+
+def test_a_move_written_by_hand_is_ddims():
+    x, grid = torch.randn(3, 2), SCHEDULE.timesteps(4)
+    denoise = Gaussian(1.0, 0.5, SCHEDULE)
+    by_hand = x
+    for t, s in itertools.pairwise(grid):
+        prediction = predict(denoise, by_hand, t)
+        by_hand = SCHEDULE.add_noise(prediction.x0, s, prediction.eps)
+    assert torch.allclose(by_hand, final(ddim(denoise, x, grid)))

@@ -195,7 +195,12 @@ def test_more_steps_than_times_are_refused(n):
 @pytest.mark.parametrize(
     "grid",
     [
-        torch.tensor([9, 1, 0]),
+        torch.tensor([[9, 1, 0]]),
+        torch.tensor(9),
+        torch.tensor([True, False]),
+        torch.tensor([9 + 0j, 0]),
+        np.array([True, False]),
+        [True, False],
         [torch.tensor(9.0), 0],
         ["a", 0],
         [None, 0],
@@ -208,7 +213,28 @@ def test_more_steps_than_times_are_refused(n):
 def test_what_is_no_list_of_numbers_is_no_grid(grid):
     with pytest.raises(TypeError, match=f"timesteps is {type(grid).__name__}; it must be a list of numbers"):
         check_grid(grid, linear())
-    check_grid(np.array([9, 1, 0]), linear())
+
+
+@pytest.mark.parametrize("make", [list, np.array, torch.tensor])
+def test_a_grid_is_a_list_an_array_or_a_tensor_of_python_numbers(make):
+    for numbers in ([9, 1, 0], [9.5, 1.25, 0.0]):
+        grid = check_grid(make(numbers), linear())
+        assert list(grid) == numbers
+        assert all(type(t) is type(numbers[0]) for t in grid)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ([1000, 750], "timesteps run from 1000 to 750; legal is from at most 1000 to 0"),
+        (torch.tensor([1001.5, 0]), "timesteps run from 1001.5 to 0.0; legal is from at most 1000 to 0"),
+        ([], "timesteps has 0 entries; it must have at least 2, the last of them 0"),
+        ([0], "timesteps has 1 entries; it must have at least 2, the last of them 0"),
+    ],
+)
+def test_a_grid_runs_from_at_most_T_to_0(grid, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_grid(grid, linear())
 
 
 @pytest.mark.parametrize("t", [0, -1, 1001, math.nan, torch.tensor([5.0, 0.0]), torch.tensor(1001)])

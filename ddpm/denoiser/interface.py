@@ -9,12 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ddpm.arguments import check_labels, labels_of
+from ddpm.arguments import check_labels, instance, labels_of
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import Precision
 from ddpm.targets import Prediction
 
-__all__ = ["Conditional", "Denoiser"]
+__all__ = ["Conditional", "Denoiser", "answer_of", "schedule_of"]
 
 
 class Denoiser(ABC):
@@ -51,6 +51,28 @@ class Denoiser(ABC):
     def of_samples(self, first: int, count: int) -> "Denoiser":
         """The denoiser of samples `first` to `first + count` of many, each with its own label if there are labels."""
         return self
+
+
+def schedule_of(denoise: Denoiser) -> NoiseSchedule:
+    """A denoiser's schedule; `TypeError` where it is no denoiser or has none."""
+    schedule = getattr(instance("denoise", denoise, Denoiser), "schedule", None)
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(
+            f"{type(denoise).__name__}.schedule is {type(schedule).__name__}; a denoiser must have a NoiseSchedule, "
+            "such as ddpm.schedule.linear()"
+        )
+    return schedule
+
+
+def answer_of(denoise: Denoiser, x: Tensor, t: float | Tensor) -> Prediction:
+    """What a denoiser answers at (x, t); `TypeError` where that is no `Prediction`."""
+    answer = denoise(x, t)
+    if not isinstance(answer, Prediction):
+        raise TypeError(
+            f"{type(denoise).__name__} answered {type(answer).__name__}; a denoiser must answer with a "
+            "ddpm.targets.Prediction(x0, eps)"
+        )
+    return answer
 
 
 class Conditional(Denoiser):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import instance, number
-from ddpm.denoiser.interface import Denoiser
+from ddpm.denoiser.interface import Denoiser, answer_of, schedule_of
 from ddpm.settings import Precision
 from ddpm.targets import Prediction, prediction_of
 
@@ -25,8 +25,8 @@ class Wrapper(Denoiser):
     """
 
     def __init__(self, denoise: Denoiser) -> None:
-        self.denoise = instance("denoise", denoise, Denoiser)
-        self.schedule = denoise.schedule
+        self.schedule = schedule_of(denoise)
+        self.denoise = denoise
         self.image_shape = denoise.image_shape
         self.distilled_for = denoise.distilled_for
 
@@ -77,7 +77,7 @@ class Clipped(Wrapper):
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         self.schedule.check_time(t)
-        x0 = self.denoise(x, t).x0.clamp(self.low, self.high)
+        x0 = answer_of(self.denoise, x, t).x0.clamp(self.low, self.high)
         return prediction_of("x0", x0, x, *self.schedule.coefficients(t, x))
 
 
@@ -106,7 +106,7 @@ class Guided(Wrapper):
         self.weight = number("weight", weight)
         if not 1 <= self.weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
-        if guide.schedule != denoise.schedule:
+        if schedule_of(guide) != denoise.schedule:
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
         if guide.distilled_for != denoise.distilled_for:
             raise ValueError(
@@ -149,11 +149,11 @@ class Guided(Wrapper):
         return part
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        better = self.denoise(x, t)
+        better = answer_of(self.denoise, x, t)
         push = self._push(x, t)
         if isinstance(push, float) and push == 0:
             return better
-        worse = self.guide(x, t)
+        worse = answer_of(self.guide, x, t)
         return Prediction(*(b + push * (b - w) for b, w in zip(better, worse, strict=True)))
 
     def _push(self, x: Tensor, t: float | Tensor) -> float | Tensor:
