@@ -169,18 +169,36 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
 def _text_slides(section: Section, with_code: bool) -> Iterator[str]:
     """What a section's first slides say, Markdown: its equations or its table, and the code that a reader sees."""
     text = _for_a_room(section.text)
-    equations = re.findall(r"\$\$.+?\$\$", text, re.DOTALL)
     table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
     if section.heading == "In short":
         yield table[0] if table else text
         return
+    parts = list(_equations_and_code(section, with_code))
     if text:
-        shown = equations[:3] or ([table[0]] if table else [])
-        yield "\n\n".join([_first_sentences(text), *shown])
-    yield from ("\n\n".join(equations[i : i + 3]) for i in range(3, len(equations), 3))
-    if with_code:
-        sources = (cell["source"] for cell in section.cells if cell["cell_type"] == "code" and _is_seen(cell))
-        yield from (f"```\n{part}\n```" for source in sources for part in _pages_of(source))
+        begins_with_equations = bool(parts) and parts[0].startswith("$$")
+        shown = parts.pop(0) if begins_with_equations else table[0] if table else ""
+        yield f"{_first_sentences(text)}\n\n{shown}"
+    yield from parts
+
+
+def _equations_and_code(section: Section, with_code: bool) -> Iterator[str]:
+    """A section's equations, up to three a slide, and the code that a reader sees, in the order of the chapter."""
+    equations: list[str] = []
+    equation = r"\$\$.+?\$\$"
+    for cell in section.cells:
+        if cell["cell_type"] == "markdown":
+            text = _for_a_room(_without_asides(cell["source"]))
+            equations += re.findall(equation, text, re.DOTALL)
+        elif with_code and cell["cell_type"] == "code" and _is_seen(cell):
+            yield from _threes(equations)
+            yield from (f"```\n{part}\n```" for part in _pages_of(cell["source"]))
+            equations = []
+            equation = r"(?:[A-Z][^.?!:]*:\n\n)?\$\$.+?\$\$"  # below code with the sentence that announces it
+    yield from _threes(equations)
+
+
+def _threes(equations: list[str]) -> list[str]:
+    return ["\n\n".join(equations[i : i + 3]) for i in range(0, len(equations), 3)]
 
 
 def _is_seen(cell: dict[str, Any]) -> bool:

@@ -96,6 +96,21 @@ def test_chapter_0_shows_its_code_in_parts_that_fit():
     assert max(part.count("\n") for part in code) < 26
 
 
+def test_an_equation_below_code_stays_there_with_the_sentence_that_announces_it(tmp_path):
+    cells = [
+        new_markdown_cell("# Mine\n\n## All of it\n\nThese lines are all.\n\n$$ a $$"),
+        new_code_cell("x = 1"),
+        new_markdown_cell("It begins. The sampler goes back:\n\n$$ b $$\n\nThat is all."),
+    ]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "00_mine.ipynb")
+    nbformat.write(new_notebook(cells=cells), tmp_path / "07_mine.ipynb")
+    shown = [text(slide.shown) for slide in deck_of(tmp_path / "00_mine.ipynb")[1][1:]]
+    announced = r"All of it The sampler goes back: \[ b \]"
+    assert shown == [r"All of it These lines are all. \[ a \]", "All of it x = 1", announced]
+    shown = [text(slide.shown) for slide in deck_of(tmp_path / "07_mine.ipynb")[1][1:]]  # whose slides have no code
+    assert shown == [r"All of it These lines are all. \[ a \] \[ b \]"]
+
+
 def test_a_chapter_without_the_usual_boxes_has_a_deck_too(tmp_path):
     cells = [new_code_cell("x = 1"), new_markdown_cell("# Mine\n\n## First\n\nA sentence.\n\n$$ a = b $$")]
     nbformat.write(new_notebook(cells=cells), tmp_path / "07_mine.ipynb")
