@@ -20,7 +20,14 @@ from ddpm.companion.results import results_page
 
 __all__ = ["evidence_problems", "evidence_tests", "ledger", "main"]
 
-PROPER = {"ddim": "DDIM", "ddpm": "DDPM", "gaussian": "Gaussian", "heun": "Heun", "langevin": "Langevin"}
+PROPER = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "euler": "Euler",
+    "gaussian": "Gaussian",
+    "heun": "Heun",
+    "langevin": "Langevin",
+}
 
 
 def evidence_problems(claim: Claim, root: Path = ROOT) -> list[str]:

@@ -45,6 +45,13 @@ def test_a_symbol_stands_in_one_row():
     assert len(symbols) == len(set(symbols)) > 25
 
 
+def test_the_words_below_the_symbols_are_sorted():
+    words = re.findall(r"(?m)^## (.+)$", (ROOT / "book" / "glossary.md").read_text(encoding="utf-8"))
+    assert words[0] == "Symbols"
+    assert words[1:] == sorted(words[1:], key=str.lower)
+    assert len(words) > 30
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_bars_tildes_and_hats_have_one_meaning_each(path):
     formulas = of_chapter(path)
