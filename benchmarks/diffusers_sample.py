@@ -26,11 +26,13 @@ def main() -> None:
     parser.add_argument("--dpm-solver", action="store_true", help="DPM-Solver++(2M), even in log SNR, instead of DDIM")
     parser.add_argument("--channels-last", action="store_true", help="channels-last memory")
     parser.add_argument("--bfloat16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--bfloat16-weights", action="store_true", help="the whole network in bfloat16")
     parser.add_argument("--other-attention", action="store_true", help="attention by the plain formula")
     asked = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = DDIMPipeline.from_pretrained(asked.folder).to(device)
+    weights = torch.bfloat16 if asked.bfloat16_weights else torch.float32
+    pipe = DDIMPipeline.from_pretrained(asked.folder, torch_dtype=weights).to(device)
     if asked.dpm_solver:
         even = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, use_lu_lambdas=True)
         pipe = DDPMPipeline(pipe.unet, even)
@@ -41,8 +43,10 @@ def main() -> None:
             module.set_processor(AttnProcessor())
     with torch.autocast(device, torch.bfloat16, enabled=asked.bfloat16):
         images = pipe(
-            batch_size=asked.n, generator=torch.Generator().manual_seed(0), num_inference_steps=asked.steps
-        ).images
+            batch_size=asked.n, generator=torch.Generator().manual_seed(0), num_inference_steps=asked.steps,
+            output_type="pt",  # numpy has no bfloat16
+        ).images.float()  # fmt: skip
+    images = pipe.numpy_to_pil(images.permute(0, 2, 3, 1).cpu().numpy())
     columns = math.ceil(math.sqrt(asked.n))
     blank = [images[0].point(lambda _: 0)] * (-asked.n % columns)
     grid = make_image_grid([*images, *blank], math.ceil(asked.n / columns), columns)

@@ -44,6 +44,7 @@ from ddpm.files import write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
 from ddpm.sampling import DEFAULT_WALK
+from ddpm.targets import prediction_of
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
@@ -58,20 +59,28 @@ BATCHES = (64,) if ON_GPU else (1, 16, 64)
 SEARCH_BATCH = 64 if ON_GPU else 16
 
 
+SHIPPED = "as shipped"
+
+
 @dataclass(frozen=True)
 class Settings:
     """A library and how it is run; as shipped, every option is False."""
 
     library: str
     channels_last: bool = False
-    bfloat16: bool = False
+    bfloat16: bool = False  # autocast
     other_attention: bool = False  # diffusers: the plain formula, not the fused kernel; other peer: the reverse
     float32_norm: bool = False  # GroupNorm in float32
     compiled: bool = False
+    bfloat16_weights: bool = False  # the whole network and its input, as by .to(torch.bfloat16)
+
+    @property
+    def how(self) -> str:
+        """The options in words."""
+        return " + ".join(name.replace("_", " ") for name, value in asdict(self).items() if value is True) or SHIPPED
 
     def __str__(self) -> str:
-        used = [name.replace("_", " ") for name, value in asdict(self).items() if value is True]
-        return f"{self.library}, {' + '.join(used) or 'as shipped'}"
+        return f"{self.library}, {self.how}"
 
 
 Contestant = TypeVar("Contestant", str, Settings)
@@ -82,14 +91,21 @@ BY_STUDENT = "ddpm, the student: 4 steps"
 BEST_SAMPLER = f"diffusers, best settings, {DEFAULT_WALK.steps} steps of its DPM-Solver++"
 
 
-def choices(library: str) -> list[Settings]:
-    """Every way to run a peer; on a GPU also compiled, but in bfloat16 and channels last only: compiling takes long."""
-    names = ["channels_last", "bfloat16", "other_attention", "float32_norm"]
-    names = names[: 4 if library == "diffusers" else 3]
+def choices(library: str, mode: str) -> list[Settings]:
+    """Every way to run a peer; on a GPU also compiled, but in bfloat16 and channels last only: compiling takes long.
+
+    Weights in bfloat16 are for sampling alone: an optimiser's small steps would be lost in their rounding. Norms in
+    float32 are for autocast, which converts what they answer.
+    """
+    names = ["channels_last", "bfloat16", "other_attention"]
+    names += ["float32_norm"] if library == "diffusers" else []
+    names += ["bfloat16_weights"] if mode == "forward" else []
     space = itertools.product((False, True), repeat=len(names))
     found = [Settings(library, **dict(zip(names, values, strict=True))) for values in space]
     if ON_GPU:
         found.append(Settings(library, channels_last=True, bfloat16=True, compiled=True))
+        if mode == "forward":
+            found.append(Settings(library, channels_last=True, bfloat16_weights=True, compiled=True))
     return [s for s in found if s.bfloat16 or not s.float32_norm]
 
 
@@ -101,14 +117,16 @@ class Float32Norm(nn.GroupNorm):
 
 
 def tuned(network: nn.Module, settings: Settings) -> nn.Module:
-    """Put a network on the device, with the memory layout, attention and norms of its settings."""
+    """Put a network on the device, with the memory layout, weights, attention and norms of its settings."""
     from diffusers.models.attention_processor import Attention, AttnProcessor
 
+    if settings.bfloat16_weights:
+        network.to(torch.bfloat16)
     for module in network.modules():
         if isinstance(module, Attention) and settings.other_attention:
             module.set_processor(AttnProcessor())
         if type(module) is nn.GroupNorm and settings.float32_norm:
-            module.__class__ = Float32Norm
+            module.float().__class__ = Float32Norm
     return network.to(DEVICE, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
 
 
@@ -148,6 +166,14 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
+def answer_of(network: Any, settings: Settings, x: Tensor, t: Tensor) -> Tensor:
+    """What a network with these settings says of x (batch, channels, height, width) at its times t (batch,)."""
+    x = x.to(torch.bfloat16) if settings.bfloat16_weights else x
+    with torch.autocast(DEVICE.type, torch.bfloat16, enabled=settings.bfloat16):
+        output = network(x, t)
+    return output.sample if settings.library == "diffusers" else output
+
+
 def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: int = 32) -> Callable[[], None]:
     """One training step or one forward pass in sampling, as a function without arguments."""
     network = network_of(settings, unet, size)
@@ -160,9 +186,7 @@ def work_of(settings: Settings, mode: str, unet: UNetConfig, batch: int, size: i
     x = torch.randn(batch, unet.channels, size, size, device=DEVICE)
 
     def answer(t: Tensor) -> Tensor:
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=settings.bfloat16):
-            output = run(x, t)
-        return output.sample if settings.library == "diffusers" else output
+        return answer_of(run, settings, x, t)
 
     if mode == "forward":
         one_time = torch.full((batch,), 500.0, device=DEVICE)
@@ -232,7 +256,7 @@ def flops(settings: Settings, unet: UNetConfig, size: int = 32) -> float:
     """FLOPs of one image's forward pass, as torch counts them (convolutions and products)."""
     x, t = torch.randn(1, unet.channels, size, size, device=DEVICE), torch.zeros(1, device=DEVICE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network_of(settings, unet, size)(x, t)
+        answer_of(network_of(settings, unet, size), settings, x, t)
     return counter.get_total_flops()
 
 
@@ -246,7 +270,7 @@ def search(batch: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for mode, width, library in itertools.product(("training", "forward"), WIDTHS, PEERS):
         works = {}
-        for settings in choices(library):
+        for settings in choices(library, mode):
             work = work_of(settings, mode, unet_of(width), batch)
             try:
                 work()
@@ -265,7 +289,7 @@ def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int)
     """The fastest setting that a search found."""
     rows = [row for row in rows if (row["library"], row["mode"], row["C"]) == (library, mode, width)]
     row = min(rows, key=lambda row: row["seconds"])
-    return Settings(**{name: row[name] for name in Settings.__dataclass_fields__})
+    return Settings(**{name: row[name] for name in Settings.__dataclass_fields__ if name in row})
 
 
 def contestants(found: Sequence[dict[str, Any]], mode: str, width: int) -> dict[str, Settings]:
@@ -290,12 +314,13 @@ def compare(
         times = interleave(works, rounds)
         for name, settings in field.items():
             rate = flops(settings, unet_of(width)) * batch * (3 if mode == "training" else 1) / _median(times[name])
+            in_bfloat16 = settings.bfloat16 or settings.bfloat16_weights
             row: dict[str, Any] = {
                 "mode": mode, "C": width, "batch": batch, "contestant": name, "settings": str(settings),
                 "seconds": _median(times[name]),
                 **ratios(times[name], times["ddpm"], "ratio"),
                 "GFLOP/s": round(rate / 1e9, 1),
-                "of ceiling": round(rate / top[torch.bfloat16 if settings.bfloat16 else torch.float32], 3),
+                "of ceiling": round(rate / top[torch.bfloat16 if in_bfloat16 else torch.float32], 3),
             }  # fmt: skip
             typer.echo(
                 f"  {mode:9} C {width:3} batch {batch:3}  {name:45} {row['seconds']:9.4g} s  {row['ratio min']:5.2f} "
@@ -381,6 +406,7 @@ def command_lines(found: Sequence[dict[str, Any]], folder: Path, n: int = 64) ->
     options = {
         "--channels-last": best.channels_last,
         "--bfloat16": best.bfloat16,
+        "--bfloat16-weights": best.bfloat16_weights,
         "--other-attention": best.other_attention,
     }
     tuned_as = [*theirs, *(option for option, is_used in options.items() if is_used)]
@@ -537,23 +563,51 @@ def loop_share(steps: int = 40) -> dict[str, float]:
     return {"sampling": sampling.outside, "training": training.outside}
 
 
-def fidelity() -> dict[str, Any]:
-    """What bfloat16 changes with the shipped weights: in images from the same noise, and in eps at a few times."""
+def fidelity(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What bfloat16 changes with the shipped weights: in images from the same noise, and in eps at a few times.
+
+    In eps also of diffusers: at its best settings in a forward pass, and with autocast or bfloat16 weights in their
+    place.
+    """
     fast, exact = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist", "float32")
     images = [ddpm.sample(denoise, 64, "ddim", chunk=64, progress=False).cpu() for denoise in (fast, exact)]
     decibels = psnr(*images)
-    x0 = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:64]).to(DEVICE)
-    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
-    errors = {}
-    for t in (1, 10, 50, 200, 500, 1000):
-        x = exact.schedule.add_noise(x0, t, eps)
-        with torch.no_grad():
-            a, b = fast(x, t).eps, exact(x, t).eps
-        errors[str(t)] = round(((a - b).norm() / b.norm()).item(), 5)
+    best = best_of(found, "diffusers", "forward", WIDTHS[0])
+    autocast = replace(best, bfloat16=True, bfloat16_weights=False, compiled=False)
+    weights = replace(best, bfloat16=False, bfloat16_weights=True, compiled=False, float32_norm=False)
     return {
         "PSNR in dB": {"min": round(decibels.min().item(), 1), "median": round(decibels.median().item(), 1)},
-        "relative error of eps": errors,
+        "relative error of eps": errors_of_eps(exact, lambda x, t: fast(x, t).eps),
+        "relative error of eps by diffusers": {
+            settings.how: errors_of_eps(exact, eps_by_diffusers(exact, settings))
+            for settings in dict.fromkeys((replace(best, compiled=False), autocast, weights))
+        },
     }
+
+
+def errors_of_eps(exact: NetworkDenoiser, eps_of: Callable[[Tensor, int], Tensor]) -> dict[str, float]:
+    """By time, the norm of eps's error over that of eps by `exact`, on 64 test images with noise."""
+    x0 = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:64]).to(DEVICE)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    errors = {}
+    for t in (1, 10, 50, 200, 500, 1000):
+        x = exact.schedule.add_noise(x0, t, noise)
+        with torch.no_grad():
+            a, b = eps_of(x, t), exact(x, t).eps
+        errors[str(t)] = round(((a - b).norm() / b.norm()).item(), 5)
+    return errors
+
+
+def eps_by_diffusers(exact: NetworkDenoiser, settings: Settings) -> Callable[[Tensor, int], Tensor]:
+    """eps in x at a time, as diffusers sees it with these settings and the weights of `exact`."""
+    network, schedule = tuned(unet_to_diffusers(exact.network, 32), settings), exact.schedule
+
+    def eps_of(x: Tensor, t: int) -> Tensor:
+        times = torch.full((len(x),), t - 1.0, device=DEVICE)
+        output = answer_of(network, settings, x, times).float()
+        return prediction_of(exact.target, output, x, schedule.signal(t), schedule.noise(t)).eps
+
+    return eps_of
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -610,9 +664,11 @@ def report(results: dict[str, Any]) -> str:
     job, typed = results["whole job"], results["command line"]
     for row in [*job, *typed]:
         row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
-    errors = ", ".join(
-        f"{100 * error:.2g} % at t = {t}" for t, error in results["fidelity"]["relative error of eps"].items()
-    )
+    errors = percentages(results["fidelity"]["relative error of eps"])
+    of_peer = [
+        f"With diffusers, {settings}, eps differs by {percentages(error)}."
+        for settings, error in results["fidelity"].get("relative error of eps by diffusers", {}).items()
+    ]
     decibels, loop, made = results["fidelity"]["PSNR in dB"], results["loop"], results["provenance"]
     versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
     return "\n\n".join([
@@ -636,13 +692,18 @@ def report(results: dict[str, Any]) -> str:
         "**How this package's cost grows:**",
         markdown_table(results["growth"]),
         f"**bfloat16 against float32** on the same noise: images agree to {decibels['median']} dB (median; the worst "
-        f"of 64 to {decibels['min']}); eps differs by {errors}.",
+        f"of 64 to {decibels['min']}); eps differs by {errors}. {' '.join(of_peer)}".rstrip(),
         f"**The loop around the network** takes {loop['sampling']:.1%} of the wall time in sampling and "
         f"{loop['training']:.1%} in training.",
         "````{dropdown} The search for the peers' best settings, all of it",
         f"{markdown_table(results['search'])}\n````",
         "",
     ])  # fmt: skip
+
+
+def percentages(errors: dict[str, float]) -> str:
+    """Relative errors by time, in words."""
+    return ", ".join(f"{100 * error:.2g} % at t = {t}" for t, error in errors.items())
 
 
 def _median(values: Sequence[float]) -> float:
@@ -673,7 +734,7 @@ def main(
     race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
     parts: dict[str, Callable[[], Any]] = {
         "rows": lambda: list(compare(found, *race)),
-        "fidelity": fidelity,
+        "fidelity": lambda: fidelity(found),
         "loop": lambda: loop_share(12 if quick else 40),
         "memory and first call": lambda: alone(found, WIDTHS[0], 16 if quick else 64),
         "whole job": lambda: whole_job(found, images, chunk),
