@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
+from ddpm.companion.figures import COLOURS, use_style
 from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
@@ -60,6 +61,7 @@ SEARCH_BATCH = 64 if ON_GPU else 16
 
 
 SHIPPED = "as shipped"
+WORK = {"training": "in a training step", "forward": "in a forward pass"}
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ def compare(
             }  # fmt: skip
             typer.echo(
                 f"  {mode:9} C {width:3} batch {batch:3}  {name:45} {row['seconds']:9.4g} s  {row['ratio min']:5.2f} "
-                f"{row['ratio']:5.2f} {row['ratio max']:5.2f}  {row['of ceiling']:.0%} of ceiling"
+                f"{row['ratio']:5.2f} {row['ratio max']:5.2f}  {percent(row['of ceiling'])} of ceiling"
             )
             yield row
         del works
@@ -502,21 +504,30 @@ def growth(rounds: int) -> list[dict[str, Any]]:
 
 
 def compilation(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
-    """What torch.compile costs in its first call and gains afterwards, at the smaller width and batch 64."""
+    """What torch.compile costs in its first call and gains afterwards, at the smaller width and batch 64.
+
+    This package and diffusers at its best settings take turns, each as it is and compiled.
+    """
     rows, width = [], WIDTHS[0]
     for mode in ("training", "forward"):
-        for library, settings in (("ddpm", OURS), ("diffusers", best_of(found, "diffusers", mode, width))):
-            eager = work_of(replace(settings, compiled=False), mode, unet_of(width), 64)
-            graph = work_of(replace(settings, compiled=True), mode, unet_of(width), 64)
+        settings = {"ddpm": OURS, "diffusers": replace(best_of(found, "diffusers", mode, width), compiled=False)}
+        works, first = {}, {}
+        for library, own in settings.items():
+            works[library] = work_of(own, mode, unet_of(width), 64)
+            works[f"{library}, compiled"] = work_of(replace(own, compiled=True), mode, unet_of(width), 64)
             start = time.perf_counter()
-            graph()
-            first = time.perf_counter() - start
-            times = interleave({"eager": eager, "graph": graph}, rounds)
-            saved = _median(times["eager"]) - _median(times["graph"])
+            works[f"{library}, compiled"]()
+            first[library] = time.perf_counter() - start
+        times = interleave(works, rounds)
+        for library, own in settings.items():
+            eager, graph = times[library], times[f"{library}, compiled"]
+            saved = statistics.median(eager) - statistics.median(graph)
             rows.append({
-                "mode": mode, "library": library, "first call": round(first, 1),
-                **ratios(times["eager"], times["graph"], "gain"),
-                "pays after calls": math.ceil(first / saved) if saved > 0 else None,
+                "mode": mode, "library": library, "settings": own.how, "first call": round(first[library], 1),
+                **ratios(eager, graph, "gain"),
+                "pays after calls": math.ceil(first[library] / saved) if saved > 0 else None,
+                **ratios(graph, times["ddpm"], "compiled over ddpm"),
+                **ratios(graph, times["ddpm, compiled"], "compiled over ddpm, compiled"),
             })  # fmt: skip
     return rows
 
@@ -611,12 +622,14 @@ def eps_by_diffusers(exact: NetworkDenoiser, settings: Settings) -> Callable[[Te
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw bars of how many times longer than this package each contestant takes."""
+    """Draw bars of how many times longer than this package each contestant takes; a peer as shipped is hatched."""
     import matplotlib.pyplot as plt
 
     names = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != "ddpm"]
     cells = list(dict.fromkeys((row["mode"], row["C"]) for row in rows))
     batches = sorted({row["batch"] for row in rows})
+    colours = dict(zip(("ddpm", *PEERS), COLOURS, strict=False))
+    use_style()
     figure, grid = plt.subplots(len(cells), 1, figsize=(7, 2 + 1.9 * len(cells)), sharex=True, layout="constrained")
     for axes, (mode, width) in zip(grid if len(cells) > 1 else [grid], cells, strict=True):
         for i, name in enumerate(names):
@@ -629,7 +642,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 [found[b]["ratio"] - found[b]["ratio min"] for b in batches],
                 [found[b]["ratio max"] - found[b]["ratio"] for b in batches],
             ]
-            axes.barh(y, ratio, 0.14, xerr=spread, label=name, error_kw={"linewidth": 0.8})
+            library, _, how = name.partition(", ")
+            look = {"color": colours[library], "hatch": "///" if how == SHIPPED else "", "edgecolor": "white"}
+            axes.barh(y, ratio, 0.14, xerr=spread, label=name, error_kw={"linewidth": 0.8}, **look)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_yticks(range(len(batches)), [f"batch {batch}" for batch in batches])
         axes.invert_yaxis()
@@ -648,22 +663,32 @@ def ratios(times: Sequence[float], over: Sequence[float], name: str) -> dict[str
 
 def report(results: dict[str, Any]) -> str:
     """The results as Markdown, for the book."""
-    rows = [row for row in results["rows"] if row["contestant"] != "ddpm"]
-    for row in rows:
-        row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
-    own = [row for row in results["rows"] if row["contestant"] == "ddpm"]
-    for row in own:
-        row["share of the ceiling"] = f"{row['of ceiling']:.0%}"
+    rows = [
+        row | {"settings": row["settings"].partition(", ")[2], "times longer": with_range(row, "ratio")}
+        for row in results["rows"]
+        if row["contestant"] != "ddpm"
+    ]
+    own = [
+        row | {
+            "seconds": f"{row['seconds']:.4g}", "GFLOP/s": f"{row['GFLOP/s']:.0f}",
+            "share of the ceiling": percent(row["of ceiling"]),
+        }
+        for row in results["rows"]
+        if row["contestant"] == "ddpm"
+    ]  # fmt: skip
     work = "; ".join(
         f"{row['GFLOP/s'] * row['seconds'] / row['batch']:.2g} GFLOP in {row['contestant'].partition(',')[0]} at C = "
         f"{row['C']}"
         for row in results["rows"]
         if row["mode"] == "forward" and row["batch"] == 64 and not row["contestant"].endswith(("settings", "float32"))
     )
-    alone = results["memory and first call"]
-    job, typed = results["whole job"], results["command line"]
-    for row in [*job, *typed]:
-        row["times longer"] = f"{row['ratio']} ({row['ratio min']} to {row['ratio max']})"
+    alone = [row | {"peak MB": f"{row['peak MB']:,}"} for row in results["memory and first call"]]
+    job, typed = (
+        [row | {"times longer": with_range(row, "ratio")} for row in results[part]]
+        for part in ("whole job", "command line")
+    )
+    for row in job:
+        row["images"] = f"{row['images']:,}"
     errors = percentages(results["fidelity"]["relative error of eps"])
     of_peer = [
         f"With diffusers, {settings}, eps differs by {percentages(error)}."
@@ -674,7 +699,7 @@ def report(results: dict[str, Any]) -> str:
     return "\n\n".join([
         f"Measured on {made['device']}, {made['date']}, in {made['seconds'] // 60} minutes; {versions}.",
         "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
-        markdown_table(rows, ["mode", "C", "batch", "contestant", "settings", "times longer"]),
+        markdown_table(rows, ["mode", "C", "batch", "contestant", "times longer", "settings"]),
         f"One image's forward pass takes {work}.",
         "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
         markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
@@ -687,18 +712,52 @@ def report(results: dict[str, Any]) -> str:
         markdown_table(typed, ["contestant", "seconds", "times longer"]),
         "**Memory and the first call**, each in a process of its own, seconds and megabytes (of the whole process):",
         markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", "third call", "peak MB"]),
-        "**torch.compile**: seconds of its first call, and what it gains afterwards:",
-        markdown_table(results["compiled"]),
+        *compilation_in_words(results["compiled"]),
         "**How this package's cost grows:**",
         markdown_table(results["growth"]),
         f"**bfloat16 against float32** on the same noise: images agree to {decibels['median']} dB (median; the worst "
         f"of 64 to {decibels['min']}); eps differs by {errors}. {' '.join(of_peer)}".rstrip(),
-        f"**The loop around the network** takes {loop['sampling']:.1%} of the wall time in sampling and "
-        f"{loop['training']:.1%} in training.",
+        f"**The loop around the network** takes {percent(loop['sampling'], 1)} of the wall time in sampling and "
+        f"{percent(loop['training'], 1)} in training.",
         "````{dropdown} The search for the peers' best settings, all of it",
         f"{markdown_table(results['search'])}\n````",
         "",
     ])  # fmt: skip
+
+
+def compilation_in_words(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What torch.compile costs and gains as a table and, where it was raced, who is ahead with it, for the book."""
+    lines = []
+    for row in rows:
+        pays = row["pays after calls"]
+        line = {name: row[name] for name in ("mode", "library", "settings") if name in row}
+        line |= {"first call": f"{row['first call']:.1f}", "gain": with_range(row, "gain")}
+        line["pays after calls"] = "never" if pays is None else f"{pays:,}"
+        for other in ("compiled over ddpm", "compiled over ddpm, compiled"):
+            if other in row:
+                line[other] = with_range(row, other)
+        lines.append(line)
+    said = [
+        f"Compiled, diffusers takes {row['compiled over ddpm']:.2f} of the time of this package as it is and "
+        f"{row['compiled over ddpm, compiled']:.2f} of its time compiled {WORK[row['mode']]}."
+        for row in rows
+        if row["library"] == "diffusers" and "compiled over ddpm" in row
+    ]
+    title = (
+        "**torch.compile**: seconds of its first call, what it gains afterwards, and after how many calls it pays"
+        + ("; of this package and of diffusers at its best settings, in turns:" if said else ":")
+    )
+    return [title, markdown_table(lines), *([" ".join(said)] if said else [])]
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def with_range(row: dict[str, Any], name: str) -> str:
+    """The median of a ratio, and its range over the rounds."""
+    return f"{row[name]:.2f} ({row[f'{name} min']:.2f} to {row[f'{name} max']:.2f})"
 
 
 def percentages(errors: dict[str, float]) -> str:

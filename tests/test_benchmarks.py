@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,6 +33,7 @@ from tests.networks import stirred
 pytestmark = pytest.mark.long
 
 BENCHMARKS = ROOT / "benchmarks"
+SAID_OF_SPEED = "README.md", "book/performance.md"
 
 
 def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
@@ -416,6 +418,58 @@ def test_command_lines_draw_the_picture(speed, tmp_path):
         with Image.open(tmp_path / picture) as grid:
             assert grid.size[0] >= 64
             assert len(grid.convert("L").getcolors()) > 100
+
+
+def test_who_is_ahead_when_compiled_is_raced_and_said(speed, monkeypatch):
+    """diffusers at its best settings and this package take turns, each as it is and compiled."""
+    patient, turns = speed.interleave, []
+    monkeypatch.setattr(speed, "compiled", lambda network: network)  # which takes minutes
+    monkeypatch.setattr(speed, "interleave", lambda works, rounds: turns.append([*works]) or patient(works, rounds))
+    best = speed.Settings("diffusers", channels_last=True)
+    found = [{**speed.asdict(best), "mode": mode, "C": 8, "seconds": 1.0} for mode in ("training", "forward")]
+    rows = speed.compilation(found, 1)
+    assert turns == [["ddpm", "ddpm, compiled", "diffusers", "diffusers, compiled"]] * 2
+    ours, theirs = rows[2:]
+    assert (theirs["mode"], theirs["library"], theirs["settings"]) == ("forward", "diffusers", "channels last")
+    assert ours["compiled over ddpm, compiled"] == 1
+    assert theirs["compiled over ddpm"] > 0
+    same = {f"{name}{end}": 0.5 for name in ("gain", "compiled over ddpm") for end in (" min", "", " max")}
+    rows = [theirs | same | {"pays after calls": 1829, "first call": 23.25}, ours | {"pays after calls": None}]
+    text = "\n".join(speed.compilation_in_words(rows))
+    assert "| forward | diffusers | channels last | 23.2 | 0.50 (0.50 to 0.50) | 1,829 | 0.50 (0.50 to 0.50) |" in text
+    assert "| never |" in text
+    assert "Compiled, diffusers takes 0.50 of the time of this package as it is" in text
+
+
+def test_what_is_said_of_compilation_was_measured():
+    """The README and the page on speed, of the run that is committed."""
+    root = BENCHMARKS.parent
+    measured = json.loads((root / "book" / "results" / "speed.json").read_text(encoding="utf-8"))
+    rows = {(row["mode"], row["library"]): row for row in measured["compiled"]}
+    assert all(rows["training", library]["pays after calls"] is None for library in ("ddpm", "diffusers"))
+    ours, theirs = (rows["forward", library] for library in ("ddpm", "diffusers"))
+    readme, page = (" ".join((root / name).read_text(encoding="utf-8").split()) for name in SAID_OF_SPEED)
+    assert f"gains more than this package, {theirs['gain']:.2f} times against {ours['gain']:.2f}," in page
+    pays = f"{theirs['pays after calls']:,}", f"{ours['pays after calls']:,}"
+    assert "That pays after {} calls for diffusers, and after {} for this package.".format(*pays) in page
+    assert f"Compiled, which pays after {pays[0]} calls, it is ahead in a forward pass." in readme
+    (behind,) = (
+        row["ratio"]
+        for row in measured["rows"]
+        if (row["contestant"], row["mode"], row["C"], row["batch"]) == ("diffusers, best settings", "forward", 32, 64)
+    )
+    over = theirs.get("compiled over ddpm", behind / theirs["gain"])  # as it is, where it was not raced
+    assert over < min(1, 1 / ours["gain"])
+
+
+def test_the_tables_of_the_race_are_written_alike(speed):
+    text = (BENCHMARKS.parent / "book" / "results" / "speed.md").read_text(encoding="utf-8")
+    assert "None" not in text
+    assert not re.search(r"\d%", text)
+    assert not re.search(r"\(\d+\.\d to|\| \d\.\d \(", text)  # two digits
+    assert "| mode | C | batch | contestant | times longer | settings |" in text
+    assert "| ddpm | 1,000 | " in text
+    assert speed.percent(0.0634, 1) == "6.3 %"
 
 
 @pytest.fixture(scope="module")
