@@ -9,8 +9,8 @@
 A student draws in the number of calls that it was distilled for. The teacher draws in as many by DDIM, and by
 DPM-Solver++(2M) on a grid even in log SNR, which is the package's default, alone and guided by a worse model
 (`ddpm.denoiser.Guided`), whose calls count. The script writes `book/results/distillation.json` after every row, and a
-picture of what the students draw beside it. Started again for the same weights on the same machine, it resumes where it
-stopped.
+picture of what the students draw beside it. Started again for the same weights, it resumes where it stopped; a file
+of other weights, another guide or another number of images it refuses.
 """
 
 import time
@@ -23,10 +23,10 @@ import typer
 import ddpm
 from ddpm import metrics, pretrained
 from ddpm.companion.figures import image_rows, use_style
-from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
+from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Denoiser, Guided, NetworkDenoiser
 from ddpm.files import read_json, write_json
-from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "distillation.json"
 TEACHER, GUIDE, WEIGHT = "fashion-mnist", "equal-diffusion", 1.6
@@ -56,26 +56,25 @@ def main(
     teacher: Annotated[
         str, typer.Option(help="The model that was distilled: one that ships, or a run's folder.")
     ] = TEACHER,
-    n: Annotated[int, typer.Option("--n", help="Images for each row.")] = 2000,
+    n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each row.")] = 2000,
     row: Annotated[
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given.")
+        list[int] | None,
+        typer.Option(min=0, help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every row; a network as large as the shipped one takes some two hours on two CPU cores."""
-    for name in row or []:
-        if name not in ROWS:
-            raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
+    """Measure every row; with a network as large as the shipped one an hour on one CPU thread."""
+    names = chosen("row", row, ROWS)
     folders, own, guide = students_in(runs), ddpm.load(teacher), ddpm.load(GUIDE)
     students = {calls: ddpm.load(folders[calls]) for calls in sorted(folders)}
     of_students = {str(calls): weights_hash(folder) for calls, folder in folders.items()}
-    what = {"teacher": weights_hash(teacher), "students": of_students}
-    rows = rows_in(out, what | {"n": n, "device": machine()})
+    what = {"teacher": weights_hash(teacher), "students": of_students, "guide": weights_hash(GUIDE), "n": n}
+    rows = kept_rows(out, what, by=("model", "network calls", "seed"))
     draw(students, out.with_suffix(".png"))
-    jobs = [(one, calls, name) for name in row or ROWS for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
+    jobs = [(one, calls, name) for name in names for one in seed or (0, 1, 2) for calls in ROWS[name].calls]
     for one, calls, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
         if (name, calls, one) in rows or (name == STUDENT and calls not in students):
             continue
@@ -99,7 +98,7 @@ def main(
             "seconds": f"{seconds:.0f}",
         }
         typer.echo(f"{name}, {calls} calls, seed {one}: {distance}")
-        write_json(out, with_conditions(list(rows.values()), what | {"n": n}, distance.floor))
+        write_json(out, with_conditions(list(rows.values()), what, distance.floor))
 
 
 def draw(students: dict[int, NetworkDenoiser], path: Path) -> None:
@@ -126,16 +125,10 @@ def students_in(runs: list[Path]) -> dict[int, Path]:
     return students
 
 
-def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
-    """The rows that a file holds already, by model, calls and seed; none if it is of other weights or conditions."""
-    return {(row["model"], row["network calls"], row["seed"]): row for row in kept_rows(out, what)}
-
-
 def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["network calls"], row["seed"]))
     made = measured_with(
-        "python benchmarks/distillation.py runs/eight runs/four runs/one",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
@@ -153,7 +146,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             "Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the first "
             f"seed's). {guided}"
             f"The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
-            f"On {machine()}, {date.today()}."
+            f"On {machine()} ({processor()}), {date.today()}."
         ),
         "provenance": made | what,
     }

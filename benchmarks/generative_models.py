@@ -11,14 +11,13 @@ each kind the same number of settings is tried at a third of the budget, on 8,00
 one more diffusion model is trained in full on only 100 images. A last sweep trains variational autoencoders that weigh
 the divergence of their codes differently.
 
-The script writes `book/results/generative-models.json` after every run. Started again on the same machine, it resumes
-where it stopped; several may work side by side, each on kinds of its own (`--kind`). `--ship` copies the weights of
+The script writes `book/results/generative-models.json` after every run. Started again, it resumes where it
+stopped; several may work side by side, each on kinds of its own (`--kind`). `--ship` copies the weights of
 seed 0 into the package, each with its card.
 """
 
 import itertools
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -38,7 +37,7 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import Autoencoder, VariationalAutoencoder, divergence
-from ddpm.companion.results import markdown_table, mean_and_deviation, measured_with
+from ddpm.companion.results import chosen, markdown_table, mean_and_deviation, measured_with, refuse_other, run_folder
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_atomically, write_json
@@ -46,7 +45,6 @@ from ddpm.likelihood import bits_per_dimension, importance_bound, variational_bo
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.pretrained import MODELS
-from ddpm.settings import one_of
 from ddpm.training import train
 from ddpm.training.optimisers import optimiser_of
 from ddpm.training.recipes import recipe
@@ -200,7 +198,7 @@ class Run:
     def folder(self, runs: Path) -> Path:
         """Where it is kept: the same for the same training."""
         words = [self.kind, *itertools.chain(*self.settings.items()), self.steps, "steps", self.data, "seed", self.seed]
-        return runs / re.sub(r"[^a-z0-9._]+", "-", " ".join(map(str, words)))
+        return run_folder(runs, *words)
 
     def trained(self, runs: Path) -> Any:
         """Train it, or resume its training, and load the model. A thirtieth of its steps is warm-up."""
@@ -374,9 +372,8 @@ class Table:
 
     def __init__(self, path: Path, terms: dict[str, Any], runs: Path) -> None:
         self.path, self.terms, self.lock = path, terms, runs / "table.lock"
+        refuse_other(path, {"terms": terms})
         runs.mkdir(parents=True, exist_ok=True)
-        if self.read()["terms"] != terms:
-            raise typer.BadParameter(f"out is {str(path)!r}; it holds runs on other terms: name another file")
 
     def read(self) -> dict[str, Any]:
         if not self.path.exists():
@@ -417,11 +414,14 @@ def full_run(results: dict[str, Any], kind: str, seed: int) -> Run:
 
 def main(
     steps: Annotated[
-        int, typer.Option(help="Steps of the diffusion model; the other models' numbers follow from it.")
+        int, typer.Option(min=3, help="Steps of the diffusion model; the other models' numbers follow from it.")
     ] = 1500,
-    seed: Annotated[list[int], typer.Option(help="Seed of the full trainings. Repeat for several.")] = [0, 1, 2],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the full trainings. Repeat for several.")] = [0, 1, 2],  # noqa: B006
     n: Annotated[
-        int, typer.Option("--n", help="Images for each metric, 130 to 2,000; half as many to choose settings.")
+        int,
+        typer.Option(
+            "--n", min=2 * FEATURES + 2, max=2000, help="Images for each metric; half as many to choose settings."
+        ),
     ] = 2000,
     kind: Annotated[list[str], typer.Option(help="Only this kind of model. Repeat for several.")] = list(KINDS),  # noqa: B006
     folder: Annotated[Path, typer.Option("--runs", help="Folder for the runs.")] = Path("runs/generative-models"),
@@ -429,11 +429,8 @@ def main(
     ship: Annotated[bool, typer.Option("--ship", help="Copy the weights of seed 0 into the package.")] = False,
     models: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = MODELS,
 ) -> None:
-    """Try settings, train each kind in full with every seed, and measure; about four hours on two CPU cores."""
-    if not n // 2 > FEATURES or n > 2000:
-        raise typer.BadParameter(f"n is {n}; legal are {2 * FEATURES + 2} to 2,000")
-    for name in kind:
-        one_of("kind", name, list(KINDS))
+    """Try settings, train each kind in full with every seed, and measure; ten hours on one CPU thread."""
+    kind = chosen("kind", kind, KINDS)
     table = Table(out, {"n": n, "models": check_terms(steps)}, folder)
     try_settings(table, kind, folder, n)
     if "vae" in kind:
@@ -575,7 +572,6 @@ def conditions(results: dict[str, Any]) -> dict[str, Any]:
             "training images."
         ),
         "provenance": measured_with(
-            "python benchmarks/generative_models.py",
             sum(row["seconds"] for row in [*results["trials"], *results["rows"], *results["rate and distortion"]]),
             sorted({row["seed"] for row in results["rows"]}),
         ),

@@ -5,8 +5,8 @@
 All rows but two are told the same classes, and all walk with DPM-Solver++(2M) on Karras's grid. They differ in what the
 prediction is pushed away from (`ddpm.denoiser.Guided`): what the same network says when it is told no class, at every
 sigma or at some only (Kynkäänniemi et al. 2024), what a worse model says, both, or nothing. The script writes
-`book/results/guidance.json` after every row. Started again for the same weights on the same machine, it resumes where
-it stopped.
+`book/results/guidance.json` after every row. Started again for the same weights, it resumes where it stopped;
+a file of other weights, steps or numbers of images it refuses.
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import Tensor
 
 import ddpm
 from ddpm import data, metrics
-from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
+from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Conditional, Denoiser, Guided, Wrapper
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
@@ -87,22 +87,20 @@ def main(
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given.")
+        list[int] | None,
+        typer.Option(min=0, help="Seed of all noise. Repeat for several; 0, 1 and 2 if none is given."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Moves for each image.")] = 15,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every row; to draw them takes some five hours on one CPU core with a network of the shipped size."""
-    names = row or list(ROWS)
-    for name in names:
-        if name not in ROWS:
-            raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
+    """Measure every row; three hours on one CPU thread with a network of the shipped size."""
+    names = chosen("row", row, ROWS)
     denoise, guide, classless = (ddpm.load(name) for name in (model, GUIDE, CLASSLESS))
     if getattr(denoise, "classes", ()) != data.CLASSES:
         raise typer.BadParameter(f"model is {model!r}; it must be one that is told the classes of Fashion-MNIST")
     hashes = {"weights": weights_hash(model), "guide": weights_hash(GUIDE), "classless": weights_hash(CLASSLESS)}
     what = hashes | {"n": n, "steps": steps}
-    rows = rows_in(out, what | {"device": machine()})
+    rows = kept_rows(out, what, by=("guidance", "seed"))
     labels = torch.arange(n) % len(data.CLASSES)
     for one, name in [(one, name) for one in seed or (0, 1, 2) for name in names]:
         if (name, one) in rows:
@@ -118,12 +116,7 @@ def main(
         calls = {"network calls": calls_of(batches, n), "seed": one}
         rows[name, one] = {"guidance": name, **calls, **measures, **told, "seconds": f"{seconds:.0f}"}
         typer.echo(", ".join(f"{column}: {value}" for column, value in rows[name, one].items()))
-        write_json(out, with_conditions(model, list(rows.values()), of_real, what))
-
-
-def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
-    """The rows that a file holds already, by name and seed; none if it is of other weights or conditions."""
-    return {(row["guidance"], row["seed"]): row for row in kept_rows(out, what)}
+        write_json(out, with_conditions(list(rows.values()), of_real, what))
 
 
 def guided_as(row: Row, model: Conditional, guide: Denoiser, labels: Tensor, batches: list[int]) -> Denoiser:
@@ -168,13 +161,10 @@ def accuracy_of_real(n: int) -> float:
     return metrics.accuracy(data.normalise(real.images[:n]), real.labels[:n])
 
 
-def with_conditions(
-    model: str, rows: list[dict[str, Any]], of_real: dict[str, str], what: dict[str, Any]
-) -> dict[str, Any]:
+def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: dict[str, Any]) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["guidance"]), row["seed"]))
     made = measured_with(
-        f"python benchmarks/guidance.py {model}",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
@@ -209,7 +199,7 @@ def with_conditions(
             "The best row of a measure is chosen on seed 0. Another seed confirms it if no row is better there. "
             f"The floor, which is what {n:,} real training images have: "
             f"{', '.join(f'{name} {value}' for name, value in of_real.items())}. "
-            f"On {machine()}, {date.today()}."
+            f"On {machine()} ({processor()}), {date.today()}."
         ),
         "provenance": made | what,
     }

@@ -5,11 +5,10 @@ The sweep over depths is that of SDEdit (Meng et al. 2022), which begins with sk
     python benchmarks/round_trip.py
 
 The script writes `book/results/round-trip.json` after every trip. Started again for the same weights, it resumes where
-it stopped.
+it stopped; a file of other weights it refuses.
 """
 
 import itertools
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import typer
 from tqdm import tqdm
 
 import ddpm
-from ddpm.companion.results import measured_with, weights_hash
+from ddpm.companion.results import kept_rows, measured_with, weights_hash
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_json
@@ -69,30 +68,27 @@ def measured(denoise: NetworkDenoiser, originals: torch.Tensor, trip: Trip, seed
 
 def main(
     model: Annotated[str, typer.Option(help="A model that ships, or a run's folder.")] = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="Test images for each trip, 2 to 2,000.")] = 500,
-    seed: Annotated[list[int], typer.Option(help="Seed of the noise. Repeat for several.")] = [0, 1, 2],  # noqa: B006
+    n: Annotated[int, typer.Option("--n", min=2, max=2000, help="Test images for each trip, 2 to 2,000.")] = 500,
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the noise. Repeat for several.")] = [0, 1, 2],  # noqa: B006
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
     """Add noise to test images and denoise them again; the shipped model takes under an hour on two CPU cores."""
-    test = normalise(load("fashion-mnist-embedded", "test", quiet=True).images)
-    if not 2 <= n <= len(test):
-        raise typer.BadParameter(f"n is {n}; legal are 2 to {len(test):,}")
     weights = weights_hash(model)
+    by = ("sweep", "sampler", "depth", "steps", "cycles", "seed", "n")
+    rows = kept_rows(out, {"weights": weights}, by)
     denoise = ddpm.load(model)
-    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": [], "weights": weights}
-    if results["weights"] != weights:
-        raise typer.BadParameter(f"out is {str(out)!r}, which holds trips of other weights; name another file")
-    rows = results["rows"]
+    test = normalise(load("fashion-mnist-embedded", "test", quiet=True).images)
     originals = test[torch.arange(n) * len(test) // n].to(denoise.device)
     for number, trip in itertools.product(seed, [*STEPS, *DEPTH, *CYCLES]):
         what = {**asdict(trip), "seed": number, "n": n}
-        if any(what.items() <= row.items() for row in rows):
+        if tuple(what[column] for column in by) in rows:
             continue
         start = time.perf_counter()
         row = what | measured(denoise, originals, trip, number) | {"seconds": round(time.perf_counter() - start)}
-        rows.append(row)
+        rows[tuple(what[column] for column in by)] = row
         typer.echo(row)
-        write_json(out, {"rows": rows, "weights": weights, **conditions(rows, weights)})
+        every = list(rows.values())
+        write_json(out, {"rows": every, "weights": weights, **conditions(every, weights)})
 
 
 def conditions(rows: list[dict[str, Any]], weights: str) -> dict[str, Any]:
@@ -106,7 +102,6 @@ def conditions(rows: list[dict[str, Any]], weights: str) -> dict[str, Any]:
             "original."
         ),
         "provenance": measured_with(
-            "python benchmarks/round_trip.py",
             sum(row["seconds"] for row in rows),
             sorted({row["seed"] for row in rows}),
         ),

@@ -6,7 +6,7 @@ All samplers draw from the shipped model, in 10, 20 and 50 calls. Five of them, 
 and draw from three seeds. The sampler that `ddpm.sample` takes by default is tried around its own number of calls, from
 three seeds, too. In a *guided* row the prediction is pushed away from that of a worse model (`ddpm.denoiser.Guided`),
 and calls of both count. The script writes `book/results/samplers.json` after every row. Started again for the same
-weights on the same machine, it resumes where it stopped.
+weights, it resumes where it stopped; a file of other weights, another guide or another number of images it refuses.
 
 All of that is 117 rows. The committed file holds 71: those of seed 0, without the curve in 100 calls, DDIM and
 DPM-Solver++ on Karras's grid in 10 and 20, and the default in 16; those of seeds 1 and 2 in up to 20 calls, but of the
@@ -23,10 +23,10 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds, weights_hash
+from ddpm.companion.results import chosen, kept_rows, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
-from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "samplers.json"
 GUIDE, WEIGHT = "equal-diffusion", 1.6
@@ -76,31 +76,28 @@ SAMPLERS = {
 
 def main(
     model: Annotated[str, typer.Option(help="A model that ships, or a run's folder.")] = "fashion-mnist",
-    n: Annotated[int, typer.Option("--n", help="Images for each row.")] = 2000,
+    n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each row.")] = 2000,
     sampler: Annotated[
         list[str] | None, typer.Option(help="Sampler of the table. Repeat for several; all of them if none is given.")
     ] = None,
     calls: Annotated[
         list[int] | None,
-        typer.Option(help="Network calls for each image. Repeat for several; by default each sampler's own."),
+        typer.Option(min=1, help="Network calls for each image. Repeat for several; by default each sampler's own."),
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(help="Seed of all noise. Repeat for several; by default each sampler's own."),
+        typer.Option(min=0, help="Seed of all noise. Repeat for several; by default each sampler's own."),
     ] = None,
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Measure every sampler at every number of calls; the shipped model takes five hours on two CPU cores."""
-    names = sampler or list(SAMPLERS)
-    for name in names:
-        if name not in SAMPLERS:
-            raise typer.BadParameter(f"sampler is {name!r}; legal are {'; '.join(SAMPLERS)}")
-    weights = weights_hash(model)
+    """Measure every sampler at every number of calls; the 71 committed rows took nine hours on two CPU threads."""
+    names = chosen("sampler", sampler, SAMPLERS)
+    what = {"weights": weights_hash(model), "guide": weights_hash(GUIDE), "n": n}
+    rows = kept_rows(out, what, by=("sampler", "network calls", "seed"))
     denoise = ddpm.load(model)
     guided: Denoiser = denoise
     if any(SAMPLERS[name].guided for name in names):
         guided = Guided(denoise, ddpm.load(GUIDE), WEIGHT)
-    rows = rows_in(out, {"weights": weights, "n": n, "device": machine()})
     wanted = [(name, seed or SAMPLERS[name].seeds, calls or SAMPLERS[name].calls) for name in names]
     jobs = [(one, most, name) for name, seeds, budgets in wanted for one in seeds for most in budgets]
     for one, most, name in sorted(jobs, key=lambda job: job[:2]):  # the cheap rows of a seed first
@@ -122,20 +119,13 @@ def main(
             "seconds": f"{seconds:.0f}",
         }
         typer.echo(f"{name}, {asked} calls, seed {one}: {distance}")
-        write_json(out, with_conditions(list(rows.values()), weights, n, distance.floor))
+        write_json(out, with_conditions(list(rows.values()), what, distance.floor))
 
 
-def rows_in(out: Path, what: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
-    """The rows that a file holds already, by sampler, calls and seed; none if it is of other weights or conditions."""
-    return {(row["sampler"], row["network calls"], row["seed"]): row for row in kept_rows(out, what)}
-
-
-def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: float) -> dict[str, Any]:
+def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: float) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(SAMPLERS).index(row["sampler"]), row["network calls"], row["seed"]))
-    processor = machine().rpartition(" of ")[2]  # the number of threads changes distances less than they scatter
     made = measured_with(
-        "python benchmarks/samplers.py",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
@@ -145,17 +135,18 @@ def with_conditions(rows: list[dict[str, Any]], weights: str, n: int, floor: flo
         "floor": f"{floor:.2f}",
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; "
-            f"{n:,} images against all 10,000 test images; EMA weights {weights[:8]}; trailing grids where none is "
-            "named. With several seeds it is their mean ± their standard deviation, else seed 0 is meant; samplers "
-            "with the same seed begin from the same noise. Bootstrap sd: how much a distance scatters when the images "
-            f"are drawn again from the set (the first seed's). Heun with churn: in sigma, on Karras's grid, with churn "
-            f"{CHURN:g}. Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}; of 1, 1.3, 1.6 and 2 "
-            "the best with an earlier guide of the same kind, on 1,000 images in 20 steps and the same test images. "
+            f"{what['n']:,} images against all 10,000 test images; EMA weights {what['weights'][:8]}; trailing grids "
+            "where none is named. With several seeds it is their mean ± their standard deviation, else seed 0 is "
+            "meant; samplers with the same seed begin from the same noise. Bootstrap sd: how much a distance scatters "
+            "when the images are drawn again from the set (the first seed's). Heun with churn: in sigma, on Karras's "
+            f"grid, with churn {CHURN:g}. Guided: by {GUIDE}, which is called as often, with weight {WEIGHT}; of 1, "
+            "1.3, 1.6 and 2 the best with an earlier guide of the same kind, on 1,000 images in 20 steps and the same "
+            "test images. "
             "Computed in bfloat16 where the processor multiplies it in hardware; on two of these a distance differed "
-            f"by up to 0.03. The floor, {n:,} real training images against the same: {floor:.2f}. On {processor}, "
-            f"{date.today()}."
+            f"by up to 0.03. The floor, {what['n']:,} real training images against the same: {floor:.2f}. On "
+            f"{processor()}, {date.today()}."
         ),
-        "provenance": made | {"weights": weights, "n": n},
+        "provenance": made | what,
     }
 
 

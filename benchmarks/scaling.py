@@ -103,9 +103,9 @@ def report(results: dict[str, Any]) -> str:
 
 
 def main(
-    base_channels: Annotated[int, typer.Option(help="Width of the network.")] = 32,
-    steps: Annotated[int, typer.Option(help="Steps in each timing.")] = 16,
-    rounds: Annotated[int, typer.Option(help="Timings of every way; the ways take turns.")] = 3,
+    base_channels: Annotated[int, typer.Option(min=8, help="Width of the network.")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each timing.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Timings of every way; the ways take turns.")] = 3,
     out: Annotated[Path, typer.Option(help="File of the table (.json); a .md file is written beside it.")] = RESULTS,
     here_in: Annotated[Path | None, typer.Option("--here", hidden=True)] = None,
 ) -> None:
@@ -145,7 +145,7 @@ def main(
             "Left out: the optimiser, and that sending hides behind the backward pass. 102 million images are the "
             "800,000 steps of 128 of Ho et al. (2020) on CIFAR-10, whose network has C = 128."
         ),
-        "provenance": measured_with("python benchmarks/scaling.py", time.perf_counter() - start, 0),
+        "provenance": measured_with(time.perf_counter() - start, 0),
     }
     write_json(out, results)
     out.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")

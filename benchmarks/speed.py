@@ -773,7 +773,7 @@ def main(
     quick: Annotated[
         bool, typer.Option(help="Use the smaller width and small batches; print, and write nothing.")
     ] = False,
-    rounds: Annotated[int, typer.Option(help="Rounds of every comparison.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of every comparison.")] = 5,
     images: Annotated[int, typer.Option(help="Images of the whole job.")] = 5120 if ON_GPU else 1000,
     only: Annotated[
         list[str] | None, typer.Option(help="Part to measure again; the others keep their results. Repeat for several.")

@@ -8,8 +8,8 @@ settings of times, which say at how much noise it learns. A tenth of the recipe'
 other noise on each path. The others are as likely at each log SNR on both.
 
 All of them draw by the same sampler from the same noise, at the same noise levels but for the first, which is that of
-T. The script writes `book/results/straight-path.json` after every run. Started again on the same machine, it resumes
-where it stopped, within a run at its last checkpoint.
+T. The script writes `book/results/straight-path.json` after every run. Started again, it resumes where it stopped,
+within a run at its last checkpoint; a file of other steps, data or numbers of images it refuses.
 """
 
 import time
@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import kept_rows, machine, measured_with, over_seeds
+from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, run_folder
 from ddpm.data import load
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import write_json
-from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import dpm_solver_pp, final
 from ddpm.sampling import DEFAULT_WALK
@@ -50,30 +50,29 @@ ROWS: dict[str, DiffusionConfig] = {
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 500,
     row: Annotated[
         list[str] | None, typer.Option(help="Row of the table. Repeat for several; all of them if none is given.")
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Seed of the training. Repeat for several; 0, 1 and 2 if none is given.")
+        list[int] | None,
+        typer.Option(min=0, help="Seed of the training. Repeat for several; 0, 1 and 2 if none is given."),
     ] = None,
-    n: Annotated[int, typer.Option("--n", help="Images for each distance.")] = 2000,
+    n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each distance.")] = 2000,
     data: Annotated[str, typer.Option(help="Data set, as in ddpm train.")] = "fashion-mnist",
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/straight-path"),
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
-    """Train and measure every row; some six minutes a run on one thread of a CPU."""
-    for name in row or []:
-        if name not in ROWS:
-            raise typer.BadParameter(f"row is {name!r}; legal are {'; '.join(ROWS)}")
+    """Train and measure every row; some seven minutes a run on one thread of a CPU."""
+    names = chosen("row", row, ROWS)
+    what = {"steps": steps, "n": n, "data": data}
+    rows = kept_rows(out, what, by=("model", "seed"))
     dataset = load(data, "train")
-    what = {"steps": steps, "n": n, "data": data, "device": machine()}
-    rows = {(kept["model"], kept["seed"]): kept for kept in kept_rows(out, what)}
     for number in seed or (0, 1, 2):
-        for name in row or ROWS:
+        for name in names:
             if (name, number) in rows:
                 continue
-            folder = runs / f"{name.replace(', ', '-').replace(' ', '-')}-{number}"
+            folder = run_folder(runs, name, data, steps, number)
             start = time.perf_counter()
             train(ROWS[name], dataset, replace(TRAINING, steps=steps, seed=number, checkpoint_every=100), folder)
             images = drawn(ddpm.load(folder.resolve()), n)
@@ -109,7 +108,6 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(ROWS).index(row["model"]), row["seed"]))
     made = measured_with(
-        "python benchmarks/straight_path.py",
         sum(float(row["seconds"]) for row in ordered),
         sorted({row["seed"] for row in ordered}),
     )
@@ -126,7 +124,7 @@ def with_conditions(rows: list[dict[str, Any]], what: dict[str, Any], floor: flo
             "it is their mean ± their standard deviation. Bootstrap sd: how much a distance scatters when the images "
             f"are drawn again from the set (the first seed's). The floor, {what['n']:,} real training images against "
             f"the same: {floor:.2f}. "
-            f"On {machine()}, {date.today()}."
+            f"On {machine()} ({processor()}), {date.today()}."
         ),
         "provenance": made | what,
     }

@@ -36,12 +36,12 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import machine, markdown_table, measured_with
+from ddpm.companion.results import chosen, machine, markdown_table, measured_with, run_folder
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import write_json
-from ddpm.metrics.features import FEATURES_SHA256
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.noise import PerSampleNoise
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
@@ -141,24 +141,21 @@ def mean_error_at_the_end(folder: Path, n: int = 256) -> float:
 
 
 def main(
-    minutes: Annotated[list[float], typer.Option(help="Minutes of training. Repeat for several.")] = [5],  # noqa: B006
+    minutes: Annotated[list[float], typer.Option(min=0.1, help="Minutes of training. Repeat for several.")] = [5],  # noqa: B006
     recipe: Annotated[
         list[str] | None, typer.Option(help="Recipe to train. Repeat for several; all of them if none is given.")
     ] = None,
-    seed: Annotated[list[int], typer.Option(help="Seed of the training. Repeat for several.")] = [0],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the training. Repeat for several.")] = [0],  # noqa: B006
     sampler: Annotated[
         list[str], typer.Option(help=f"How images are drawn. Repeat for several: {'; '.join(SAMPLERS)}.")
     ] = ["DPM-Solver++ 20"],  # noqa: B006
-    n: Annotated[int, typer.Option("--n", help="Images for each distance.")] = 1000,
+    n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each distance.")] = 1000,
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/time-to-quality"),
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
 ) -> None:
     """Train each recipe for a number of minutes, and measure the images that it draws."""
-    names = recipe or list(RECIPES)
-    for given, legal in ((names, RECIPES), (sampler, SAMPLERS)):
-        for name in given:
-            if name not in legal:
-                raise typer.BadParameter(f"{name!r}; legal are {'; '.join(legal)}")
+    names = chosen("recipe", recipe, RECIPES)
+    chosen("sampler", sampler, SAMPLERS)
     device = machine()
     results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": [], "seconds a step": {}}
     dataset = load("fashion-mnist", "train")
@@ -170,7 +167,7 @@ def main(
     for name, budget, number in itertools.product(names, minutes, seed):
         model, training = RECIPES[name]
         steps = round(budget * 60 / speeds[work_of(RECIPES[name])])
-        folder = runs / f"{name.replace(', ', '-').replace(' ', '-')}-{budget:g}-{number}"
+        folder = run_folder(runs, name, f"{budget:g}", number)
         for key in sampler:
             what = {"recipe": name, "minutes": budget, "steps": steps, "seed": number, "sampler": key, "n": n}
             if any(({"device": device} | what).items() <= row.items() for row in results["rows"]):
@@ -218,7 +215,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "where it was not measured. Minutes are steps times the time of one step, measured with nothing beside it."
         ),
         "provenance": measured_with(
-            "python benchmarks/time_to_quality.py",
             60 * sum(minutes for _, minutes, _ in runs),
             sorted({row["seed"] for row in rows}),
             ", ".join(sorted({row["device"] for row in rows})),

@@ -11,6 +11,7 @@ import torch
 import typer
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
 import ddpm
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
@@ -102,7 +103,7 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
         distillation.students_in([tmp_path / "teacher"])
     with pytest.raises(typer.BadParameter, match="runs has two students of 2 calls"):
         distillation.students_in([tmp_path / "run", tmp_path / "run" / "teachers" / "calls-2"])
-    with pytest.raises(typer.BadParameter, match="row is 'pupil'; legal are student; teacher, DDIM"):
+    with pytest.raises(typer.BadParameter, match="row is 'pupil'; legal are student, teacher, DDIM"):
         rows("pupil")
 
 
@@ -128,7 +129,7 @@ def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, 
     lines = {line["model"]: line for line in json.loads(out.read_text())["table"]}
     values = [float(both["the recipe", seed]["Frechet distance"]) for seed in (0, 1)]
     assert lines["the recipe"]["Frechet distance"] == f"{mean(values):.2f} ± {stdev(values):.2f}"
-    with pytest.raises(typer.BadParameter, match="row is 'reflow'; legal are the recipe; straight path"):
+    with pytest.raises(typer.BadParameter, match="row is 'reflow'; legal are the recipe, straight path"):
         rows("reflow")
 
 
@@ -139,6 +140,62 @@ def test_all_rows_of_the_straight_path_draw_at_the_same_noise_levels():
     assert (times[0], times[-1]) == (1000, 0)
     sigmas = [straight().sigma(t) for t in times[1:-1]]
     assert sigmas == pytest.approx([linear().sigma(t) for t in times_of(linear())[1:-1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("samplers", "--calls", "0"),
+        ("samplers", "--n", "64"),
+        ("samplers", "--seed", "-1"),
+        ("distillation", "--n", "64"),
+        ("straight_path", "--steps", "0"),
+        ("ablations", "--n", "3000"),
+        ("ablations", "--steps", "0"),
+        ("round_trip", "--n", "2001"),
+        ("generative_models", "--n", "2001"),
+        ("generative_models", "--n", "129"),
+        ("time_to_quality", "--minutes", "0"),
+        ("scaling", "--rounds", "0"),
+        ("speed", "--rounds", "0"),
+    ],
+)
+def test_a_number_that_makes_no_row_is_refused_before_any_work(name, option, value, tmp_path):
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(script(f"benchmarks/{name}.py").main)
+    out = ["--out", str(tmp_path / "table.json")] if name != "speed" else []
+    done = CliRunner().invoke(app, [*(["run"] if name == "distillation" else []), option, value, *out])
+    assert done.exit_code == 2
+    assert option in done.output
+    assert "should be" in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_committed_file_takes_more_rows_and_refuses_those_of_other_weights(tmp_path, monkeypatch):
+    """On any machine, and before anything is drawn; a guide that the file does not name counts as its own."""
+    samplers, results = script("benchmarks/samplers.py"), BENCHMARKS.parent / "book" / "results"
+    out = tmp_path / "samplers.json"
+    out.write_bytes((results / "samplers.json").read_bytes())
+    monkeypatch.setattr(torch, "__version__", "2.99")
+    monkeypatch.setattr(samplers.ddpm, "sample", lambda *given, **options: pytest.fail("it draws a row that is there"))
+    samplers.main("fashion-mnist", 2000, ["DDIM"], [10], [0], out)
+    monkeypatch.setattr(samplers.ddpm, "load", lambda *given: pytest.fail("it loads weights first"))
+    before = out.read_bytes()
+    with pytest.raises(
+        typer.BadParameter, match=r"'samplers.json', whose rows have weights '1f61.*; asked for is 'c896"
+    ):
+        samplers.main("equal-diffusion", 2000, ["DDIM"], [10], [0], out)
+    with pytest.raises(typer.BadParameter, match=r"rows have n 2000; asked for is 65: name another file by --out"):
+        samplers.main("fashion-mnist", 65, ["DDIM"], [10], [0], out)
+    named = json.loads(before)
+    named["provenance"]["guide"] = "another"
+    out.write_text(json.dumps(named), encoding="utf-8")
+    with pytest.raises(typer.BadParameter, match=r"rows have guide 'another'; asked for is 'c896"):
+        samplers.main("fashion-mnist", 2000, ["DDIM"], [10], [0], out)
+    round_trip = script("benchmarks/round_trip.py")
+    out.write_bytes((results / "round-trip.json").read_bytes())
+    with pytest.raises(typer.BadParameter, match=r"rows have weights '1f61.*; asked for is 'c896"):
+        round_trip.main("equal-diffusion", 500, [0], out)
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +265,11 @@ def test_guidance_is_measured_on_the_classes_asked_for_and_goes_on_where_it_stop
     of_real = json.loads(out.read_text(encoding="utf-8"))["real images"]
     assert of_real["accuracy"] == f"{accuracy(normalise(real), real_labels):.3f}"
 
-    rows, drawn = table(untold, steps=1)
-    assert (list(rows), drawn) == ([untold], 1)  # rows in other moves are not of this table
-    with pytest.raises(typer.BadParameter, match=r"^row is 'nothing'; legal are none, no class told; none, .*; both$"):
+    before = out.read_bytes()
+    with pytest.raises(typer.BadParameter, match=r"'guidance.json', whose rows have steps 2; asked for is 1: .* --out"):
+        table(untold, steps=1)  # rows in other moves are not of this table
+    assert out.read_bytes() == before
+    with pytest.raises(typer.BadParameter, match=r"^row is 'nothing'; legal are none, no class told, none, .*, both$"):
         table("nothing")
     with pytest.raises(typer.BadParameter, match="model is 'fashion-mnist'; it must be one that is told the classes"):
         guidance.main("fashion-mnist", 65, ["none"], [0], 2, out)
@@ -603,11 +662,9 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
         ours, theirs = (load_tensors(folder / "model.safetensors") for folder in (shipped, run.folder(runs)))
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
         ddpm.load(shipped)
-    with pytest.raises(typer.BadParameter, match="other terms"):
+    with pytest.raises(typer.BadParameter, match=r"whose rows have terms\.n 130; asked for is 132: .* --out"):
         generative_models.main(12, [0], 132, kinds, runs, out)
-    with pytest.raises(typer.BadParameter, match="n is 2001; legal are 130 to 2,000"):
-        generative_models.main(12, [0], 2001, kinds, runs, out)
-    with pytest.raises(ValueError, match="kind is 'flow'; legal are diffusion"):
+    with pytest.raises(typer.BadParameter, match="kind is 'flow'; legal are diffusion"):
         generative_models.main(12, [0], 130, ["flow"], runs, out)
 
 

@@ -1,25 +1,32 @@
 """Numbers from long runs, kept in `book/results/` with the conditions under which they were measured."""
 
 import platform
+import re
+import shlex
+import sys
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+import typer
 from IPython.display import Markdown
 
 from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.notebook import read_notebook
+from ddpm.fast import has_fast_bfloat16
 from ddpm.files import read_json
 from ddpm.pretrained import model_folder
+from ddpm.settings import one_of
 from ddpm.threads import in_words
 
 __all__ = [
-    "LONG_RUNS", "kept_rows", "machine", "markdown_table", "mean_and_deviation", "measured_with", "over_seeds",
-    "results", "results_page", "results_table", "weights_hash",
+    "LONG_RUNS", "chosen", "command_line", "kept_rows", "machine", "markdown_table", "mean_and_deviation",
+    "measured_with", "over_seeds", "processor", "refuse_other", "results", "results_page", "results_table",
+    "run_folder", "weights_hash",
 ]  # fmt: skip
 
 #: The files in `book/results/` that the page of results shows, and their headings.
@@ -87,37 +94,121 @@ def machine() -> str:
     return "a GPU" if torch.cuda.is_available() else f"{in_words(torch.get_num_threads())} of a CPU"
 
 
-def measured_with(command: str, seconds: float, seed: Any, device: str | None = None) -> dict[str, Any]:
-    """The provenance that every file of results holds.
+def processor() -> str:
+    """The model of the GPU, or of the CPU with what torch uses of it, such as "AMD EPYC, AVX512, fast bfloat16"."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    if (cpu := Path("/proc/cpuinfo")).exists():
+        named = [line for line in cpu.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        model = named[0].partition(":")[2].strip() if named else model
+    bfloat16 = "fast" if has_fast_bfloat16(torch.device("cpu")) else "no fast"
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}, {bfloat16} bfloat16"
+
+
+def command_line() -> str:
+    """The command line of the script that runs, which names no folder of this machine.
+
+    Of an absolute path its last part is left.
+    """
+    words = [f"benchmarks/{Path(sys.argv[0]).name}"]
+    for word in sys.argv[1:]:
+        option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+        if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
+            value = PureWindowsPath(value).name
+        words.append(option + equals + value)
+    return shlex.join(["python", *words])
+
+
+def measured_with(seconds: float, seed: Any, device: str | None = None) -> dict[str, Any]:
+    """The provenance that every file of results holds; its command is the one that runs (`command_line`).
 
     Args:
-        command: the command line that makes the file again.
         seconds: how long it took.
         seed: the seed, or the seeds.
         device: what it ran on; None for this machine.
     """
     return {
         "device": device or machine(),
+        "processor": processor(),
         "date": date.today().isoformat(),
         "seed": seed,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "seconds": round(seconds),
-        "command": command,
+        "command": command_line(),
     }
 
 
-def kept_rows(out: Path, what: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that a file of results holds already; none if they are of other weights, conditions or versions.
+def chosen(name: str, given: Sequence[str] | None, legal: Sequence[str] | dict[str, Any]) -> list[str]:
+    """The names that an option gives, or all that are legal where it gives none.
+
+    Raises:
+        BadParameter: one of them is not legal.
+    """
+    try:
+        return [one_of(name, value, list(legal)) for value in given or legal]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def run_folder(runs: Path, *words: Any) -> Path:
+    """The folder of a run, named by these words: the same for the same training."""
+    return runs / re.sub(r"[^A-Za-z0-9._]+", "-", " ".join(map(str, words)))
+
+
+def refuse_other(out: Path, what: dict[str, Any]) -> None:
+    """Refuse to add to a file of results that was measured with other weights or conditions.
+
+    What stands in `what` is compared: what changes the numbers. Threads, versions and the processor change a distance
+    by less than it scatters; the file names those of the last run. A condition that the file does not name, because it
+    is older, counts as equal.
 
     Args:
-        out: the file.
-        what: what its provenance must say.
+        out: the file; it need not exist.
+        what: conditions, as the file names them, in its provenance or beside it.
+
+    Raises:
+        BadParameter: the file names another value of one of them.
     """
     if not out.exists():
-        return []
-    written, now = read_json(out), what | {"versions": measured_with("", 0, 0)["versions"]}
-    made = written.get("provenance", {})
-    return written["rows"] if {key: made.get(key) for key in now} == now else []
+        return
+    written = read_json(out)
+    named = written | written.get("provenance", {})
+    for key, asked in what.items():
+        if key in named and (other := _difference(key, named[key], asked)):
+            where, before, now = other
+            raise typer.BadParameter(
+                f"out is {out.name!r}, whose rows have {where} {before!r}; asked for is {now!r}: name another file by "
+                "--out"
+            )
+
+
+def _difference(where: str, before: Any, now: Any) -> tuple[str, Any, Any] | None:
+    """The first difference between two values of a JSON file, and where it is; None if they are equal."""
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(before, dict) and isinstance(now, dict):
+        pairs = [(key, before.get(key), now.get(key)) for key in dict.fromkeys([*before, *now])]
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = list(zip(range(len(now)), before, now, strict=True))
+    elif before != now:
+        return where, before, now
+    return next((found for key, a, b in pairs if (found := _difference(f"{where}.{key}", a, b))), None)
+
+
+def kept_rows(out: Path, what: dict[str, Any], by: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The rows that a file of results holds already, by the columns that tell them apart.
+
+    Args:
+        out: the file; where there is none, there are no rows.
+        what: the conditions that all its rows must share; see `refuse_other`.
+        by: the columns.
+
+    Raises:
+        BadParameter: the file was measured with other weights or conditions.
+    """
+    refuse_other(out, what)
+    rows = read_json(out)["rows"] if out.exists() else []
+    return {tuple(row[column] for column in by): row for row in rows}
 
 
 def results(name: str, root: Path = ROOT) -> dict[str, Any]:
@@ -194,6 +285,7 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
 def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
     """The lines of the page about one long run."""
     made = measured["provenance"]
+    told = [made[key] for key in ("device", "processor", "date") if key in made]
     return [
         "",
         f"## {title}",
@@ -202,7 +294,7 @@ def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
         "",
         measured["conditions"],
         "",
-        f"`{made['command']}`, {made['device']}, {made['date']}, torch {made['versions']['torch']}.",
+        f"`{made['command']}`, {', '.join(told)}, torch {made['versions']['torch']}.",
     ]
 
 
