@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from inspect import signature
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.arguments import function, instance
-from ddpm.denoiser import Denoiser
+from ddpm.arguments import function
+from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import check_start
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
@@ -76,13 +76,14 @@ def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
 
 
 def _nearest_sampler(name: str) -> str | None:
-    """The sampler that a misspelt name means: a name of another library, a name much like a sampler's, or either."""
+    """The sampler that a misspelt name means; where it is most like another library's name, with that in brackets."""
     if name in ALSO_CALLED:
         return ALSO_CALLED[name]
-    near = get_close_matches(name, SAMPLERS, n=1, cutoff=0.7) or get_close_matches(
-        name, [*SAMPLERS, *ALSO_CALLED], n=1, cutoff=0.3
-    )
-    return ALSO_CALLED.get(near[0], near[0]) if near else None
+    likeness = {known: SequenceMatcher(None, known, name).ratio() for known in [*SAMPLERS, *ALSO_CALLED]}
+    near = max(likeness, key=likeness.__getitem__)  # the first of equals, so a sampler's own name
+    if likeness[near] < 0.5:
+        return None
+    return f"{ALSO_CALLED[near]} ({near})" if near in ALSO_CALLED else near
 
 
 @torch.no_grad()
@@ -126,7 +127,7 @@ def sample(
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
         refuse_walk(given)
         return _decoded(denoise, n, seed, chunk, distributed)
-    instance("denoise", denoise, Denoiser)
+    schedule = schedule_of(denoise)
     if watch is not None:
         function("watch", watch)
     n = positive_int("n", n)
@@ -140,10 +141,10 @@ def sample(
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
     shape = integers("shape", shape, at_least=1)
-    timesteps = denoise.schedule.timesteps(steps, spacing)
+    timesteps = schedule.timesteps(steps, spacing)
     check_student(denoise, sampler, steps, spacing)
-    check_start(timesteps, denoise.schedule)
-    scale = denoise.schedule.scale(timesteps[0])  # of noise alone; 1 where the variance is preserved
+    check_start(timesteps, schedule)
+    scale = schedule.scale(timesteps[0])  # of noise alone; 1 where the variance is preserved
     samples = []
     share = _share(n, chunk, distributed)
     bar = tqdm(
@@ -166,13 +167,16 @@ def default_walk(
 
     Where no sampler is named it is `DEFAULT_WALK`, and DDIM for a student. A sampler that is named makes 50 moves on a
     trailing grid. A student makes as many as it was distilled for, by any sampler. No walk makes more moves than the
-    schedule has times, unless they are asked for.
+    schedule has times; where more are asked for, `ValueError`.
     """
     if denoise.distilled_for is not None:
         own = Walk(sampler or "ddim", denoise.distilled_for, "trailing")
     else:
         own = DEFAULT_WALK if sampler is None else Walk(sampler, 50, "trailing")
-    moves = min(own.steps, denoise.schedule.T) if steps is None else positive_int("steps", steps)
+    T = denoise.schedule.T
+    moves = min(own.steps, T) if steps is None else positive_int("steps", steps)
+    if moves > T:
+        raise ValueError(f"steps is {moves}; legal are integers from 1 to T = {T}")
     return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
 
 

@@ -312,7 +312,7 @@ CHANGES = {
         ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
         ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
         (
-            "if guide.schedule != denoise.schedule:",
+            "if schedule_of(guide) != denoise.schedule:",
             "if guide.schedule.T != denoise.schedule.T:",
             "a guide on another schedule",
         ),
@@ -434,8 +434,8 @@ CHANGES = {
     "unet/config.py": [
         ("math.gcd(self.base_channels // 4, 32)", "math.gcd(self.base_channels // 4, 16)", "the groups of GroupNorm"),
         (
-            "for w in (self.widths[level], self.up_widths[level])]",
-            "for w in (self.widths[level],)]",
+            "for width in (self.widths[level], self.up_widths[level])",
+            "for width in (self.widths[level],)",
             "heads on the way up",
         ),
         ("len(self.channel_multipliers) - 1 + self.resample_last", "len(self.channel_multipliers) - 1", "the halvings"),
@@ -471,7 +471,7 @@ CHANGES = {
         ("randn_like = PerSampleNoise(seed, first)", "randn_like = PerSampleNoise(seed)", "the noise of later chunks"),
         ("PerSampleNoise(seed, first)(empty)", "PerSampleNoise(seed)(empty)", "the codes of later chunks"),
         ("scale * x, timesteps", "x, timesteps", "how strong noise alone is"),
-        ("check_start(timesteps, denoise.schedule)", "pass", "a warning where a grid begins too low"),
+        ("check_start(timesteps, schedule)", "pass", "a warning where a grid begins too low"),
         ("bar.update(state.t != t)", "bar.update(1)", "a bar that Langevin's steps overfill"),
         ("timesteps, randn_like=randn_like, **options)", "timesteps, randn_like=randn_like)", "a sampler's options"),
         (
@@ -479,7 +479,7 @@ CHANGES = {
             ".unflatten(0, (each, processes))",
             "the order of several processes' images",
         ),
-        ("min(own.steps, denoise.schedule.T)", "own.steps", "a default of more moves than there are times"),
+        ("min(own.steps, T)", "own.steps", "a default of more moves than there are times"),
         ("Walk(sampler, 50, ", "Walk(sampler, 20, ", "the default of steps"),
         ('sampler or "ddim"', '"ddim"', "a student's sampler"),
         ('"euler": "ddim"', '"euler": "heun"', "a sampler by another library's name"),

@@ -1,5 +1,6 @@
 import contextlib
 import math
+import re
 import warnings
 from itertools import pairwise
 from typing import get_args
@@ -65,14 +66,21 @@ def test_a_sampler_is_the_function_of_its_name(name):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("dim", "ddim"), ("ddmi", "ddim"), ("DDIM", "ddim"), ("euler", "ddim"), ("eulr", "ddim"), ("huen", "heun"),
-        ("ddpm", "ancestral"), ("ancestor", "ancestral"), ("dpm++", "dpm_solver_pp"), ("dpmpp_2m", "dpm_solver_pp"),
-        ("dpm-solver", "dpm_solver_pp"), ("dpm++2m", "dpm_solver_pp"), ("annealed", "annealed_langevin"),
+        ("dim", "ddim"), ("ddmi", "ddim"), ("DDIM", "ddim"), ("euler", "ddim"), ("eulr", "ddim (euler)"),
+        ("huen", "heun"), ("ddpm", "ancestral"), ("ancestor", "ancestral"),
+        ("dpm++", "dpm_solver_pp"), ("dpmpp_2m", "dpm_solver_pp"),
+        ("dpm-solver", "dpm_solver_pp"), ("dpm++2m", "dpm_solver_pp (dpm++)"), ("annealed", "annealed_langevin"),
+        ("dppm", "ancestral (ddpm)"), ("dpmpp", "dpm_solver_pp (dpmpp_2m)"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_refused_with_the_nearest_right_one(name, near):
-    with pytest.raises(ValueError, match=f"legal are ancestral, ddim, .*; did you mean {near}\\?$"):
+    with pytest.raises(ValueError, match=f"legal are ancestral, ddim, .*; did you mean {re.escape(near)}\\?$"):
         sampler_named(name)
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(ValueError, match="; legal are .*, flow_and_langevin$"):
+        sampler_named("xyz")
 
 
 def test_of_equally_near_names_a_samplers_own_is_meant():
@@ -180,7 +188,7 @@ def test_what_is_not_given_is_filled_in(kind, given, walk):
 def test_no_walk_makes_more_moves_than_there_are_times():
     few = Gaussian(0.0, 0.5, cosine(5))
     assert default_walk(few).steps == 5
-    with pytest.raises(ValueError, match="n, the number of steps, is 6; legal are integers from 1 to T = 5"):
+    with pytest.raises(ValueError, match="^steps is 6; legal are integers from 1 to T = 5$"):
         drawn(few, steps=6, shape=(2,))
 
 
@@ -400,3 +408,12 @@ def test_a_sample_may_be_one_number():
 def test_a_count_is_an_integer(name, value):
     with pytest.raises(ValueError, match=f"{name} is .*; it must be an integer from"):
         drawn(Images(), **{name: value})
+
+
+def test_a_denoiser_without_a_schedule_is_named():
+    class Mine(Images):
+        def __init__(self):
+            pass
+
+    with pytest.raises(TypeError, match=r"^Mine\.schedule is NoneType; a denoiser must have a NoiseSchedule"):
+        drawn(Mine())

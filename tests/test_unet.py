@@ -346,3 +346,18 @@ def test_a_network_can_be_cast_as_a_whole(dtype, conditioning):
     exact, cast = network(x, t), network.to(dtype)(x.to(dtype), t)
     assert cast.dtype == dtype
     assert (cast.float() - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    ("changed", "width", "place"),
+    [
+        ({"attention_levels": ()}, 16, "of the middle, which has attention unless middle_attention is False"),
+        ({"attention_levels": (1,)}, 16, "of level 1, which attention_levels names"),
+        ({"attention_levels": (0,), "middle_attention": False}, 8, "of level 0, which attention_levels names"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused_with_the_place_of_the_attention(changed, width, place):
+    message = f"^head_channels is 32; it must divide {width}, the width {place}$"
+    with pytest.raises(ValueError, match=message):
+        UNetConfig(base_channels=8, channel_multipliers=(1, 2), **changed)
+    UNetConfig(base_channels=8, channel_multipliers=(1, 2), attention_levels=(), middle_attention=False)

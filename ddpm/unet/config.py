@@ -69,11 +69,9 @@ class UNetConfig:
         levels = range(len(self.channel_multipliers))
         if not set(self.attention_levels) <= set(levels):
             raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels[-1]}")
-        for width in self._widths_with_attention():
+        for place, width in self._widths_with_attention():
             if width % self.head_channels:
-                raise ValueError(
-                    f"head_channels is {self.head_channels}; it must divide {width}, a width with attention"
-                )
+                raise ValueError(f"head_channels is {self.head_channels}; it must divide {width}, the width {place}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -113,8 +111,13 @@ class UNetConfig:
                 nearest = f"{below} or {below + self.divisor}" if below > 0 else str(self.divisor)
                 raise ValueError(f"image {name} is {size}; it must be a multiple of {self.divisor}, such as {nearest}")
 
-    def _widths_with_attention(self) -> list[int]:
-        widths = [w for level in self.attention_levels for w in (self.widths[level], self.up_widths[level])]
+    def _widths_with_attention(self) -> list[tuple[str, int]]:
+        """Where there is attention, in words, and how wide the network is there."""
+        places = [
+            (f"of level {level}, which attention_levels names", width)
+            for level in self.attention_levels
+            for width in (self.widths[level], self.up_widths[level])
+        ]
         if self.middle_attention:
-            widths.append(self.widths[-1])
-        return widths
+            places.append(("of the middle, which has attention unless middle_attention is False", self.widths[-1]))
+        return places

@@ -68,7 +68,7 @@ def test_distances_are_to_garments_alone(tmp_path, monkeypatch):
         (["--n", 64], "n, the number of images, is 64; legal are 65 to 60,000"),
         (["--n", 60_001], "n, the number of images, is 60001; legal are 65 to 60,000"),
         (["--n", 10**30], "legal are 65 to 60,000"),
-        (["--steps", 2000], "n, the number of steps, is 2000; legal are integers from 1 to T = 1000"),
+        (["--steps", 2000], "steps is 2000; legal are integers from 1 to T = 1000"),
         (["--spacing", "even"], "spacing is 'even'"),
         (["--eta", 2], "eta is 2.0; it must be in [0, 1]"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
