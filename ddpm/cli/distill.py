@@ -74,7 +74,9 @@ def distill(
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
     from ddpm.files import check_place, expanded
+    from ddpm.training.extra import check_installed
 
+    check_installed()
     _, is_main = launched()
     facts = distillation.teacher_named(teacher)
     # refused before the images are read

@@ -12,7 +12,7 @@ import typer
 from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
 from ddpm.cli.picture import picture_of
 from ddpm.cli.settings import with_settings
-from ddpm.settings import check, flag, non_negative_int, positive_int
+from ddpm.settings import check, flag, non_negative_int, one_of, positive_int
 from ddpm.training.record import RENAMED, upgraded
 
 if TYPE_CHECKING:
@@ -140,9 +140,11 @@ def train(
     from ddpm import pretrained
     from ddpm.files import check_place, expanded
     from ddpm.training import loop
+    from ddpm.training.extra import check_installed
     from ddpm.training.preparation import check_trackers
 
     out = expanded(out)
+    check_installed()
     check_trackers(job.trackers)
     weights = pretrained.weights_file(job.init) if job.init is not None else None
     if is_main:
@@ -244,7 +246,7 @@ def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[st
 
 def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], object]) -> "Dataset | Pictures":
     """The images of a job; `check_shape` raises, before a long reading, where the model does not take their shape."""
-    from ddpm.data import load
+    from ddpm.data import NAMES, load
     from ddpm.data.pictures import load_folder
 
     if job.data.startswith("folder:"):
@@ -257,6 +259,7 @@ def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], obje
     for name, value in (("image_size", job.image_size), ("channels", job.channels)):
         if value is not None:
             raise ValueError(f"{name} is {value}; only pictures of --data folder:PATH are brought to it")
+    one_of("data", job.data, (*NAMES, "folder:PATH"))
     return load(job.data, "train", job.data_folder, quiet=quiet)
 
 

@@ -2,8 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-__all__ = ["needed"]
+__all__ = ["check_installed", "needed"]
+
+
+def check_installed() -> None:
+    """Raise `ModuleNotFoundError` where accelerate, which every training needs, is not installed."""
+    if find_spec("accelerate") is None:
+        raise _missing("accelerate")
 
 
 @contextmanager
@@ -18,5 +25,9 @@ def needed(package: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != package:
             raise
-        message = f"{package} is not installed; training needs: pip install 'ddpm[train]'"
-        raise ModuleNotFoundError(message, name=package) from error
+        raise _missing(package) from error
+
+
+def _missing(package: str) -> ModuleNotFoundError:
+    message = f"{package} is not installed; training needs: pip install 'ddpm[train]'"
+    return ModuleNotFoundError(message, name=package)

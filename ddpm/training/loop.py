@@ -23,8 +23,17 @@ from ddpm.messages import say
 from ddpm.threads import computing_with, in_words
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
+from ddpm.training.extra import check_installed
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
-from ddpm.training.preparation import check_trackers, first_step, initial_weights, labels_told, run_of, threads_of
+from ddpm.training.preparation import (
+    check_dataset,
+    check_trackers,
+    first_step,
+    initial_weights,
+    labels_told,
+    run_of,
+    threads_of,
+)  # fmt: skip
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import Task, train_step
@@ -68,9 +77,10 @@ def train(
     torch's own random generator seeded, and with the number of threads that the run has chosen.
 
     Args:
-        model: what to train: a `DiffusionConfig`, `AutoencoderConfig` or `GANConfig`, or another dataclass that has a
-            `kind` and whose `task()` makes a `Task` with random weights.
-        dataset: the images to train on.
+        model: what to train: a `ddpm.diffusion.DiffusionConfig`, `ddpm.autoencoder.AutoencoderConfig` or
+            `ddpm.gan.GANConfig`, or another dataclass that has a `kind` and whose `task()` makes a `Task` with random
+            weights.
+        dataset: the images to train on: a `ddpm.data.Dataset`, or what `ddpm.data.pictures.load_folder` returns.
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.
         init: a file like model.safetensors with the weights to start from, instead of random ones. A model with classes
@@ -83,6 +93,8 @@ def train(
         make_task: makes the `Task` to step, in place of `model.task`. The run's record knows nothing of it.
 
     Raises:
+        TypeError: `dataset` is something else.
+        ModuleNotFoundError: the extra ddpm[train] is not installed.
         ValueError: `out` holds another run, or another process trains in it, or nothing can be written there; the
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
@@ -91,6 +103,8 @@ def train(
             last checkpoint stands.
         Stopped: a signal came; the same call goes on from there.
     """
+    check_dataset(dataset)
+    check_installed()
     check_trackers(trackers)
     out = files.expanded(out)
     torch.manual_seed(config.seed)  # the initial weights

@@ -23,9 +23,18 @@ from ddpm.training.step import Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["check_trackers", "first_step", "initial_weights", "labels_told", "run_of", "threads_of"]
+__all__ = ["check_dataset", "check_trackers", "first_step", "initial_weights", "labels_told", "run_of", "threads_of"]
 
 TRACKERS = ("tensorboard", "wandb")
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise `TypeError` unless these are images that can be trained on."""
+    if not isinstance(dataset, Dataset | Pictures):
+        raise TypeError(
+            f"dataset is {type(dataset).__name__}; it must be a ddpm.data.Dataset, or what "
+            "ddpm.data.pictures.load_folder returns"
+        )
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

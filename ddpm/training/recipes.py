@@ -1,6 +1,7 @@
 """The recommended settings of every kind of model: what `ddpm train` does unless it is told otherwise."""
 
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ddpm.settings import one_of
@@ -33,21 +34,25 @@ DISTILLATION: dict[str, Any] = {
     "steps": 1500, "optimiser": "muon", "learning_rate": 5e-4, "warmup": 50, "decay": "linear", "checkpoint_every": 250
 }  # fmt: skip
 
+#: Fields of the configurations that are no settings: the UNet's own settings and the kind say these.
+NO_SETTINGS = {"unet", "variational"}
+
 
 def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
     """The two configurations that `ddpm.training.train` takes.
 
     Args:
         kind: "diffusion", "autoencoder", "vae" or "gan".
-        settings: settings of the model (`DiffusionConfig` and its `UNetConfig`, `AutoencoderConfig`, `GANConfig`) or
-            of its training (`TrainingConfig`), in place of the recommended ones.
+        settings: settings of the model (`ddpm.diffusion.DiffusionConfig` and its `ddpm.unet.UNetConfig`,
+            `ddpm.autoencoder.AutoencoderConfig`, `ddpm.gan.GANConfig`) or of its training
+            (`ddpm.training.TrainingConfig`), in place of the recommended ones.
 
     Raises:
         ValueError: an unknown kind, a setting that the kind does not have, or an illegal value.
     """
     one_of("model", kind, list(RECIPES))
-    for name in settings.keys() & {"unet", "variational"}:  # the UNet's own settings and the kind say these
-        raise ValueError(f"{name} is {settings[name]!r}; model {kind!r} has no such setting")
+    for name in settings.keys() & NO_SETTINGS:
+        raise ValueError(f"{name} is {settings[name]!r}; {_no_such_setting(kind, name)}")
     chosen = RECIPES[kind] | settings
     training = TrainingConfig(**_taken(TrainingConfig, chosen))
     if kind == "diffusion":
@@ -58,8 +63,19 @@ def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
     legal = {field.name for field in fields(config)}
     for name, value in chosen.items():
         if name not in legal:
-            raise ValueError(f"{name} is {value!r}; model {kind!r} has no such setting")
+            raise ValueError(f"{name} is {value!r}; {_no_such_setting(kind, name)}")
     return config(**chosen), training
+
+
+def _no_such_setting(kind: str, name: str) -> str:
+    """That a kind of model has no setting of this name, and which name is near, or else which are legal."""
+    refused = f"model {kind!r} has no such setting"
+    if kind == "diffusion" and name in ("image_size", "image_shape"):
+        return f"{refused}: the size is that of the images"
+    configs = [_config_of(kind), TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
+    legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
+    near = get_close_matches(name, legal, n=1)
+    return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(legal)}")
 
 
 def _config_of(kind: str) -> Any:

@@ -65,7 +65,7 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
             "teacher_calls is 12; with calls 4 and at_once 2 legal are 8, 16, 32, 64, 128, 256, 512 (T is 1000)",
         ),
         (["fashion-mnist", "--at-once", 3], "at_once is 3; it must be an even number"),
-        (["fashion-mnist", "--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
+        (["fashion-mnist", "--data", "minst"], "data is 'minst'; legal are fashion-mnist"),
         (["fashion-mnist", "--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
         (["fashion-mnist", "--learning-rate", 0], "learning_rate is 0.0; it must be a finite number above 0"),
     ],

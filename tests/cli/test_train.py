@@ -58,7 +58,8 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
     [
         (["--conditional", "--model", "gan"], "conditional is True; model 'gan' is told no classes, only diffusion is"),
         (["--label-dropout", 0.2], "label_dropout is 0.2; it needs --conditional, which tells labels"),
-        (["--data", "minst"], "data set is 'minst'; legal are fashion-mnist"),
+        (["--data", "minst"], "data is 'minst'; legal are fashion-mnist, fashion-mnist-embedded, mnist, kmnist, "),
+        (["--data", "minst"], "cifar10, cifar100, folder:PATH"),
         (["--data", "mnist", "--data-folder", "docs"], "MNIST is not in docs"),
         (["--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
         (["--data", "folder:ddpm"], "there is no picture in it, by the endings of the files'"),

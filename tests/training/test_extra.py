@@ -6,9 +6,12 @@ import sys
 import pytest
 import torch
 
+from ddpm import cli
+from ddpm.training import recipe, train
 from ddpm.training.extra import needed
 from ddpm.training.launcher import make_accelerator
 from ddpm.training.optimisers import optimiser_of
+from tests.training.garments import first_images
 
 
 def test_training_asks_for_the_extra():
@@ -36,3 +39,20 @@ def test_what_only_some_trainings_need_is_asked_for_by_them(tmp_path, monkeypatc
 def test_another_package_that_is_missing_keeps_its_own_message():
     with pytest.raises(ModuleNotFoundError, match="^No module named 'nothing_of_the_kind'$"), needed("filelock"):
         __import__("nothing_of_the_kind")
+
+
+def test_the_extra_is_asked_for_before_its_parts(tmp_path, monkeypatch):
+    """Who has installed none of it is not sent to a tracker first."""
+    asked = "^accelerate is not installed; training needs: pip install 'ddpm\\[train\\]'$"
+    model, training = recipe("autoencoder")
+    images = first_images(2)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ModuleNotFoundError, match=asked):
+        train(model, images, training, tmp_path / "run", trackers=["tensorboard"])
+    for command in (["train"], ["distill", "fashion-mnist"]):
+        with pytest.raises(ModuleNotFoundError, match=asked):
+            cli.app(
+                [*command, "--data", "fashion-mnist-embedded", "--out", str(tmp_path / "run")], standalone_mode=False
+            )
+    assert not (tmp_path / "run").exists()

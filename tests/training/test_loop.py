@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -619,3 +620,11 @@ def test_a_long_run_begins_at_once(tmp_path, images):
     endless = replace(CONFIG, steps=10**12, checkpoint_every=10**30)
     with pytest.raises(KeyboardInterrupt):
         train(MODEL, images, endless, tmp_path / "run", progress=False, on_step=stop)
+
+
+@pytest.mark.parametrize("given", [torch.rand(8, 1, 32, 32), np.zeros((8, 1, 32, 32), np.uint8), "garments", CONFIG])
+def test_what_is_no_data_set_is_named(tmp_path, given):
+    message = f"^dataset is {type(given).__name__}; it must be a ddpm.data.Dataset, or what .*load_folder returns$"
+    with pytest.raises(TypeError, match=message):
+        train(MODEL, given, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -137,3 +138,32 @@ def test_what_is_asked_for_goes_before_the_recipe():
 
 def test_the_kinds_of_autoencoder_differ_in_whether_they_are_variational():
     assert recipe("vae")[0] == replace(recipe("autoencoder")[0], variational=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hint"),
+    [
+        ("diffusion", "base_chanels", "did you mean base_channels?"),
+        ("diffusion", "in_channels", "did you mean channels?"),
+        ("diffusion", "batchsize", "did you mean batch_size?"),
+        ("gan", "image_size", "did you mean image_shape?"),
+        ("vae", "lr", "legal are base_channels, batch_size, beta, channel_multipliers, checkpoint_every, clip, "),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_near_or_the_legal_names(kind, name, hint):
+    with pytest.raises(ValueError, match=f"^{name} is 8; model '{kind}' has no such setting; {re.escape(hint)}"):
+        recipe(kind, **{name: 8})
+
+
+@pytest.mark.parametrize("name", ["image_size", "image_shape"])
+def test_a_diffusion_model_takes_its_size_from_the_images(name):
+    with pytest.raises(ValueError, match=f"^{name} is 32; .* has no such setting: the size is that of the images$"):
+        recipe("diffusion", **{name: 32})
+
+
+def test_the_names_offered_are_settings():
+    with pytest.raises(ValueError, match="legal are") as refused:
+        recipe("vae", lr=1)
+    offered = str(refused.value).split("legal are ")[1].split(", ")
+    assert {"unet", "variational", "kind"}.isdisjoint(offered)
+    assert {"latent_dim", "steps", "threads"} <= set(offered)
