@@ -8,10 +8,11 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import ddpm
 from ddpm.cli.chapters import chapters
 from ddpm.cli.distill import distill
 from ddpm.cli.evaluate import evaluate
@@ -32,6 +33,22 @@ app = typer.Typer(
 )
 for command in (train, distill, sample, evaluate, round_trip, export, chapters):
     app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"ddpm {ddpm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_no_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; the help is the app's own."""
+
 
 #: The extra that installs each optional package.
 EXTRAS = {

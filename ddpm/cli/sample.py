@@ -80,10 +80,12 @@ def sample(
     rows = _labels(model, trained, classes or [])
     columns = n if n is not None else 64 if len(rows) < 2 else 8
     n = columns * max(1, len(rows))
+    several = len(rows) > 1
     if not 1 <= n <= MOST:
-        raise ValueError(f"n is {columns}; legal are 1 to {MOST // max(1, len(rows)):,} images of each in a grid")
+        most = f"{MOST // max(1, len(rows)):,}"
+        raise ValueError(f"n is {columns}; legal are 1 to {most} images{' of each class' * several} in a grid")
     labels = [label for label in rows for _ in range(columns)]
-    width = columns if len(rows) > 1 else math.ceil(math.sqrt(n))
+    width = columns if several else math.ceil(math.sqrt(n))
     is_film = out.suffix.lower() != ".png"
     if is_film:
         _check_film(out, trained.image_shape, columns, len(rows))
@@ -99,7 +101,7 @@ def sample(
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
     write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
-    typer.echo(f"{n} images: {out}")
+    typer.echo(f"{n} image{'s' * (n > 1)}: {out}")
 
 
 def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:
@@ -112,7 +114,7 @@ def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> No
     if n > most:
         raise ValueError(
             f"n is {n}; a film {out.suffix} has at most {widest:,} pixels in a direction, so legal are 1 to {most:,} "
-            "images of each"
+            f"images{' of each class' * (rows > 1)}"
         )
 
 

@@ -266,7 +266,8 @@ def _report(folder: Path, found: Found, reading: _Reading, cache: Path) -> str:
     lines = problems[:20]
     if len(problems) > len(lines):
         lines.append(f"... and {len(problems) - len(lines)} more, named in {cache}")
-    lines.append(f"{folder}: {readable:,} pictures; {len(problems)} more cannot be read")
+    unread = f"; {len(problems)} more cannot be read" if problems else ""
+    lines.append(f"{folder}: {readable:,} pictures{unread}")
     lines += [f"{n:,} pictures: {guess}" for guess, n in reading.guesses.items()]
     lines += found.words()
     if found.others:

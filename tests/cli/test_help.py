@@ -9,6 +9,7 @@ import sys
 import pytest
 import typer
 
+import ddpm
 from ddpm import cli
 from tests.checkout import ROOT
 from tests.cli.commands import done, help_of, refusal
@@ -196,3 +197,8 @@ def test_a_fault_of_the_program_is_not_hidden(error, monkeypatch):
     monkeypatch.setattr(cli, "app", raising(error))
     with pytest.raises(type(error)):
         cli.main()
+
+
+def test_it_says_its_version():
+    assert done("--version").stdout == f"ddpm {ddpm.__version__}\n"
+    assert "--version" in done("--help").stdout

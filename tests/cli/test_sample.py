@@ -121,10 +121,10 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", 2000], "n, the number of steps, is 2000; legal are integers from 1 to T = 1000"),
-        (["--n", 0], "n is 0; legal are 1 to 1,000,000 images of each in a grid"),
-        (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images of each in a grid"),
-        (["--n", 10**30], "legal are 1 to 1,000,000 images of each in a grid"),
+        (["--steps", 2000], "steps is 2000; legal are integers from 1 to T = 1000"),
+        (["--n", 0], "n is 0; legal are 1 to 1,000,000 images in a grid"),
+        (["--n", 1_000_001], "n is 1000001; legal are 1 to 1,000,000 images in a grid"),
+        (["--n", 10**30], "legal are 1 to 1,000,000 images in a grid"),
         (["--seed", -1], "seed is -1; it must be an integer from 0 up"),
         (["--sampler", "dim"], "did you mean ddim?"),
         (["--sampler", "ddmi", "--eta", 0.5], "did you mean ddim?"),
@@ -242,7 +242,7 @@ def test_a_guide_that_knows_other_classes_is_refused(conditional, tmp_path):
         (["--class", "11"], "class is 11; legal are 0 to 9"),
         (["--guidance", 2], "guidance is 2; it needs a --class"),
         (["--class", "bag", "--guidance", 0.5], "guidance is 0.5; it must be finite and at least 1, which is none"),
-        (["--class", "all", "--n", 200_000], "n is 200000; legal are 1 to 100,000 images of each in a grid"),
+        (["--class", "all", "--n", 200_000], "n is 200000; legal are 1 to 100,000 images of each class in a grid"),
         (["--class", "bag", "--guidance-interval", 1, 2], "it needs a --guidance above 1, or a --guide"),
         (["--class", "bag", "--guidance", 2, "--guidance-interval", 2, 1], "interval is (2.0, 1.0); it must be two"),
     ],
@@ -262,3 +262,8 @@ def test_a_conditional_run_is_trained_again_from_its_record(conditional, tmp_pat
     command = ["train", "--config", conditional / "config.json", "--steps", 1, "--track", "none", "--no-samples"]
     done(*command, "--out", tmp_path / "again")
     assert ddpm.load(tmp_path / "again").classes == CLASSES
+
+
+def test_one_image_is_one(tmp_path):
+    said = done("sample", "--n", 1, "--steps", 1, "--out", tmp_path / "one.png").stdout
+    assert said == f"1 image: {tmp_path / 'one.png'}\n"

@@ -431,3 +431,10 @@ def test_a_twentieth_of_the_files_may_be_unreadable_by_default(tmp_path):
     (tmp_path / "18.png").write_bytes(b"no picture either")
     with pytest.raises(ValueError, match=r"2 of 20 pictures .* cannot be read, more than the legal 5%"):
         load_folder(tmp_path, (1, 8, 8), quiet=True)
+
+
+def test_of_a_folder_whose_pictures_can_all_be_read_nothing_else_is_said(tmp_path, capsys):
+    for i in range(3):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    load_folder(tmp_path, (1, 8, 8))
+    assert f"{tmp_path}: 3 pictures\n" in capsys.readouterr().out
