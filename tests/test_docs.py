@@ -4,7 +4,11 @@ import doctest
 import importlib
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
+
+import ddpm
 
 from tests.checkout import ROOT
 
@@ -29,3 +33,20 @@ def test_examples_are_true(name):
 def test_the_reference_names_every_module_once():
     page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"automodule:: (\S+)", page)) == MODULES
+
+
+@pytest.mark.long
+def test_the_trainings_that_a_page_writes_in_python_run(tmp_path, monkeypatch):
+    """With two steps in place of many."""
+    page = (ROOT / "book" / "training.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "train(" in block]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "holiday-pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "holiday-pictures" / f"{i}.png")
+    np.save(tmp_path / "mine.npy", pixels)
+    for block, run in zip(blocks, ("runs/python", "runs/mine"), strict=True):
+        assert block.count("steps=20_000") == 1
+        exec(block.replace("steps=20_000", "steps=2"), {})
+        assert ddpm.load(run).image_shape == (3, 32, 32)
