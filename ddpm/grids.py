@@ -17,7 +17,10 @@ from torch import Tensor
 
 from ddpm.settings import SPACINGS, Spacing, one_of
 
-__all__ = ["NOISE_ALONE", "SPACINGS", "HasNoise", "Spacing", "check_grid", "check_start", "timesteps"]
+__all__ = ["NOISE_ALONE", "SPACINGS", "Grid", "HasNoise", "Spacing", "check_grid", "check_start", "timesteps"]
+
+#: Times for a walk, strictly decreasing and ending in 0: a list of numbers, or a 1-D array or tensor of them.
+Grid = Sequence[float] | np.ndarray | Tensor
 
 #: From this sigma on x counts as noise alone. Karras et al. (2022) begin at 80 for data of standard deviation 0.5.
 NOISE_ALONE = 160.0
@@ -91,7 +94,7 @@ def _spaced_in_sigma(schedule: HasNoise, n: int, spacing: Spacing, top: float) -
     return [schedule.sigma_to_t(each) for each in sigma.tolist()]
 
 
-def check_grid(timesteps: Sequence[float] | np.ndarray | Tensor, schedule: HasNoise) -> Sequence[float]:
+def check_grid(timesteps: Grid, schedule: HasNoise) -> Sequence[float]:
     """A grid that decreases strictly from at most T to exactly 0, as Python numbers where it was an array or a tensor.
 
     Raises:

@@ -8,7 +8,7 @@ suits every level (Song & Ermon 2019, algorithm 1); from 4 up they diverge at T,
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import answer_like, float_tensor, function, instance, number
 from ddpm.denoiser import Denoiser, schedule_of
-from ddpm.grids import NOISE_ALONE, check_grid
+from ddpm.grids import NOISE_ALONE, Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
 from ddpm.settings import positive_int
@@ -113,7 +113,7 @@ def metropolis_langevin(
 def annealed_langevin(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     step_size: float = 1.0,
     steps_per_level: int = 5,
@@ -147,7 +147,7 @@ def annealed_langevin(
 def predictor_corrector(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     step_size: float = 0.1,
     corrector_steps: int = 1,
@@ -174,7 +174,7 @@ def predictor_corrector(
 def flow_and_langevin(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     weight: float = 1.0,
     randn_like: RandnLike = torch.randn_like,

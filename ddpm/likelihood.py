@@ -1,7 +1,6 @@
 """How probable a model finds its data: the variational bound term by term, and the density of the probability flow."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -15,7 +14,7 @@ from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.fast import computes_in_bfloat16
-from ddpm.grids import check_grid
+from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
 from ddpm.settings import one_of, positive_int
@@ -41,7 +40,7 @@ class Bound(NamedTuple):
 def variational_bound(
     denoise: Denoiser,
     x0: Tensor,
-    timesteps: Sequence[float] | None = None,
+    timesteps: Grid | None = None,
     *,
     levels: int | None = None,
     randn_like: RandnLike = torch.randn_like,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import number
 from ddpm.denoiser import Denoiser, schedule_of
-from ddpm.grids import check_grid
+from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict, predict_below
 from ddpm.schedule import NoiseSchedule
@@ -55,7 +55,7 @@ def ends(steps: Iterator[Step]) -> Ends:
 def round_trip(
     denoise: Denoiser,
     x0: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     sampler: Callable[..., Iterator[Step]] = ancestral,
     randn_like: RandnLike = torch.randn_like,
@@ -79,7 +79,7 @@ def round_trip(
 def cycles(
     denoise: Denoiser,
     x0: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     count: int,
     *,
     sampler: Callable[..., Iterator[Step]] = ancestral,
@@ -97,9 +97,7 @@ def cycles(
         yield step
 
 
-def inverted_round_trip(
-    denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, order: Literal[1, 2] = 1
-) -> Iterator[Step]:
+def inverted_round_trip(denoise: Denoiser, x0: Tensor, timesteps: Grid, *, order: Literal[1, 2] = 1) -> Iterator[Step]:
     """Walk clean images up to `timesteps[0]` without drawing noise, and back, yielding every state.
 
     Up by `invert` and back by deterministic `ddim` (order 1), or up by `invert_heun` and back by `heun` (order 2).
@@ -112,7 +110,7 @@ def inverted_round_trip(
     yield from back(denoise, step.x, timesteps)
 
 
-def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
+def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Grid) -> Iterator[Step]:
     """`invert` with the moves of `heun` in the angle, walked upward.
 
     The error of the noise that it finds is O(1 / N^2), down to the error of its first move, which is `invert`'s. That
@@ -129,7 +127,7 @@ def invert_heun(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> It
         yield Step(x, t, prediction)
 
 
-def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
+def edict(denoise: Denoiser, pair: Tensor, timesteps: Grid, *, mixing: float = 0.93) -> Iterator[Step]:
     """EDICT of Wallace et al. (2023), section 4: two states that denoise each other, so that every move has an exact
     inverse.
 
@@ -157,7 +155,7 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Sequence[float], *, mixing
         yield Step(torch.stack([first, second]), s, prediction)
 
 
-def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93) -> Iterator[Step]:
+def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Grid, *, mixing: float = 0.93) -> Iterator[Step]:
     """The moves of `edict` undone, last first (Wallace et al. 2023, section 4): from clean images, both states of the
     pair, to the pair (2, batch, ...) that `edict` takes back to them."""
     schedule = schedule_of(denoise)
@@ -174,16 +172,14 @@ def invert_edict(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, m
         yield Step(torch.stack([first, second]), t, prediction)
 
 
-def coupled_round_trip(
-    denoise: Denoiser, x0: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93
-) -> Iterator[Step]:
+def coupled_round_trip(denoise: Denoiser, x0: Tensor, timesteps: Grid, *, mixing: float = 0.93) -> Iterator[Step]:
     """Walk clean images up by `invert_edict` and back by `edict`, yielding every pair: x0 again, up to rounding."""
     for step in invert_edict(denoise, x0, timesteps, mixing=mixing):
         yield step
     yield from edict(denoise, step.x, timesteps, mixing=mixing)
 
 
-def _grid_of_pair(pair: Tensor, timesteps: Sequence[float], schedule: NoiseSchedule, mixing: float) -> Sequence[float]:
+def _grid_of_pair(pair: Tensor, timesteps: Grid, schedule: NoiseSchedule, mixing: float) -> Sequence[float]:
     """The grid as `check_grid` gives it; `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
     timesteps = check_grid(timesteps, schedule)
     if not 0 < number("mixing", mixing) <= 1:

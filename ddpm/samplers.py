@@ -13,7 +13,7 @@ A walk ends in 0 and takes no changed state back. To change states on the way, a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import float_tensor, number
 from ddpm.denoiser import Denoiser, answer_of, schedule_of
-from ddpm.grids import check_grid
+from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 def ancestral(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     variance: Literal["small", "large"] = "small",
     randn_like: RandnLike = torch.randn_like,
@@ -78,7 +78,7 @@ def ancestral(
 def ddim(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     eta: float = 0.0,
     randn_like: RandnLike = torch.randn_like,
@@ -102,7 +102,7 @@ def ddim(
 def heun(
     denoise: Denoiser,
     x: Tensor,
-    timesteps: Sequence[float],
+    timesteps: Grid,
     *,
     coordinates: Literal["angle", "sigma"] = "angle",
     churn: float = 0.0,
@@ -171,7 +171,7 @@ def heun_correction(schedule: NoiseSchedule, before: Prediction, after: Predicti
 
 @noise_is_randn_like
 def dpm_solver_pp(
-    denoise: Denoiser, x: Tensor, timesteps: Sequence[float], *, randn_like: RandnLike = torch.randn_like
+    denoise: Denoiser, x: Tensor, timesteps: Grid, *, randn_like: RandnLike = torch.randn_like
 ) -> Iterator[Step]:
     """DPM-Solver++(2M), Lu et al. (2022), algorithm 2: second order at one call a move, from the move before.
 
@@ -198,7 +198,7 @@ def dpm_solver_pp(
         yield Step(x, s, prediction)
 
 
-def invert(denoise: Denoiser, x0: Tensor, timesteps: Sequence[float]) -> Iterator[Step]:
+def invert(denoise: Denoiser, x0: Tensor, timesteps: Grid) -> Iterator[Step]:
     """DDIM walked upward, from a clean x0 to the noise from which `ddim` returns to it in the limit of small steps.
 
     Takes the same descending grid as `ddim`. Each move uses the noise predicted at its lower end. At time 0, where no

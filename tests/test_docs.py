@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import ddpm
-
 from tests.checkout import ROOT
 
 MODULES = sorted(
