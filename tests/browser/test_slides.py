@@ -31,6 +31,14 @@ def test_every_slide_fits_the_screen_and_is_whole(name, visit):
         }).filter(i => i >= 0)"""
     )
     assert too_large == []
+    cut_off = page.evaluate(
+        """() => Array.from({ length: Reveal.getTotalSlides() }, (_, i) => {
+            Reveal.slide(i);
+            const parts = Reveal.getCurrentSlide().querySelectorAll("pre, div.math, table");
+            return [...parts].some(part => !part.closest("aside") && part.scrollWidth > part.clientWidth + 1) ? i : -1;
+        }).filter(i => i >= 0)"""
+    )
+    assert cut_off == []
     for image in page.locator("section img").all():
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         assert len(image.get_attribute("alt") or "") > 20
@@ -44,6 +52,11 @@ def test_a_deck_is_open_to_everyone(name, visit):
         found = Axe().run(page, options={"preload": False}).response["violations"]
         violations = [each["help"] for each in found if each["impact"] in ("serious", "critical")]
         assert not violations
+
+
+def test_the_text_keeps_away_from_the_edge_of_the_screen(visit):
+    page = opened(visit, DECKS[1])
+    assert page.locator("section.present h1").bounding_box()["x"] >= 40
 
 
 def test_a_short_deck_leaves_out_the_questions(visit):
