@@ -200,8 +200,8 @@ CHANGES = {
         ("else (invert_heun, heun)", "else (invert, heun)", "the way up of the second order"),
         ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
         (
-            "pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.93",
-            "pair: Tensor, timesteps: Sequence[float], *, mixing: float = 0.9",
+            "pair: Tensor, timesteps: Grid, *, mixing: float = 0.93",
+            "pair: Tensor, timesteps: Grid, *, mixing: float = 0.9",
             "the default mixing of EDICT",
         ),
         ("schedule.noise(s) - a * schedule.noise(t)", "schedule.noise(s) - schedule.noise(t)", "EDICT's DDIM move"),

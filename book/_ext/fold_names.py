@@ -7,12 +7,14 @@ def name_folds(app, document):
     """Replace the words "Show code cell source" of the folded cells of a page."""
     for cell in document.findall(nodes.container):
         if cell.get("nb_element") == "cell_code" and cell.get("hide_mode"):
-            what = "the {type}" if "output" in cell["hide_mode"] else content(cell)
+            if cell["hide_mode"] == "input+output":
+                cell["hide_mode"] = "all"  # one fold for both
+            what = "the {type}" if cell["hide_mode"] == "output" else content(cell)
             cell["prompt_show"], cell["prompt_hide"] = f"Show {what}", f"Hide {what}"
 
 
 def content(cell):
-    """What a cell holds whose code alone is folded."""
+    """What a cell holds whose code is folded."""
     code = cell.children[0].astext()
     checks = any(word in code for word in ("check(", "check_exact("))
     if any(cell.findall(nodes.image)):

@@ -1,26 +1,66 @@
 """Mends what jupyter-book, autodoc and docutils put on a page.
 
 Pages load thebe twice, even where it is switched off, and from a server elsewhere. The references have the role of a
-list but no list items, which confuses a screen reader. A line may end between a formula and its full stop. The theme
-fails where launch buttons are set and no repository is named, which is how the book is until it is forked. The page of
-the package describes a named tuple's fields as "Alias for field number 0", gives protocols a constructor, and has no
-words for the defaults of dataclasses that are made anew for each.
+list but no list items, which confuses a screen reader; and it calls every folded cell "Toggle hidden content", whatever
+the cell's own words are. A line may end between a formula and its full stop, or between a number and its per cent sign
+or its spread. HTML that stands in a chapter keeps straight apostrophes. The first page has the book's title twice, and
+no page says to search engines what it is about. The theme fails where launch buttons are set and no repository is
+named, which is how the book is until it is forked. The page of the package describes a named tuple's fields as "Alias
+for field number 0", gives protocols a constructor, and has no words for the defaults of dataclasses that are made anew
+for each.
 """
 
+import html
 import re
 
+from docutils import nodes
+
 FORMULA_AND_STOP = re.compile(r'\(?<span class="math notranslate nohighlight">[^<]*</span>[.,;:?!)]+')
+#: Code, scripts, formulas and tags, which stay as they are, or the text between two tags.
+PIECE = re.compile(
+    r'<(?P<name>pre|code|script|style)\b.*?</(?P=name)>|<(?P<math>span|div) class="math\b.*?</(?P=math)>|<[^>]*>'
+    r"|(?P<text>[^<]+)",
+    re.DOTALL,
+)
 
 
 def mend(app, pagename, templatename, context, doctree):
-    """Remove thebe's scripts and the references' role of a list; keep a formula and the stop behind it on one line."""
+    """Remove thebe's scripts, a role and a label; mend the text, the first page's title and the description."""
     context["script_files"] = [
         script
         for script in context["script_files"]
         if "thebe" not in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', {})}".lower()
     ]
     body = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
-    context["body"] = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
+    body = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
+    context["body"] = PIECE.sub(lambda piece: mended_text(piece[0]) if piece["text"] else piece[0], body)
+    if pagename == context.get("root_doc"):
+        context["docstitle"] = ""
+    about = description(doctree) if doctree else ""
+    if about and 'name="description"' not in context["metatags"]:
+        context["metatags"] += f'\n<meta name="description" content="{html.escape(about)}" />'
+
+
+def mended_text(text):
+    """Text whose numbers keep their per cent sign and their spread on one line, and whose apostrophes are curly."""
+    text = re.sub(r"(?<=\d)\s(?=%)|\s(?=±)|(?<=±)\s", "\u00a0", text)
+    return re.sub(r"(?<=\w)'(?=\w)", "’", text)
+
+
+def description(doctree, length=300):
+    """The first sentences, up to so many characters, of the first paragraph below a page's title, or ""."""
+    section = doctree.next_node(nodes.section)
+    for paragraph in section.children if section else []:
+        sentences = re.split(r"(?<=[.?!]) ", " ".join(paragraph.astext().split()))
+        if isinstance(paragraph, nodes.paragraph) and not any(paragraph.findall(nodes.math)):
+            shown = ""
+            for sentence in sentences:
+                if sentence.endswith(":") or (shown and len(shown) + len(sentence) > length):
+                    break
+                shown = f"{shown} {sentence}".strip()
+            return shown
+    return ""
 
 
 def leave_out_buttons(app, config):

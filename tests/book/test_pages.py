@@ -16,6 +16,12 @@ def test_every_page_of_the_contents_exists():
     assert chapters <= set(files)
 
 
+def test_the_contents_number_every_chapter():
+    titles = re.findall(r'file: notebooks/(\d\d)_\w+\n +title: "(\d+)\. .+"', (ROOT / "_toc.yml").read_text())
+    assert len(titles) == len(list(ROOT.glob("notebooks/*.ipynb")))
+    assert [int(number) for number, _ in titles] == [int(number) for _, number in titles] == list(range(len(titles)))
+
+
 def labels(page):
     """The labels of a page of Markdown, such as (c11)=, to which a link #c11 of any page of the book leads."""
     return set(re.findall(r"(?m)^.*?\(([\w-]+)\)=$", page.read_text(encoding="utf-8")))
@@ -66,8 +72,51 @@ def test_films_are_small():
     assert max(film.stat().st_size for film in films) <= 400e3
 
 
-def test_a_formula_keeps_its_full_stop_and_what_is_no_stop_stays_outside():
+@pytest.fixture
+def mended():
+    """What the build makes of a page's HTML."""
+    module = script("book/_ext/mended_pages.py")
+
+    def mend(body):
+        context = {"script_files": [], "metatags": "", "body": body}
+        module.mend(None, "page", "page.html", context, None)
+        return context["body"]
+
+    return mend
+
+
+def test_a_formula_keeps_its_full_stop_and_what_is_no_stop_stays_outside(mended):
     formula = r'<span class="math notranslate nohighlight">\(x\)</span>'
-    context = {"script_files": [], "body": f"<p>See {formula}. And {formula} alone.</p>"}
-    script("book/_ext/mended_pages.py").mend(None, "page", "page.html", context, None)
-    assert context["body"] == f'<p>See <span class="together">{formula}.</span> And {formula} alone.</p>'
+    body = mended(f"<p>See {formula}. And {formula} alone.</p>")
+    assert body == f'<p>See <span class="together">{formula}.</span> And {formula} alone.</p>'
+
+
+@pytest.mark.parametrize(
+    ("body", "right"),
+    [
+        ("<p>5 % of 10\n±\n2</p>", "<p>5\u00a0% of 10\u00a0±\u00a02</p>"),
+        ("<p><strong>5</strong> ± 1</p>", "<p><strong>5</strong>\u00a0±\u00a01</p>"),
+        ("<summary>It's the network's.</summary>", "<summary>It’s the network’s.</summary>"),
+    ],
+)
+def test_numbers_stay_together_and_apostrophes_are_curly(body, right, mended):
+    assert mended(body) == right
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        """<pre><span>7 % 3</span> == "it's"</pre>""",
+        '<code class="docutils"><span class="pre">7 % 3</span> ± 2</code>',
+        r'<div class="math notranslate nohighlight">\[f\'s 5 % ± 1\]</div>',
+        """<img alt="It's 5 % ± 1" src="x.png" />""",
+        "<script>let it = 7 % 3, s = 'a'</script>",
+    ],
+)
+def test_code_formulas_and_attributes_stay_as_they_are(body, mended):
+    assert mended(body) == body
+
+
+def test_a_folded_cell_is_called_by_its_own_words(mended):
+    body = mended('<summary aria-label="Toggle hidden content">\n<p>Show the checks</p></summary>')
+    assert body == "<summary>\n<p>Show the checks</p></summary>"

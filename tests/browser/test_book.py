@@ -12,6 +12,8 @@ from tests.browser.conftest import HTML, PHONE
 from tests.checkout import ROOT
 
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
+OVERFLOWING = "parts => parts.filter(part => part.scrollWidth > part.clientWidth + 1)"
 
 pytestmark = pytest.mark.browser
 
@@ -146,7 +148,7 @@ def test_the_theme_switches_and_stays(visit):
     assert page.evaluate("document.documentElement.dataset.theme") == after
 
 
-@pytest.mark.parametrize("chapter", [name for name in PAGES if name.startswith("notebooks/")])
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_what_only_checks_is_closed_and_opens(chapter, visit):
     page = visit(chapter)
     folded = page.locator(".tag_hide-input").last
@@ -156,7 +158,7 @@ def test_what_only_checks_is_closed_and_opens(chapter, visit):
     expect(code).to_be_visible()
 
 
-@pytest.mark.parametrize("chapter", [name for name in PAGES if name.startswith("notebooks/")])
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_quiz_answers(chapter, visit):
     page = visit(chapter)
     answers = page.locator("details.answer")
@@ -171,9 +173,10 @@ def test_a_quiz_answers(chapter, visit):
     assert sum(verdict.startswith("Yes") for verdict in verdicts) == 3
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("notebooks/")])
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_a_fold_says_what_is_in_it(name, visit):
-    folds = visit(name).locator("details.hide")
+    page = visit(name)
+    folds = page.locator("details.hide")
     said = [fold.locator("summary p").first.inner_text() for fold in folds.all()]
     assert not [words for words in said if "code cell" in words]
     for fold, words in zip(folds.all(), said, strict=True):
@@ -185,3 +188,98 @@ def test_a_fold_says_what_is_in_it(name, visit):
         elif words == "Show the code":
             assert "check(" not in code
     assert "Show the checks" in said
+    assert page.locator("summary[aria-label]").count() == 0  # it would be read out instead of these words
+    assert page.locator("details.hide + details.hide").count() == 0  # a cell has one fold
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_boxs_button_is_called_like_the_box(name, visit):
+    titles = visit(name).locator(".admonition-title:has(> .toggle-button)")
+    names = [title.locator("button").get_attribute("aria-label") for title in titles.all()]
+    assert names == [title.inner_text().strip() for title in titles.all()]
+    assert len(set(names)) == len(names) > 0
+
+
+def test_a_dark_page_is_printed_in_dark_ink(visit):
+    page = visit(CHAPTERS[0], theme="dark")
+    page.evaluate("addEventListener('beforeprint', () => (window.inPrint = document.documentElement.dataset.theme))")
+    page.pdf()
+    assert page.evaluate("[window.inPrint, document.documentElement.dataset.theme]") == ["light", "dark"]
+    page.emulate_media(media="print")
+    cell = page.locator("div.cell_input").first
+    assert cell.evaluate("cell => getComputedStyle(cell).breakInside") == "avoid"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_keyboard_stops_at_formulas_and_figures_only_where_they_scroll(chapter, visit):
+    page = visit(chapter, PHONE)
+    assert page.locator("mjx-container[tabindex]").count() == 0
+    scrolled = page.locator("main div.math, div.cell_output figure")
+    page.wait_for_function(
+        """() => [...document.querySelectorAll("main div.math, div.cell_output figure:not(:has(a))")].every(
+            part => part.tabIndex === (part.scrollWidth > part.clientWidth ? 0 : -1))"""
+    )
+    unreachable = "parts.filter(part => part.tabIndex < 0 && !part.querySelector('a')).map(part => part.outerHTML)"
+    assert scrolled.evaluate_all(f"all => {{ const parts = ({OVERFLOWING})(all); return {unreachable}; }}") == []
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function("!document.querySelector('div.cell_output figure[tabindex]')")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_figure_on_a_phone_is_scrolled_and_can_be_read(chapter, visit):
+    page = visit(chapter, PHONE)
+    for figure in page.locator("div.cell_output figure").all():
+        narrow = "60%" in (figure.locator("img").get_attribute("style") or "")
+        assert figure.locator("img").bounding_box()["width"] >= (330 if narrow else 600)
+        assert figure.bounding_box()["width"] <= PHONE["width"]
+        figure.evaluate("figure => figure.scrollTo(figure.scrollWidth, 0)")
+        caption = figure.locator("figcaption").bounding_box()
+        assert caption["x"] >= 0
+        assert caption["x"] + caption["width"] <= PHONE["width"]
+
+
+def test_the_keyboard_is_seen_on_the_buttons_above_a_page(visit):
+    page = visit(CHAPTERS[0])
+    page.keyboard.press("Tab")
+    buttons = page.locator(".bd-header-article .btn:visible").all()
+    assert len(buttons) > 2
+    for button in buttons:
+        button.focus()
+        outline = button.evaluate(
+            "button => [getComputedStyle(button).outlineStyle, getComputedStyle(button).outlineWidth]"
+        )
+        assert outline == ["solid", "3px"]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_code_fits_a_laptops_page(chapter, visit):
+    page = visit(chapter)
+    page.evaluate("document.querySelectorAll('details').forEach(details => (details.open = true))")
+    cut = page.locator("div.cell_input pre").evaluate_all(f"all => ({OVERFLOWING})(all).map(each => each.textContent)")
+    assert [code for code in cut if max(map(len, code.splitlines())) <= 86] == []
+
+
+def test_measured_numbers_stay_whole(visit):
+    page = visit("notebooks/03_round_trip", PHONE)
+    numbers = page.locator("div.cell_output blockquote strong")
+    assert numbers.count() > 5
+    assert numbers.evaluate_all("all => all.filter(each => each.getClientRects().length > 1).length") == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_it_is(name):
+    head = (HTML / f"{name}.html").read_text(encoding="utf-8").partition("</head>")[0]
+    (title,) = re.findall("<title>(.+)</title>", head)
+    assert title.count("Diffusion models, run line by line") == 1
+    about = re.findall('<meta name="description" content="([^"]*)"', head)
+    assert len(about) == 1 or (name not in CHAPTERS and not about)
+    assert all(30 < len(each) < 400 for each in about)
+    (icon,) = re.findall('<link rel="icon" href="([^"]+)"', head)
+    assert ((HTML / name).parent / icon).stat().st_size < 5000
+
+
+def test_the_sidebar_numbers_the_chapters(visit):
+    page = visit(CHAPTERS[4])
+    entries = page.locator(".bd-sidebar-primary a.reference.internal").all_inner_texts()
+    assert [entry[:3] for entry in entries if re.match(r"\d", entry)] == [f"{number}. " for number in range(7)]
+    assert page.locator(".bd-sidebar-primary .current a.current").inner_text().startswith("4. ")

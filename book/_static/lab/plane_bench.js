@@ -164,7 +164,8 @@ class PlaneBench extends Bench {
     const total = setup.bumps.reduce((sum, { weight }) => sum + weight, 0);
     const percent = (/** @type {number[]} */ shares) => shares.map((share) => Math.round(100 * share)).join(", ");
     const weights = percent(setup.bumps.map(({ weight }) => weight / total));
-    this.end += ` · nearest to the bumps are ${percent(sharesOf(setup.bumps, x))} % of the points (weights: ${weights} %)`;
+    const shares = percent(sharesOf(setup.bumps, x));
+    this.end += ` · nearest to the bumps are ${shares}\u00a0% of the points (weights: ${weights}\u00a0%)`;
   }
 
   /** @param {number} index */
