@@ -13,7 +13,7 @@ the divergence of their codes differently.
 
 The script writes `book/results/generative-models.json` after every run. Started again, it resumes where it
 stopped; several may work side by side, each on kinds of its own (`--kind`). `--ship` copies the weights of
-seed 0 into the package, each with its card.
+seed 0 into the package, each with its card. `--time 5`, with nothing beside it, times all kinds in turns, in minutes.
 """
 
 import itertools
@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -37,7 +38,16 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import Autoencoder, VariationalAutoencoder, divergence
-from ddpm.companion.results import chosen, markdown_table, mean_and_deviation, measured_with, refuse_other, run_folder
+from ddpm.companion.results import (
+    chosen,
+    machine,
+    markdown_table,
+    mean_and_deviation,
+    measured_with,
+    processor,
+    refuse_other,
+    run_folder,
+)
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_atomically, write_json
@@ -270,15 +280,22 @@ def way(model: Any, steps: int) -> dict[str, Any]:
     return {"sampler": "ddim", "steps": steps} if isinstance(model, NetworkDenoiser) else {}
 
 
-def milliseconds(model: Any) -> str:
-    """Milliseconds per image of drawing 64, the median of three after a warm-up; in one call if the model can."""
-    options: dict[str, Any] = way(model, 50) or {"chunk": 64}
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        ddpm.sample(model, 64, progress=False, **options).cpu()  # .cpu() waits for a GPU
-        times.append(time.perf_counter() - start)
-    return f"{median(times[1:]) / 64 * 1000:.1f}"
+def milliseconds(rounds: int) -> dict[str, str]:
+    """Milliseconds an image of every kind of model in drawing 64: the median over rounds in which they take turns.
+
+    The shipped model of a kind's recipe draws for it. Both kinds of diffusion, and its control, are the same network in
+    50 steps of DDIM; what draws in one call draws all 64 at once.
+    """
+    once = {recipe: ddpm.load(f"equal-{recipe}") for recipe in SHIPPED}
+    times: dict[str, list[float]] = {name: [] for name in once}
+    for number in range(rounds + 1):
+        for name, model in once.items():
+            start = time.perf_counter()
+            options: dict[str, Any] = way(model, 50) or {"chunk": 64}
+            ddpm.sample(model, 64, progress=False, **options).cpu()  # .cpu() waits for a GPU
+            if number:  # after a warm-up
+                times[name].append(time.perf_counter() - start)
+    return {name: f"{median(times[kind.recipe]) / 64 * 1000:.1f}" for name, kind in KINDS.items()}
 
 
 def measured(images: Tensor, known: Dataset) -> dict[str, str]:
@@ -341,7 +358,7 @@ def rate_and_distortion(run: Run, runs: Path, n: int) -> dict[str, str]:
 def rows_of(run: Run, runs: Path, n: int) -> list[dict[str, str]]:
     """The rows of one full training: one for each way to draw."""
     model, known, name = run.trained(runs), part(SETS[run.data]), run.kind
-    own = {"bits a dimension": bits(run.folder(runs), judges(100)), "ms an image": milliseconds(model)}
+    own = {"bits a dimension": bits(run.folder(runs), judges(100)), "ms an image": "none"}
     ways = {name: ddpm.sample(model, n, **way(model, 50))}
     if isinstance(model, Autoencoder):
         ways = {
@@ -392,6 +409,19 @@ class Table:
             results[name] += lines
             write_json(self.path, results | conditions(results))
 
+    def time(self, rounds: int) -> None:
+        """Measure every kind's ms an image and write it into its rows, and the conditions beside them."""
+        found = milliseconds(rounds)
+        typer.echo(found)
+        with FileLock(self.lock):
+            results = self.read()
+            for row in results["rows"]:
+                row["ms an image"] = found.get(row["kind"], row["ms an image"])
+            results["timing"] = {
+                "rounds": rounds, "device": machine(), "processor": processor(), "date": date.today().isoformat()
+            }  # fmt: skip
+            write_json(self.path, results | {"table": table_of(results["rows"]), "conditions": in_words(results)})
+
 
 def best(results: dict[str, Any], kind: str) -> dict[str, Any]:
     """The trial that did best, of those on the books."""
@@ -428,10 +458,21 @@ def main(
     out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
     ship: Annotated[bool, typer.Option("--ship", help="Copy the weights of seed 0 into the package.")] = False,
     models: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = MODELS,
+    time_rounds: Annotated[
+        int,
+        typer.Option(
+            "--time",
+            min=0,
+            help="Measure the ms an image of all kinds in so many rounds, in turns, and nothing else; 5 take minutes.",
+        ),
+    ] = 0,
 ) -> None:
     """Try settings, train each kind in full with every seed, and measure; ten hours on one CPU thread."""
     kind = chosen("kind", kind, KINDS)
     table = Table(out, {"n": n, "models": check_terms(steps)}, folder)
+    if time_rounds:
+        table.time(time_rounds)
+        return
     try_settings(table, kind, folder, n)
     if "vae" in kind:
         sweep(table, folder, n)
@@ -510,7 +551,10 @@ def table_of(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         line = {"model": name}
         for figure in (key for key in own[0] if key not in NOT_FIGURES):
             texts = [str(row[figure]) for row in own]
-            line[figure] = "none" if texts[0] == "none" else mean_and_deviation(texts)
+            if "none" in texts:
+                line[figure] = "none"
+            else:  # what is timed once for all seeds has no spread
+                line[figure] = texts[0] if len(set(texts)) == 1 else mean_and_deviation(texts)
         lines.append(line)
     return lines
 
@@ -550,27 +594,38 @@ python benchmarks/generative_models.py --ship
 """
 
 
+def in_words(results: dict[str, Any]) -> str:
+    """The conditions under which the rows were measured."""
+    n, timed = results["terms"]["n"], ""
+    if "timing" in results:
+        made = results["timing"]
+        timed = (
+            f" Ms an image: of drawing 64, the median of {made['rounds']} rounds in which the kinds take turns with "
+            f"nothing beside them, once for all seeds; on {made['device']} ({made['processor']}), {made['date']}."
+        )
+    return (
+        f"Trained on the 10,000 embedded training images in batches of {BATCH}, with as many parameters (a GAN's "
+        f"both players counted) and for as many FLOPs, of products and convolutions, within {TOLERANCE:.0%}. Of "
+        f"every kind {len(OF_DIFFUSION)} settings were tried at a third of the budget on 8,000 of these images, "
+        "and the one with the least Frechet distance to the other 2,000 was taken; a VAE was judged by codes from "
+        "N(0, I), an autoencoder by fitted codes, the VAE with a logistic likelihood by its bits a dimension. "
+        "Diffusion's recipe (v, log-normal times) had been chosen among eleven before, on all 60,000 training "
+        f"images. EMA weights; {n:,} images, seed 0 of the samples. Frechet distance against all 10,000 test "
+        f"images, the rest against the first {n:,} embedded ones, in the frozen 64-feature classifier "
+        f"{FEATURES_SHA256[:8]}, whitened; precision and recall with 3 neighbours. Copying: 0.5 is as new as test "
+        "images, 1 all copies. The training images themselves are the floor of a distance, and say what real "
+        "images reach in the rest. Bits a dimension: one draw of the variational bound of 100 test images of 8 "
+        "bits, in float32. Diffusion draws by DDIM in 50 steps on the trailing grid, in bfloat16 where the "
+        "hardware has it. Fitted codes are drawn from a mixture of ten Gaussians fitted to the codes of the "
+        "training images."
+    ) + timed
+
+
 def conditions(results: dict[str, Any]) -> dict[str, Any]:
     """The context that a reader of the rows needs."""
-    n = results["terms"]["n"]
     return {
         "table": table_of(results["rows"]),
-        "conditions": (
-            f"Trained on the 10,000 embedded training images in batches of {BATCH}, with as many parameters (a GAN's "
-            f"both players counted) and for as many FLOPs, of products and convolutions, within {TOLERANCE:.0%}. Of "
-            f"every kind {len(OF_DIFFUSION)} settings were tried at a third of the budget on 8,000 of these images, "
-            "and the one with the least Frechet distance to the other 2,000 was taken; a VAE was judged by codes from "
-            "N(0, I), an autoencoder by fitted codes, the VAE with a logistic likelihood by its bits a dimension. "
-            "Diffusion's recipe (v, log-normal times) had been chosen among eleven before, on all 60,000 training "
-            f"images. EMA weights; {n:,} images, seed 0 of the samples. Frechet distance against all 10,000 test "
-            f"images, the rest against the first {n:,} embedded ones, in the frozen 64-feature classifier "
-            f"{FEATURES_SHA256[:8]}, whitened; precision and recall with 3 neighbours. Copying: 0.5 is as new as test "
-            "images, 1 all copies. The training images themselves are the floor of a distance, and say what real "
-            "images reach in the rest. Bits a dimension: one draw of the variational bound of 100 test images of 8 "
-            "bits, in float32. Diffusion draws by DDIM in 50 steps on the trailing grid, in bfloat16 where the "
-            "hardware has it. Fitted codes are drawn from a mixture of ten Gaussians fitted to the codes of the "
-            "training images."
-        ),
+        "conditions": in_words(results),
         "provenance": measured_with(
             sum(row["seconds"] for row in [*results["trials"], *results["rows"], *results["rate and distortion"]]),
             sorted({row["seed"] for row in results["rows"]}),

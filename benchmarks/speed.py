@@ -1,6 +1,6 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            # everything, about half an hour on two CPU cores, fifteen minutes on a GPU
+    python benchmarks/speed.py            # everything, about 40 minutes on two CPU cores, 20 minutes on a GPU
     python benchmarks/speed.py --quick    # under three minutes; prints, and writes nothing
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -36,12 +35,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.companion.figures import COLOURS, use_style
-from ddpm.companion.results import markdown_table
+from ddpm.companion.results import markdown_table, measured_with, processor
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import has_fast_bfloat16, in_walk, keep_freed_memory, prepared
-from ddpm.files import write_json
+from ddpm.files import read_json, write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
 from ddpm.sampling import DEFAULT_WALK
@@ -54,6 +53,7 @@ ROOT = Path(__file__).parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"
 RESULTS = ROOT / "book" / "results" / ("gpu/speed.json" if ON_GPU else "speed.json")
+UNFINISHED = ROOT / "_build" / "speed-unfinished.json"  # of a run that was stopped, which leaves RESULTS as it is
 FIGURE = ROOT / "book" / "assets" / ("speed-gpu.svg" if ON_GPU else "speed.svg")
 WIDTHS = (128,) if ON_GPU else (32, 64)
 BATCHES = (64,) if ON_GPU else (1, 16, 64)
@@ -458,8 +458,6 @@ def alone_in_this_process(task: str) -> None:
     """Print what one contestant's first three calls cost, as JSON."""
     asked = json.loads(task)
     settings = Settings(**asked["settings"])
-    if settings.library == "ddpm" and asked["mode"] == "training" and DEVICE.type == "cpu":
-        keep_freed_memory()
     start = time.perf_counter()
     work = work_of(settings, asked["mode"], unet_of(asked["width"]), asked["batch"])
     before = _megabytes()
@@ -694,10 +692,9 @@ def report(results: dict[str, Any]) -> str:
         f"With diffusers, {settings}, eps differs by {percentages(error)}."
         for settings, error in results["fidelity"].get("relative error of eps by diffusers", {}).items()
     ]
-    decibels, loop, made = results["fidelity"]["PSNR in dB"], results["loop"], results["provenance"]
-    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    decibels, loop = results["fidelity"]["PSNR in dB"], results["loop"]
     return "\n\n".join([
-        f"Measured on {made['device']}, {made['date']}, in {made['seconds'] // 60} minutes; {versions}.",
+        measured_in_words(results),
         "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
         markdown_table(rows, ["mode", "C", "batch", "contestant", "times longer", "settings"]),
         f"One image's forward pass takes {work}.",
@@ -774,20 +771,22 @@ def main(
         bool, typer.Option(help="Use the smaller width and small batches; print, and write nothing.")
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of every comparison.")] = 5,
-    images: Annotated[int, typer.Option(help="Images of the whole job.")] = 5120 if ON_GPU else 1000,
+    images: Annotated[int, typer.Option(min=1, help="Images of the whole job.")] = 5120 if ON_GPU else 1000,
     only: Annotated[
         list[str] | None, typer.Option(help="Part to measure again; the others keep their results. Repeat for several.")
     ] = None,
     alone_: Annotated[str | None, typer.Option("--alone", hidden=True)] = None,
 ) -> None:
     """Compare this package with its peers; ratios above 1 mean that the peer takes longer."""
+    if not ON_GPU:
+        keep_freed_memory()  # for everybody, as this package does in training, and from the first part on
     if alone_ is not None:
         return alone_in_this_process(alone_)
     chunk = 256 if ON_GPU else 50
     if images < chunk:
         raise typer.BadParameter(f"images is {images}; it must be at least {chunk}, which are drawn at once")
     start = time.perf_counter()
-    old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    old = read_json(RESULTS) if RESULTS.exists() else {}
     if quick and not old:
         raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
     race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
@@ -803,35 +802,72 @@ def main(
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
-    found = old["search"] if old and (quick or only) else search(SEARCH_BATCH, 3)
-    kept = old if quick or only else {}
-    results: dict[str, Any] = {"search": found}
+    keeps = bool(old) and (quick or bool(only))
+    found = old["search"] if keeps else search(SEARCH_BATCH, 3)
+    results: dict[str, Any] = old if keeps else {"search": found}
+    made = provenances(results) or {"search": conditions(time.perf_counter() - start)}
     for name in only or list(parts)[: 4 if quick else None]:
+        start = time.perf_counter()
         typer.echo(f"{name}:")
         results[name] = parts[name]()
-        for item in results[name] if name != "rows" and isinstance(results[name], list) else []:
-            typer.echo("  " + "  ".join(f"{key} {value}" for key, value in item.items()))
-        if isinstance(results[name], dict):
-            typer.echo(f"  {results[name]}")
+        show(name, results[name])
         if not quick:
-            spent = round(time.perf_counter() - start) + (old["provenance"]["seconds"] if only and old else 0)
-            results["provenance"] = conditions(spent)
-            RESULTS.parent.mkdir(exist_ok=True)
-            write_json(RESULTS, kept | results)
-    results = kept | results
+            made[name] = conditions(time.perf_counter() - start)
+            seconds = sum(part["seconds"] for part in made.values())
+            results["provenance"] = made[name] | {"seconds": seconds, "parts": made}
+            UNFINISHED.parent.mkdir(exist_ok=True)
+            write_json(UNFINISHED, results)
     if not quick and parts.keys() <= results.keys():
+        RESULTS.parent.mkdir(exist_ok=True)
+        write_json(RESULTS, results)
+        UNFINISHED.unlink()
         RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
         draw(results["rows"], FIGURE)
 
 
-def conditions(seconds: int) -> dict[str, Any]:
-    """What the file of results says of the run that it comes from."""
-    return {
-        "device": torch.cuda.get_device_name() if ON_GPU else f"CPU, {torch.get_num_threads()} threads",
-        "date": date.today().isoformat(), "seed": 0, "seconds": seconds,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", *PEERS)}},
-        "command": "python benchmarks/speed.py",
-    }  # fmt: skip
+def show(name: str, part: Any) -> None:
+    """Print what a part measured; the rows of the comparison are printed as they are measured."""
+    for item in part if name != "rows" and isinstance(part, list) else []:
+        typer.echo("  " + "  ".join(f"{key} {value}" for key, value in item.items()))
+    if isinstance(part, dict):
+        typer.echo(f"  {part}")
+
+
+def conditions(seconds: float) -> dict[str, Any]:
+    """What the file of results says of the run that a part comes from."""
+    made = measured_with(seconds, 0, f"CPU, {torch.get_num_threads()} threads" if not ON_GPU else processor())
+    made["versions"] = {"python": platform.python_version(), **{name: version(name) for name in ("torch", *PEERS)}}
+    return made
+
+
+def provenances(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The conditions of each part; where the file has only those of the whole, these, and equal shares of its time."""
+    if "provenance" not in results:
+        return {}
+    whole = dict(results["provenance"])
+    if "parts" in whole:
+        return dict(whole["parts"])
+    parts = [name for name in results if name != "provenance"]
+    return {name: whole | {"seconds": round(whole["seconds"] / len(parts))} for name in parts}
+
+
+def measured_in_words(results: dict[str, Any]) -> str:
+    """On what, when and in how many minutes the parts were measured; a line where they are of one run."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    seconds: dict[tuple[str, str], int] = {}
+    for name, made in provenances(results).items():
+        versions = ", ".join(f"{library} {number}" for library, number in made["versions"].items())
+        where = made["device"] + (f" ({made['processor']})" if "processor" in made else "")
+        run = f"on {where}, {made['date']}", versions
+        runs.setdefault(run, []).append(name)
+        seconds[run] = seconds.get(run, 0) + made["seconds"]
+    if len(runs) == 1:
+        ((where, versions),) = runs
+        return f"Measured {where}, in {results['provenance']['seconds'] // 60} minutes; {versions}."
+    return "Measured in parts: " + " ".join(
+        f"{', '.join(names)} {where}, in {seconds[where, versions] // 60} minutes; {versions}."
+        for (where, versions), names in runs.items()
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from ddpm.distillation import distill
 from ddpm.files import load_tensors, read_json
 from ddpm.interop import export_diffusers
 from ddpm.metrics import accuracy, frechet_distance
-from ddpm.schedule import linear, straight
+from ddpm.oracles import GaussianMixture
+from ddpm.samplers import final, heun
+from ddpm.schedule import cosine, linear, straight
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
@@ -531,6 +533,71 @@ def test_the_tables_of_the_race_are_written_alike(speed):
     assert speed.percent(0.0634, 1) == "6.3 %"
 
 
+@pytest.fixture
+def raced(speed, monkeypatch, tmp_path):
+    """The script's options -> a run in which every part answers at once, on a copy of the committed results."""
+    results = BENCHMARKS.parent / "book" / "results" / "speed.json"
+    monkeypatch.setattr(speed, "RESULTS", tmp_path / "speed.json")
+    monkeypatch.setattr(speed, "FIGURE", tmp_path / "speed.svg")
+    monkeypatch.setattr(speed, "UNFINISHED", tmp_path / "_build" / "unfinished.json")
+    (tmp_path / "speed.json").write_bytes(results.read_bytes())
+    old = json.loads(results.read_text(encoding="utf-8"))
+    answers = {
+        "search": "search", "compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "growth": "growth",
+        "alone": "memory and first call", "whole_job": "whole job", "command_line": "command line",
+        "compilation": "compiled",
+    }  # fmt: skip
+    for function, part in answers.items():
+        monkeypatch.setattr(speed, function, lambda *given, part=part: old[part])
+    monkeypatch.setattr(speed, "keep_freed_memory", lambda: None)
+    return lambda **options: speed.main(**{"quick": False, "rounds": 5, "images": 1000, "only": None} | options)
+
+
+def test_every_part_of_the_race_names_its_own_run(speed, raced):
+    """A part that is measured again on another day is named in the table beside the parts of the old run."""
+    raced(only=["loop", "growth"])
+    results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
+    parts = results["provenance"]["parts"]
+    assert set(parts) == set(results) - {"provenance"}
+    assert "processor" not in parts["rows"]
+    assert parts["rows"]["versions"]["torch"] == "2.15.0"
+    assert all(parts[name]["processor"] == speed.processor() for name in ("loop", "growth"))
+    text = speed.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert text.startswith("Measured in parts: search, rows, fidelity, memory and first call, whole job")
+    assert re.search(r"\. loop, growth on .*, in 0 minutes; python", text)
+    raced()
+    text = speed.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert text.startswith("Measured on ")
+
+
+def test_a_race_that_is_stopped_leaves_the_results_and_the_tables_as_they_are(speed, raced, monkeypatch, tmp_path):
+    before = speed.RESULTS.read_bytes()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(speed, "growth", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            raced()
+    assert speed.RESULTS.read_bytes() == before
+    assert "whole job" in json.loads(speed.UNFINISHED.read_text(encoding="utf-8"))
+    raced()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_build", "speed.json", "speed.md", "speed.svg"]
+    assert not speed.UNFINISHED.exists()
+
+
+def test_freed_memory_is_kept_for_everybody_before_anything_is_measured(speed, raced, monkeypatch):
+    order = []
+    monkeypatch.setattr(speed, "ON_GPU", False)
+    monkeypatch.setattr(speed, "keep_freed_memory", lambda: order.append("kept"))
+    monkeypatch.setattr(speed, "alone_in_this_process", lambda task: order.append(task))
+    monkeypatch.setattr(speed, "compare", lambda *_: order.append("rows") or [])
+    raced(alone_="a peer's task")
+    raced(only=["rows"], quick=True)
+    assert order == ["kept", "a peer's task", "kept", "rows"]
+
+
 @pytest.fixture(scope="module")
 def generative_models():
     return script("benchmarks/generative_models.py")
@@ -562,6 +629,44 @@ def test_a_table_gives_the_spread_over_seeds(generative_models):
         {"model": "gan", "distance": "3.00 ± 2.65", "bits a dimension": "none"},
         {"model": "data", "distance": "0.50", "bits a dimension": "none"},
     ]
+
+
+def test_kinds_are_timed_in_turns_and_nothing_else_is_changed(generative_models, tmp_path, monkeypatch):
+    """One network has one time: both kinds of diffusion and the control."""
+    path = BENCHMARKS.parent / "book" / "results" / "generative-models.json"
+    before, drawn = json.loads(path.read_text(encoding="utf-8")), []
+    out = tmp_path / "table.json"
+    out.write_bytes(path.read_bytes())
+    monkeypatch.setattr(generative_models.ddpm, "load", lambda name: name)
+    monkeypatch.setattr(generative_models, "way", lambda model, steps: {})
+    monkeypatch.setattr(generative_models, "check_terms", lambda steps: before["terms"]["models"])  # held elsewhere
+    monkeypatch.setattr(
+        generative_models.ddpm, "sample", lambda model, n, **options: drawn.append(model) or torch.empty(0)
+    )
+    generative_models.main(1500, [0], 2000, None, tmp_path / "runs", out, time_rounds=2)
+    assert drawn == [f"equal-{name}" for name in generative_models.SHIPPED] * 3
+    after = json.loads(out.read_text(encoding="utf-8"))
+    assert after["provenance"] == before["provenance"]
+    assert len({row["ms an image"] for row in after["rows"] if row["kind"].startswith("diffusion")}) == 1
+    for own, old in zip(after["rows"], before["rows"], strict=True):
+        assert own | {"ms an image": ""} == old | {"ms an image": ""}
+    assert after["timing"]["rounds"] == 2
+    assert after["conditions"].startswith(before["conditions"])
+    assert f"with nothing beside them, once for all seeds; on {after['timing']['device']}" in after["conditions"]
+
+
+def test_what_the_page_on_peers_says_of_heun_on_the_cosine_schedule():
+    schedule, oracle = cosine(), GaussianMixture([1.0], [[0.0]], 0.7, cosine())
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # the walk is linear
+    shares = []
+    for coordinates in ("sigma", "angle"):
+        mean_, one = final(heun(oracle, x, schedule.timesteps(10), coordinates=coordinates))
+        shares.append(((one - mean_) / 0.7).square().item())
+    page = " ".join((BENCHMARKS.parent / "book" / "peers.md").read_text(encoding="utf-8").split())
+    assert (
+        f"a standard deviation of 0.7 it draws {shares[0]:.0f} times the variance, in ten steps on the trailing" in page
+    )
+    assert f"in an angle, where it draws {shares[1]:.2f} of it." in page
 
 
 def test_histograms_of_pixels_are_a_likelihood(generative_models):
