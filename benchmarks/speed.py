@@ -1,6 +1,6 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            # everything, about 40 minutes on two CPU cores, 20 minutes on a GPU
+    python benchmarks/speed.py            # everything, about half an hour on two CPU cores, fifteen minutes on a GPU
     python benchmarks/speed.py --quick    # under three minutes; prints, and writes nothing
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
