@@ -33,7 +33,7 @@ from ddpm.training.preparation import (
     labels_told,
     run_of,
     threads_of,
-)  # fmt: skip
+)
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import Task, train_step
