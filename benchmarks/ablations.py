@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import chosen, kept_rows, measured_with, run_folder
+from ddpm.companion.long_runs import chosen, kept_rows, measured_with, run_folder
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig

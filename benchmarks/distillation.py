@@ -23,7 +23,7 @@ import typer
 import ddpm
 from ddpm import metrics, pretrained
 from ddpm.companion.figures import image_rows, use_style
-from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
+from ddpm.companion.long_runs import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Denoiser, Guided, NetworkDenoiser
 from ddpm.files import read_json, write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256

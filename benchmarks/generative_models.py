@@ -38,16 +38,16 @@ from torch.utils.flop_counter import flop_registry
 import ddpm
 from ddpm import metrics
 from ddpm.autoencoder import Autoencoder, VariationalAutoencoder, divergence
-from ddpm.companion.results import (
+from ddpm.companion.long_runs import (
     chosen,
     machine,
-    markdown_table,
     mean_and_deviation,
     measured_with,
     processor,
     refuse_other,
     run_folder,
 )
+from ddpm.companion.results import markdown_table
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_atomically, write_json

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import ddpm
 from ddpm import data, metrics
-from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
+from ddpm.companion.long_runs import chosen, kept_rows, machine, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Conditional, Denoiser, Guided, Wrapper
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256

@@ -19,7 +19,7 @@ import typer
 from tqdm import tqdm
 
 import ddpm
-from ddpm.companion.results import kept_rows, measured_with, weights_hash
+from ddpm.companion.long_runs import kept_rows, measured_with, weights_hash
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_json

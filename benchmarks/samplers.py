@@ -23,7 +23,7 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import chosen, kept_rows, measured_with, over_seeds, processor, weights_hash
+from ddpm.companion.long_runs import chosen, kept_rows, measured_with, over_seeds, processor, weights_hash
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256

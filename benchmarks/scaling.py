@@ -23,7 +23,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ddpm.companion.results import markdown_table, measured_with
+from ddpm.companion.long_runs import measured_with
+from ddpm.companion.results import markdown_table
 from ddpm.data import load
 from ddpm.files import write_json
 from ddpm.training import train

@@ -35,7 +35,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm.companion.figures import COLOURS, use_style
-from ddpm.companion.results import markdown_table, measured_with, processor
+from ddpm.companion.long_runs import measured_with, processor
+from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig

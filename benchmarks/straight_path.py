@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import chosen, kept_rows, machine, measured_with, over_seeds, processor, run_folder
+from ddpm.companion.long_runs import chosen, kept_rows, machine, measured_with, over_seeds, processor, run_folder
 from ddpm.data import load
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig

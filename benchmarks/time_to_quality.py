@@ -36,7 +36,8 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.results import chosen, machine, markdown_table, measured_with, run_folder
+from ddpm.companion.long_runs import chosen, machine, measured_with, run_folder
+from ddpm.companion.results import markdown_table
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import Denoiser, Guided
 from ddpm.diffusion import DiffusionConfig

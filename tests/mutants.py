@@ -945,6 +945,8 @@ CHANGES = {
             '"cpu": m.claim,',
             "the columns of the page of results",
         ),
+    ],
+    "companion/long_runs.py": [
         ("lines.append(line | {", "lines.append(own[0] | {", "a mean over the seeds"),
     ],
     "companion/ledger.py": [
@@ -1087,6 +1089,7 @@ NEAREST = {
     "companion/sandbox.py": ["companion/test_marking.py"],
     "cli/chapters.py": ["cli/test_chapters.py", "companion/test_execution.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
+    "companion/long_runs.py": ["companion/test_long_runs.py", "book/test_results.py"],
     "companion/chapters.py": ["companion/test_runner.py"],
     "companion/chapter_record.py": ["companion/test_runner.py"],
     "companion/provenance.py": ["companion/test_checks.py", "companion/test_runner.py"],

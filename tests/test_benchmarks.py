@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import ddpm
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
-from ddpm.companion.results import over_seeds
+from ddpm.companion.long_runs import over_seeds
 from ddpm.data import load, normalise
 from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig

@@ -4,7 +4,8 @@ from statistics import mean, stdev
 
 import pytest
 
-from ddpm.companion.results import over_seeds, results
+from ddpm.companion.long_runs import over_seeds
+from ddpm.companion.results import results
 from ddpm.sampling import DEFAULT_WALK
 from tests.cells import cells_of
 from tests.checkout import ROOT, script

@@ -8,7 +8,7 @@ import pytest
 import torch
 import typer
 
-from ddpm.companion.results import chosen, command_line, kept_rows, measured_with, processor, run_folder
+from ddpm.companion.long_runs import chosen, command_line, kept_rows, measured_with, processor, run_folder
 
 
 def written(path, **provenance):
