@@ -96,7 +96,7 @@ def main(
     """Measure every row; three hours on one CPU thread with a network of the shipped size."""
     names = chosen("row", row, ROWS)
     denoise, guide, classless = (ddpm.load(name) for name in (model, GUIDE, CLASSLESS))
-    if getattr(denoise, "classes", ()) != data.CLASSES:
+    if denoise.classes != data.CLASSES:
         raise typer.BadParameter(f"model is {model!r}; it must be one that is told the classes of Fashion-MNIST")
     hashes = {"weights": weights_hash(model), "guide": weights_hash(GUIDE), "classless": weights_hash(CLASSLESS)}
     what = hashes | {"n": n, "steps": steps}

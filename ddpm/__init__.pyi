@@ -21,6 +21,7 @@ from . import training as training
 from . import unet as unet
 from .interop import from_diffusers as from_diffusers
 from .pretrained import load as load
+from .pretrained import save as save
 from .sampling import sample as sample
 
 __version__: str

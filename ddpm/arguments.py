@@ -98,7 +98,7 @@ def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:
     """Labels, int64 (n,) on the CPU, of classes that are given by their names or numbers.
 
     Args:
-        labels: a class, or several: a list of them, or an integer tensor (n,).
+        labels: a class, or several: a list of them, or an integer tensor or array (n,).
         classes: the names of all classes.
 
     Raises:
@@ -107,7 +107,7 @@ def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:
     """
     if not classes:
         raise ValueError(f"labels are {labels!r}; this denoiser was made without classes and takes none")
-    if isinstance(labels, Tensor):
+    if hasattr(labels, "tolist"):  # of torch or numpy
         labels = labels.tolist()
     several = labels if isinstance(labels, Sequence) and not isinstance(labels, str) else [labels]
     if not several:

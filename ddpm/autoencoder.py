@@ -96,6 +96,8 @@ class Autoencoder(nn.Module):
     """
 
     outputs_a_number = 1  # of the encoder, for each number of the code
+    codes_are_normal = False
+    classes: tuple[str, ...] = ()
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -155,6 +157,7 @@ class VariationalAutoencoder(Autoencoder):
     log_sigma: Tensor
 
     outputs_a_number = 2
+    codes_are_normal = True
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)
@@ -223,12 +226,8 @@ class Autoencoding:
     """The training task of an autoencoder, plain or variational."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
-        self.config = config
+        self.config, self.classes = config, None
         self.parts: dict[str, nn.Module] = {"autoencoder": config.network()}
-
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        self.config.check_images(shape)
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The loss of images `(batch, *image_shape)` for each of their values, a scalar.

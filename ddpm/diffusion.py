@@ -48,9 +48,7 @@ class DiffusionConfig(DiffusionSettings):
     ) -> NetworkDenoiser:
         """An untrained denoiser of this configuration; `classes` are the names of its classes, if it has any."""
         network, schedule = self.network(image_shape[1:]), self.noise_schedule()
-        denoiser = NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes)
-        denoiser.distilled_for = self.distilled_for
-        return denoiser
+        return NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes, self.distilled_for)
 
     def task(self) -> "Diffusion":
         """What the training loop steps; `ValueError` for a student, which `ddpm.distillation` trains."""
@@ -72,10 +70,6 @@ class Diffusion:
         self.config, self.classes = config, config.unet.classes
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
 
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
-        self.config.check_images(shape)
-
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.
 
@@ -85,12 +79,11 @@ class Diffusion:
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
         t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
-        signal = self.schedule.signal(t).to(images.device)  # (batch, 1, 1, 1)
-        noise = self.schedule.noise(t).to(images.device)
+        signal, noise = self.schedule.coefficients(t, images)  # (batch, 1, 1, 1)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
         network = self.parts[one_of("part", part, list(self.parts))]
-        told = self.labels_told(labels, randomness, images.device)
-        output = network(x_t, (t - 1).to(images.device), *told).float()  # t - 1 is diffusers' index
+        seen = self.labels_seen(labels, randomness, images.device)
+        output = network(x_t, (t - 1).to(images.device), *seen).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
         loss: Tensor
         if self.loss_weights is None:
@@ -100,19 +93,20 @@ class Diffusion:
             loss = (self.loss_weights[t].to(errors) * errors).mean()  # eq. 12
         return loss
 
-    def labels_told(
+    def labels_seen(
         self, labels: Tensor | None, randomness: StepRandomness, device: torch.device
     ) -> tuple[Tensor, ...]:
-        """What a network is called with besides images and times: nothing, or the labels (batch,) that it sees."""
-        return () if self.classes is None else (self.told(labels, self.classes, randomness).to(device),)
+        """What a network is called with besides images and times: nothing, or the labels (batch,) that it sees.
 
-    def told(self, labels: Tensor | None, null_label: int, randomness: StepRandomness) -> Tensor:
-        """The labels (batch,) that the network sees: a share, drawn at random, is replaced by the null label."""
+        A share of them, drawn at random, is replaced by the null label (Ho & Salimans 2022, algorithm 1).
+        """
+        if self.classes is None:
+            return ()
         if labels is None:
             raise ValueError("labels are not given; a network with classes is trained with those of the images")
-        check_labels(labels, randomness.count, null_label - 1)
+        check_labels(labels, randomness.count, self.classes - 1)
         is_dropped = randomness.uniform() < self.config.label_dropout
-        return labels.masked_fill(is_dropped.to(labels.device), null_label)
+        return (labels.masked_fill(is_dropped.to(labels.device), self.classes).to(device),)
 
 
 def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:

@@ -13,6 +13,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from ddpm import pretrained
 from ddpm.arguments import check_samples, instance
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import expanded, read_json
 from ddpm.messages import say
@@ -35,7 +35,7 @@ from ddpm.targets import Prediction, prediction_of, target_of
 from ddpm.threads import choose_threads
 from ddpm.training import TrainingConfig, train
 
-__all__ = ["Distillation", "behind_a_move", "distill", "moves_of_students", "teacher_named"]
+__all__ = ["Distillation", "distill", "invert_ddim_step", "moves_of_students", "teacher_named"]
 
 #: The calls of the first teacher are at least so many, where the schedule has as many times.
 LEAST_TEACHER_CALLS = 64
@@ -88,10 +88,7 @@ def distill(
             say(f"student {number} of {len(students)}: {at_once * moves} calls become {moves}, in {folder}")
         student = replace(facts.config, distilled_for=moves, distilled_from=at_once * moves)
         taught_by = pretrained.load(teacher, device="cpu")  # in its float32; `train` says in what it computes
-
-        def make_task(student: DiffusionConfig = student, taught_by: NetworkDenoiser = taught_by) -> Distillation:
-            return Distillation(student, taught_by.network, midpoint=taught_by.distilled_for is None)
-
+        make_task = partial(Distillation, student, taught_by.network, midpoint=taught_by.distilled_for is None)
         init = pretrained.weights_file(teacher)
         train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
         if config.threads is None and number < len(students):  # the next computes with as many, whoever is busy now
@@ -217,45 +214,45 @@ class Distillation(Diffusion):
         times = [self.times[self.at_once * move + k] for k in range(self.at_once + 1)]
         eps = randomness.normal(*images.shape[1:]).to(images.device)
         x_t = self.schedule.add_noise(images, times[0], eps)
-        told = self.labels_told(labels, randomness, images.device)
+        labels_seen = self.labels_seen(labels, randomness, images.device)
         with torch.no_grad():
             self.teacher.to(images.device)
-            x_s = self.taught(x_t, times, told)
-        seen = behind_a_move(self.schedule, x_t, x_s, times[0], times[-1])
+            x_s = self.teacher_steps(x_t, times, labels_seen)
+        seen = invert_ddim_step(self.schedule, x_t, x_s, times[0], times[-1])
         target = target_of(self.target, *seen, *self.schedule.coefficients(times[0], x_t))
-        return F.mse_loss(self.answer(student, x_t, times[0], told), target)
+        return F.mse_loss(self.answer(student, x_t, times[0], labels_seen), target)
 
-    def taught(self, x: Tensor, times: Sequence[Tensor], told: Sequence[Tensor]) -> Tensor:
+    def teacher_steps(self, x: Tensor, times: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
         """Where the teacher brings x (batch, ...) from the first to the last of an odd number of times, each (batch,).
 
         Every pair of moves takes two calls. Both ways move along x0 dsignal + eps dnoise: DDIM with what the network
         said where the move begins, the midpoint rule with what it says halfway, for the whole of the pair.
         """
         for t, middle, s in zip(times[:-1:2], times[1::2], times[2::2], strict=True):
-            halfway = self.moved(x, self.said(x, t, told), t, middle)
-            seen = self.said(halfway, middle, told)
-            x = self.moved(x, seen, t, s) if self.midpoint else self.moved(halfway, seen, middle, s)
+            halfway = self.ddim_step(x, self.teacher_prediction(x, t, labels), t, middle)
+            seen = self.teacher_prediction(halfway, middle, labels)
+            x = self.ddim_step(x, seen, t, s) if self.midpoint else self.ddim_step(halfway, seen, middle, s)
         return x
 
-    def said(self, x: Tensor, t: Tensor, told: Sequence[Tensor]) -> Prediction:
+    def teacher_prediction(self, x: Tensor, t: Tensor, labels: Sequence[Tensor]) -> Prediction:
         """What the teacher says of x at times t (batch,)."""
-        output = self.answer(self.teacher, x, t, told)
+        output = self.answer(self.teacher, x, t, labels)
         return prediction_of(self.target, output, x, *self.schedule.coefficients(t, x))
 
-    def moved(self, x: Tensor, seen: Prediction, t: Tensor, s: Tensor) -> Tensor:
+    def ddim_step(self, x: Tensor, seen: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """x at times t (batch,) after a move to times s along these x0 and eps."""
         signal_t, noise_t = self.schedule.coefficients(t, x)
         signal_s, noise_s = self.schedule.coefficients(s, x)
         return x + (signal_s - signal_t) * seen.x0 + (noise_s - noise_t) * seen.eps
 
     @staticmethod
-    def answer(network: nn.Module, x: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
+    def answer(network: nn.Module, x: Tensor, t: Tensor, labels: Sequence[Tensor]) -> Tensor:
         """The network's output at times t (batch,), float32."""
-        output: Tensor = network(x, (t - 1).to(x), *told).float()  # t - 1 is diffusers' index
+        output: Tensor = network(x, (t - 1).to(x), *labels).float()  # t - 1 is diffusers' index
         return output
 
 
-def behind_a_move(schedule: NoiseSchedule, x_t: Tensor, x_s: Tensor, t: Tensor, s: Tensor) -> Prediction:
+def invert_ddim_step(schedule: NoiseSchedule, x_t: Tensor, x_s: Tensor, t: Tensor, s: Tensor) -> Prediction:
     """The x0 and eps with which one DDIM move from x_t, at times t, ends in x_s, at times s < t (batch,).
 
     The move is x_s = signal(s) x0 + noise(s) eps, where x_t = signal(t) x0 + noise(t) eps: two equations for the two

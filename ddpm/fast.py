@@ -51,11 +51,23 @@ def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """The device of this name; "auto" is a GPU where there is one."""
+    """The device of this name; "auto" is a GPU where there is one, as training takes it.
+
+    Raises:
+        ValueError: torch knows no device of this name.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device is {device!r}; legal are auto and torch's names, such as cpu or cuda:0"
+            ) from error
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    if gpu is None:
+        return torch.device("cpu")
     own = os.environ.get("LOCAL_RANK")  # a launcher's process has a GPU of its own
-    return torch.device(("cuda" if own is None else f"cuda:{own}") if torch.cuda.is_available() else "cpu")
+    return torch.device(gpu.type if own is None else f"{gpu.type}:{own}")
 
 
 def keep_freed_memory() -> bool:
@@ -171,7 +183,7 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def prepared(network: nn.Module, in_bfloat16: bool = True) -> Iterator[None]:
+def prepared(network: nn.Module, in_bfloat16: bool) -> Iterator[None]:
     """A context for a walk: in it `in_walk` answers a network's form for many calls.
 
     In bfloat16 this has bfloat16 weights in convolutions and linear layers. Under autocast it computes, bit for bit,
@@ -194,7 +206,7 @@ def prepared(network: nn.Module, in_bfloat16: bool = True) -> Iterator[None]:
                 del _prepared[key]
 
 
-def in_walk(network: nn.Module, in_bfloat16: bool = True) -> "nn.Module | Recorded":
+def in_walk(network: nn.Module, in_bfloat16: bool) -> "nn.Module | Recorded":
     """What to call for a network, in bfloat16 under autocast: its prepared form while a walk is under way."""
     with _lock:
         form = _prepared.get((network, in_bfloat16))

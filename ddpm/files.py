@@ -16,7 +16,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 __all__ = [
-    "check_finite", "check_place", "check_weights", "expanded", "load_tensors", "new_folder", "read_json",
+    "check_file_finite", "check_place", "check_weights", "expanded", "load_tensors", "new_folder", "read_json",
     "save_tensors", "serialised", "write_atomically", "write_json",
 ]  # fmt: skip
 
@@ -217,10 +217,10 @@ def check_weights(path: Path, weights: Mapping[str, Tensor], wanted: Mapping[str
             raise ValueError(
                 f"{path} does not fit the model: {name} is {_described(value)} there; it must be {_described(own)}"
             )
-    check_finite(path, {name: value.to(wanted[name].dtype) for name, value in weights.items()})
+    check_file_finite(path, {name: value.to(wanted[name].dtype) for name, value in weights.items()})
 
 
-def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_file_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raise `ValueError`, with the path in it, unless every number of these tensors is finite."""
     for name, value in tensors.items():
         if not value.isfinite().all():

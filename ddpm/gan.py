@@ -86,6 +86,8 @@ class GAN(nn.Module):
     Once loaded, both have averaged weights.
     """
 
+    classes: tuple[str, ...] = ()
+
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
@@ -120,13 +122,9 @@ class AdversarialTraining:
     """The training task of a GAN: a step of the discriminator, then one of the generator."""
 
     def __init__(self, config: GANConfig) -> None:
-        self.config = config
+        self.config, self.classes = config, None
         players = config.network()
         self.parts: dict[str, nn.Module] = {"discriminator": players.discriminator, "generator": players.generator}
-
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` unless the players take images of this shape (channels, height, width)."""
-        self.config.check_images(shape)
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness) -> Tensor:
         """The discriminator's loss of images `(batch, *image_shape)`, or the generator's, a scalar."""

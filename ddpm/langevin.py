@@ -21,6 +21,7 @@ from ddpm.grids import NOISE_ALONE, Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, predict
 from ddpm.settings import positive_int
+from ddpm.shapes import flat, per_sample
 from ddpm.targets import Prediction
 
 __all__ = [
@@ -84,7 +85,7 @@ def metropolis_langevin(
     _farthest(float_tensor("x", x))
 
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
-        return -_flat(to - origin - step_size / 2 * slope).square().sum(1) / (2 * step_size)
+        return -flat(to - origin - step_size / 2 * slope).square().sum(1) / (2 * step_size)
 
     log_p, slope = log_density(x), _score(score, x)
     if instance("log_density(x)", log_p, Tensor).shape != x.shape[:1]:
@@ -100,10 +101,10 @@ def metropolis_langevin(
         sound &= ~log_ratio.isnan() | (log_p_to == -math.inf)  # a proposal of density 0 is only rejected
         if (on_cpu or step == steps) and not sound.all():
             raise FloatingPointError(f"the log density or the score is NaN {'at' if on_cpu else 'by'} step {step}")
-        first = _flat(drawn(randn_like, x))[:, 0]  # of the same sample's noise
+        first = flat(drawn(randn_like, x))[:, 0]  # of the same sample's noise
         uniform = torch.special.log_ndtr(first.double() if on_cpu else first)  # log of a uniform
         accepted = uniform < log_ratio
-        pick = accepted.reshape(-1, *[1] * (x.ndim - 1))
+        pick = per_sample(accepted, x)
         x, slope = torch.where(pick, to, x), torch.where(pick, slope_to, slope)
         log_p = torch.where(accepted, log_p_to, log_p)
         yield x, accepted
@@ -130,6 +131,10 @@ def annealed_langevin(
     schedule = schedule_of(denoise)
     timesteps = check_grid(timesteps, schedule)
     least_signal = 1 / math.hypot(1, NOISE_ALONE)
+
+    def signal(t: float) -> float:
+        return max(schedule.signal(t), least_signal * schedule.scale(t))
+
     for t, s in pairwise(timesteps):
         delta = step_size * schedule.noise(t) ** 2
         for _ in range(steps_per_level):
@@ -137,7 +142,7 @@ def annealed_langevin(
             x = _move(prediction, x, delta, schedule.noise(t), randn_like)
             yield Step(x, t, prediction)
         if s > 0:
-            x = schedule.signal(s) / max(schedule.signal(t), least_signal * schedule.scale(t)) * x
+            x = signal(s) / signal(t) * x
         else:
             prediction = predict(denoise, x, t)
             yield Step(prediction.x0, s, prediction)
@@ -223,8 +228,3 @@ def _move(prediction: Prediction, x: Tensor, delta: float, std: float, randn_lik
 
 def _score(score: Score, x: Tensor) -> Tensor:
     return answer_like("score", score(x), x)
-
-
-def _flat(x: Tensor) -> Tensor:
-    """x (batch, ...) as (batch, dimension), also of an empty batch and of numbers (batch,)."""
-    return x[:, None].flatten(1)

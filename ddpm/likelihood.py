@@ -13,11 +13,11 @@ from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser, schedule_of
-from ddpm.fast import computes_in_bfloat16
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
 from ddpm.settings import one_of, positive_int
+from ddpm.shapes import flat
 
 __all__ = ["Bound", "bits_per_dimension", "flow_nll", "importance_bound", "variational_bound"]
 
@@ -92,7 +92,7 @@ def _check_levels(levels: int | None) -> None:
 
 def _summed(values: Tensor) -> Tensor:
     """Sums (batch,) of values (batch, ...) over all but the batch."""
-    return values[:, None].flatten(1).sum(1)
+    return flat(values).sum(1)
 
 
 def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
@@ -137,7 +137,7 @@ def importance_bound(
         raise ValueError("loss is 'bce'; only with mse or logistic is the decoder a likelihood")
     positive_int("draws", draws)
     _check_levels(levels)
-    if model.config.loss == "logistic" and levels != 256:
+    if model.config.loss == "logistic" and levels not in (None, 256):
         raise ValueError(f"levels is {levels}; with loss logistic the decoder has 256")
     check_finite("x", float_tensor("x", x))
     mean, log_variance = model.posterior(x)
@@ -200,7 +200,7 @@ def flow_nll(
         raise ValueError(f"tolerance is {tolerance}; legal for {x.dtype} is {least:.2g} to below 1")
     check_finite("x", float_tensor("x", x))
     one_of("divergence", divergence, ("exact", "hutchinson"))
-    if computes_in_bfloat16(denoise.precision, x.device):
+    if denoise.in_bfloat16(x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")
     if denoise.sixteen_bits:
         raise ValueError("denoise has weights of sixteen bits; the density needs a denoiser in float32")
@@ -248,10 +248,10 @@ def _divergence(eps: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:
     if probe is not None:
         (gradient,) = torch.autograd.grad((eps * probe).sum(), x)
         return _summed(gradient * probe)
-    sums = eps[:, None].flatten(1).sum(0)
+    sums = flat(eps).sum(0)
     total = x.new_zeros(len(x))
     for i, value in enumerate(sums):
-        total = total + torch.autograd.grad(value, x, retain_graph=True)[0][:, None].flatten(1)[:, i]
+        total = total + flat(torch.autograd.grad(value, x, retain_graph=True)[0])[:, i]
     return total
 
 

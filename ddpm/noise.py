@@ -16,7 +16,7 @@ from torch import Tensor
 from ddpm.arguments import answer_like, function
 from ddpm.settings import integers, non_negative_int, positive_int
 
-__all__ = ["Draws", "Noise", "PerSample", "PerSampleNoise", "RandnLike", "StepRandomness", "drawn", "fold_in", "mix"]
+__all__ = ["PerSampleNoise", "RandnLike", "StepRandomness", "drawn", "fold_in"]
 
 #: What draws noise, x -> standard normal of x's shape, dtype and device.
 RandnLike = Callable[[Tensor], Tensor]

@@ -19,6 +19,7 @@ from ddpm.arguments import check_finite, check_labels, check_times, exact, float
 from ddpm.denoiser import Conditional, Denoiser
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import integers, positive_int
+from ddpm.shapes import flat
 from ddpm.targets import Prediction, prediction_of
 
 __all__ = ["EmpiricalData", "Gaussian", "GaussianMixture", "Oracle"]
@@ -182,7 +183,7 @@ class Gaussian(Oracle):
     def log_density(self, x: Tensor, t: float | Tensor) -> Tensor:
         """log p_t(x) in nats, (batch,) for x (batch, ...)."""
         residual, variance = self._residual(x, t)
-        return -(residual**2 / variance + torch.log(2 * math.pi * variance))[:, None].flatten(1).sum(1) / 2
+        return -flat(residual**2 / variance + torch.log(2 * math.pi * variance)).sum(1) / 2
 
     def _residual(self, x: Tensor, t: float | Tensor) -> tuple[Tensor, Tensor]:
         """x minus the mean of x_t, and the variance of x_t."""

@@ -4,30 +4,34 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ddpm.arguments import instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.fast import chosen_device
-from ddpm.files import check_weights, expanded, load_tensors, read_json
+from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
 from ddpm.messages import say
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "weights_file"]
+__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "save", "weights_file"]
 
 #: Folder of the models that ship.
 MODELS = ASSETS / "models"
 #: The kinds of model, each by its configuration's class.
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
+#: What stands before a weight's name in the files of a kind that trains a single part.
+PARTS = {"diffusion": "unet.", "autoencoder": "autoencoder."}
 
 
 def load(
@@ -42,11 +46,12 @@ def load(
         device: "auto" is a GPU where there is one.
 
     Raises:
-        ValueError: no such model, or files that are damaged or of another program.
+        ValueError: no such model or device, or files that are damaged or of another program.
         TypeError: `name_or_path` is neither a name nor a path.
         FileNotFoundError: the folder lacks one of its files.
     """
     one_of("precision", precision, PRECISIONS)
+    place = chosen_device(device)
     files = _read(name_or_path)
     config, shape, classes = _settings(files)
     with torch.device("cpu"):
@@ -55,8 +60,44 @@ def load(
     weights = _without_part(files.weights, config.kind)
     check_weights(files.weights_file, weights, network.state_dict())
     network.load_state_dict(weights)
-    network.eval().to(chosen_device(device)).requires_grad_(False)
+    network.eval().to(place).requires_grad_(False)
     return model
+
+
+def save(
+    network: nn.Module,
+    config: DiffusionConfig | AutoencoderConfig | GANConfig,
+    folder: str | os.PathLike[str],
+    image_shape: Sequence[int],
+    classes: Sequence[str] = (),
+) -> None:
+    """Write a network that was trained elsewhere where `load` and the command line find it, as they find a run.
+
+    Args:
+        network: one of this configuration, such as `config.network()` makes.
+        config: its settings; of a diffusion model also what it was trained for: the schedule and the target.
+        folder: an empty one, or one that is not there yet; it is complete or absent.
+        image_shape: (channels, height, width) of the images that it was trained on.
+        classes: names of the classes that it was told.
+
+    Raises:
+        TypeError: `network` is no torch module, or `config` is no configuration.
+        ValueError: the network is not of this configuration, or its weights are not finite; the configuration takes no
+            such images or classes; or the folder holds something.
+    """
+    if type(config) not in KINDS.values():
+        legal = ", ".join(each.__name__ for each in KINDS.values())
+        raise TypeError(f"config is {type(config).__name__}; legal are {legal}")
+    config.check_images(image_shape)
+    _check_classes(config, classes)
+    weights = instance("network", network, nn.Module).state_dict()
+    with torch.device("cpu"):
+        check_weights(Path("network"), weights, config.network().state_dict())
+    data = {"name": "", "image_shape": list(image_shape), "classes": list(classes)}
+    record = {"kind": config.kind, "model": asdict(config), "data": data}
+    with new_folder(expanded(folder)) as made:
+        named = {f"{PARTS.get(config.kind, '')}{name}": value for name, value in weights.items()}
+        write_json(made / "config.json", record | {"sha256": save_tensors(made / "model.safetensors", named)})
 
 
 class Facts(NamedTuple):
@@ -135,14 +176,19 @@ def _settings(files: _Files) -> tuple[Any, tuple[int, int, int], tuple[str, ...]
             raise ValueError(f"image_shape is {shape}; it must be (channels, height, width)")
         config.check_images(shape)
         classes = tuple(map(str, files.record["data"].get("classes", ())))
-        wanted = config.unet.classes if isinstance(config, DiffusionConfig) else None
-        if len(classes) != (wanted or 0):
-            raise ValueError(f"classes is {wanted}; the data's are {list(classes)}")
+        _check_classes(config, classes)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{files.record_file} is damaged, or a later version of this package wrote it: {error}"
         ) from error
     return config, shape, classes
+
+
+def _check_classes(config: Any, classes: Sequence[str]) -> None:
+    """Raise `ValueError` unless a model of this configuration is told as many classes."""
+    wanted = config.unet.classes if isinstance(config, DiffusionConfig) else None
+    if len(classes) != (wanted or 0):
+        raise ValueError(f"classes is {wanted}; the data's are {list(classes)}")
 
 
 def _untrained(
@@ -157,8 +203,8 @@ def _untrained(
 
 
 def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    """Weights by their names in the network; a training of one part puts the part's name in front of them."""
-    part = {"diffusion": "unet.", "autoencoder": "autoencoder."}.get(kind, "")
+    """Weights by their names in the network."""
+    part = PARTS.get(kind, "")
     return {name.removeprefix(part): value for name, value in weights.items()}
 
 

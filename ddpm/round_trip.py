@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import number
+from ddpm.arguments import float_tensor, number
 from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
@@ -69,7 +69,7 @@ def round_trip(
     """
     schedule = schedule_of(denoise)
     timesteps = check_grid(timesteps, schedule)
-    eps = drawn(randn_like, x0)
+    eps = drawn(randn_like, float_tensor("x0", x0))
     x = schedule.add_noise(x0, timesteps[0], eps)
     yield Step(x, timesteps[0], Prediction(x0, eps))
     yield from sampler(denoise, x, timesteps, randn_like=randn_like, **options)
@@ -181,6 +181,7 @@ def coupled_round_trip(denoise: Denoiser, x0: Tensor, timesteps: Grid, *, mixing
 
 def _grid_of_pair(pair: Tensor, timesteps: Grid, schedule: NoiseSchedule, mixing: float) -> Sequence[float]:
     """The grid as `check_grid` gives it; `ValueError` or `TypeError` where the moves of a pair cannot be undone."""
+    float_tensor("x0 or pair", pair)
     timesteps = check_grid(timesteps, schedule)
     if not 0 < number("mixing", mixing) <= 1:
         raise ValueError(f"mixing is {mixing}; it must be above 0 and at most 1")

@@ -1,10 +1,11 @@
 """Draw samples in one call: a sampler by its name, a seed, chunks that fit in memory, a progress bar."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from inspect import signature
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,8 +20,8 @@ from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = [
-    "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "refuse_walk", "sample",
-    "sampler_named", "watched",
+    "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "is_latent", "refuse_walk",
+    "sample", "sampler_named", "watched",
 ]  # fmt: skip
 
 #: The samplers by the names that `sample` takes.
@@ -53,7 +54,7 @@ ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "
 class LatentModel(Protocol):
     """A model that draws an image in one call, from a code drawn from N(0, I): a variational autoencoder, a GAN.
 
-    A plain autoencoder has this form, too, but its codes have no such density.
+    A plain autoencoder has this form, too. Its codes have no density, and it says so by `codes_are_normal = False`.
     """
 
     latent_dim: int
@@ -112,8 +113,9 @@ def sample(
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
         spacing: spacing of the grid, see `ddpm.grids.timesteps`; by default that of `default_walk`.
         shape: shape of one sample; by default the denoiser's `image_shape`.
-        chunk: samples denoised together (the last chunk is filled up); by default 16 on a CPU and 256 on a GPU, and 500
-            for a `LatentModel`.
+        chunk: samples denoised together. The last chunk is filled up, so that one sample costs as much as a chunk. By
+            default 16 images of 32 x 32 on a CPU, up to 512 samples of fewer numbers; 256 on a GPU, and 500 for a
+            `LatentModel`.
         progress: show a bar with an estimate of the time left.
         watch: called with every state of every chunk that this process draws, also of what fills up the last one.
         distributed: share the chunks among the processes of accelerate's launcher. All of them must make this call, and
@@ -123,24 +125,25 @@ def sample(
     Returns:
         `(n, *shape)`, float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
     """
-    if isinstance(denoise, LatentModel):
+    if is_latent(denoise):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
         refuse_walk(given)
         return _decoded(denoise, n, seed, chunk, distributed)
+    denoise = cast(Denoiser, denoise)  # as `schedule_of` sees to
     schedule = schedule_of(denoise)
     if watch is not None:
         function("watch", watch)
     n = positive_int("n", n)
     sampler, steps, spacing = default_walk(denoise, sampler, steps, spacing)
-    walk = sampler_named(sampler)
+    run_sampler = sampler_named(sampler)
     _check_options(sampler, options)
     if denoise.n_labels not in (None, n):
         raise ValueError(f"n is {n}; the denoiser was given {denoise.n_labels} labels, one for each sample")
-    chunk = positive_int("chunk", chunk) if chunk is not None else 16 if denoise.device.type == "cpu" else 256
     shape = shape if shape is not None else denoise.image_shape
     if shape is None:
         raise ValueError("shape is not given, and this denoiser does not know the shape of one sample")
     shape = integers("shape", shape, at_least=1)
+    chunk = positive_int("chunk", chunk if chunk is not None else _default_chunk(denoise.device, shape))
     timesteps = schedule.timesteps(steps, spacing)
     check_student(denoise, sampler, steps, spacing)
     check_start(timesteps, schedule)
@@ -155,9 +158,23 @@ def sample(
         for first in share.firsts:
             randn_like = PerSampleNoise(seed, first)
             x = randn_like(torch.empty(chunk, *shape, dtype=torch.float32, device=denoise.device))
-            states = walk(denoise.of_samples(first, chunk), scale * x, timesteps, randn_like=randn_like, **options)
+            states = run_sampler(
+                denoise.of_samples(first, chunk), scale * x, timesteps, randn_like=randn_like, **options
+            )
             samples.append(final(watched(states, timesteps[0], bar, watch)))
     return share.join(samples)
+
+
+def _default_chunk(device: torch.device, shape: Sequence[int]) -> int:
+    """How many samples of this shape are denoised together."""
+    if device.type != "cpu":
+        return 256
+    return min(max(16, 2**14 // math.prod(shape)), 512)  # more would make a few points wait for many
+
+
+def is_latent(model: Denoiser | LatentModel) -> TypeGuard[LatentModel]:
+    """Whether a model draws a sample in one call, and not in a walk; a denoiser in a code's space may `decode`, too."""
+    return isinstance(model, LatentModel) and not isinstance(model, Denoiser)
 
 
 def default_walk(
@@ -215,6 +232,11 @@ def refuse_walk(given: Mapping[str, Any]) -> None:
 
 def _decoded(model: LatentModel, n: int, seed: int, chunk: int | None, distributed: bool) -> Tensor:
     """Images (n, channels, height, width) of codes drawn from N(0, I)."""
+    if not getattr(model, "codes_are_normal", True):  # which a model of the caller's own need not have
+        warnings.warn(
+            "a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same",
+            stacklevel=4,  # of `sample`, behind torch's wrapper
+        )
     chunk = positive_int("chunk", 500 if chunk is None else chunk)
     share = _share(positive_int("n", n), chunk, distributed)
     empty = torch.empty(chunk, model.latent_dim, dtype=torch.float32, device=model.device)

@@ -157,7 +157,7 @@ CHANGES = {
     ],
     "langevin.py": [
         ("not (x.abs() < bound).all()", "not (x.abs() < bound).any()", "a chain of which a part diverges"),
-        ("_flat(to - origin - step_size / 2 * slope)", "_flat(to - origin)", "a proposal without its drift"),
+        ("flat(to - origin - step_size / 2 * slope)", "flat(to - origin)", "a proposal without its drift"),
         (
             "log_proposal(x, to, slope_to) - log_p - log_proposal(to, x, slope)",
             "log_proposal(to, x, slope) - log_p - log_proposal(x, to, slope_to)",
@@ -167,7 +167,7 @@ CHANGES = {
         ("log_p = torch.where(accepted, log_p_to, log_p)", "log_p = log_p_to", "the density after a rejected proposal"),
         ("if not (torch.isfinite(log_p).all() and", "if not (torch.isfinite(log_p).any() and", "a NaN in one chain"),
         ("delta = step_size * schedule.noise(t) ** 2", "delta = step_size * schedule.noise(t)", "a level's step size"),
-        ("x = schedule.signal(s) / max(", "x = schedule.signal(t) / max(", "the rescaling from level to level"),
+        ("x = signal(s) / signal(t) * x", "x = signal(t) / signal(s) * x", "the rescaling from level to level"),
         (
             "max(schedule.signal(t), least_signal * schedule.scale(t))",
             "schedule.signal(t)",
@@ -239,8 +239,8 @@ CHANGES = {
         ("if not torch.isfinite(bound.total).all():", "if not torch.isfinite(bound.total).any():", "a NaN in a bound"),
         ('if not 0 < number("t", t) < schedule.T:', 'if not 0 < number("t", t) <= schedule.T:', "a flow of no length"),
         (
-            "if computes_in_bfloat16(denoise.precision",
-            "if not computes_in_bfloat16(denoise.precision",
+            "if denoise.in_bfloat16(x.device)",
+            "if not denoise.in_bfloat16(x.device)",
             "bfloat16 in a density",
         ),
         ("math.log2((levels - 1) / 2)", "math.log2(levels / 2)", "the width of a grey level, in bits"),
@@ -835,8 +835,8 @@ CHANGES = {
         ("np.linspace(-6, 6, T)", "np.linspace(-3, 3, T)", "diffusers' sigmoid schedule"),
     ],
     "interop/pipelines.py": [
-        ("denoise.distilled_for = distilled_for", "denoise.distilled_for = None", "a student that was exported"),
-        ("check_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
+        ("image_shape, classes, distilled_for)", "image_shape, classes)", "a student that was exported"),
+        ("check_file_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
         ("height if height == width else (height, width)", "height", "images that are not square, exported"),
         (
             "config.in_channels, sides[0], sides[1]",

@@ -12,7 +12,7 @@ from tests.checkout import ROOT
 
 PACKAGE = ROOT / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"arguments", "settings", "files", "messages", "fast", "_moved"},
+    {"arguments", "settings", "shapes", "files", "messages", "fast", "_moved"},
     {"grids"},
     {"noise", "schedule", "threads", "unet"},
     {"targets"},
@@ -30,7 +30,7 @@ LAYERS = [  # each may import from those before it
     {"cli"},
     {"__main__"},
 ]
-# These import nothing but how settings and arguments are checked, and schedule its grids.
+# These import nothing but how settings and arguments are checked and samples laid out, and schedule its grids.
 STAND_ALONE = {"grids", "unet", "noise", "schedule", "threads", "files", "fast"}
 NETWORKS = {"autoencoder", "gan"}  # these know nothing of diffusion
 
@@ -79,7 +79,7 @@ def test_imports_run_downward_only():
             assert layer(name) < layer(module_of(path)), f"{path} imports {name}"
         if module_of(path) in STAND_ALONE:
             its_own = {"grids"} if module_of(path) == "schedule" else set()
-            assert imports(path) <= {module_of(path), "settings", "arguments"} | its_own, path
+            assert imports(path) <= {module_of(path), "settings", "arguments", "shapes"} | its_own, path
         if module_of(path) in NETWORKS:
             checks = {"arguments", "model_settings", "settings"}
             assert imports(path) <= checks | {"autoencoder", "data", "noise", "unet"}, path

@@ -146,6 +146,11 @@ def test_wrong_classes_are_refused_with_the_nearest_right_one(labels, error, mes
         denoiser().given(labels)
 
 
+def test_classes_may_be_an_array_of_numpys():
+    assert denoiser().given(np.array([0, 2])).labels.tolist() == [0, 2]
+    assert denoiser().given(np.int64(2)).labels.tolist() == [2]
+
+
 def test_a_denoiser_without_classes_is_told_none():
     plain = NetworkDenoiser(stirred(UNet(UNetConfig(base_channels=8, head_channels=8))), SCHEDULE)
     assert plain.given(None)(torch.randn(1, 1, 8, 8), 300).x0.shape == (1, 1, 8, 8)

@@ -12,7 +12,16 @@ from ddpm.denoiser import Clipped, Denoiser, Guided, NetworkDenoiser, Wrapper
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.samplers import ddim, final
 from ddpm.sampling import sample
-from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, straight, zero_terminal_snr
+from ddpm.schedule import (
+    NoiseSchedule,
+    cosine,
+    exploding,
+    from_betas,
+    linear,
+    linear_zero_snr,
+    straight,
+    zero_terminal_snr,
+)  # fmt: skip
 from ddpm.targets import TARGETS, Prediction, prediction_of, target_of
 from ddpm.unet import UNet, UNetConfig
 from tests.networks import stirred
@@ -447,3 +456,37 @@ def test_a_wrapper_names_a_denoiser_without_a_schedule_or_with_another_answer():
     for wrapped in (Clipped(Mine()), Guided(Mine(), gaussian, 2), Guided(gaussian, Mine(), 2)):
         with pytest.raises(TypeError, match="^Mine answered Tensor; a denoiser must answer with a ddpm"):
             wrapped(torch.zeros(1, 2), 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_walk_makes_ready_the_form_that_its_calls_ask_for(dtype, monkeypatch):
+    """A network that was cast to another type computes in that, in a walk, too."""
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    denoise, asked = network("auto"), []
+    denoise.network.to(dtype)
+
+    def ask(network, in_bfloat16):
+        asked.append(in_bfloat16)
+        return network
+
+    monkeypatch.setattr("ddpm.denoiser.network.prepared", lambda *which: contextlib.nullcontext(ask(*which)))
+    monkeypatch.setattr("ddpm.denoiser.network.in_walk", ask)
+    with denoise.many_calls():
+        denoise(torch.zeros(1, 1, 8, 8), 500)
+    assert set(asked) == {False}
+
+
+def test_a_density_is_integrated_with_a_network_of_float64_whatever_its_precision(monkeypatch):
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    denoise = network("auto")
+    denoise.network.double()
+    nll = likelihood.flow_nll(denoise, torch.zeros(1, 1, 8, 8), t=999.0, tolerance=0.5)
+    assert torch.isfinite(nll).all()
+
+
+def test_a_model_is_guided_by_one_whose_schedule_was_read_back_from_its_betas():
+    schedule = linear_zero_snr()
+    again = from_betas(1 - schedule.alpha_bar[1:] / schedule.alpha_bar[:-1])
+    assert again != schedule
+    pushed = Guided(Gaussian(0.0, 0.5, schedule), Gaussian(0.0, 0.7, again), 2)
+    assert torch.isfinite(pushed(torch.ones(1, 1), 500).x0).all()

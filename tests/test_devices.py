@@ -284,6 +284,16 @@ WAITS = {
 }
 
 
+@pytest.mark.parametrize("make", [network_denoiser, lambda: GAUSSIAN])
+@in_a_fork
+def test_times_on_the_cpu_go_with_images_elsewhere(make):
+    denoise = make()
+    with Accelerator("cuda"):
+        move(denoise, "cuda")
+        for t in (torch.tensor([1, 1000]), torch.tensor([0.5, 1000.0])):
+            assert denoise(images("cuda"), t).eps.device.type == "cuda"
+
+
 @pytest.mark.parametrize(
     ("name", "where"), [(name, "cuda") for name in (*WORK, *TO_CPU)] + [(name, "meta") for name in WORK]
 )

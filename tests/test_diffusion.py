@@ -217,17 +217,17 @@ def test_the_network_lies_in_memory_channels_last():
 )
 def test_images_that_the_network_does_not_take_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
-        MODEL.task().check_images(shape)
+        MODEL.check_images(shape)
 
 
 def test_images_that_the_network_takes_are_not_refused():
-    MODEL.task().check_images((1, 32, 64))
+    MODEL.check_images((1, 32, 64))
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (1, 8, 8, 8), (1, 8.0, 8), (1, 0, 8), "abc"])
 def test_what_is_no_shape_of_an_image_is_refused(shape):
     with pytest.raises(ValueError, match="shape is .*; it must be"):
-        MODEL.task().check_images(shape)
+        MODEL.check_images(shape)
 
 
 def test_a_loss_names_what_it_cannot_take():

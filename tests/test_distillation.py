@@ -10,7 +10,7 @@ import ddpm
 from ddpm import distillation, pretrained, threads
 from ddpm.data import normalise
 from ddpm.diffusion import DiffusionConfig
-from ddpm.distillation import Distillation, behind_a_move, distill, moves_of_students
+from ddpm.distillation import Distillation, distill, invert_ddim_step, moves_of_students
 from ddpm.fast import computes_in_bfloat16
 from ddpm.files import read_json
 from ddpm.noise import StepRandomness
@@ -46,12 +46,12 @@ class Answers(nn.Module):
 @pytest.mark.parametrize(
     "schedule", [linear(), cosine(), straight(), zero_terminal_snr(cosine()), exploding()], ids=repr
 )
-def test_behind_a_move_is_what_made_it(schedule):
+def test_invert_ddim_step_is_what_made_it(schedule):
     generator = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 5, 3, dtype=torch.float64, generator=generator)
     t = torch.tensor([1000.0, 1000.0, 500.0, 250.0, 1.0], dtype=torch.float64)
     s = torch.tensor([750.0, 0.0, 250.0, 0.0, 0.0], dtype=torch.float64)
-    seen = behind_a_move(schedule, schedule.add_noise(x0, t, eps), schedule.add_noise(x0, s, eps), t, s)
+    seen = invert_ddim_step(schedule, schedule.add_noise(x0, t, eps), schedule.add_noise(x0, s, eps), t, s)
     assert torch.allclose(seen.x0, x0, atol=1e-10)
     assert torch.allclose(seen.eps, eps, atol=1e-10)
 
@@ -87,7 +87,7 @@ class AtOnce(Gaussian):
         x_s, oracle = x, Gaussian(0.0, 0.5, self.schedule)
         for first in range(0, 2 * self.pairs, 2):
             x_s = self.pair(oracle, x_s, *(self.grid[k + first + more] for more in range(3)))
-        return behind_a_move(self.schedule, x, x_s, times, self.grid[k + 2 * self.pairs])
+        return invert_ddim_step(self.schedule, x, x_s, times, self.grid[k + 2 * self.pairs])
 
 
 HOMES = [("linear", "v"), ("linear", "x0"), ("linear_zero_snr", "v"), ("straight", "flow")]

@@ -34,6 +34,14 @@ def test_the_reference_names_every_module_once():
     assert sorted(re.findall(r"automodule:: (\S+)", page)) == MODULES
 
 
+def test_a_network_is_saved_as_the_page_on_training_does(tmp_path, monkeypatch):
+    page = (ROOT / "book" / "training.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "ddpm.save(" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert ddpm.load("runs/by-hand").image_shape == (1, 32, 32)
+
+
 @pytest.mark.long
 def test_the_trainings_that_a_page_writes_in_python_run(tmp_path, monkeypatch):
     """With two steps in place of many."""

@@ -82,21 +82,21 @@ def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
     with Watch(plain_weights(network)) as watch:
         converting = answer_in_bfloat16(network)
     assert watch.converted == len(plain_weights(network))
-    with fast.prepared(network):
-        form = fast.in_walk(network)
+    with fast.prepared(network, True):
+        form = fast.in_walk(network, True)
         assert form.down[0].blocks[0].conv2.weight.dtype == torch.bfloat16
         assert {m.weight.dtype for m in (form.conv_in, form.down[0].blocks[0].conv1)} == {torch.float32}
         with Watch(plain_weights(network)) as watch:
-            assert torch.equal(answer_in_bfloat16(fast.in_walk(network)), converting)
+            assert torch.equal(answer_in_bfloat16(fast.in_walk(network, True)), converting)
         assert watch.converted == 0
-        with fast.prepared(network):  # a walk within a walk
-            assert fast.in_walk(network) is form
-        assert fast.in_walk(network) is form
+        with fast.prepared(network, True):  # a walk within a walk
+            assert fast.in_walk(network, True) is form
+        assert fast.in_walk(network, True) is form
         assert torch.equal(answer_in_bfloat16(network), converting)  # a call that knows of no walk
-    assert fast.in_walk(network) is network
-    with pytest.raises(RuntimeError, match="in a walk"), fast.prepared(network):
+    assert fast.in_walk(network, True) is network
+    with pytest.raises(RuntimeError, match="in a walk"), fast.prepared(network, True):
         raise RuntimeError("in a walk")
-    assert fast.in_walk(network) is network
+    assert fast.in_walk(network, True) is network
     for name, value in network.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, before[name]), name
@@ -105,8 +105,8 @@ def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
 def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
     network = stirred(UNet(CONFIG))
     network.register_buffer("table", torch.zeros(1000))
-    with Watch() as watch, fast.prepared(network):
-        form = fast.in_walk(network)
+    with Watch() as watch, fast.prepared(network, True):
+        form = fast.in_walk(network, True)
     assert watch.bytes == 2 * sum(weight.numel() for weight in plain_weights(network))
     converted = {id(weight) for weight in plain_weights(form)}
     ours = {id(weight) for weight in network.parameters()} - {id(weight) for weight in plain_weights(network)}
@@ -117,21 +117,21 @@ def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
 def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
     """As two generators in one thread do, of which the first to begin is the first to end."""
     network = stirred(UNet(CONFIG))
-    first, second = fast.prepared(network), fast.prepared(network)
+    first, second = fast.prepared(network, True), fast.prepared(network, True)
     first.__enter__()
     second.__enter__()
-    form = fast.in_walk(network)
+    form = fast.in_walk(network, True)
     first.__exit__(None, None, None)
-    assert fast.in_walk(network) is form is not network
+    assert fast.in_walk(network, True) is form is not network
     second.__exit__(None, None, None)
-    assert fast.in_walk(network) is network
+    assert fast.in_walk(network, True) is network
 
 
 @pytest.mark.parametrize("change", ["in place", "another tensor", "other data", "another state"])
 def test_a_walk_sees_weights_that_are_changed_in_between(change):
     network = stirred(UNet(CONFIG)).requires_grad_(False)
-    with fast.prepared(network):
-        before = answer_in_bfloat16(fast.in_walk(network))
+    with fast.prepared(network, True):
+        before = answer_in_bfloat16(fast.in_walk(network, True))
         conv = network.down[0].blocks[0].conv2
         if change == "in place":
             conv.weight.mul_(2)
@@ -141,7 +141,7 @@ def test_a_walk_sees_weights_that_are_changed_in_between(change):
             conv.weight.data = 2 * conv.weight
         else:
             network.load_state_dict({name: 2 * value for name, value in network.state_dict().items()})
-        after = answer_in_bfloat16(fast.in_walk(network))
+        after = answer_in_bfloat16(fast.in_walk(network, True))
         assert not torch.equal(after, before)
         assert torch.equal(after, answer_in_bfloat16(network))
 
@@ -149,11 +149,11 @@ def test_a_walk_sees_weights_that_are_changed_in_between(change):
 def test_a_walks_gradients_reach_the_networks_own_weights():
     network = stirred(UNet(CONFIG))
     slopes = []
-    for walk in (nullcontext(), fast.prepared(network)):
+    for walk in (nullcontext(), fast.prepared(network, True)):
         network.zero_grad()
         with torch.no_grad(), walk, torch.enable_grad():
             for _ in range(2):
-                answer_in_bfloat16(fast.in_walk(network)).float().square().mean().backward()
+                answer_in_bfloat16(fast.in_walk(network, True)).float().square().mean().backward()
         slopes.append([weight.grad.clone() for weight in network.parameters()])
     for alone, in_walk in zip(*slopes, strict=True):
         assert torch.allclose(alone, in_walk, rtol=1e-2, atol=1e-2 * alone.abs().max().item())
@@ -162,8 +162,8 @@ def test_a_walks_gradients_reach_the_networks_own_weights():
 def test_hooks_are_called_with_the_modules_they_were_registered_on():
     network, seen = stirred(UNet(CONFIG)), []
     network.down[0].register_forward_hook(lambda module, given, answer: seen.append(module))
-    with fast.prepared(network):
-        answer_in_bfloat16(fast.in_walk(network))
+    with fast.prepared(network, True):
+        answer_in_bfloat16(fast.in_walk(network, True))
     assert len(seen) == 1
     assert seen[0] is network.down[0]
 
@@ -173,16 +173,16 @@ def test_a_compiled_network_is_left_alone():
     whole, part = torch.compile(network, backend="eager"), stirred(UNet(CONFIG))
     part.middle_in.compile(backend="eager")
     for compiled in (whole, part):
-        with fast.prepared(compiled):
-            assert fast.in_walk(compiled) is compiled
+        with fast.prepared(compiled, True):
+            assert fast.in_walk(compiled, True) is compiled
 
 
 def test_parts_that_are_shared_stay_shared():
     layer = nn.Linear(3, 3)
     network = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3, bias=False))
     network[3].weight = layer.weight
-    with fast.prepared(network):
-        form = fast.in_walk(network)
+    with fast.prepared(network, True):
+        form = fast.in_walk(network, True)
         assert form[0] is form[2] is not layer
         assert form[3].weight is form[0].weight is not layer.weight
         assert form[3].bias is None
@@ -190,8 +190,8 @@ def test_parts_that_are_shared_stay_shared():
 
 def test_a_network_in_another_type_is_not_converted():
     network = nn.Sequential(nn.Linear(3, 3)).double()
-    with fast.prepared(network):
-        assert fast.in_walk(network)[0].weight.dtype == torch.float64
+    with fast.prepared(network, True):
+        assert fast.in_walk(network, True)[0].weight.dtype == torch.float64
 
 
 def drawn_by_threads(*denoisers):
@@ -215,7 +215,7 @@ def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeyp
     for _ in range(5):
         for image, expected in zip(drawn_by_threads(*denoisers), alone, strict=True):
             assert torch.equal(image, expected)
-    assert fast.in_walk(network) is network
+    assert fast.in_walk(network, True) is network
 
 
 def test_threads_share_one_model_and_one_conversion(monkeypatch):
@@ -227,7 +227,7 @@ def test_threads_share_one_model_and_one_conversion(monkeypatch):
     def draw(_):
         def watch(step):
             barrier.wait()
-            forms.add(fast.in_walk(denoise.network))
+            forms.add(fast.in_walk(denoise.network, True))
 
         return ddpm.sample(denoise, 2, steps=6, progress=False, watch=watch)
 
@@ -428,7 +428,7 @@ def test_training_takes_the_plain_attention_and_waits_for_nothing():
     assert not any("scaled_dot_product" in name for name in watch.calls)
     converted = 2 * (count(network, nn.Conv2d, nn.Linear) - count(network, Float32Conv2d))  # weights and biases
     assert watch.calls["_to_copy"] <= converted + 3 * count(network, GroupNorm)
-    assert watch.waits == 4  # the range of the times, which are drawn on the CPU; nothing of the images or the network
+    assert watch.waits == 2  # the range of the times, which are drawn on the CPU; nothing of the images or the network
     with Watch() as watch:
         loss.backward()
     assert watch.waits == 0

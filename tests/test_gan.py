@@ -109,7 +109,7 @@ def test_illegal_settings_and_images_are_refused():
             GANConfig(**{**SMALL, **change})
     task = GANConfig(**SMALL).task()
     with pytest.raises(ValueError, match=r"images are \(3, 16, 16\)"):
-        task.check_images((3, 16, 16))
+        task.config.check_images((3, 16, 16))
     grey_levels = torch.tensor([0.0, 255.0])[:, None, None, None].expand(2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"images lie in \[0, 255\]; legal is \[-1, 1\]"):
         task.loss("discriminator", grey_levels, StepRandomness(0, 0, 2))

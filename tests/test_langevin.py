@@ -15,7 +15,7 @@ from ddpm.langevin import (
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import cosine, linear
+from ddpm.schedule import cosine, exploding, linear
 from tests.noise import seeded
 
 SCHEDULE = linear()
@@ -294,13 +294,16 @@ def by_hand(sampler, schedule, x, grid, draw):
     def langevin_step(x, delta, score):
         return x + delta / 2 * score + math.sqrt(delta) * draw(x)
 
+    def signal(t):
+        return max(schedule.signal(t), (1 + 160**2) ** -0.5 * schedule.scale(t))
+
     for t, s in itertools.pairwise(grid):
         oracle = Gaussian(0.0, 0.5, schedule)
         down = schedule.add_noise(oracle(x, t).x0, s, oracle(x, t).eps) if s else oracle(x, t).x0
         if sampler == "annealed":
             for _ in range(5):
                 x = langevin_step(x, schedule.noise(t) ** 2, oracle.score(x, t))
-            x = schedule.signal(s) / max(schedule.signal(t), (1 + 160**2) ** -0.5) * x if s else oracle(x, t).x0
+            x = signal(s) / signal(t) * x if s else oracle(x, t).x0
         elif sampler == "corrector":
             x = down
             for _ in range(3 if s else 0):
@@ -441,3 +444,16 @@ def test_on_a_gpu_a_nan_in_the_middle_of_a_chain_is_named_after_its_last_move():
     assert len([next(wild) for _ in range(4)]) == 4
     with pytest.raises(FloatingPointError, match="the chain diverged by step 5"):
         next(wild)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "grid"), [(exploding(highest=2000), [1000, 990, 980, 0]), (cosine(), [1000, 999, 998, 0])]
+)
+def test_between_levels_of_noise_alone_the_states_stay_as_wide_as_the_noise(schedule, grid):
+    """Above a sigma of 160 on both sides, where the ratio of the signals would shrink them to a fraction."""
+    x = schedule.scale(grid[0]) * torch.randn(4000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    walk = annealed_langevin(
+        Gaussian(0.0, 0.5, schedule), x, grid, step_size=0.1, steps_per_level=1, randn_like=seeded(1)
+    )
+    widths = {step.t: step.x.std().item() / schedule.noise(step.t) for step in walk if step.t}
+    assert list(widths.values()) == pytest.approx([1] * 3, abs=0.05)

@@ -254,8 +254,9 @@ def test_the_importance_bound_of_a_logistic_decoder_takes_its_own_levels():
     z = mean + posterior.stddev * noise
     log_ratio = (Normal(0, 1).log_prob(z) - posterior.log_prob(z)).sum(1)
     assert torch.allclose(one, model.errors(x, z) - log_ratio, rtol=1e-5)
-    with pytest.raises(ValueError, match="levels is None; with loss logistic the decoder has 256"):
-        importance_bound(model, x, 1)
+    assert torch.equal(importance_bound(model, x, 1, randn_like=lambda _: noise), one)
+    with pytest.raises(ValueError, match="levels is 16; with loss logistic the decoder has 256"):
+        importance_bound(model, x, 1, levels=16)
 
 
 @pytest.mark.parametrize(

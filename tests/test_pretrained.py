@@ -2,7 +2,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,26 @@ from safetensors.torch import load_file
 
 import ddpm
 from ddpm import pretrained
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import save_tensors, write_json
+from ddpm.gan import GANConfig
 from ddpm.metrics import frechet_distance
 from ddpm.metrics.features import classify
+from ddpm.training.preparation import initial_weights
 from ddpm.training.run import Run
 from ddpm.unet import UNetConfig
 
 OWN = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+
+
+SMALL = {
+    "diffusion": OWN,
+    "classes": replace(OWN, unet=replace(OWN.unet, classes=2), target="v", schedule="cosine"),
+    "student": replace(OWN, target="v", distilled_for=4, distilled_from=8),
+    "vae": AutoencoderConfig(base_channels=4, latent_dim=4, variational=True),
+    "gan": GANConfig(base_channels=4, latent_dim=4),
+}
 
 
 @pytest.fixture
@@ -346,3 +358,58 @@ def test_a_loaded_model_is_ready_and_trains_no_further(name):
 def test_a_folder_without_a_card_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no card .*card.md; models that ship have one"):
         pretrained.card(tmp_path)
+
+
+# Models that another program trained.
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_saved_network_is_a_model_like_any_runs(kind, tmp_path):
+    config, classes = SMALL[kind], ("low", "high") if kind == "classes" else ()
+    network = config.network().eval()
+    ddpm.save(network, config, tmp_path / "mine", (1, 32, 32), classes)
+    assert pretrained.facts(tmp_path / "mine") == (config, (1, 32, 32), classes, "")
+    model = ddpm.load(tmp_path / "mine", "float32")
+    loaded = model.network if isinstance(config, DiffusionConfig) else model
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name].cpu(), value), name
+    assert getattr(model, "distilled_for", None) == getattr(config, "distilled_for", None)
+    options = {} if kind in ("vae", "gan") else {"steps": 4}
+    assert ddpm.sample(model, 2, chunk=2, progress=False, **options).shape == (2, 1, 32, 32)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "vae", "gan"])
+def test_a_training_starts_from_a_saved_network(kind, tmp_path):
+    network = SMALL[kind].network()
+    ddpm.save(network, SMALL[kind], tmp_path / "mine", (1, 32, 32))
+    weights = initial_weights(SMALL[kind].task(), pretrained.weights_file(tmp_path / "mine"))
+    for name, value in network.state_dict().items():
+        (own,) = [weights[key] for key in weights if key in (name, f"unet.{name}", f"autoencoder.{name}")]
+        assert torch.equal(own, value), name
+
+
+def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
+    network, there = OWN.network(), tmp_path / "there"
+    there.mkdir()
+    (there / "notes.txt").write_text("mine")
+    wide = DiffusionConfig(UNetConfig(base_channels=16, head_channels=8, blocks_per_level=1))
+    broken = OWN.network()
+    torch.nn.init.constant_(broken.conv_in.bias, torch.nan)
+    for arguments, error, message in (
+        ((network, OWN.unet, "new", (1, 32, 32)), TypeError, "config is UNetConfig; legal are DiffusionConfig, "),
+        (("weights.pt", OWN, "new", (1, 32, 32)), TypeError, "network is str; it must be a torch.nn"),
+        ((network, wide, "new", (1, 32, 32)), ValueError, "network does not fit the model: "),
+        ((broken, OWN, "new", (1, 32, 32)), ValueError, "network is damaged: conv_in.bias holds"),
+        ((network, OWN, "new", (3, 32, 32)), ValueError, "channels is 1; the images have 3"),
+        ((network, OWN, "new", (1, 32, 32), ["a", "b"]), ValueError, r"classes is None; the data's are \['a', 'b'\]"),
+        ((network, OWN, "there", (1, 32, 32)), ValueError, "there"),
+    ):
+        *first, folder, shape = arguments[:4]
+        with pytest.raises(error, match=message):
+            ddpm.save(*first, tmp_path / folder, shape, *arguments[4:])
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "notes.txt"]
+
+
+def test_a_device_that_torch_does_not_know_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match="device is 'gpu'; legal are auto and torch's names, such as cpu or cuda:0"):
+        ddpm.load(tmp_path / "nothing", device="gpu")

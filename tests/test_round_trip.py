@@ -277,3 +277,12 @@ def test_an_inverted_trip_comes_back_in_the_limit_of_small_steps_also_below_time
 def test_what_is_no_denoiser_is_named(walk):
     with pytest.raises(TypeError, match=r"denoise is .*; it must be a ddpm.denoiser.interface.Denoiser"):
         next(walk(torch.neg, torch.zeros(1, 2, dtype=torch.float64), [5, 0]))
+
+
+def test_what_is_no_image_is_named():
+    schedule = linear()
+    for trip in (round_trip, edict, invert_edict):
+        with pytest.raises(TypeError, match="x0.* is torch.uint8; it must be float32 or float64"):
+            list(trip(Gaussian(0.0, 0.5, schedule), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), [500, 0]))
+        with pytest.raises(TypeError, match="x0.* is list; it must be a tensor of float32 or float64"):
+            list(trip(Gaussian(0.0, 0.5, schedule), [0.0], [500, 0]))

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from ddpm import langevin, samplers, sampling
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
@@ -23,11 +24,11 @@ SCHEDULE = linear()
 
 
 class Images(Wrapper):
-    """A Gaussian of images (1, 4, 4), which counts its calls and the walks that it is made ready for."""
+    """A Gaussian of images, which counts its calls and the walks that it is made ready for."""
 
-    def __init__(self):
+    def __init__(self, shape=(1, 4, 4)):
         super().__init__(Gaussian(0.0, 0.5, SCHEDULE))
-        self.image_shape = (1, 4, 4)
+        self.image_shape = shape
         self.calls, self.walks = 0, 0
 
     def many_calls(self):
@@ -229,10 +230,13 @@ def test_without_a_shape_nothing_is_drawn():
         drawn(Gaussian(0.0, 0.5, SCHEDULE))
 
 
-def test_on_a_cpu_sixteen_samples_are_drawn_together():
-    denoise = Images()
-    drawn(denoise, 17, steps=5)
-    assert denoise.calls == 2 * 5
+def test_on_a_cpu_sixteen_images_are_drawn_together_and_more_of_what_is_smaller():
+    for shape, together in (((1, 32, 32), 16), ((3, 64, 64), 16), ((1, 16, 16), 64), ((2,), 512)):
+        denoise = Images(shape)
+        drawn(denoise, together + 1, steps=1)
+        assert denoise.calls == 2
+        drawn(denoise, together, steps=1)
+        assert denoise.calls == 3
 
 
 def test_a_denoiser_is_made_ready_once_for_all_chunks():
@@ -317,6 +321,27 @@ def test_a_latent_model_decodes_chunks_that_are_all_full():
     assert model.batches == [2, 2, 2]
     sample(model, 501)
     assert model.batches[3:] == [500, 500]
+
+
+def test_a_plain_autoencoder_draws_with_a_warning_and_a_variational_one_without():
+    for variational, words in ((False, ["a plain autoencoder has no density of codes"]), (True, [])):
+        model = AutoencoderConfig((1, 8, 8), 4, (1, 2), 3, variational).network().eval()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            sample(model, 2)
+        assert [str(each.message).split(";")[0] for each in said] == words
+
+
+def test_a_denoiser_of_codes_walks_though_it_can_decode():
+    class OfCodes(Images):
+        latent_dim = 16
+
+        def decode(self, z):
+            raise AssertionError("its codes are not drawn from N(0, I)")
+
+    denoise = OfCodes()
+    assert drawn(denoise, 2, steps=3).shape == (2, 1, 4, 4)
+    assert denoise.calls == 3
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 import math
 from typing import Any, NamedTuple
 
-import typer
-
 from ddpm.cli.options import how, launched, sampler_options
 from ddpm.settings import non_negative_int
 
@@ -56,8 +54,7 @@ def prepared(
     Raises:
         ValueError: something is wrong, or does not go together.
     """
-    from ddpm.autoencoder import Autoencoder
-    from ddpm.sampling import LatentModel, default_walk, refuse_walk
+    from ddpm.sampling import default_walk, is_latent, refuse_walk
 
     distributed, _ = launched()
     sampler, steps, eta, variance, spacing = walking
@@ -66,14 +63,13 @@ def prepared(
         raise ValueError(f"guidance is {guiding.guidance:g}; it must be finite and at least 1, which is none")
     if guiding.guide is None and guiding.weight != WEIGHT:
         raise ValueError(f"weight is {guiding.weight:g}; it needs a --guide")
-    latent = isinstance(trained, LatentModel)
+    latent = is_latent(trained)
     if only is not None and tuple(trained.image_shape or ()) != only:
         raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
     if latent and "watch" in options:
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
-    kind = type(trained)
     trained, pushed = _guided(trained, model, guiding, precision)
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, "spacing": spacing, **sampler_options(None, eta, variance)})
@@ -83,8 +79,6 @@ def prepared(
         options |= {"spacing": spacing, **sampler_options(walk.sampler, eta, variance)}
         trained.schedule.timesteps(walk.steps, walk.spacing)  # refuses wrong ones before anything is said
         drawn = how(*walk, eta, variance)
-    if kind is Autoencoder:
-        typer.echo("a plain autoencoder has no density of codes; they are drawn from N(0, I) all the same", err=True)
     options |= {"distributed": distributed and "watch" not in options}
     return trained, options, drawn + pushed
 
@@ -96,7 +90,7 @@ def _guided(trained: Any, model: str, guiding: Guiding, precision: str) -> tuple
         ValueError: it cannot be guided so.
     """
     from ddpm.denoiser import Guided
-    from ddpm.sampling import LatentModel
+    from ddpm.sampling import is_latent
 
     labels, guidance, interval, guide, weight = guiding
     if interval is not None and guidance == 1 and guide is None:
@@ -112,7 +106,7 @@ def _guided(trained: Any, model: str, guiding: Guiding, precision: str) -> tuple
             worse = load_model(guide, precision)
         except ValueError as error:
             raise ValueError(str(error).replace("model is", "guide is", 1)) from error
-        if isinstance(trained, LatentModel) or isinstance(worse, LatentModel):
+        if is_latent(trained) or is_latent(worse):
             raise ValueError(f"guide is {guide!r} and model {model!r}; only diffusion models guide and are guided")
         if labels and worse.classes and worse.classes != trained.classes:
             raise ValueError(f"guide is {guide!r}, which knows other classes than model {model!r}")

@@ -67,7 +67,7 @@ def evaluate(
 
     choose_threads(threads)
     trained = load_model(model, precision)
-    classes = getattr(trained, "classes", ())
+    classes = trained.classes
     if guidance is not None and not classes:
         raise ValueError(f"guidance is {guidance:g}; model {model!r} was trained without classes")
     _, is_main = launched()
@@ -83,5 +83,5 @@ def evaluate(
     if is_main:
         typer.echo(f"{drawn}, seed {seed}: {frechet_distance(images, weights='EMA')}")
         if labels and tuple(classes) == CLASSES:  # the judge knows garments
-            right = accuracy(images.clamp(-1, 1), torch.tensor(labels, device="cpu"))  # as saved images would be
+            right = accuracy(images, torch.tensor(labels, device="cpu"))
             typer.echo(f"in {right:.1%} of them a second frozen classifier sees the class that was told")

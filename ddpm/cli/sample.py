@@ -138,7 +138,7 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
     """The labels of the classes that are named, or of "all"; `ValueError` unless the model has them."""
     from ddpm.arguments import labels_of
 
-    known = getattr(trained, "classes", ())
+    known = trained.classes
     if names and not known:
         raise ValueError(
             f"class is {names[0]!r}; model {model!r} knows no classes; fashion-mnist-classes, which ships, does, and "

@@ -282,7 +282,7 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
         x = normalise(originals).to(model.device)
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
-        if getattr(model, "classes", ()):
+        if model.classes:
             model = model.given([i % len(model.classes) for i in range(16)])
         images = ddpm.sample(model, 16, chunk=16, progress=False)
     return picture_of(denormalise(images).cpu(), 4)

@@ -45,9 +45,9 @@ _SHA256 = {  # of the 28 x 28 pixels, uncompressed
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # comparing tensors answers a tensor
 class Dataset:
-    """The images of one split of a data set.
+    """The images of one split of a data set. `dataset[i]` is an image and its label, as torch's data sets have it.
 
     Attributes:
         name: of the data set.
@@ -88,6 +88,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.images[i], self.labels[i]
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm.arguments import check_labels, instance, labels_of
+from ddpm.fast import computes_in_bfloat16
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import Precision
 from ddpm.targets import Prediction
@@ -43,6 +44,10 @@ class Denoiser(ABC):
     @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
         """x_t (batch, ...) at time t (a number, or a tensor (batch,)) -> x0 and eps of the same shape."""
+
+    def in_bfloat16(self, device: torch.device) -> bool:
+        """Whether its convolutions and matrix products are bfloat16 on this device."""
+        return computes_in_bfloat16(self.precision, device)
 
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk, in which many calls may share what each would otherwise do for itself."""

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ddpm.arguments import answer_like, instance
 from ddpm.denoiser.interface import Conditional
-from ddpm.fast import computes_in_bfloat16, in_walk, prepared
+from ddpm.fast import in_walk, prepared
 from ddpm.schedule import NoiseSchedule
-from ddpm.settings import PRECISIONS, Precision, integers, one_of
+from ddpm.settings import PRECISIONS, Precision, integers, one_of, positive_int
+from ddpm.shapes import per_sample
 from ddpm.targets import Prediction, Target, check_target, prediction_of
 from ddpm.unet import UNet
 
@@ -27,13 +28,15 @@ class NetworkDenoiser(Conditional):
 
     Args:
         network: called with images and times t - 1 (batch,), diffusers' index; answers the target. One that was cast to
-            another floating-point type computes in that.
+            another floating-point type computes in that. It is put into evaluation mode; whoever trains it further
+            calls `network.train()` again.
         schedule: the schedule it was trained on.
         target: its prediction target: "eps", "x0", "v" or "flow".
         precision: of a network in float32: "float32", or "auto" for bfloat16 where this device computes it in hardware.
         image_shape: (channels, height, width) it was trained on, for those who sample from it.
         classes: names of the classes that it was trained with. Once `given` has told one, the network is called with
             labels (batch,), too.
+        distilled_for: of a student, the network calls that it was distilled for.
 
     Raises:
         TypeError: `network` is no torch module, or `schedule` no `NoiseSchedule`.
@@ -48,6 +51,7 @@ class NetworkDenoiser(Conditional):
         precision: Precision = "float32",
         image_shape: tuple[int, int, int] | None = None,
         classes: Sequence[str] = (),
+        distilled_for: int | None = None,
     ) -> None:
         instance("network", network, nn.Module)
         self.classes = tuple(classes)
@@ -55,6 +59,7 @@ class NetworkDenoiser(Conditional):
         self.target = check_target(target, schedule)
         self.precision = one_of("precision", precision, PRECISIONS)
         self.image_shape = None if image_shape is None else integers("image_shape", image_shape, at_least=1)
+        self.distilled_for = None if distilled_for is None else positive_int("distilled_for", distilled_for)
         if isinstance(network, UNet) and len(self.classes) != (network.config.classes or 0):
             raise ValueError(
                 f"classes are {self.classes}; the network was made for {network.config.classes or 0} classes"
@@ -72,10 +77,15 @@ class NetworkDenoiser(Conditional):
         """Whether the network was cast to sixteen bits."""
         return any(weight.dtype in (torch.float16, torch.bfloat16) for weight in self.network.parameters())
 
+    def in_bfloat16(self, device: torch.device) -> bool:
+        """Whether convolutions and matrix products are bfloat16 there: with "auto", where the weights are float32."""
+        weight = next(self.network.parameters(), None)
+        return (weight is None or weight.dtype == torch.float32) and super().in_bfloat16(device)
+
     def many_calls(self) -> AbstractContextManager[None]:
         """A context for a whole walk: weights become bfloat16 once, and a GPU's kernels are recorded once."""
         device = self.device
-        in_bfloat16 = computes_in_bfloat16(self.precision, device)
+        in_bfloat16 = self.in_bfloat16(device)
         return prepared(self.network, in_bfloat16) if in_bfloat16 or device.type == "cuda" else nullcontext()
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -85,7 +95,7 @@ class NetworkDenoiser(Conditional):
         if not t.is_floating_point():
             return self._at(x, t)
         at_t, below = self._carried_down(x, t.clamp(max=1), t.clamp(min=1))
-        is_below = (t < 1).reshape(-1, *[1] * (x.ndim - 1))
+        is_below = per_sample(t < 1, x).to(x.device)
         return Prediction(*(torch.where(is_below, b, a) for a, b in zip(at_t, below, strict=True)))
 
     def _at(self, x: Tensor, t: float | Tensor) -> Prediction:
@@ -96,7 +106,7 @@ class NetworkDenoiser(Conditional):
         else:
             times = torch.full((len(x),), float(t), dtype=torch.float32, device=x.device)
         dtype = next(self.network.parameters(), x).dtype
-        in_bfloat16 = dtype == torch.float32 and computes_in_bfloat16(self.precision, x.device)
+        in_bfloat16 = self.in_bfloat16(x.device)
         network = in_walk(self.network, in_bfloat16)
         with torch.autocast(x.device.type, torch.bfloat16) if in_bfloat16 else nullcontext():
             labels = self.labels_for(x)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm.arguments import instance, number
 from ddpm.denoiser.interface import Denoiser, answer_of, schedule_of
+from ddpm.schedule import NoiseSchedule
 from ddpm.settings import Precision
 from ddpm.targets import Prediction, prediction_of
 
@@ -34,6 +35,10 @@ class Wrapper(Denoiser):
     def precision(self) -> Precision:  # type: ignore[override]
         """The precision of the denoiser inside."""
         return self.denoise.precision
+
+    def in_bfloat16(self, device: torch.device) -> bool:
+        """Whether the denoiser inside computes in bfloat16 on this device."""
+        return self.denoise.in_bfloat16(device)
 
     @property
     def sixteen_bits(self) -> bool:  # type: ignore[override]
@@ -106,7 +111,7 @@ class Guided(Wrapper):
         self.weight = number("weight", weight)
         if not 1 <= self.weight < math.inf:
             raise ValueError(f"weight is {weight}; it must be finite and at least 1")
-        if schedule_of(guide) != denoise.schedule:
+        if not _alike(schedule_of(guide), denoise.schedule):
             raise ValueError(f"guide has the schedule {guide.schedule}; it must be the denoiser's, {denoise.schedule}")
         if guide.distilled_for != denoise.distilled_for:
             raise ValueError(
@@ -124,6 +129,10 @@ class Guided(Wrapper):
     def precision(self) -> Precision:  # type: ignore[override]
         """The coarser precision of the two."""
         return "auto" if self.guide.precision == "auto" else self.denoise.precision
+
+    def in_bfloat16(self, device: torch.device) -> bool:
+        """Whether one of the two computes in bfloat16 on this device."""
+        return self.denoise.in_bfloat16(device) or self.guide.in_bfloat16(device)
 
     @property
     def sixteen_bits(self) -> bool:  # type: ignore[override]
@@ -168,6 +177,11 @@ class Guided(Wrapper):
         sigma = noise / signal
         inside = cast(Tensor, (low <= sigma) & (sigma <= high))
         return push * inside.to(x)
+
+
+def _alike(a: NoiseSchedule, b: NoiseSchedule) -> bool:
+    """Whether two schedules are the same up to rounding, as one that was read back from its betas is."""
+    return type(a) is type(b) and a.T == b.T and torch.allclose(a.alpha_bar, b.alpha_bar, rtol=1e-9, atol=1e-15)
 
 
 def _student(denoise: Denoiser) -> str:

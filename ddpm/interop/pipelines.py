@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.files import check_finite, expanded, new_folder, read_json, write_json
+from ddpm.files import check_file_finite, expanded, new_folder, read_json, write_json
 from ddpm.interop.card import card_of
-from ddpm.interop.schedulers import make_scheduler, schedule_of, scheduler_from, target_of
+from ddpm.interop.schedulers import make_scheduler, schedule_of_scheduler, scheduler_from, target_of_scheduler
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
 from ddpm.settings import PRECISIONS, Precision, one_of, positive_int
 from ddpm.unet import UNet
@@ -89,15 +89,14 @@ def from_diffusers(
     _check_unet(_part(folder, "unet") / "config.json")
     scheduler_file = _part(folder, "scheduler") / "scheduler_config.json"
     scheduler = scheduler_from(_read(scheduler_file), kind_of_scheduler, scheduler_file)
-    target, schedule = target_of(scheduler, scheduler_file), schedule_of(scheduler, scheduler_file)
+    target = target_of_scheduler(scheduler, scheduler_file)
+    schedule = schedule_of_scheduler(scheduler, scheduler_file)
     model = _load_model(_part(folder, "unet"), variant)
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
     classes, distilled_for = _own_facts(folder, network)
     network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    denoise = NetworkDenoiser(network, schedule, target, precision, image_shape, classes)
-    denoise.distilled_for = distilled_for
-    return denoise
+    return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
 
 def _own_facts(folder: Path, network: nn.Module) -> tuple[list[str], int | None]:
@@ -159,7 +158,7 @@ def _load_model(folder: Path, variant: str | None) -> "UNet2DModel":
         raise ValueError(f"{folder} is damaged or does not fit its config.json: {first_line(error)}") from error
     if odd := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         raise ValueError(f"{folder} does not fit its config.json: {odd[0]}")
-    check_finite(folder, model.state_dict())
+    check_file_finite(folder, model.state_dict())
     loaded: UNet2DModel = model
     return loaded
 

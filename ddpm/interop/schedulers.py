@@ -15,7 +15,7 @@ from ddpm.settings import Target, one_of
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
-__all__ = ["PREDICTION_TYPES", "make_scheduler", "schedule_of", "scheduler_from", "target_of"]
+__all__ = ["PREDICTION_TYPES", "make_scheduler", "schedule_of_scheduler", "scheduler_from", "target_of_scheduler"]
 
 #: What diffusers calls each prediction target.
 PREDICTION_TYPES: dict[Target, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -69,7 +69,7 @@ def scheduler_from(config: Mapping[str, Any], kind: str, file: Path) -> Any:
     return scheduler
 
 
-def target_of(scheduler: Any, file: Path) -> Target:
+def target_of_scheduler(scheduler: Any, file: Path) -> Target:
     """The prediction target of a scheduler.
 
     Raises:
@@ -80,7 +80,7 @@ def target_of(scheduler: Any, file: Path) -> Target:
     return targets[one_of(f"prediction_type in {file}", prediction_type, list(targets))]
 
 
-def schedule_of(scheduler: Any, file: Path) -> NoiseSchedule:
+def schedule_of_scheduler(scheduler: Any, file: Path) -> NoiseSchedule:
     """The noise schedule of a scheduler, computed in float64 where it is a formula.
 
     Raises:

@@ -69,13 +69,15 @@ def judge() -> ConvMixer:
 
 
 def seen_by_judge(images: Tensor) -> Tensor:
-    """Images (n, 1, 32, 32) in [-1, 1] -> the class that the judge sees in each, int64 (n,).
+    """Images (n, 1, 32, 32) -> the class that the judge sees in each, int64 (n,).
+
+    The images are clipped to [-1, 1], as saved ones are.
 
     Raises:
         ValueError: images of another shape or dtype, or with values that are not finite.
     """
     check_garments("images", images)
-    return torch.cat([judge()(chunk).argmax(1) for chunk in images.float().cpu().split(500)])
+    return torch.cat([judge()(chunk).argmax(1) for chunk in images.float().cpu().clamp(-1, 1).split(500)])
 
 
 def accuracy(images: Tensor, labels: Tensor) -> float:
@@ -84,7 +86,7 @@ def accuracy(images: Tensor, labels: Tensor) -> float:
     Of real images that it was not trained on, the 60,000 training images, this is 0.910; of shirts alone it is 0.77.
 
     Args:
-        images: (n, 1, 32, 32), clipped to [-1, 1] as saved images would be.
+        images: (n, 1, 32, 32), which are clipped to [-1, 1], as saved ones are.
         labels: int64 (n,), or (1,) for all of them.
 
     Raises:

@@ -18,9 +18,8 @@ from ddpm.schedule.named import (
 )  # fmt: skip
 from ddpm.schedule.paths import Exploding, PathSchedule, Straight
 from ddpm.schedule.table import NoiseSchedule
-from ddpm.settings import positive_int
 
 __all__ = [
     "SCHEDULES", "Exploding", "NoiseSchedule", "PathSchedule", "Straight", "cosine", "exploding", "from_betas",
-    "linear", "linear_zero_snr", "positive_int", "sigmoid", "straight", "zero_terminal_snr",
+    "linear", "linear_zero_snr", "sigmoid", "straight", "zero_terminal_snr",
 ]  # fmt: skip

@@ -2,11 +2,11 @@
 
 A `NoiseSchedule` keeps the variance of data whose variance is 1, and is a table of ::
 
-    alpha_bar(t)     share of the clean image's variance left at time t: 1 at t = 0, nearly 0 at t = T
-    signal(t)        sqrt(alpha_bar(t))
-    noise(t)         sqrt(1 - alpha_bar(t))
+    alpha_bar[t]     share of the clean image's variance left at time t: 1 at t = 0, nearly 0 at t = T
+    signal(t)        sqrt(alpha_bar[t])
+    noise(t)         sqrt(1 - alpha_bar[t])
 
-(Ho et al. 2020, eq. 4). Between integers log alpha_bar is interpolated linearly; where alpha_bar(T) is 0, the signal
+(Ho et al. 2020, eq. 4). Between integers `log_alpha_bar` is interpolated linearly; where alpha_bar[T] is 0, the signal
 falls to it linearly from time T - 1. `Straight` and `Exploding` are schedules of other functions. At times of equal
 noise / signal the states of two schedules differ by a factor alone: with scale^2 = signal^2 + noise^2, x_t / scale is
 a state of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, section 5.1).
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ddpm.arguments import check_real, check_times, exact, float_tensor, instance, number
 from ddpm.grids import Spacing, timesteps
+from ddpm.shapes import per_sample
 
 __all__ = ["NoiseSchedule", "check_sigma"]
 
@@ -120,11 +121,17 @@ class NoiseSchedule:
         return 1.0
 
     def signal(self, t: Number) -> Number:
-        """What multiplies x_0: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        """What multiplies x_0: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with.
+
+        Samples of any other shape take `coefficients`.
+        """
         return _per_image(self.signal_and_noise(t)[0], t)
 
     def noise(self, t: Number) -> Number:
-        """What multiplies eps: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with."""
+        """What multiplies eps: a float for a float; (batch, 1, 1, 1) for times (batch,), to multiply images with.
+
+        Samples of any other shape take `coefficients`.
+        """
         return _per_image(self.signal_and_noise(t)[1], t)
 
     def sigma(self, t: float) -> float:
@@ -152,7 +159,7 @@ class NoiseSchedule:
             return self.T - 1 / math.hypot(1, sigma) / self.signal(self.T - 1)
         # np.interp needs rising abscissae, so time is a function of -log alpha_bar = log(1 + sigma^2) here.
         logs = [-log for log in self._log_alpha_bar_list]
-        return float(np.interp(np.log1p(np.square(sigma)), logs, np.arange(self.T + 1)))
+        return float(np.interp(np.log1p(np.square(min(sigma, 1e150))), logs, np.arange(self.T + 1)))
 
     def log_snr_to_t(self, log_snr: float) -> float:
         """The real time of this log SNR: the inverse of `log_snr`."""
@@ -202,8 +209,7 @@ class NoiseSchedule:
         if not isinstance(t, Tensor):
             return self.signal_and_noise(t)
         signal, noise = self.signal_and_noise(t.double() if x.dtype == torch.float64 else t)
-        per_sample = (-1, *[1] * (x.ndim - 1))
-        return signal.reshape(per_sample).to(x), noise.reshape(per_sample).to(x)
+        return per_sample(signal, x).to(x), per_sample(noise, x).to(x)
 
     def check_time(self, t: float | Tensor) -> None:
         """Raise `ValueError` unless 0 < t <= T: at time 0 there is no noise to predict and no score.

@@ -30,7 +30,7 @@ from ddpm.training.preparation import (
     check_trackers,
     first_step,
     initial_weights,
-    labels_told,
+    labels_of_steps,
     run_of,
     threads_of,
 )
@@ -107,9 +107,9 @@ def train(
     check_installed()
     check_trackers(trackers)
     out = files.expanded(out)
+    model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()
-    task.check_images(dataset.shape)
     weights = initial_weights(task, files.expanded(init)) if init is not None else None
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
@@ -124,7 +124,7 @@ def train(
 
     recent: deque[dict[str, Any]] = deque(maxlen=min(config.checkpoint_every, config.steps))  # lines of the log
     steps = range(start, config.steps)
-    told = labels_told(task, dataset, config, steps, rows, device)
+    labels_by_step = labels_of_steps(task, dataset, config, steps, rows, device)
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
     bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main))
     lock = run.locked() if is_main else nullcontext()
@@ -134,7 +134,7 @@ def train(
             if progress:
                 say(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
-        for step, images, labels in zip(bar, feed, told, strict=True):
+        for step, images, labels in zip(bar, feed, labels_by_step, strict=True):
             line, stop_requested = train_step(task, state, images, step, config, accelerator, signals, labels)
             is_last = step + 1 == config.steps
             is_due = is_last or (step + 1) % config.checkpoint_every == 0

@@ -23,7 +23,15 @@ from ddpm.training.step import Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["check_dataset", "check_trackers", "first_step", "initial_weights", "labels_told", "run_of", "threads_of"]
+__all__ = [
+    "check_dataset",
+    "check_trackers",
+    "first_step",
+    "initial_weights",
+    "labels_of_steps",
+    "run_of",
+    "threads_of",
+]
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -58,7 +66,7 @@ def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:
     return weights
 
 
-def labels_told(
+def labels_of_steps(
     task: Task, dataset: Dataset | Pictures, config: TrainingConfig, steps: range, rows: slice, device: torch.device
 ) -> Iterator[Tensor | None]:
     """The labels of every step's images, or None for a task without classes.
@@ -66,11 +74,10 @@ def labels_told(
     Raises:
         ValueError: the images have not as many classes as the task.
     """
-    classes = getattr(task, "classes", None)
-    if classes is None:
+    if task.classes is None:
         return repeat(None, len(steps))
-    if classes != len(dataset.classes):
-        raise ValueError(f"classes is {classes}; the images of {dataset.name} have {len(dataset.classes)} classes")
+    if task.classes != len(dataset.classes):
+        raise ValueError(f"classes is {task.classes}; the images of {dataset.name} have {len(dataset.classes)} classes")
     return (labels_at(dataset, config.seed, step, config.batch_size, rows).to(device) for step in steps)
 
 
@@ -85,7 +92,7 @@ def run_of(
 ) -> Run:
     """The run of a training; `ValueError` if `out` holds another."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
-    if getattr(task, "classes", None) is not None:
+    if task.classes is not None:
         data["classes"] = dataset.classes
     record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)

@@ -1,5 +1,6 @@
 """The recommended settings of every kind of model: what `ddpm train` does unless it is told otherwise."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ DISTILLATION: dict[str, Any] = {
 #: Fields of the configurations that are no settings: the UNet's own settings and the kind say these.
 NO_SETTINGS = {"unet", "variational"}
 
+#: Settings that only some optimisers have.
+OF_OPTIMISERS = {"momentum": ("adamw", "adam", "sgd"), "weight_decay": ("adamw", "muon")}
+
 
 def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
     """The two configurations that `ddpm.training.train` takes.
@@ -55,6 +59,7 @@ def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
         raise ValueError(f"{name} is {settings[name]!r}; {_no_such_setting(kind, name)}")
     chosen = RECIPES[kind] | settings
     training = TrainingConfig(**_taken(TrainingConfig, chosen))
+    check_optimiser_settings(training, settings)
     if kind == "diffusion":
         chosen["unet"] = UNetConfig(**_taken(UNetConfig, chosen))
     elif kind in ("autoencoder", "vae"):
@@ -65,6 +70,15 @@ def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
         if name not in legal:
             raise ValueError(f"{name} is {value!r}; {_no_such_setting(kind, name)}")
     return config(**chosen), training
+
+
+def check_optimiser_settings(training: TrainingConfig, settings: Collection[str]) -> None:
+    """Raise `ValueError` where one of these settings was set to what the optimiser has no use for."""
+    for name, optimisers in OF_OPTIMISERS.items():
+        value = getattr(training, name)
+        if name in settings and value != getattr(TrainingConfig, name) and training.optimiser not in optimisers:
+            owners = ", ".join(optimisers)
+            raise ValueError(f"{name} is {value}; of the optimisers only {owners} have one, not {training.optimiser}")
 
 
 def _no_such_setting(kind: str, name: str) -> str:

@@ -41,7 +41,7 @@ HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id
 PATIENCE = 15  # seconds to wait for the lock: a killed process and its workers take a while to exit
 #: How a file system says that it has no locks: s3fs, 9p, NFS without a lock daemon.
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-Averages = Mapping[float, Mapping[str, Tensor]]
+AveragesByDecay = Mapping[float, Mapping[str, Tensor]]
 
 
 class Run:
@@ -112,7 +112,7 @@ class Run:
                     path.unlink()
             yield
 
-    def resume(self, step: int, steps: int, averages: Averages) -> list[dict[str, Any]]:
+    def resume(self, step: int, steps: int, averages: AveragesByDecay) -> list[dict[str, Any]]:
         """Bring the folder to its state after `step` of `steps`, and return the lines of the log up to that step."""
         lines = self.shorten_log(step)
         if step > 0:
@@ -139,7 +139,7 @@ class Run:
         with _named(f"the log of step {line['step']}"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def save(self, step: int, state: Mapping[str, Tensor], averages: Averages, loss: float | None) -> None:
+    def save(self, step: int, state: Mapping[str, Tensor], averages: AveragesByDecay, loss: float | None) -> None:
         """Write a checkpoint (see `save_checkpoint`), then publish the averages."""
         with _named(f"the checkpoint of step {step}"):
             with open(self.folder / "log.jsonl", "rb+") as file:
@@ -148,7 +148,7 @@ class Run:
         with _named(f"the averaged weights of step {step}"):
             self.publish(step, averages)
 
-    def publish(self, step: int, averages: Averages) -> None:
+    def publish(self, step: int, averages: AveragesByDecay) -> None:
         """Delete old checkpoints, and write the averages where `ddpm.load` finds them; the first is the run's model."""
         prune(self.folder / "checkpoints", step, self.keep)
         best = best_checkpoint(self.folder / "checkpoints")

@@ -1,7 +1,6 @@
 """One training step of any model: what a model gives, its losses, and how its parts' weights move."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -22,13 +21,15 @@ __all__ = ["StepResult", "Task", "train_step"]
 
 
 class Task(Protocol):
-    """A model in training. One with `classes` that is not None is told each image's label, as `Diffusion` is."""
+    """A model in training.
 
-    parts: dict[str, nn.Module]  # one network, or two of a GAN; stepped in this order, each by its own optimiser
+    Attributes:
+        parts: one network, or two of a GAN; stepped in this order, each by its own optimiser.
+        classes: how many classes there are, where its loss is told each image's label; else None.
+    """
 
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Raise `ValueError` unless the model takes images of this shape."""
-        ...
+    parts: dict[str, nn.Module]
+    classes: int | None
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, *labels: Tensor) -> Tensor:
         """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step."""
@@ -72,7 +73,7 @@ def train_step(
         accelerator.backward(loss)
         grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
         mean_loss, mean_norm, stop_requested = over_processes(loss, grad_norm, signals.name is not None, accelerator)
-        check_finite(name, step, mean_loss, mean_norm)
+        check_loss_finite(name, step, mean_loss, mean_norm)
         state.step(name, config.rate(step))
         line |= {f"loss_{name}": mean_loss, f"gradient_{name}": mean_norm}
     state.averages.update(state.weights, step)
@@ -91,7 +92,7 @@ def over_processes(
     return mean_loss, mean_norm, share_stopping > 0
 
 
-def check_finite(part: str, step: int, loss: float, grad_norm: float) -> None:
+def check_loss_finite(part: str, step: int, loss: float, grad_norm: float) -> None:
     """Raise `FloatingPointError` unless both are finite, before the part's weights are touched."""
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise FloatingPointError(

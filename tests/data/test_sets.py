@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from ddpm import data
 from ddpm.data import sets
@@ -37,6 +38,13 @@ def write_idx(folder, images, labels, prefix="train", compress=True):
         content = header + array.astype(np.uint8).tobytes()
         name = f"{prefix}-{kind}-ubyte" + (".gz" if compress else "")
         (folder / name).write_bytes(gzip.compress(content) if compress else content)
+
+
+def test_a_data_set_is_one_of_torchs(splits):
+    images, labels = next(iter(DataLoader(splits["train"], batch_size=3)))
+    assert torch.equal(images, splits["train"].images[:3])
+    assert torch.equal(labels, splits["train"].labels[:3])
+    assert splits["train"] == splits["train"] != splits["test"]
 
 
 @pytest.mark.parametrize("compress", [True, False])

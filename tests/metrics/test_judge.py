@@ -34,6 +34,11 @@ def test_one_label_may_stand_for_all_images(unseen):
     assert accuracy(bags, one) == accuracy(bags, each) > 0.8
 
 
+def test_images_beyond_the_legal_range_are_judged_as_saved_ones(unseen):
+    images, labels = 1.5 * data.normalise(unseen.images[:500]), unseen.labels[:500]
+    assert accuracy(images, labels) == accuracy(images.clamp(-1, 1), labels) > 0.8
+
+
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [

@@ -180,12 +180,11 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
     """Two parts, the second's loss running through the first, against the same steps by hand."""
 
     class Pair:
+        classes = None
+
         def __init__(self):
             torch.manual_seed(0)
             self.parts = {"a": torch.nn.Linear(1, 1), "b": torch.nn.Linear(1, 1)}
-
-        def check_images(self, shape):
-            pass
 
         def loss(self, part, images, randomness):
             x = images.mean((1, 2, 3))[:, None]
@@ -196,6 +195,9 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
     @dataclass
     class PairConfig:
         kind = "pair"
+
+        def check_images(self, shape):
+            pass
 
         def task(self):
             return Pair()
@@ -421,11 +423,14 @@ class TinyConfig:
 
     kind = "tiny"
 
+    def check_images(self, shape):
+        pass
+
     def task(self):
         parts = {"net": torch.nn.Linear(1, 1)}
         return SimpleNamespace(
             parts=parts,
-            check_images=lambda shape: None,
+            classes=None,
             loss=lambda part, images, _: parts[part](images.mean((1, 2, 3))[:, None]).square().mean(),
         )
 

@@ -131,6 +131,25 @@ def test_a_recipe_is_its_table_over_the_defaults(kind):
     assert all(getattr(training, name) == getattr(TrainingConfig(), name) for name in rest)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("diffusion", {"momentum": 0.5}, "momentum is 0.5; of the optimisers only adamw, adam, sgd have one, not muon"),
+        ("gan", {"weight_decay": 0.1}, "weight_decay is 0.1; of the optimisers only adamw, muon have one, not adam"),
+        ("vae", {"momentum": 0.5, "optimiser": "rmsprop"}, "momentum is 0.5; .* not rmsprop"),
+    ],
+)
+def test_a_setting_that_its_optimiser_does_not_have_is_refused(kind, settings, message):
+    with pytest.raises(ValueError, match=message):
+        recipe(kind, **settings)
+
+
+def test_a_record_with_all_settings_is_a_recipe_and_so_is_the_games_with_another_optimiser():
+    training = recipe("diffusion")[1]
+    assert recipe("diffusion", **asdict(training))[1] == training
+    assert recipe("gan", optimiser="muon")[1].optimiser == "muon"
+
+
 def test_what_is_asked_for_goes_before_the_recipe():
     model, training = recipe("diffusion", target="eps", dropout=0.1, learning_rate=0.5)
     assert (model.target, model.unet.dropout, training.learning_rate) == ("eps", 0.1, 0.5)
