@@ -264,11 +264,19 @@ CHANGES = {
         ("choose_threads(read_json", "print(read_json", "the threads of the students that are to come"),
         ("if tuple(dataset.shape) != facts.image_shape:", "if False:", "a teacher of other images"),
         ("[self.times[self.at_once * move + k] for", "[self.times[move + k] for", "a student told the teacher's times"),
-        ("self.moved(halfway, seen, middle, s)", "self.moved(halfway, seen, t, s)", "the teacher's second move"),
+        (
+            "self.ddim_step(halfway, seen, middle, s)",
+            "self.ddim_step(halfway, seen, t, s)",
+            "the teacher's second move",
+        ),
         ("x_t, x_s, times[0], times[-1])", "x_t, x_s, times[0], times[1])", "the end of a student's move"),
         ("(noise_t * x_s - noise_s * x_t)", "(noise_t * x_s - noise_t * x_t)", "the image behind a move"),
         ("if first not in legal[:-1]:", "if first > settings.T:", "calls that no students lead to"),
-        ("self.moved(x, seen, t, s) if", "self.moved(halfway, seen, t, s) if", "where the midpoint rule begins"),
+        (
+            "self.ddim_step(x, seen, t, s) if",
+            "self.ddim_step(halfway, seen, t, s) if",
+            "where the midpoint rule begins",
+        ),
         ("midpoint=taught_by.distilled_for is None", "midpoint=True", "a student followed by the midpoint rule"),
         ("if first not in legal[:-1]:", "if first not in legal:", "more moves than times"),
         ('if facts.config.target == "eps":', 'if facts.config.target == "":', "a teacher of eps"),
@@ -312,7 +320,7 @@ CHANGES = {
         ("self.guide.of_samples(first, count)", "self.guide", "the labels of a guide"),
         ("if not 1 <= self.weight < math.inf:", "if not 0 <= self.weight < math.inf:", "a weight below 1"),
         (
-            "if schedule_of(guide) != denoise.schedule:",
+            "if not _alike(schedule_of(guide), denoise.schedule):",
             "if guide.schedule.T != denoise.schedule.T:",
             "a guide on another schedule",
         ),
@@ -351,7 +359,11 @@ CHANGES = {
             "randomness.uniform() < 0",
             "labels that are never dropped",
         ),
-        ("is_dropped.to(labels.device), null_label)", "is_dropped.to(labels.device), 0)", "the null label in training"),
+        (
+            "is_dropped.to(labels.device), self.classes)",
+            "is_dropped.to(labels.device), 0)",
+            "the null label in training",
+        ),
         ("(t - 1).to(images.device)", "t.to(images.device)", "the time that a network in training is told"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
@@ -467,13 +479,14 @@ CHANGES = {
         ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers)", "the last layer of an mlp"),
     ],
     "sampling.py": [
-        ('16 if denoise.device.type == "cpu" else 256', '64 if denoise.device.type == "cpu" else 256', "the chunk"),
+        ("max(16, 2**14", "max(64, 2**14", "the chunk"),
+        ("and not isinstance(model, Denoiser)", "", "a denoiser that can decode"),
         ("randn_like = PerSampleNoise(seed, first)", "randn_like = PerSampleNoise(seed)", "the noise of later chunks"),
         ("PerSampleNoise(seed, first)(empty)", "PerSampleNoise(seed)(empty)", "the codes of later chunks"),
         ("scale * x, timesteps", "x, timesteps", "how strong noise alone is"),
         ("check_start(timesteps, schedule)", "pass", "a warning where a grid begins too low"),
         ("bar.update(state.t != t)", "bar.update(1)", "a bar that Langevin's steps overfill"),
-        ("timesteps, randn_like=randn_like, **options)", "timesteps, randn_like=randn_like)", "a sampler's options"),
+        ("timesteps, randn_like=randn_like, **options", "timesteps, randn_like=randn_like", "a sampler's options"),
         (
             ".unflatten(0, (processes, each)).transpose(0, 1)",
             ".unflatten(0, (each, processes))",
@@ -514,6 +527,8 @@ CHANGES = {
     ],
     "pretrained.py": [
         ("network.eval().to(", "network.to(", "a loaded model in training mode"),
+        ("config.check_images(image_shape)", "pass", "images that a network to save was not made for"),
+        ('check_weights(Path("network"), weights, config.network().state_dict())', "pass", "what a network to save is"),
         ("load_tensors(weights_file, *_hashes(record))", "load_tensors(weights_file)", "the hash of a model's weights"),
         ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
         ("check_weights(files.weights_file, weights, network.state_dict())", "pass", "the check of a model's weights"),
@@ -651,6 +666,7 @@ CHANGES = {
     ],
     "metrics/judge.py": [
         ("return x + changed", "return changed", "the sum around a mixer"),
+        (".cpu().clamp(-1, 1).split", ".cpu().split", "clipping before a class is seen"),
         ("len(data.CLASSES) - 1)", "len(data.CLASSES))", "a class that there is not"),
     ],
     "metrics/features.py": [
@@ -705,7 +721,7 @@ CHANGES = {
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
         ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
-        ("check_finite(name, step, mean_loss, mean_norm)", "pass", "a loss that is not finite"),
+        ("check_loss_finite(name, step, mean_loss, mean_norm)", "pass", "a loss that is not finite"),
         ("averages.update(state.weights, step)", "averages.update(state.weights, step + 1)", "the average's warm-up"),
         (
             "state.step(name, config.rate(step))",
@@ -897,7 +913,6 @@ CHANGES = {
         ("[i % len(classes) for i in range(n)]", "[0 for i in range(n)]", "the classes that are told in turn"),
         ("tuple(classes) == CLASSES", "not classes", "how often the class that was told is seen"),
         ("sampler, steps, seed, **options)", "sampler, steps, 0, **options)", "the seed of what is measured"),
-        ("accuracy(images.clamp(-1, 1), torch", "accuracy(images, torch", "clipping before a class is seen"),
     ],
     "cli/train.py": [
         ("**chosen | of_data)", "**chosen)", "the size of pictures, before they are read"),
@@ -910,7 +925,7 @@ CHANGES = {
             "pictures in colour",
         ),
         ("[x, model.decode(model.encode(x))]", "[x, x]", "reconstructions in the picture of a training"),
-        ('if getattr(model, "classes", ()):', "if False:", "classes in the picture of a training"),
+        ("if model.classes:", "if False:", "classes in the picture of a training"),
     ],
     "cli/settings.py": [
         ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
