@@ -1,4 +1,4 @@
-"""Says on each folded cell what is in it: the checks, the code of the figure, or other code."""
+"""Says on each folded cell what is in it: the checks, the code of the figure, the claims, or other code."""
 
 from docutils import nodes
 
@@ -16,6 +16,8 @@ def name_folds(app, document):
 def content(cell):
     """What a cell holds whose code is folded."""
     code = cell.children[0].astext()
+    if "claims_table(" in code:
+        return "the table of claims"
     checks = any(word in code for word in ("check(", "check_exact("))
     if any(cell.findall(nodes.image)):
         return "the code of the figure and its checks" if checks else "the code of the figure"

@@ -51,7 +51,7 @@ NO_SANDBOX = why_no_sandbox()  # where there is none, all is marked all the same
 #: What an honest student writes. Names of a copy's own numbers are those of the arguments that it fixes.
 SOLUTIONS = {
     "divergence": "return (mean**2 + std**2 - 1) / 2 - math.log(std)",
-    "variance_without_shrink": "return 1 + steps * (first + last) / 2",
+    "weight_of_noise": "return beta / (2 * (1 - beta - alpha_bar))",
     "halvings": """
     number = 0
     while side % 2 == 0 and number < levels - 1:
@@ -252,7 +252,7 @@ def test_a_hostile_notebook_costs_its_own_marks_and_nothing_else(chapters, tmp_p
     rows = rows_of(tmp_path / "marks.csv")
     assert {file: row["divergence"] for file, row in rows.items() if row["divergence"] != "0"} == {"honest.zip": "1"}
     assert rows["honest.zip"]["score"] == "2"
-    others = {file: row["variance_without_shrink"] for file, row in rows.items()}
+    others = {file: row["weight_of_noise"] for file, row in rows.items()}
     ended = [
         "leaves.zip",
         "catches_all.zip",

@@ -3,7 +3,7 @@
 import math
 from random import Random
 
-from ddpm.companion.exercises.grading import Exercise, Point
+from ddpm.companion.exercises.grading import Exercise, Point, drawn
 
 __all__ = ["EXERCISES"]
 
@@ -19,21 +19,9 @@ def _normals(random: Random) -> list[Point]:
     return [(round(random.uniform(*mean), 2), round(random.uniform(*std), 2)) for mean, std in ranges]
 
 
-def variance_without_shrink(first: float, last: float, steps: int) -> float:
-    """The variance of data of variance 1 after steps that only add noise, with betas evenly from first to last."""
-    return 1 + steps * (first + last) / 2
-
-
-def _product(first: float, last: float, steps: int) -> float:
-    betas = [first + (last - first) * step / (steps - 1) for step in range(steps)]
-    return math.prod(1 + beta for beta in betas)
-
-
-def _schedules(random: Random) -> list[Point]:
-    return [
-        (round(random.uniform(1e-4, 9e-4), 4), round(random.uniform(0.01, 0.04), 3), random.randint(100, 900))
-        for _ in range(3)
-    ]
+def weight_of_noise(beta: float, alpha_bar: float) -> float:
+    """The weight of the noise's squared error in one term of the bound (Ho et al. 2020, eq. 12, small variance)."""
+    return beta / (2 * (1 - beta - alpha_bar))
 
 
 EXERCISES = [
@@ -69,27 +57,26 @@ EXERCISES = [
         own="std",
     ),
     Exercise(
-        variance_without_shrink,
-        _schedules,
+        weight_of_noise,
+        drawn((0.05, 0.2), (0.1, 0.7)),
         {
-            "The data had a variance of its own before any noise came.": lambda a, b, n: n * (a + b) / 2,
-            "That is with the shrink.": lambda a, b, n: 1.0,
-            "The mean of the betas is half the sum of the first and the last.": lambda a, b, n: 1 + n * (a + b),
-            "The betas are not all as large as the last.": lambda a, b, n: 1 + n * b,
-            "The betas grow: they are not all as small as the first.": lambda a, b, n: 1 + n * a,
-            "Every step adds its beta, the last one, too.": lambda a, b, n: 1 + (n - 1) * (a + b) / 2,
-            "There are as many betas as steps, and not one more.": lambda a, b, n: 1 + (n + 1) * (a + b) / 2,
-            "Without the shrink a step does not multiply what is there: it adds its beta.": _product,
-            "That is the standard deviation; the variance is asked for.": lambda a, b, n: math.sqrt(
-                1 + n * (a + b) / 2
+            "The distance is divided by twice the variance: a half is missing.": lambda b, a: b / (1 - b - a),
+            "That is the factor of the image's error. Eq. 4a makes it one of the noise's.": lambda b, a: (
+                b / (2 * (1 - b - a)) * a / (1 - a)
             ),
-            "A step adds noise of variance beta. Its standard deviation would be the root.": lambda a, b, n: (
-                1 + n * (a**2 + a * b + b**2) / 3
+            "The variance is not beta but the aside's, which has alpha_bar of t - 1 in it.": lambda b, a: (
+                b / (2 * (1 - b) * (1 - a))
             ),
-            "The middle of two numbers is half their sum, not half their difference.": lambda a, b, n: (
-                1 + n * (b - a) / 2
+            "At t - 1 there is less noise: alpha_bar is larger there, not smaller.": lambda b, a: (
+                ((1 - a) * (1 - b) / (1 - a * (1 - b)) - 1) / 2
             ),
+            "Eq. 8 takes 1 from the ratio before it is halved.": lambda b, a: (1 - a) / (1 - b - a) / 2,
+            "Sigma counts by its square.": lambda b, a: (math.sqrt((1 - a) / (1 - b - a)) - 1) / 2,
+            "The distance is squared, and the weight with it.": lambda b, a: (
+                math.sqrt(a / (1 - b)) * (1 - b) * (1 - a) / (2 * a * (1 - b - a))
+            ),
+            "The other way up: sigma grows with the time, so the factor is above 0.": lambda b, a: -b / (2 * (1 - a)),
         },
-        own="steps",
+        own="alpha_bar",
     ),
 ]

@@ -11,6 +11,8 @@ import torch
 from ddpm.companion import exercises
 from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
 from ddpm.companion.exercises.grading import own_numbers
+from ddpm.diffusion import bound_weights
+from ddpm.schedule import linear
 from tests.cells import cells_of, tags
 from tests.checkout import ROOT
 from tests.companion.exercises.wrong_answers import WRONG
@@ -62,6 +64,14 @@ def test_every_slip_has_a_wrong_answer_that_gets_its_hint(name):
     said = [mark(EXERCISES[name], wrong, 0) for wrong, _ in WRONG[name]]
     missing = [hint for hint in EXERCISES[name].slips if f"not yet. {hint}" not in said]
     assert not missing
+
+
+@pytest.mark.parametrize("t", [2, 350, 1000])
+def test_the_weight_of_the_noise_is_the_bounds(t):
+    schedule = linear()
+    before, after = schedule.alpha_bar[t - 1 : t + 1].tolist()
+    in_mean = bound_weights(schedule, "eps")[t].item() / 1000  # which averages over the times, where the bound sums
+    assert EXERCISES["weight_of_noise"].right(1 - after / before, after) == pytest.approx(in_mean)
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -2,8 +2,6 @@
 
 import math
 
-import torch
-
 
 def _loop(side):
     count = 0
@@ -68,8 +66,24 @@ def _walk_too_short(s2, delta):
     return variance
 
 
-def _betas(first, last, steps):
-    return torch.linspace(first, last, steps, dtype=torch.float64)
+def _snr(alpha_bar):
+    return alpha_bar / (1 - alpha_bar)
+
+
+def _ratio(beta, alpha_bar):
+    return _snr(alpha_bar / (1 - beta)) / _snr(alpha_bar)
+
+
+def _image_weight(beta, alpha_bar):
+    before = alpha_bar / (1 - beta)
+    weight, variance = math.sqrt(before) * beta / (1 - alpha_bar), beta * (1 - before) / (1 - alpha_bar)
+    return weight**2 / (2 * variance)
+
+
+def _weight_unsquared(beta, alpha_bar):
+    before = alpha_bar / (1 - beta)
+    weight, variance = math.sqrt(before) * beta / (1 - alpha_bar), beta * (1 - before) / (1 - alpha_bar)
+    return weight / (2 * variance) / _snr(alpha_bar)
 
 
 WRONG = {
@@ -97,26 +111,24 @@ WRONG = {
         (lambda mean, std: float("nan"), "finite number"),
         (lambda mean, std: math.log(-std), "raises ValueError"),
     ],
-    "variance_without_shrink": [
-        (lambda first, last, steps: _betas(first, last, steps).sum(), "variance of its own"),
-        (lambda first, last, steps: steps * (first + last) / 2, "variance of its own"),
-        (lambda first, last, steps: 1, "with the shrink"),
-        (lambda first, last, steps: 1 + steps * (first + last), "half the sum"),
-        (lambda first, last, steps: 1 + steps * last, "as large as the last"),
-        (lambda first, last, steps: 1 + steps * first, "as small as the first"),
-        (lambda first, last, steps: 1 + (steps - 1) * (first + last) / 2, "the last one, too"),
-        (lambda first, last, steps: 1 + (steps + 1) * (first + last) / 2, "not one more"),
-        (lambda first, last, steps: (1 + _betas(first, last, steps)).prod(), "does not multiply"),
-        (lambda first, last, steps: math.sqrt(1 + steps * (first + last) / 2), "standard deviation"),
-        (lambda first, last, steps: 1 + steps * (last - first) / 2, "half their difference"),
-        (lambda first, last, steps: 1 + steps * (first**2 + first * last + last**2) / 3, "would be the root"),
-        (lambda first, last, steps: 1 + 999 * (first + last) / 2, None),
-        (lambda first, last, steps: 1 + 1000 * (first + last) / 2, None),
-        (lambda first, last, steps: 1 + _betas(first, last, steps)[:-1].sum(), None),
-        (lambda first, last, steps: 1 + _betas(first, last, steps).sqrt().sum(), None),
-        (lambda first, last, steps: 1 - (1 - _betas(first, last, steps)).prod(), None),
-        (lambda first, last, steps: 1 + steps * math.sqrt(first * last), None),
-        (lambda first, last, steps: 1 + (first + last) / 2, None),
+    "weight_of_noise": [
+        (lambda beta, alpha_bar: beta / (1 - beta - alpha_bar), "a half is missing"),
+        (lambda beta, alpha_bar: _ratio(beta, alpha_bar) - 1, "a half is missing"),
+        (lambda beta, alpha_bar: _image_weight(beta, alpha_bar), "factor of the image's error"),
+        (lambda beta, alpha_bar: (_snr(alpha_bar / (1 - beta)) - _snr(alpha_bar)) / 2, "factor of the image's error"),
+        (lambda beta, alpha_bar: beta / (2 * (1 - beta) * (1 - alpha_bar)), "not beta but the aside's"),
+        (lambda beta, alpha_bar: (_snr(alpha_bar * (1 - beta)) / _snr(alpha_bar) - 1) / 2, "larger there, not smaller"),
+        (lambda beta, alpha_bar: _ratio(beta, alpha_bar) / 2, "takes 1 from the ratio"),
+        (lambda beta, alpha_bar: (math.sqrt(_ratio(beta, alpha_bar)) - 1) / 2, "Sigma counts by its square"),
+        (lambda beta, alpha_bar: _weight_unsquared(beta, alpha_bar), "and the weight with it"),
+        (lambda beta, alpha_bar: (1 / _ratio(beta, alpha_bar) - 1) / 2, "other way up"),
+        (lambda beta, alpha_bar: beta / (2 * (1 - alpha_bar)), None),
+        (lambda beta, alpha_bar: beta / 2 * (1 - beta - alpha_bar), None),
+        (lambda beta, alpha_bar: beta / (2 * (1 - beta + alpha_bar)), None),
+        (lambda beta, alpha_bar: _ratio(beta, alpha_bar) / 2 - 1, None),
+        (lambda beta, alpha_bar: 1000 * beta / (2 * (1 - beta - alpha_bar)), None),
+        (lambda beta, alpha_bar: beta**2 / (2 * (1 - beta) * (1 - alpha_bar)), None),
+        (lambda beta, alpha_bar: 1, None),
     ],
     "halvings": [
         (lambda side, levels: _loop(side), "set a limit"),
