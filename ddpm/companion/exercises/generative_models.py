@@ -58,7 +58,7 @@ EXERCISES = [
     ),
     Exercise(
         weight_of_noise,
-        drawn((0.05, 0.2), (0.1, 0.7)),
+        drawn((0.05, 0.3), (0.1, 0.6)),
         {
             "The distance is divided by twice the variance: a half is missing.": lambda b, a: b / (1 - b - a),
             "That is the factor of the image's error. Eq. 4a makes it one of the noise's.": lambda b, a: (
@@ -77,6 +77,6 @@ EXERCISES = [
             ),
             "The other way up: sigma grows with the time, so the factor is above 0.": lambda b, a: -b / (2 * (1 - a)),
         },
-        own="alpha_bar",
+        own="beta",
     ),
 ]
