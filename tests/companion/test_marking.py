@@ -60,6 +60,9 @@ SOLUTIONS = {
     "scores": "return (side // 2**level) ** 4",
     "ddim_correlation": "return math.sqrt(rho)",
     "error_over_mmse": "return 2 * (1 - c) / (1 - rho)",
+    "inverted": """
+    rise = math.sqrt(1 / alpha_bar_t - 1) - math.sqrt(1 / alpha_bar_s - 1)
+    return math.sqrt(alpha_bar_t) * (x / math.sqrt(alpha_bar_s) + rise * eps)""",
     "langevin_variance": "return s2 / (1 - delta / (4 * s2))",
     "noise_of_ddim": "return eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))",
     "tilted_mean": "return w * m / s2 / (w / s2 + (1 - w) / S2)",
@@ -127,11 +130,11 @@ def test_a_class_of_fifty_is_made_handed_in_and_marked(chapters, tmp_path):
     assert rows.keys() == wrong.keys()
     for file, row in rows.items():
         assert {name for name in SOLUTIONS if row[name] == "0"} == ({wrong[file]} - {None})
-        assert (int(row["score"]), int(row["max_score"])) == (12 - (wrong[file] is not None), 12)
+        assert (int(row["score"]), int(row["max_score"])) == (13 - (wrong[file] is not None), 13)
         assert (row["student_id"], row["remarks"]) == (file.removesuffix(".zip"), "")
     for i, (slip, (_, said)) in enumerate(SLIPS.items(), start=1):
         report = (tmp_path / "marks" / f"s{10 * i + 3}.md").read_text()
-        assert "11 of 12 exercises are right" in report
+        assert "12 of 13 exercises are right" in report
         assert said in next(line for line in report.splitlines() if f"| {slip} |" in line)
 
 

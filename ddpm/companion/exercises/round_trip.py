@@ -17,6 +17,21 @@ def error_over_mmse(c: float, rho: float) -> float:
     return 2 * (1 - c) / (1 - rho)
 
 
+def inverted(x: float, eps: float, alpha_bar_s: float, alpha_bar_t: float) -> float:
+    """A pixel at time t, after one step of DDIM upward from x at time s."""
+    return _walked(x, (_sigma(alpha_bar_t) - _sigma(alpha_bar_s)) * eps, alpha_bar_s, alpha_bar_t)
+
+
+def _sigma(alpha_bar: float) -> float:
+    """The noise over the signal."""
+    return math.sqrt((1 - alpha_bar) / alpha_bar)
+
+
+def _walked(x: float, rise: float, alpha_bar_s: float, alpha_bar_t: float) -> float:
+    """The state at t if x at s, over its signal, rises by so much."""
+    return math.sqrt(alpha_bar_t) * (x / math.sqrt(alpha_bar_s) + rise)
+
+
 EXERCISES = [
     Exercise(
         ddim_correlation,
@@ -64,5 +79,57 @@ EXERCISES = [
             ),
         },
         own="rho",
+    ),
+    Exercise(
+        inverted,
+        drawn((0.5, 1.5), (-1.5, -0.4), (0.6, 0.9), (0.15, 0.45)),
+        {
+            "On the way up the noise grows: it is sigma_t - sigma_s.": (
+                lambda x, e, s, t: _walked(x, (_sigma(s) - _sigma(t)) * e, s, t)
+            ),
+            "The left side of equation 5 is divided by the signal at t. Multiply by it.": (
+                lambda x, e, s, t: x / math.sqrt(s) + (_sigma(t) - _sigma(s)) * e
+            ),
+            "The signal at t multiplies the noise, too.": (
+                lambda x, e, s, t: math.sqrt(t / s) * x + (_sigma(t) - _sigma(s)) * e
+            ),
+            "Multiply by the signal at t, not by that at s.": (
+                lambda x, e, s, t: x + math.sqrt(s) * (_sigma(t) - _sigma(s)) * e
+            ),
+            "Both signals are missing: x is divided by its own, and the sum is multiplied by the other.": (
+                lambda x, e, s, t: x + (_sigma(t) - _sigma(s)) * e
+            ),
+            "x is divided by its signal.": (lambda x, e, s, t: math.sqrt(t) * (x + (_sigma(t) - _sigma(s)) * e)),
+            "The signal is the root of alpha_bar.": lambda x, e, s, t: t * (x / s + (_sigma(t) - _sigma(s)) * e),
+            "sigma is the noise over the signal, not the noise.": (
+                lambda x, e, s, t: _walked(x, (math.sqrt(1 - t) - math.sqrt(1 - s)) * e, s, t)
+            ),
+            "sigma is a root, that of (1 - alpha_bar) / alpha_bar.": (
+                lambda x, e, s, t: _walked(x, ((1 - t) / t - (1 - s) / s) * e, s, t)
+            ),
+            "In sigma the noise is divided by the root of alpha_bar.": (
+                lambda x, e, s, t: _walked(x, (math.sqrt(1 - t) / t - math.sqrt(1 - s) / s) * e, s, t)
+            ),
+            "sigma is noise over signal, not signal over noise.": (
+                lambda x, e, s, t: _walked(x, (1 / _sigma(t) - 1 / _sigma(s)) * e, s, t)
+            ),
+            "There is noise up to sigma_s in x already. Only the difference is added.": (
+                lambda x, e, s, t: _walked(x, _sigma(t) * e, s, t)
+            ),
+            "Variances add for fresh noise. Nothing is drawn here: it is the difference of the sigmas.": (
+                lambda x, e, s, t: _walked(x, math.sqrt(_sigma(t) ** 2 - _sigma(s) ** 2) * e, s, t)
+            ),
+            "That is equation 1, which begins at a clean pixel.": (
+                lambda x, e, s, t: math.sqrt(t) * x + math.sqrt(1 - t) * e
+            ),
+            "That is what the denoiser takes for the clean pixel. Go up from there.": (
+                lambda x, e, s, t: (x - math.sqrt(1 - s) * e) / math.sqrt(s)
+            ),
+            "That goes from t down to s. The two have changed places.": (
+                lambda x, e, s, t: _walked(x, (_sigma(s) - _sigma(t)) * e, t, s)
+            ),
+            "That leaves out the noise.": lambda x, e, s, t: math.sqrt(t / s) * x,
+        },
+        own="alpha_bar_t",
     ),
 ]
