@@ -218,7 +218,7 @@ WRONG = {
     ],
     "inverted": [
         (lambda x, e, s, t: (t / s) ** 0.5 * x - ((1 - t) ** 0.5 - (t * (1 - s) / s) ** 0.5) * e, "the noise grows"),
-        (lambda x, e, s, t: x / s**0.5 + ((1 / t - 1) ** 0.5 - (1 / s - 1) ** 0.5) * e, "the left side"),
+        (lambda x, e, s, t: x / s**0.5 + ((1 / t - 1) ** 0.5 - (1 / s - 1) ** 0.5) * e, "The left side"),
         (lambda x, e, s, t: (t / s) ** 0.5 * x + ((1 / t - 1) ** 0.5 - (1 / s - 1) ** 0.5) * e, "multiplies the noise"),
         (lambda x, e, s, t: s**0.5 * (x / s**0.5 + ((1 / t - 1) ** 0.5 - (1 / s - 1) ** 0.5) * e), "not by that at s"),
         (lambda x, e, s, t: x + ((1 / t - 1) ** 0.5 - (1 / s - 1) ** 0.5) * e, "Both signals"),
