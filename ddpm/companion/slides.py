@@ -218,7 +218,7 @@ def _pages_of(source: str, lines: int = 20) -> list[str]:
 
 def _for_a_room(text: str) -> str:
     """Markdown without the sentences that speak to a reader at a notebook."""
-    to_a_reader = r"\b(?:next cell|folded cell|Here is)\b"
+    to_a_reader = r"\b(?:next cell|folded cell|Here is|If you have read)\b"
     return re.sub(rf"(?:(?<=[.?!:] )|^)(?=[A-Z])[^.?!]*{to_a_reader}[^.?!]*[.?!] ?", "", text, flags=re.MULTILINE)
 
 

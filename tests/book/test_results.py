@@ -4,8 +4,11 @@ from statistics import mean, stdev
 
 import pytest
 
+from ddpm.companion.checks import read_record
 from ddpm.companion.long_runs import over_seeds
+from ddpm.companion.notebook import read_notebook
 from ddpm.companion.results import results
+from ddpm.samplers import heun
 from ddpm.sampling import DEFAULT_WALK
 from tests.cells import cells_of
 from tests.checkout import ROOT, script
@@ -160,11 +163,11 @@ def test_what_is_said_of_samplers_was_measured():
         assert f"{said} {distance[other]} instead of {distance[name, 50]}" in chapter
         assert abs(float(distance[other]) - float(distance[name, 50])) < 2 * sd[other]
     by_angle, by_sigma = distance["Heun", 9], distance["Heun, in sigma", 9]
-    assert f"the *larger* distance all the same: {by_angle}, and {by_sigma} by" in chapter
+    assert f'their Frechet distance is {by_sigma}, and {by_angle} with "angle"' in " ".join(heun.__doc__.split())
     assert float(by_angle) - float(by_sigma) > 3 * (sd["Heun", 9] + sd["Heun, in sigma", 9])
     by_ddim = distance[f"DDIM{on_karras}, guided", 50]
-    assert f"reach {by_ddim} by DDIM and {sooner} by DPM-Solver++ on that grid, still in 50 calls" in chapter
-    assert f"in 100 calls DPM-Solver++ has {guided}" in chapter
+    assert f"The best of them, DPM-Solver++ in 100 calls, has {guided}." in chapter
+    assert float(guided) == min(float(row["Frechet distance"]) for row in rows if "guided" in row["sampler"])
     card = words(CARD)
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}; guided by" in card
     baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", card)[1])
@@ -187,6 +190,18 @@ def test_what_is_said_of_samplers_was_measured():
     for calls in (10, 20, 50):
         order = [solver, "DDIM", "ancestral, small variance", "ancestral, large variance"]
         assert sorted(order, key=lambda name: float(distance[name, calls])) == order
+
+
+def test_what_chapter_4_says_of_its_own_run_was_measured_in_it():
+    notebook = read_notebook(ROOT / "notebooks" / "04_samplers.ipynb")
+    said, record = sources("04_samplers"), read_record(notebook)
+    plane, high = (record[f"squared jump with the score over that without, {d} dimensions"].measured for d in (2, 128))
+    assert f"{plane:.1f} times as large in two dimensions, and {high:.0f} times in 128" in said
+    printed = " ".join(out.get("text", "") for cell in notebook["cells"] for out in cell.get("outputs", []))
+    few, some = (re.search(rf"DDIM, {k} steps: Frechet distance (\S+)", printed)[1] for k in (5, 20))
+    floor = re.search(r"floor, 100 real train images against the same: (\S+)", printed)[1]
+    assert f"come near the floor ({float(some):.1f} against {float(floor):.1f}), and 5 steps" in said
+    assert f"and 5 steps do not ({float(few):.1f})" in said
 
 
 def test_what_chapter_4_says_of_noise_in_many_calls():
@@ -213,19 +228,19 @@ def test_what_chapter_4_says_of_noise_in_many_calls():
     assert float(distance["DDIM", 50]) < float(half) < float(distance["ancestral, large variance", 50])
     churned, drawn = distance[churning, 249], distance["ancestral, small variance", 250]
     still, solved = distance["DDIM", 250], distance[solver, 250]
-    again = f"{each['ancestral, small variance', 250, 1]} from a second seed"
-    assert f"Heun with churn has {churned} and ancestral sampling {drawn} ({again}), while DDIM has {still}" in chapter
-    assert f"DPM-Solver++ {solved}, which gained nothing by its last 200 calls" in chapter
+    again = each["ancestral, small variance", 250, 1]
+    assert f"Heun with churn has {churned}, ancestral sampling {drawn} and {again} (two seeds), DDIM {still}" in chapter
+    assert f"and DPM-Solver++ {solved}. These differ by at most about two *bootstrap" in chapter
     half = distance["flow and half of Langevin", 250]
     assert f"In 250 it is at {half}: it draws more noise" in chapter
     assert float(half) > float(solved) + 2 * sd["flow and half of Langevin", 250]
     assert max(float(churned), float(drawn)) < min(float(still), float(solved))
     assert float(solved) > float(distance[solver, 50]) - sd[solver, 50]
     spreads = [sd[row] for row in sd if row[1] >= 249 and row[0] != "flow and half of Langevin"]
-    assert f"which are {min(spreads):.2f} to {max(spreads):.2f}" in chapter
+    assert f"(here {min(spreads):.2f} to {max(spreads):.2f})" in chapter
     assert 1 < (float(solved) - float(churned)) / max(spreads) < 3
     less = float(distance[STILL, 249]) - float(churned)
-    assert f"Heun has {distance[STILL, 249]} with as many calls, and {less:.2f} are more than three" in chapter
+    assert f"Heun has {distance[STILL, 249]}: {less:.2f} more, which is over three standard deviations" in chapter
     assert less > 3 * max(spreads)
 
 
