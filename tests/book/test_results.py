@@ -292,7 +292,8 @@ def test_what_chapter_6_says_of_the_student():
     by_eight, ten, twenty, fifty = (distance(ddim, calls) for calls in (8, 10, 20, 50))
     assert abs(float(one.split()[0]) - float(by_eight.split()[0])) < 0.3  # "about as near"
     assert "in twenty-four, guided, it is nearer to the data than any other line" in text
-    assert f"a distance of {four.split()[0]}, where eight calls of the model itself have" in text
+    by_solver = distance(solver, 8).split()[0]
+    assert f"a distance of {four.split()[0]} is good enough: eight calls of the model itself give {by_solver}." in text
     assert f"over three seeds: **{four}**; of the student of eight calls that taught it, {eight}" in card
     assert f"{distance(ddim, 4)} in four calls, {ten} in ten, {twenty} in twenty and {fifty} in fifty" in card
 
@@ -330,7 +331,7 @@ def test_what_chapter_6_says_of_the_straight_path():
     assert len(recipe) == len(usual) == len(same_times) == 3
     by_recipe, by_usual, by_same = (f"{mean(d):.2f} ± {stdev(d):.2f}" for d in (recipe, usual, same_times))
     assert f"the recipe's times the distance is {by_same}, and on the linear schedule {by_recipe}." in text
-    assert f"usual on the straight path (Esser et al. 2024) it is {by_usual}" in text
+    assert f"around equal signal and noise (Esser et al. 2024), it is {by_usual}" in text
     assert sum(one < other for one, other in zip(same_times, recipe, strict=True)) == 2
     assert all(one > other for one, other in zip(usual, same_times, strict=True))
 
@@ -370,6 +371,8 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     assert worse < min(number("none, twice the moves", "Frechet distance"), *distance[1:])
     assert number("none, twice the moves", "Frechet distance") > distance[0]
     assert number("a worse model, w = 1.6", "Frechet distance") > distance[0]
+    strong = "classes, w = 4, sigma 0.5 to 2"
+    assert number(strong, "Frechet distance") > distance[0]
     best = {line["measure"]: line for line in measured["best"]}
     for measure in ("Frechet distance", "kernel distance x 1,000", "accuracy"):
         assert best[measure]["confirmed by seeds"] == [1, 2]
@@ -379,6 +382,12 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
         own = {name: float(by_seed[name, seed]["recall"]) for name in table}
         assert max(own, key=own.get) == "classes, w = 2, sigma 0.2 to 2"
     chapter = (ROOT / "notebooks" / "05_guidance.ipynb").read_text(encoding="utf-8")
+    more, further = number(strong, "accuracy"), number(strong, "Frechet distance")
+    assert f"more are recognised ({more:.2f}), but the distance no longer falls ({further:.2f})" in chapter
+    untold, began = (
+        number(f"none, {name}", "Frechet distance") for name in ("no class told", "a network without classes")
+    )
+    assert f"as the one that it was trained on from ({untold:.2f} and {began:.2f})" in chapter
     assert "at $w = 8$ it is nine times as large as without guidance" in chapter
     assert "It takes two calls more instead of fifteen" in chapter
     card = words("ddpm/assets/models/fashion-mnist-classes/card.md")

@@ -65,7 +65,7 @@ SOLUTIONS = {
     return math.sqrt(alpha_bar_t) * (x / math.sqrt(alpha_bar_s) + rise * eps)""",
     "langevin_variance": "return s2 / (1 - delta / (4 * s2))",
     "noise_of_ddim": "return eta * math.sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s))",
-    "tilted_mean": "return w * m / s2 / (w / s2 + (1 - w) / S2)",
+    "guided_eps": "return eps_c if sigma < low or sigma > high else eps + w * (eps_c - eps)",
     "probability_of_right": (
         "return 1 / (1 + math.exp(-2 * math.sqrt(alpha_bar) * x / (alpha_bar * s2 + 1 - alpha_bar)))"
     ),

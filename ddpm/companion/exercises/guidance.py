@@ -1,20 +1,39 @@
 """The exercises of chapter 5."""
 
 import math
+from random import Random
 
-from ddpm.companion.exercises.grading import Exercise, drawn
+from ddpm.companion.exercises.grading import Exercise, Function, Point, drawn
 
 __all__ = ["EXERCISES"]
 
 
-def tilted_mean(m: float, s2: float, S2: float, w: float) -> float:
-    """The mean of N(m, s2)^w N(0, S2)^(1 - w), which is a normal density up to a factor."""
-    return w * m / s2 / _precision(s2, S2, w)
+def guided_eps(eps_c: float, eps: float, w: float, sigma: float, low: float, high: float) -> float:
+    """The noise that a denoiser says which is guided from low to high: equation 3 there, the class's elsewhere."""
+    return _pushed(eps_c, eps, w) if low <= sigma <= high else eps_c
 
 
-def _precision(s2: float, wide: float, w: float) -> float:
-    """One over the variance of that density."""
-    return w / s2 + (1 - w) / wide
+def _pushed(eps_c: float, eps: float, w: float) -> float:
+    """Equation 3."""
+    return eps + w * (eps_c - eps)
+
+
+def _told(eps_c: float, eps: float, w: float) -> float:
+    """The class's own answer."""
+    return eps_c
+
+
+def _in_interval(inside: Function, outside: Function = _told) -> Function:
+    """One answer in the interval, another one outside, both of eps_c, eps and w."""
+    return lambda c, e, w, sigma, low, high: (inside if low <= sigma <= high else outside)(c, e, w)
+
+
+def _noises(random: Random) -> list[Point]:
+    """One sigma in the interval, one below and one above."""
+    low, high = drawn((0.4, 0.6), (1.5, 2.5))(random)[0]
+    sigmas = drawn((0.7, 1.4), (0.1, 0.3), (3, 6))(random)[0]
+    answers = drawn((0.5, 1.2), (-0.6, -0.2), (1.5, 4))(random)
+    return [(*answer, sigma, low, high) for answer, sigma in zip(answers, sigmas, strict=True)]
 
 
 def probability_of_right(x: float, alpha_bar: float, s2: float) -> float:
@@ -33,35 +52,31 @@ def _sigmoid(logit: float) -> float:
 
 EXERCISES = [
     Exercise(
-        tilted_mean,
-        drawn((0.5, 1.5), (0.1, 0.4), (0.8, 1.5), (1.5, 4)),
+        guided_eps,
+        _noises,
         {
-            "The product's mean is not the class's: tilting moves it.": lambda m, s2, S2, w: m,
-            "A power of a normal density keeps its mean and divides its variance.": lambda m, s2, S2, w: w * m,
-            "Means are weighted by one over the variance, not by w alone. And divide by the sum of the weights.": (
-                lambda m, s2, S2, w: w * m / s2
+            "Outside the interval nothing is pushed: the class's own answer is left.": (
+                lambda c, e, w, sigma, low, high: _pushed(c, e, w)
             ),
-            "p(x) has the power 1 - w, not 1.": lambda m, s2, S2, w: w * m / s2 / (w / s2 + 1 / S2),
-            "p(x) has the power 1 - w, which is negative here, not w - 1.": lambda m, s2, S2, w: (
-                w * m / s2 / (w / s2 + (w - 1) / S2)
+            "Below the interval nothing is pushed, either.": lambda c, e, w, sigma, low, high: (
+                _pushed(c, e, w) if sigma <= high else c
             ),
-            "The two powers sum to 1: p(x) has 1 - w, not -w.": lambda m, s2, S2, w: w * m / s2 / (w / s2 - w / S2),
-            "One over the variance weighs the mean: here the variance does.": lambda m, s2, S2, w: (
-                w * m * s2 / (w * s2 + (1 - w) * S2)
+            "Above the interval nothing is pushed, either.": lambda c, e, w, sigma, low, high: (
+                _pushed(c, e, w) if sigma >= low else c
             ),
-            "The class's mean has the power w, too.": lambda m, s2, S2, w: m / s2 / _precision(s2, S2, w),
-            "s2 and S2 are variances already.": lambda m, s2, S2, w: w * m / s2**2 / _precision(s2**2, S2**2, w),
-            "s2 and S2 are variances: no root is needed.": lambda m, s2, S2, w: (
-                w * m / math.sqrt(s2) / _precision(math.sqrt(s2), math.sqrt(S2), w)
+            "The other way round: it is pushed inside the interval.": _in_interval(_told, _pushed),
+            "Outside the interval the class is still asked for.": _in_interval(_pushed, lambda c, e, w: e),
+            "Outside the interval a denoiser has an answer, too: the class's own.": (
+                _in_interval(_pushed, lambda c, e, w: 0)
             ),
-            "That is the variance of the product.": lambda m, s2, S2, w: 1 / _precision(s2, S2, w),
-            "Swap the powers: the class has w.": lambda m, s2, S2, w: (1 - w) * m / s2 / ((1 - w) / s2 + w / S2),
-            "Without 1 / S2 the mean would be m: 1 - w belongs over S2.": lambda m, s2, S2, w: (
-                w * m / s2 / (w / s2 + 1 - w)
-            ),
-            "This is the weight of Ho & Salimans, which is 1 less.": lambda m, s2, S2, w: (
-                (1 + w) * m / s2 / ((1 + w) / s2 - w / S2)
-            ),
+            "That asks for the class and no more. In the interval it is pushed further.": _in_interval(_told),
+            "This is the weight of Ho & Salimans, which is 1 less.": _in_interval(lambda c, e, w: _pushed(c, e, 1 + w)),
+            "Swap the two: the push goes from eps to eps_c.": _in_interval(lambda c, e, w: c + w * (e - c)),
+            "That is the push alone. Add it to eps.": _in_interval(lambda c, e, w: w * (c - e)),
+            "The push has the other sign: it goes towards eps_c.": _in_interval(lambda c, e, w: e - w * (c - e)),
+            "eps is left out: its weight is 1 - w.": _in_interval(lambda c, e, w: w * c),
+            "The weight of eps is 1 - w, not w - 1.": _in_interval(lambda c, e, w: w * c + (w - 1) * e),
+            "w multiplies the difference of the two, not eps_c alone.": _in_interval(lambda c, e, w: e + w * c),
         },
         own="w",
     ),
