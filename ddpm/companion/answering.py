@@ -124,7 +124,7 @@ class Statement(NamedTuple):
         cell: the number of its cell.
         own: whether the cell is the student's own, and not the chapter's.
         code: the statement.
-        binds: the names that it gives a value.
+        binds: the names that it gives a value, or whose value it changes.
         needs: the names whose values it needs at once.
         later: those that a function in it needs once it is called.
     """
@@ -143,7 +143,8 @@ def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
     for i, (source, own) in enumerate(cells):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             found += [Statement(i, own, code, *_names(code)) for code in _parsed(source) if not _is_grading(code)]
-    return found
+    imported = {name for each in found if isinstance(each.code, ast.Import | ast.ImportFrom) for name in each.binds}
+    return [each._replace(binds=each.binds | (_changed(each) - imported)) for each in found]
 
 
 def _parsed(source: str) -> list[ast.stmt]:
@@ -171,6 +172,28 @@ def _names(code: ast.stmt) -> tuple[set[str], set[str], set[str]]:
         inner += scope.get_children()
     plain = (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     return binds, needs if isinstance(code, plain) else needs | binds, later  # a loop or an `if` may keep a value
+
+
+def _changed(statement: Statement) -> set[str]:
+    """The names whose values a statement changes: by `k["a"] = 2` or `f.seen = 0`, and a student's by `k.append(1)`.
+
+    The chapter's calls of methods are left out: they draw figures and train models.
+    """
+    code = statement.code
+    changed: set[str] = set()
+    if isinstance(code, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):  # its names are its own
+        return changed
+    for node in ast.walk(code):
+        part: ast.AST | None = None
+        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            part = node
+        elif statement.own and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            part = node.value.func if isinstance(node.value.func, ast.Attribute) else None
+        while isinstance(part, ast.Subscript | ast.Attribute):
+            part = part.value
+        if isinstance(part, ast.Name):
+            changed.add(part.id)
+    return changed
 
 
 def _is_grading(code: ast.stmt) -> bool:
