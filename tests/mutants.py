@@ -986,7 +986,8 @@ CHANGES = {
     "companion/marking.py": [
         ("hidden = int(sha256[:8], 16)", "hidden = seed", "a table of the answers at a copy's own points"),
         ("if force else _kept(record", "if not record else _kept(record", "a marking that is forced"),
-        ("unsandboxed, _code_of_exercises()])", "unsandboxed])", "marks by exercises that were corrected since"),
+        ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
+        ("published, _code_of_marking()])", "_code_of_marking()])", "marks by chapters that were corrected since"),
         ("if path.stat().st_size > MOST:", "if path.stat().st_size < 0:", "a zip that is too large"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],

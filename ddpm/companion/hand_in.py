@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 from ddpm.companion.chapters import find_chapters
-from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises import EXERCISES, graded_in
 from ddpm.companion.exercises.grading import own_numbers
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import run_chapters
@@ -28,7 +28,7 @@ def seed_of(student: str) -> int:
     """The seed of a student's numbers.
 
     Raises:
-        ValueError: files cannot be called so.
+        ValueError: the name is not legal: it stands in code, in a table and in a heading.
     """
     if not re.fullmatch(r"\w[\w.-]{0,63}", student):
         raise ValueError(
@@ -49,7 +49,8 @@ def write_copies(notebooks: Path, folder: Path, only: int | None = None, student
 
     Raises:
         ValueError: there is no such chapter, it cannot be read, there is a copy already, the folder cannot be
-            written to, or files cannot be called like the student. Nothing was written.
+            written to, or the student's name is not legal: it stands in code, in a table and in a heading. Nothing was
+            written.
     """
     if student is not None:
         seed_of(student)
@@ -93,9 +94,7 @@ def _with_own_numbers(source: str, student: str) -> str:
     """A cell of exercises as this student gets it: most functions lose an argument, which is a number instead."""
     seed = seed_of(student)
     source = source.replace("seed=seed", f"seed={seed}")
-    for name in re.findall(r"^grade\((\w+)\)$", source, re.MULTILINE):
-        if name not in EXERCISES:
-            raise ValueError(f"exercise is {name!r}, which ddpm.companion.exercises does not have")
+    for name in graded_in(source):
         graded = f"grade({name}, seed={seed}"
         for argument, value in own_numbers(EXERCISES[name], seed).items():
             others = ", ".join(each for each in EXERCISES[name].arguments if each != argument)
@@ -183,6 +182,8 @@ def _marks(notebook: Any) -> dict[str, str]:
 
 def _guess(notebook: Any) -> str:
     """The prediction at a chapter's head, as it is written there."""
-    sources = (cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
-    guesses = (source.partition("=")[2] for source in sources if source.startswith("my_guess = "))
-    return next(guesses, "none").partition("#")[0].strip()
+    for cell in notebook["cells"]:
+        found = re.search(r"^my_guess\s*(?::[^=\n]*)?=(?!=)([^#\n]*)", cell["source"], re.MULTILINE)
+        if cell["cell_type"] == "code" and found:
+            return found[1].strip()
+    return "none"

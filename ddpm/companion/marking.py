@@ -8,9 +8,9 @@ import hashlib
 import inspect
 import json
 import os
-import re
+import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import nbformat
 from tqdm import tqdm
 
 from ddpm import __version__
+from ddpm.companion import answering
 from ddpm.companion.answering import TRAINED
 from ddpm.companion.chapters import find_chapters
-from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
+from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, graded_in, grading
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
 from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
@@ -36,14 +37,13 @@ def asked_in(notebooks: Path, only: int | None = None) -> dict[str, list[str]]:
     """The exercises of every chapter, by the name of its file.
 
     Raises:
-        ValueError: there is no such chapter, or one cannot be read.
+        ValueError: there is no such chapter, one cannot be read, or one grades a function that is no exercise.
     """
     found = {}
     for chapter in find_chapters(notebooks, only):
         cells = [cell for cell in read_notebook(chapter)["cells"] if "exercises" in cell["metadata"].get("tags", [])]
         source = "\n".join(cell["source"] for cell in cells)
-        numbers = re.findall(r"^grade\((\w+)\)$", source, re.MULTILINE)
-        found[chapter.name] = [*numbers, *(name for name in TRAINED if f"\n{name}(" in source)]
+        found[chapter.name] = [*graded_in(source), *(name for name in TRAINED if f"\n{name}(" in source)]
     return found
 
 
@@ -58,8 +58,8 @@ def mark_hand_ins(
 ) -> list[Marked]:
     """Mark hand-ins: a table of the class in `out`, and a report on each in the folder of that name beside it.
 
-    A hand-in that has a report already is not marked again unless it, the exercises or the limits have changed since: a
-    stopped marking goes on.
+    A hand-in that has a report already is not marked again unless it, the chapters, what judges it or the limits have
+    changed since: a stopped marking goes on.
 
     Args:
         zips: the hand-ins.
@@ -78,14 +78,15 @@ def mark_hand_ins(
     asked = asked_in(notebooks, only)
     check_sandbox(unsandboxed)
     limits = limits or Limits()
-    by = json.dumps([__version__, asked, limits, unsandboxed, _code_of_exercises()])
+    published = _published(notebooks, asked)
+    by = json.dumps([__version__, asked, limits, unsandboxed, published, _code_of_marking()])
     reports = out.with_suffix("")
     marked = []
     for path in tqdm(zips, "marking", unit="hand-in"):
         record, sha256 = reports / f"{path.stem}.json", _hash_of(path, by)
         one = None if force else _kept(record, sha256)
         if one is None:
-            one = _mark(path, sha256, asked, notebooks, limits, unsandboxed)
+            one = _mark(path, sha256, asked, published, limits, unsandboxed)
             write_atomically(record, json.dumps(asdict(one), indent=1).encode())
         marked.append(one)
     marked = [with_remarks(one, marked) for one in marked]
@@ -115,10 +116,16 @@ def _check(zips: Sequence[Path], out: Path) -> None:
         check_place("out", path)
 
 
-def _code_of_exercises() -> str:
-    """What hand-ins are judged by."""
-    modules = {grading, from_nothing, blank_page, *(inspect.getmodule(each.right) for each in EXERCISES.values())}
-    return "".join(sorted(inspect.getsource(module) for module in modules if module is not None))
+def _published(notebooks: Path, chapters: Iterable[str]) -> dict[str, list[str]]:
+    """What stands in the cells of chapters: in a hand-in these cells are not the student's own."""
+    return {name: [cell["source"] for cell in read_notebook(notebooks / name)["cells"]] for name in chapters}
+
+
+def _code_of_marking() -> str:
+    """What finds a hand-in's functions, calls them and judges their answers."""
+    shared = {sys.modules[__name__], answering, grading, from_nothing, blank_page}
+    of_exercises = {inspect.getmodule(each.right) for each in EXERCISES.values()}
+    return "".join(sorted(inspect.getsource(module) for module in shared | of_exercises if module is not None))
 
 
 def _hash_of(path: Path, by: str) -> str:
@@ -141,7 +148,12 @@ def _kept(record: Path, sha256: str) -> Marked | None:
 
 
 def _mark(
-    path: Path, sha256: str, asked: Mapping[str, Sequence[str]], notebooks: Path, limits: Limits, unsandboxed: bool
+    path: Path,
+    sha256: str,
+    asked: Mapping[str, Sequence[str]],
+    published: Mapping[str, Sequence[str]],
+    limits: Limits,
+    unsandboxed: bool,
 ) -> Marked:
     """Mark one hand-in. Whatever is wrong with it costs its own marks."""
     results: list[Result] = []
@@ -154,9 +166,8 @@ def _mark(
             continue
         student = _student_of(notebook)
         students.add(student)
-        published = {cell["source"] for cell in read_notebook(notebooks / chapter)["cells"]}
         sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        cells = [(source, source not in published) for source in sources]
+        cells = [(source, source not in published[chapter]) for source in sources]
         results += _results(chapter, names, cells, student, sha256, limits, unsandboxed)
     if len(students) > 1:
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")

@@ -165,7 +165,7 @@ def _environment(unsandboxed: bool) -> dict[str, str]:
 
 
 def _more_packages() -> list[str]:
-    """Folders of packages that are not the interpreter's own, such as a user's."""
+    """Folders of installed packages, a user's among them."""
     return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
 
 
@@ -175,9 +175,17 @@ def _walls(hide_answers: bool, limits: Limits) -> list[str]:
     Args:
         hide_answers: whether the right functions of exercises are hidden, too.
         limits: what a notebook may take.
+
+    Raises:
+        ValueError: Python is installed in a folder that holds the teacher's home, which would be seen.
     """
     interpreter = Path(sys.executable).resolve().parents[1]  # a virtual environment's is a link
     seen = dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(interpreter), *_more_packages(), str(PACKAGE)])
+    home = Path(os.path.expanduser("~")).resolve()
+    if open_home := [path for path in seen if home.is_relative_to(Path(path).resolve())]:
+        raise ValueError(
+            f"the interpreter is installed in {open_home[0]}, with your own files; mark with one in a folder of its own"
+        )
     walls = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     walls += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
     walls += ["--size", str(4 * limits.file_size), "--tmpfs", "/tmp"]

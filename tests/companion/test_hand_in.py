@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ddpm.companion import hand_in
 from ddpm.companion.book import staged
@@ -137,6 +137,24 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
     assert pack(tmp_path / "mine") is None
     assert not target.exists()
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "guess"),
+    [
+        ("my_guess = 0.4  # a share", "0.4"),
+        ("my_guess=0.4", "0.4"),
+        ("# I think\nmy_guess = 0.4", "0.4"),
+        ("my_guess: float = 0.4", "0.4"),
+        ("my_guess: float | None = None", "None"),
+        ("my_guess = {'a': 1, 'b': 2}", "{'a': 1, 'b': 2}"),
+        ("print(my_guess == 0.4)\nmy_guesses = 3", "none"),
+        ("my_guess == 0.4", "none"),
+    ],
+)
+def test_a_guess_is_found_however_it_is_written(source, guess):
+    cells = [new_markdown_cell("my_guess = 9"), new_code_cell("import math"), new_code_cell(source)]
+    assert hand_in._guess(new_notebook(cells=cells)) == guess
 
 
 def test_what_is_too_large_to_be_marked_is_not_packed(chapters, tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ddpm.companion import marking
+from ddpm.companion import answering, marking, sandbox
 from ddpm.companion.answering import answers
-from ddpm.companion.exercises import EXERCISES
+from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.marking import asked_in
@@ -401,11 +401,42 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 2
     mark(limits=QUICK)
     assert len(asked) == 3
-    judged_by = marking._code_of_exercises()
+    judged_by = marking._code_of_marking()
     assert all(getsource(exercise.right) in judged_by for exercise in EXERCISES.values())
-    monkeypatch.setattr(marking, "_code_of_exercises", lambda: judged_by + "# corrected")
+    assert all(getsource(module) in judged_by for module in (answering, marking, grading, from_nothing, blank_page))
+    monkeypatch.setattr(marking, "_code_of_marking", lambda: judged_by + "# corrected")
     mark(limits=QUICK)
     assert len(asked) == 4
+
+
+def test_what_is_unchanged_is_marked_again_where_a_chapter_has_changed(chapters, tmp_path, asked):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    chapter = Path(shutil.copy(next(chapters.glob("01_*")), notebooks))
+    path = handed_in(tmp_path, notebooks, "ada")
+    mark = partial(mark_hand_ins, [path], tmp_path / "marks.csv", notebooks)
+    mark()
+    notebook = nbformat.read(chapter, as_version=4)
+    cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    cell["outputs"] = []
+    nbformat.write(notebook, chapter)
+    mark()
+    assert len(asked) == 1  # it was executed again
+    cell["source"] += "\nscale = 2"
+    nbformat.write(notebook, chapter)
+    mark()
+    assert len(asked) == 2
+
+
+def test_a_chapter_that_grades_what_is_no_exercise_is_named_before_anything_is_marked(chapters, tmp_path):
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    chapter = Path(shutil.copy(next(chapters.glob("01_*")), notebooks))
+    path = handed_in(tmp_path, notebooks, "ada")
+    chapter.write_text(chapter.read_text(encoding="utf-8").replace("grade(divergence)", "grade(divergenze)"), "utf-8")
+    with pytest.raises(ValueError, match="exercise is 'divergenze', which ddpm.companion.exercises does not have"):
+        mark_hand_ins([path], tmp_path / "marks.csv", notebooks)
+    assert not (tmp_path / "marks").exists()
 
 
 def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, asked):
@@ -448,6 +479,11 @@ HELPED = {
     "a value a loop sums": ["k = 0\nfor _ in range(2):\n    k += 1"],
     "a list that is filled": ["k = []\nfor _ in range(2):\n    k.append(1)\nk = len(k)"],
     "a table that is changed": ["k = {}\nk['a'] = 2\nk = k['a']"],
+    "a table that another cell fills": ["k = {}", "k['a'] = 2", "k = k['a']"],
+    "a table that another cell updates": ["k = {}", "k.update(a=2)", "k = k['a']"],
+    "a list that another cell's loop fills": ["k = []", "for _ in range(2):\n    k.append(1)", "k = len(k)"],
+    "a list that is changed in place": ["k = [1, 2, 3]", "del k[0]", "k = len(k)"],
+    "a number kept at a function": ["def helper():\n    return helper.n", "helper.n = 2", "k = helper()"],
     "a default": ["k = 2", "def helper(n=k):\n    return n", "k = helper()"],
     "lines for IPython": ["%matplotlib inline\nk = 2\nhelp?\nls = !ls"],
     "a cell that is timed": ["%%time\nk = 2"],
@@ -475,6 +511,19 @@ def test_of_the_chapters_own_cells_only_what_is_needed_runs():
     chapter = ["import math", "x = 1\nraise SystemExit", "scale = 2\nfor i in range(10**12):\n    x = i"]
     cells = [*((cell, False) for cell in chapter), ("def divergence(mean):\n    return scale * math.sqrt(mean)", True)]
     assert dict(answers(cells, {"divergence": [[9.0]]}, 0, 5, {})) == {"divergence": [6.0]}
+
+
+@pytest.mark.parametrize("slow", ["random.seed(0)\n", "random.seen = 0\n"])
+def test_what_a_module_is_asked_to_do_does_not_make_an_experiment_needed(slow):
+    cells = [("import random", True), (f"{slow}while True:\n    pass", True)]
+    cells.append(("def divergence(mean):\n    random.seed(1)\n    return mean", True))
+    assert dict(answers(cells, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [3.0]}
+
+
+def test_a_function_of_the_chapter_that_fills_its_argument_is_not_where_a_name_comes_from():
+    cells = [("table = {'a': 2}", False), ("def fill(table):\n    table['a'] = 3", False)]
+    cells.append(("def divergence(mean):\n    return table['a'] * mean", True))
+    assert dict(answers(cells, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [6.0]}
 
 
 def test_a_student_who_prints_is_judged_by_what_is_returned():
@@ -525,6 +574,16 @@ def test_a_table_holds_no_formula(chapters, tmp_path):
     path = handed_in(tmp_path, chapters, "ada", only=1, name="=1+1")
     mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=1)
     assert list(rows_of(tmp_path / "marks.csv")) == ["'=1+1.zip"]
+
+
+@pytest.mark.parametrize("home", ["", "me"])
+def test_a_home_that_would_be_seen_in_the_sandbox_is_refused(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
+    with pytest.raises(ValueError, match=f"^the interpreter is installed in {tmp_path}, with your own files; mark"):
+        sandbox._walls(True, QUICK)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "me" / "python"))
+    assert str(tmp_path / "me" / "python") in sandbox._walls(True, QUICK)
 
 
 def test_without_a_sandbox_it_refuses_unless_told(chapters, tmp_path, monkeypatch):

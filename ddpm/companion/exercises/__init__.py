@@ -1,11 +1,16 @@
 """The exercises of the chapters: what a reader writes is called with numbers of its own, and answered at once."""
 
+import re
+
 from ddpm.companion.exercises import flows, generative_models, guidance, round_trip, samplers, unet_dimensions
 from ddpm.companion.exercises.blank_page import grade_model
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, grade_ddpm, share_on_bumps
 from ddpm.companion.exercises.grading import Exercise, Function, mark
 
-__all__ = ["EXERCISES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", "grade_model", "mark", "share_on_bumps"]
+__all__ = [
+    "EXERCISES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", "grade_model", "graded_in", "mark",
+    "share_on_bumps",
+]  # fmt: skip
 
 #: Every exercise that is one function of numbers, by that function's name.
 EXERCISES: dict[str, Exercise] = {
@@ -13,6 +18,18 @@ EXERCISES: dict[str, Exercise] = {
     for chapter in (generative_models, unet_dimensions, round_trip, samplers, guidance, flows)
     for exercise in chapter.EXERCISES
 }
+
+
+def graded_in(source: str) -> list[str]:
+    """The names of the exercises that a chapter's code gives to `grade`, in order.
+
+    Raises:
+        ValueError: there is no exercise of a name.
+    """
+    names: list[str] = re.findall(r"^grade\((\w+)\)$", source, re.MULTILINE)
+    if unknown := [name for name in names if name not in EXERCISES]:
+        raise ValueError(f"exercise is {unknown[0]!r}, which ddpm.companion.exercises does not have")
+    return names
 
 
 def grade(function: Function, *, seed: int = 0, **own: float) -> None:
