@@ -99,8 +99,8 @@ def check(
 
     Raises:
         AssertionError: the measurement lies outside, or a rival inside.
-        ValueError: there is neither a reference with a tolerance nor a bound; or both a rival and a reason for none; or
-            a rival is NaN, which every bound would refuse.
+        ValueError: there is neither a reference with a tolerance nor a bound, or both of them; or both a rival and a
+            reason for none; or a rival is NaN, which every bound would refuse.
     """
     measured, rivals = float(measured), {what: float(value) for what, value in (rival or {}).items()}
     low, high, claim = _bounds(name, reference, tolerance, at_least, at_most, f" {unit}" if unit else "")
@@ -130,8 +130,9 @@ def _bounds(
     suffix: str,
 ) -> tuple[float, float, str]:
     """The least and the largest value that is claimed, and the claim in words."""
-    if (reference is None) != (tolerance is None) or (reference is None and at_least is None and at_most is None):
-        raise ValueError(f"check {name!r} needs a reference with a tolerance, or a bound")
+    has_reference, has_bound = reference is not None, at_least is not None or at_most is not None
+    if (reference is None) != (tolerance is None) or has_reference == has_bound:
+        raise ValueError(f"check {name!r} needs either a reference with a tolerance, or bounds")
     if reference is not None and tolerance is not None:
         claim = f"{format_number(reference)} within {format_number(tolerance)}{suffix}"
         return reference - tolerance, reference + tolerance, claim

@@ -72,9 +72,16 @@ def test_a_check_without_a_rival_says_why(capsys):
 
 
 def test_a_check_without_a_claim_is_refused():
-    for claim in ({}, {"reference": 1}, {"tolerance": 1}):
-        with pytest.raises(ValueError, match="needs a reference"):
+    for claim in ({}, {"reference": 1}, {"tolerance": 1}, {"tolerance": 1, "at_least": 0}):
+        with pytest.raises(ValueError, match="check 'x' needs either a reference with a tolerance, or bounds"):
             checks.check("x", 1, **claim)
+
+
+@pytest.mark.parametrize("bound", [{"at_least": 100.0}, {"at_most": 1.0}, {"at_least": 0.0}])
+def test_bounds_beside_a_reference_are_refused_and_not_ignored(bound):
+    with pytest.raises(ValueError, match="check 'x' needs either a reference with a tolerance, or bounds"):
+        checks.check("x", 5.0, 5.0, 1.0, **bound)
+    assert checks.MEASURED == {}
 
 
 def test_exact_things_are_exact():
