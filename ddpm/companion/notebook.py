@@ -2,6 +2,7 @@
 
 import base64
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,34 @@ def read_notebook(path: Path) -> Any:
 
 
 def shrink_figures(notebook: Any) -> None:
-    """Bring a notebook's figures to 256 colours, in which they take half the bytes. The eye sees no difference."""
+    """Bring a notebook's figures to 256 colours, in which they take half the bytes. The eye sees no difference.
+
+    What can be seen through or moves stays as it is, and so does what is no picture.
+    """
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                data["image/png"] = base64.b64encode(_with_few_colours(base64.b64decode(data["image/png"]))).decode()
+                with suppress(
+                    ValueError, OSError, SyntaxError, Image.DecompressionBombError
+                ):  # Pillow's, of a bad file
+                    small = _with_few_colours(base64.b64decode(data["image/png"]))
+                    data["image/png"] = base64.b64encode(small).decode()
 
 
 def _with_few_colours(png: bytes) -> bytes:
     """A picture with a palette; the palette is the one that keeps each colour closest, also a rare one."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture = Image.open(io.BytesIO(png))
+    if _is_more_than_colours(picture):
+        return png
     file = io.BytesIO()
-    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     palette.save(file, "PNG", optimize=True)
     return file.getvalue()
+
+
+def _is_more_than_colours(picture: Image.Image) -> bool:
+    """Whether a picture can be seen through anywhere, or moves."""
+    bands = dict(zip(picture.getbands(), picture.split(), strict=True))
+    is_opaque = "transparency" not in picture.info and ("A" not in bands or bands["A"].getextrema()[0] == 255)
+    return not is_opaque or getattr(picture, "is_animated", False)

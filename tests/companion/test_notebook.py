@@ -60,6 +60,56 @@ def test_a_sound_notebook_comes_as_it_is(tmp_path):
     assert read_notebook(path) == nbformat.read(path, as_version=4)
 
 
+def with_output(data):
+    output = nbformat.v4.new_output("display_data", {"image/png": data})
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
+
+
+def png_of(picture, **options):
+    file = io.BytesIO()
+    picture.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+HALF_CLEAR = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+HALF_CLEAR.paste((200, 30, 30, 255), (0, 0, 4, 8))
+FRAMES = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+
+
+@pytest.mark.parametrize(
+    "png",
+    [
+        png_of(HALF_CLEAR),
+        png_of(HALF_CLEAR.convert("LA")),
+        png_of(HALF_CLEAR.convert("P"), transparency=0),
+        png_of(FRAMES[0], transparency=(255, 0, 0)),
+        png_of(FRAMES[0], save_all=True, append_images=FRAMES[1:]),
+    ],
+    ids=["RGBA", "LA", "palette", "one colour", "a film"],
+)
+def test_a_picture_that_can_be_seen_through_or_moves_stays_as_it_is(png):
+    notebook = with_output(base64.b64encode(png).decode())
+    shrink_figures(notebook)
+    assert base64.b64decode(notebook["cells"][0]["outputs"][0]["data"]["image/png"]) == png
+
+
+PNG = base64.b64encode(png_of(Image.effect_noise((40, 40), 50))).decode()
+
+
+@pytest.mark.parametrize("data", ["abc", "", "not base64, and no picture", "Grün", PNG[:-200], PNG[:60]])
+def test_what_is_no_picture_stays_as_it_is(data):
+    notebook = with_output(data)
+    shrink_figures(notebook)
+    assert notebook["cells"][0]["outputs"][0]["data"]["image/png"] == data
+
+
+def test_a_picture_too_large_to_be_read_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    notebook = with_output(PNG)
+    shrink_figures(notebook)
+    assert notebook["cells"][0]["outputs"][0]["data"]["image/png"] == PNG
+
+
 def test_figures_become_small_and_keep_even_a_rare_colour():
     figure = Image.linear_gradient("L").resize((400, 300)).convert("RGBA")
     figure.putpixel((7, 7), (200, 30, 30, 255))
