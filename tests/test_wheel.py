@@ -165,7 +165,8 @@ def test_the_companion_says_that_it_needs_a_checkout(environment, tmp_path, prog
 def test_chapters_outside_a_checkout_are_refused_in_one_line(environment, tmp_path):
     done = run(environment, tmp_path, "ddpm", "chapters")
     assert done.returncode == 2
-    assert done.stderr == "ddpm: notebooks is 'notebooks'; it must be a folder of chapters\n"
+    advice = "run this in the book's folder, or name its chapters with --notebooks"
+    assert done.stderr == f"ddpm: notebooks is 'notebooks'; it must be a folder of chapters; {advice}\n"
 
 
 def test_an_editable_install_is_found_beside_a_folder_of_its_name(tmp_path):

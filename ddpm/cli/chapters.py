@@ -1,20 +1,23 @@
 """`ddpm chapters`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ddpm.cli.options import ThreadsOption
+from ddpm.settings import positive_int
 
 __all__ = ["chapters"]
 
 NOTEBOOKS, OUT, MARKS = Path("notebooks"), Path("_build/chapters"), Path("marks.csv")
+SECONDS = 60
 #: What does not execute the book's chapters, and the options that go with it, beside --only.
 ALONE = {
     "hand-in": ("notebooks", "student"),
     "pack": ("preset", "threads"),
-    "mark": ("zips", "notebooks", "out", "unsandboxed", "force"),
+    "mark": ("zips", "notebooks", "out", "unsandboxed", "seconds", "force"),
 }
 
 
@@ -67,6 +70,9 @@ def chapters(
             help="With --mark: run what was handed in where it can read, send and delete all that you can.",
         ),
     ] = False,
+    seconds: Annotated[
+        int, typer.Option(help="With --mark: seconds that one exercise may take, on one thread.")
+    ] = SECONDS,
     threads: ThreadsOption = None,
     jobs: Annotated[
         int | None, typer.Option(help="Chapters that run side by side; by default 2 on two free cores or more, else 1.")
@@ -80,9 +86,10 @@ def chapters(
     given = {
         "zips": zips, "preset": preset != "cpu", "parameter": parameter, "notebooks": notebooks != NOTEBOOKS,
         "out": out is not None, "force": force, "hand-in": hand_in, "student": student is not None, "pack": pack,
-        "mark": mark, "unsandboxed": unsandboxed, "threads": threads is not None, "jobs": jobs is not None,
+        "mark": mark, "unsandboxed": unsandboxed, "seconds": seconds != SECONDS, "threads": threads is not None,
+        "jobs": jobs is not None,
     }  # fmt: skip
-    _refuse_what_does_not_go_together([name for name, value in given.items() if value])
+    _refuse_what_does_not_go_together({name: value for name, value in given.items() if value})
     from ddpm.companion import hand_in as copies
     from ddpm.companion.chapters import parse_parameters
     from ddpm.companion.runner import run_chapters
@@ -96,9 +103,11 @@ def chapters(
         typer.echo(f"hand in: {target}")
     elif mark:
         from ddpm.companion.marking import mark_hand_ins
+        from ddpm.companion.sandbox import Limits
 
         table = out or MARKS
-        marked = mark_hand_ins(zips or [], table, notebooks, only, unsandboxed=unsandboxed, force=force)
+        limits = Limits(seconds=positive_int("seconds", seconds))
+        marked = mark_hand_ins(zips or [], table, notebooks, only, limits, unsandboxed=unsandboxed, force=force)
         typer.echo(f"{len(marked)} hand-ins: {table}, and a report on each in {table.with_suffix('')}")
     else:
         parameters = parse_parameters(parameter or [])
@@ -106,12 +115,15 @@ def chapters(
             raise typer.Exit(1)
 
 
-def _refuse_what_does_not_go_together(given: list[str]) -> None:
+def _refuse_what_does_not_go_together(given: Mapping[str, Any]) -> None:
     """Raise `ValueError` where an option that was given is none of the job's."""
     job = next((name for name in ALONE if name in given), None)
     if job is None:
-        for name, owner in (("zips", "mark"), ("student", "hand-in"), ("unsandboxed", "mark")):
+        if "zips" in given:
+            raise ValueError(f"{given['zips'][0]} is given; zips need --mark, and a chapter is named with --only")
+        for name, owner in (("student", "hand-in"), ("unsandboxed", "mark"), ("seconds", "mark")):
             if name in given:
-                raise ValueError(f"{name} is given; it needs --{owner}")
+                raise ValueError(f"--{name} is given; it needs --{owner}")
     elif others := [name for name in given if name != job and name not in ALONE[job]]:
-        raise ValueError(f"{others[0]} is given; it does not go with {job}")
+        written = given["zips"][0] if others[0] == "zips" else f"--{others[0]}"
+        raise ValueError(f"{written} is given; it does not go with --{job}")

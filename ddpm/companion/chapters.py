@@ -26,7 +26,8 @@ def find_chapters(notebooks: Path, only: int | None = None, name: str = "noteboo
         ValueError: there is no folder, no chapter in it, or none with this number.
     """
     if not notebooks.is_dir():
-        raise ValueError(f"{name} is {str(notebooks)!r}; it must be a folder of chapters")
+        advice = "; run this in the book's folder, or name its chapters with --notebooks" if name == "notebooks" else ""
+        raise ValueError(f"{name} is {str(notebooks)!r}; it must be a folder of chapters{advice}")
     chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not chapters:
         raise ValueError(f"{name} is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")

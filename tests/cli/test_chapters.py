@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ddpm.cli.chapters import chapters
+from ddpm.companion.sandbox import Limits
 from tests.cli.commands import done, refusal, run
 from tests.companion.chapters import write
 
@@ -48,13 +49,14 @@ def test_a_chapter_that_fails_is_exit_code_1(option, tmp_path):
     assert "Traceback" not in process.stderr
 
 
-@pytest.mark.parametrize("given", [{}, {"force": True}, {"unsandboxed": True}, {"only": 2}])
+@pytest.mark.parametrize("given", [{}, {"force": True}, {"unsandboxed": True}, {"only": 2}, {"seconds": 90}])
 def test_what_is_said_of_a_marking_reaches_it(given, monkeypatch):
     marked = []
     monkeypatch.setattr("ddpm.companion.marking.mark_hand_ins", lambda *a, **k: marked.append((a, k)) or [])
     chapters([Path("ada.zip")], mark=True, notebooks=Path("some"), out=Path("table.csv"), **given)
-    said = {"force": False, "unsandboxed": False, "only": None} | given
-    arguments = ([Path("ada.zip")], Path("table.csv"), Path("some"), said.pop("only"))
+    said = {"force": False, "unsandboxed": False, "only": None, "seconds": Limits().seconds} | given
+    limits = Limits(seconds=said.pop("seconds"))
+    arguments = ([Path("ada.zip")], Path("table.csv"), Path("some"), said.pop("only"), limits)
     assert marked == [(arguments, said)]
 
 
@@ -65,21 +67,25 @@ def test_what_is_said_of_a_marking_reaches_it(given, monkeypatch):
         (["--only", 9], "only is 9; legal are"),
         (["-p", "sede=1"], "parameter is 'sede'; legal in"),
         (["-p", "seed"], "parameter is 'seed'; it must be NAME=VALUE"),
-        (["--notebooks", "nowhere"], "notebooks is 'nowhere'"),
-        (["--hand-in", "RUN", "--pack", "RUN"], "pack is given; it does not go with hand-in"),
-        (["--hand-in", "RUN", "--preset", "gpu"], "preset is given; it does not go with hand-in"),
-        (["--hand-in", "RUN", "--threads", 2], "threads is given; it does not go with hand-in"),
-        (["--hand-in", "RUN", "--force"], "force is given; it does not go with hand-in"),
-        (["--pack", "RUN", "-p", "seed=1"], "parameter is given; it does not go with pack"),
-        (["--pack", "RUN", "--out", "RUN"], "out is given; it does not go with pack"),
-        (["--pack", "RUN", "--notebooks", "RUN"], "notebooks is given; it does not go with pack"),
-        (["--mark", "--preset", "smoke"], "preset is given; it does not go with mark"),
+        (["--notebooks", "nowhere"], "'nowhere'; it must be a folder of chapters; run this in the book's folder, or"),
+        (["--hand-in", "RUN", "--pack", "RUN"], "--pack is given; it does not go with --hand-in"),
+        (["--hand-in", "RUN", "--preset", "gpu"], "--preset is given; it does not go with --hand-in"),
+        (["--hand-in", "RUN", "--threads", 2], "--threads is given; it does not go with --hand-in"),
+        (["--hand-in", "RUN", "--force"], "--force is given; it does not go with --hand-in"),
+        (["--pack", "RUN", "-p", "seed=1"], "--parameter is given; it does not go with --pack"),
+        (["--pack", "RUN", "--out", "RUN"], "--out is given; it does not go with --pack"),
+        (["--pack", "RUN", "--notebooks", "RUN"], "--notebooks is given; it does not go with --pack"),
+        (["--mark", "--preset", "smoke"], "--preset is given; it does not go with --mark"),
         (["--mark"], "there is no hand-in to mark; name the zips"),
-        (["mine.zip"], "zips is given; it needs --mark"),
-        (["--student", "ada"], "student is given; it needs --hand-in"),
-        (["--pack", "RUN", "--student", "ada"], "student is given; it does not go with pack"),
+        (["03"], "03 is given; zips need --mark, and a chapter is named with --only"),
+        (["--student", "ada"], "--student is given; it needs --hand-in"),
+        (["--pack", "RUN", "--student", "ada"], "--student is given; it does not go with --pack"),
         (["--hand-in", "RUN", "--student", "../ada"], "student is '../ada'; legal are up to 64 letters"),
-        (["--hand-in", "RUN", "--unsandboxed"], "unsandboxed is given; it does not go with hand-in"),
+        (["--pack", "RUN", "mine.zip"], "mine.zip is given; it does not go with --pack"),
+        (["--seconds", 90], "--seconds is given; it needs --mark"),
+        (["--pack", "RUN", "--seconds", 90], "--seconds is given; it does not go with --pack"),
+        (["--mark", "mine.zip", "--seconds", 0], "seconds is 0; it must be an integer from 1 up"),
+        (["--hand-in", "RUN", "--unsandboxed"], "--unsandboxed is given; it does not go with --hand-in"),
         (["-p", "seed=[1"], "parameter is 'seed=[1'; VALUE must be a number, a text"),
         (["-p", "seed=-1"], "seed is -1; it must be an integer from 0 up"),
         (["-p", "device=gpu9"], "device is 'gpu9', which torch does not find here"),
