@@ -5,8 +5,12 @@ if (/[?&]short\b/.test(location.search)) {
   for (const slide of document.querySelectorAll("section.extra")) slide.remove();
 }
 
-Promise.resolve(window["MathJax"]?.startup?.promise).then(() =>
-  window["Reveal"].initialize({
+/** @type {any} MathJax, reveal.js and its notes, each by a script of its own */
+const loaded = window;
+
+const typeset = Promise.resolve(loaded.MathJax?.startup?.promise).catch(() => {}); // a deck is better than none
+typeset.then(() =>
+  loaded.Reveal.initialize({
     width: 1280,
     height: 720,
     margin: 0.03,
@@ -14,6 +18,6 @@ Promise.resolve(window["MathJax"]?.startup?.promise).then(() =>
     controlsTutorial: false,
     slideNumber: "c/t",
     transition: "none",
-    plugins: [window["RevealNotes"]],
+    plugins: [loaded.RevealNotes],
   }),
 );

@@ -488,6 +488,30 @@ def test_a_picture_of_ones_own_is_taken_from_its_middle_and_in_grey(visit, tmp_p
 
 
 @pytest.mark.browser
+def test_a_network_of_colours_takes_a_picture_in_its_colours(visit, tmp_path):
+    bench = visit("book/lab").locator(".lab-garments")
+    torch.manual_seed(0)
+    config = UNetConfig(
+        channels=3, base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
+    )
+    own = NetworkDenoiser(UNet(config), linear(), "v", "float32", (3, 8, 8))
+    own.distilled_for = 4
+    export_onnx(own, tmp_path / "own.onnx")
+    Image.new("RGB", (30, 20), (200, 100, 50)).save(tmp_path / "one.png")
+    bench.locator("[name=network]").select_option("own")
+    bench.locator("[name=file]").set_input_files(tmp_path / "own.onnx")
+    expect(bench.locator(".lab-numbers")).to_have_text("Steps are now 4, which suit this network. ")
+    expect(bench.locator("[name=steps]")).to_have_value("4")
+    bench.locator("[name=source]").select_option("own")
+    bench.locator("[name=picture]").set_input_files(tmp_path / "one.png")
+    bench.locator("button[name=trip]").click()
+    expect(bench.locator(".lab-numbers")).to_contain_text("the pixels that come back are off by", timeout=SOON)
+    bench.locator("[name=state]").fill("0")
+    row = bench.locator("canvas").evaluate("canvas => [...canvas.getContext('2d').getImageData(0, 4, 8, 1).data]")
+    assert row == pytest.approx([200, 100, 50, 255] * 8, abs=1)
+
+
+@pytest.mark.browser
 def test_a_drawing_is_stopped(visit):
     bench = visit("book/lab").locator(".lab-garments")
     bench.locator("[name=network]").select_option("equal-diffusion")

@@ -80,3 +80,12 @@ def test_the_keyboard_turns_slides_and_opens_the_speakers_notes(visit):
     with page.expect_popup() as notes:
         page.keyboard.press("s")
     expect(notes.value.locator(".speaker-controls-notes")).to_contain_text("Collect the guesses", timeout=20_000)
+
+
+def test_a_deck_starts_though_its_formulas_cannot_be_typeset(chromium):
+    page = chromium.new_page(viewport=SCREEN)
+    failed = "{ startup: { promise: Promise.reject(new Error('no fonts')) } }"
+    page.add_init_script(f"Object.defineProperty(window, 'MathJax', {{ value: {failed} }})")
+    page.goto((HTML / "slides" / f"{DECKS[1]}.html").as_uri())
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    page.close()

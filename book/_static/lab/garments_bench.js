@@ -130,12 +130,12 @@ class GarmentsBench extends Bench {
   async changed(name) {
     const draws = !["source", "picture", "depth", "kind"].includes(name);
     if (name && draws) this.stale = true;
-    if (["", "network", "file"].includes(name)) await this.offerClasses();
+    const steps = ["", "network", "file"].includes(name) ? await this.offerClasses() : null;
     const network = this.field("network").value; // now: it may have changed while a file was read
     let said = this.looks.length && !this.busy && draws ? "The settings have changed: draw again." : "";
-    if (name === "network" && network !== OWN) {
-      this.field("steps").value = labNetworks[network].steps;
-      said = `Steps are now ${labNetworks[network].steps}, which suit this network. ${said}`;
+    if (name && steps) {
+      this.field("steps").value = steps;
+      said = `Steps are now ${steps}, which suit this network. ${said}`;
     }
     if (name && said) this.say(said);
     this.reveal({
@@ -148,24 +148,36 @@ class GarmentsBench extends Bench {
     this.label();
   }
 
-  /** Let the classes of the network that is chosen be chosen. */
+  /**
+   * Let the classes of the network that is chosen be chosen; the steps that suit it, null if it says none or another was
+   * chosen meanwhile.
+   */
   async offerClasses() {
     const offer = ++this.offers;
     const network = this.field("network").value;
-    const classes = network === OWN ? await this.classesOfFile() : labNetworks[network].classes;
-    if (offer !== this.offers || String(classes) === String(this.classes)) return;
-    this.classes = classes;
-    const options = classes.map((name, label) => new Option(name, String(label)));
-    this.field("class").replaceChildren(new Option("any", NO_CLASS), new Option("each in turn", EACH), ...options);
+    const { classes, steps } = network === OWN ? await this.saidOfFile() : labNetworks[network];
+    if (offer !== this.offers) return null;
+    if (String(classes) !== String(this.classes)) {
+      this.classes = classes;
+      const options = classes.map((name, label) => new Option(name, String(label)));
+      this.field("class").replaceChildren(new Option("any", NO_CLASS), new Option("each in turn", EACH), ...options);
+    }
+    return steps;
   }
 
-  /** The classes of the reader's network; none if the file is none, which a click on draw says. */
-  async classesOfFile() {
+  /**
+   * The classes of the reader's network, and the steps it was distilled for; none if the file is none, which a click on
+   * draw says.
+   * @returns {Promise<{classes: string[], steps: number | null}>}
+   */
+  async saidOfFile() {
     const [file] = this.field("file").files;
     try {
-      return file ? factsOf(new Uint8Array(await file.arrayBuffer())).classes : [];
+      if (!file) return { classes: [], steps: null };
+      const facts = factsOf(new Uint8Array(await file.arrayBuffer()));
+      return { classes: facts.classes, steps: facts.distilled_for };
     } catch {
-      return [];
+      return { classes: [], steps: null };
     }
   }
 
@@ -270,7 +282,7 @@ class GarmentsBench extends Bench {
     if (job !== this.job) return;
     const { schedule, pixels } = model;
     const shape = model.facts.image_shape;
-    const fits = source instanceof ImageBitmap ? shape[0] === 1 : String(source.shape) === String(shape);
+    const fits = source instanceof ImageBitmap || String(source.shape) === String(shape);
     if (!fits) throw new Error(`the picture does not fit this network's images, ${shape.join(" x ")}`);
     const x0 = source instanceof ImageBitmap ? pixelsOf(source, shape) : source.x;
     const depth = Math.max(1, Math.round((share / 1000) * schedule.T));
@@ -364,12 +376,12 @@ function imageOf(images, index, [channels, height, width]) {
 }
 
 /**
- * The middle square of a picture, grey, as small as a network's images. It is halved until the last step is a small one:
- * in a large step some browsers pass over most pixels.
+ * The middle square of a picture, grey where the network's images are, and as small. It is halved until the last step is
+ * a small one: in a large step some browsers pass over most pixels.
  * @param {ImageBitmap} picture
  * @param {number[]} shape
  */
-function pixelsOf(picture, [, height, width]) {
+function pixelsOf(picture, [channels, height, width]) {
   let side = Math.min(picture.width, picture.height);
   let [left, top] = [(picture.width - side) / 2, (picture.height - side) / 2];
   /** @type {ImageBitmap | HTMLCanvasElement} */
@@ -385,7 +397,9 @@ function pixelsOf(picture, [, height, width]) {
   while (side >= 4 * Math.max(width, height)) shrink(Math.round(side / 2), Math.round(side / 2));
   const { data } = shrink(width, height).getImageData(0, 0, width, height);
   const grey = (/** @type {number} */ i) => 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
-  return Float64Array.from({ length: width * height }, (_, i) => grey(i) / 127.5 - 1);
+  const pixels = width * height;
+  const level = (/** @type {number} */ i) => (channels === 1 ? grey(i) : data[4 * (i % pixels) + Math.floor(i / pixels)]);
+  return Float64Array.from({ length: channels * pixels }, (_, i) => level(i) / 127.5 - 1);
 }
 
 new GarmentsBench(/** @type {HTMLElement} */ (document.querySelector(".lab-garments")));

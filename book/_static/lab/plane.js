@@ -78,11 +78,6 @@ const FIRST = {
   trails: true,
 };
 
-/** @param {number} value @param {number} digits */
-function rounded(value, digits) {
-  return Number(value.toFixed(digits));
-}
-
 /** Whether a number of a setup may have this value. @param {string} name @param {number} value */
 function isLegal(name, value) {
   const [low, high] = LIMITS[name];

@@ -92,6 +92,11 @@ function roundHalfToEven(x) {
   return x - low === 0.5 ? low + (low % 2) : Math.round(x);
 }
 
+/** A number with so many digits behind the point. @param {number} value @param {number} digits */
+function rounded(value, digits) {
+  return Number(value.toFixed(digits));
+}
+
 /** A table of alpha_bar for the times 0 to T. Between them its log is interpolated; where it ends in 0, the signal. */
 class Table extends Schedule {
   /** @param {number[]} alphaBar */
