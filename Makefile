@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check check-lab test test-browser test-slow test-all book bundle lab bench lock clean
+.PHONY: help run lint check check-lab test test-browser test-slow test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,19 +21,18 @@ run: .venv/installed ## execute every chapter (PRESET=cpu, gpu or smoke), then b
 	$(BIN)/ddpm chapters --preset $(PRESET)
 	$(BIN)/python -m ddpm.companion.book _build/chapters/$(PRESET)
 
-check: .venv/installed ## the inner loop: ruff, mypy, the fast unit tests; under three minutes
+lint: .venv/installed ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint ## the inner loop: ruff, mypy, the fast unit tests; under three minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not long" -n 2 -q tests
 
-check-lab: ## the types that the lab's JavaScript names in its JSDoc, by TypeScript; needs npx
+check-lab: ## the types that the book's JavaScript names in its JSDoc, by TypeScript; needs npx
 	npx --yes --package typescript@5.9.3 tsc --project book/_static/lab/jsconfig.json
 
-test: .venv/installed ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -m "not slow and not browser" -n 2 --dist loadfile -q --durations=20
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet

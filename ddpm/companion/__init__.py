@@ -1,4 +1,5 @@
-"""What only the notebooks need: checked numbers, figures, claims, provenance and the chapter runner.
+"""What the book needs: checked numbers, figures, claims, provenance; the runner, marking, slides; and what the long runs
+of `benchmarks/` share.
 
 The claims and the results are read from `book/`, which lies beside the package in a checkout; a wheel does not hold it.
 """
