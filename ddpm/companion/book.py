@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddpm.companion.checkout import ROOT, beside_package
+from ddpm.companion.checkout import ROOT, beside_package, run
 from ddpm.companion.ledger import ledger
 
 __all__ = ["PAGES", "SOLUTIONS", "build", "main", "staged"]
@@ -91,7 +91,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    run(main)

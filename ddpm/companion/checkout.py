@@ -1,8 +1,12 @@
 """Where the book's files are: beside the package, in a checkout or a bundle. An installed wheel has none of them."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["ROOT", "beside_package"]
+import typer
+
+__all__ = ["ROOT", "beside_package", "run"]
 
 #: The folder that holds the package: the root of a checkout.
 ROOT = Path(__file__).parents[2]
@@ -20,3 +24,11 @@ def beside_package(name: str, root: Path = ROOT) -> Path:
             f"{name} is not beside the package; the companion's claims and results need a checkout of the book"
         )
     return path
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run one of the companion's programs; where there is no checkout, or bad input, it ends in a line that says so."""
+    try:
+        typer.run(main)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))

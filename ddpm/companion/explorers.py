@@ -6,7 +6,6 @@
 
 import io
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, cast
 
@@ -19,13 +18,14 @@ from tqdm import tqdm
 
 import ddpm
 from ddpm.autoencoder import Autoencoder
-from ddpm.companion.checkout import beside_package
+from ddpm.companion.checkout import beside_package, run
 from ddpm.data import load, normalise
 from ddpm.denoiser import Conditional, Denoiser, Guided
 from ddpm.files import read_json, write_atomically, write_json
 from ddpm.noise import PerSampleNoise
 from ddpm.round_trip import ends, inverted_round_trip, round_trip
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, predict
+from ddpm.settings import one_of
 
 __all__ = ["EXPLORERS", "Explorer", "main", "strip"]
 
@@ -209,8 +209,7 @@ def main(
 ) -> None:
     """Draw the strips; all of them take about two minutes on two CPU cores."""
     for name in names or []:
-        if name not in EXPLORERS:
-            raise ValueError(f"name is {name!r}; legal are {', '.join(EXPLORERS)}")
+        one_of("name", name, list(EXPLORERS))
     folder = beside_package(FOLDER)
     facts = folder / "explorers.json"
     known = read_json(facts) if facts.exists() else {}
@@ -225,7 +224,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    run(main)

@@ -7,12 +7,13 @@ import ast
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ddpm.companion.checkout import ROOT, beside_package
+from ddpm.companion.checkout import ROOT, beside_package, run
 from ddpm.companion.checks import Measurement, read_record
 from ddpm.companion.claims import Claim, load_claims
 from ddpm.companion.notebook import read_notebook
@@ -211,7 +212,14 @@ def _tagged_cells(root: Path, name: str, tag: str) -> list[dict[str, Any]]:
 
 
 def _notebook(root: Path, name: str) -> dict[str, Any]:
-    notebook: dict[str, Any] = read_notebook(beside_package("notebooks", root) / name)
+    path = beside_package("notebooks", root) / name
+    return _parsed(path, path.read_bytes())
+
+
+@lru_cache(maxsize=32)
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    """The notebook in a file with this content: hundreds of cells are looked up in a few, which take long to parse."""
+    notebook: dict[str, Any] = read_notebook(path)
     return notebook
 
 
@@ -235,7 +243,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except (FileNotFoundError, ValueError) as error:  # no checkout, or a chapter that is no notebook
-        sys.exit(str(error))
+    run(main)

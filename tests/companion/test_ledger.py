@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from ddpm.companion import claims
+from ddpm.companion import ledger as pages
 from ddpm.companion.checks import read_record
 from ddpm.companion.claims import Claim, load_claims
 from ddpm.companion.ledger import evidence_problems, evidence_tests, ledger, main
+from ddpm.companion.notebook import read_notebook
 from ddpm.companion.results import results, results_page
 from tests.cells import tags
 from tests.checkout import ROOT
@@ -52,6 +54,16 @@ def test_every_source_is_in_the_bibliography():
     for claim in load_claims().values():
         assert set(claim.source) <= set(keys)
         assert claim.source
+
+
+def test_a_chapter_is_parsed_once_however_many_claims_it_has(monkeypatch):
+    parsed = []
+    monkeypatch.setattr(pages, "read_notebook", lambda path: parsed.append(path.name) or read_notebook(path))
+    pages._parsed.cache_clear()
+    for claim in load_claims().values():
+        evidence_problems(claim)
+    ledger()
+    assert len(parsed) == len(set(parsed)) > 1
 
 
 def edit(root, change):
