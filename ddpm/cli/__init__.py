@@ -54,7 +54,7 @@ def _of_no_command(
 EXTRAS = {
     "accelerate": "train", "filelock": "train", "tensorboard": "train", "timm": "train",
     "torchdiffeq": "evaluate", "torchmetrics": "evaluate",
-    "ipykernel": "book", "jupyter_client": "book", "nbclient": "book", "nbformat": "book", "papermill": "book",
+    "ipykernel": "book", "jupyter_client": "book", "nbclient": "book", "papermill": "book",
 }  # fmt: skip
 #: What the system says of a path that a person has named wrongly.
 WRONG_PATH = (

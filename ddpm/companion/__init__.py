@@ -1,5 +1,6 @@
-"""What the book needs: checked numbers, figures, claims, provenance; the runner, marking, slides; and what the long runs
-of `benchmarks/` share.
+"""What the book needs, and what the long runs of `benchmarks/` share.
+
+That is checked numbers, figures, claims and provenance, the runner, the marking and the slides.
 
 The claims and the results are read from `book/`, which lies beside the package in a checkout; a wheel does not hold it.
 """

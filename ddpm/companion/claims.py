@@ -14,7 +14,7 @@ from ddpm.companion.checkout import ROOT, beside_package
 from ddpm.companion.checks import MEASURED, enforced
 from ddpm.settings import one_of
 
-__all__ = ["ROOT", "VERDICTS", "Claim", "claims_table", "load_claims", "verdict"]
+__all__ = ["VERDICTS", "Claim", "claims_table", "load_claims", "verdict"]
 
 #: The verdicts that a claim may have.
 VERDICTS = ("holds", "holds when", "corrected")

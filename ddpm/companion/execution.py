@@ -15,7 +15,7 @@ from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
-__all__ = ["Unfinished", "end_kernels", "executed", "kernel_manager"]
+__all__ = ["Unfinished", "end_kernels", "executed"]
 
 PATIENCE = 300  # seconds in which a kernel starts on a busy machine
 LOG = "log"
@@ -94,7 +94,7 @@ class ThisInterpreter(KernelSpecManager):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def kernel_manager(folder: Path, threads: int | None = None, cwd: Path | None = None) -> type[AsyncKernelManager]:
+def kernel_manager(folder: Path, threads: int | None, cwd: Path) -> type[AsyncKernelManager]:
     """A class by which nbclient starts this interpreter as a kernel.
 
     A chapter's provenance names the versions of this interpreter, so no other may run it. Figures go into the notebook
@@ -102,9 +102,10 @@ def kernel_manager(folder: Path, threads: int | None = None, cwd: Path | None = 
 
     Args:
         folder: an empty folder for the files of one kernel: its profile, and what it prints outside cells.
-        threads: threads of the CPU that the kernel computes with, by which `ddpm.threads` abides.
-        cwd: the folder that the kernel works in; None for this process's own. papermill's argument of this name changes
-            that of this process, which may have several kernels.
+        threads: threads of the CPU that the kernel computes with, by which `ddpm.threads` abides; None leaves them to
+            the notebook.
+        cwd: the folder that the kernel works in. papermill's argument of this name changes that of this process, which
+            may have several kernels.
     """
 
     class OwnKernelManager(AsyncKernelManager):
@@ -121,8 +122,7 @@ def kernel_manager(folder: Path, threads: int | None = None, cwd: Path | None = 
             }
             if threads is not None:
                 variables["OMP_NUM_THREADS"] = str(threads)
-            if cwd is not None:
-                options["cwd"] = str(cwd.absolute())
+            options["cwd"] = str(cwd.absolute())
             with open(folder / LOG, "w", encoding="utf-8") as log:
                 await super().start_kernel(env=variables, stdout=log, stderr=log, **options)
             _kernels.append(self)
