@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ddpm.cli.options import (
+    GARMENTS,
     SAMPLER_HELP,
-    SPACING_HELP,
     EtaOption,
     ModelOption,
     PrecisionOption,
@@ -24,7 +24,7 @@ from ddpm.cli.options import (
     say_where,
 )
 from ddpm.cli.picture import picture_of
-from ddpm.settings import non_negative_int
+from ddpm.settings import SPACINGS, non_negative_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["round_trip"]
 
-GARMENTS = (1, 32, 32)
+LEGAL_SPACINGS = [each for each in SPACINGS if each != "leading"]  # its grids begin below the depth
 FRESH = 1_000_000  # `ddpm sample` draws image i from the noise numbered i, and up to so many
 
 
@@ -62,7 +62,9 @@ def round_trip(
     ] = False,
     eta: EtaOption = 0.0,
     variance: VarianceOption = "small",
-    spacing: Annotated[str, typer.Option(help=SPACING_HELP)] = "trailing",
+    spacing: Annotated[
+        str, typer.Option(help=f"Spacing of the grid of times: {', '.join(LEGAL_SPACINGS)}.")
+    ] = "trailing",
     seed: SeedOption = 0,
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
@@ -128,7 +130,8 @@ def _check_way(sampler: str, invert: bool, eta: float, options: dict[str, Any], 
     if invert and options:
         raise ValueError(f"eta is {eta}; with --invert it must be 0")
     if spacing == "leading":
-        raise ValueError("spacing is 'leading', whose grids begin below the depth; legal are all others")
+        legal = ", ".join(LEGAL_SPACINGS)
+        raise ValueError(f"spacing is 'leading', whose grids begin below the depth; legal are {legal}")
 
 
 def _denoiser(model: str, precision: str) -> "NetworkDenoiser":

@@ -83,7 +83,7 @@ def test_an_inverted_trip_brings_garments_back(tmp_path):
         (["--depth", 9, "--steps", 10], "steps is 10; legal are 1 to the depth, 9"),
         (["--invert"], "sampler is 'ancestral'; with --invert legal are ddim and heun"),
         (["--invert", "--sampler", "ddim", "--eta", 1], "eta is 1.0; with --invert it must be 0"),
-        (["--spacing", "leading"], "spacing is 'leading', whose grids begin below the depth"),
+        (["--spacing", "leading"], "begin below the depth; legal are trailing, linspace, quadratic, karras, log_snr"),
         (["--sampler", "heun", "--eta", 1], "eta is 1.0; it needs --sampler ddim, heun does not have it"),
         (["--sampler", "ddim", "--eta", 2], "eta is 2.0; it must be in [0, 1]"),
         (["--variance", "huge"], "variance is 'huge'; legal are small, large"),
@@ -130,3 +130,8 @@ def test_a_short_trip_makes_as_many_moves_as_there_are(tmp_path):
 
 def test_a_strip_is_a_png(tmp_path):
     assert "its name must end in .png" in refusal(["round-trip", "--out", "RUN.gif"], tmp_path)
+
+
+def test_the_help_offers_the_spacings_that_a_round_trip_takes_and_no_other():
+    said = " ".join(done("round-trip", "--help").stdout.split())
+    assert "Spacing of the grid of times: trailing, linspace, quadratic, karras, log_snr." in said
