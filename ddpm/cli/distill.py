@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
-from ddpm.cli.settings import with_settings
+from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, positive_int
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import DISTILLATION
@@ -69,7 +69,7 @@ def distill(
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     own = {field.name for field in fields(DistillSettings)} & given.keys()
     job = DistillSettings(**{name: given.pop(name) for name in own})
-    training = TrainingConfig(**DISTILLATION | {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()})
+    training = TrainingConfig(**DISTILLATION | with_tuples(given))
 
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
@@ -77,7 +77,7 @@ def distill(
     from ddpm.training.extra import check_installed
 
     check_installed()
-    _, is_main = launched()
+    is_main = launched().is_main
     facts = distillation.teacher_named(teacher)
     # refused before the images are read
     distillation.moves_of_students(facts.config, job.calls, job.teacher_calls, job.at_once)

@@ -6,6 +6,7 @@ import typer
 
 from ddpm.cli.drawing import WEIGHT, Guiding, Walking, load_model, prepared
 from ddpm.cli.options import (
+    GARMENTS,
     EtaOption,
     GuideOption,
     IntervalOption,
@@ -24,8 +25,6 @@ from ddpm.cli.options import (
 )
 
 __all__ = ["evaluate"]
-
-GARMENTS = (1, 32, 32)
 
 
 def evaluate(
@@ -70,7 +69,7 @@ def evaluate(
     classes = trained.classes
     if guidance is not None and not classes:
         raise ValueError(f"guidance is {guidance:g}; model {model!r} was trained without classes")
-    _, is_main = launched()
+    is_main = launched().is_main
     if is_main:
         check_frechet(n)
     labels = [i % len(classes) for i in range(n)] if guidance is not None else []

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "GARMENTS",
     "SAMPLER_HELP",
-    "SPACING_HELP",
-    "ClassOption",
     "EtaOption",
-    "GuidanceOption",
     "GuideOption",
     "IntervalOption",
+    "Launch",
     "ModelOption",
     "PrecisionOption",
     "SamplerOption",
@@ -41,8 +40,9 @@ __all__ = [
     "sampler_options",
     "say_data",
     "say_where",
-]  # fmt: skip
+]
 
+GARMENTS = (1, 32, 32)  # the shape of Fashion-MNIST's images
 ModelOption = Annotated[str, typer.Option("--model", help='A model that ships ("fashion-mnist") or a run\'s folder.')]
 StepsOption = Annotated[
     int | None,
@@ -54,7 +54,6 @@ StepsOption = Annotated[
     ),
 ]
 SAMPLER_HELP = f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral."
-SPACING_HELP = f"Spacing of the grid of times: {', '.join(SPACINGS)}."
 SamplerOption = Annotated[
     str | None,
     typer.Option(help=f"{SAMPLER_HELP} By default dpm_solver_pp; ddim for a student."),
@@ -65,7 +64,10 @@ VarianceOption = Annotated[
 ]
 SpacingOption = Annotated[
     str | None,
-    typer.Option(help=f"{SPACING_HELP} By default trailing; log_snr where no sampler is named, but for a student."),
+    typer.Option(
+        help=f"Spacing of the grid of times: {', '.join(SPACINGS)}. By default trailing; log_snr where no sampler is "
+        "named, but for a student."
+    ),
 ]
 GuideOption = Annotated[
     str | None,
@@ -76,21 +78,6 @@ GuideOption = Annotated[
 ]
 WeightOption = Annotated[
     float, typer.Option(help="Weight of the guidance with --guide: 1 is the model alone, more pushes further.")
-]
-ClassOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class",
-        help='Draw this class, by name ("ankle boot") or number, of a model that was trained with --conditional. Give '
-        'the option several times for several classes, or "all": each has a row of its own.',
-    ),
-]
-GuidanceOption = Annotated[
-    float,
-    typer.Option(
-        help="Weight of classifier-free guidance with --class: 1 is none; 2 pushes samples away from those of all "
-        "classes together, at a second network call for each."
-    ),
 ]
 IntervalOption = Annotated[
     tuple[float, float] | None,
@@ -116,10 +103,22 @@ ThreadsOfRunOption = Annotated[
 ]
 
 
-def launched() -> tuple[bool, bool]:
-    """(distributed, is_main): whether a launcher started several processes, and whether this is the main one."""
+class Launch(NamedTuple):
+    """How this process was started.
+
+    Attributes:
+        distributed: whether a launcher started several processes.
+        is_main: whether this is the main one.
+    """
+
+    distributed: bool
+    is_main: bool
+
+
+def launched() -> Launch:
+    """How this process was started; of several, each is given its device."""
     if int(os.environ.get("WORLD_SIZE") or "1") == 1:
-        return False, True
+        return Launch(distributed=False, is_main=True)
     import torch
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
@@ -127,12 +126,12 @@ def launched() -> tuple[bool, bool]:
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     patience = timedelta(hours=6)  # while one process reads a folder, the others wait
     state = PartialState(cpu=cpu, timeout=patience)  # gives each its device
-    return True, state.is_main_process
+    return Launch(distributed=True, is_main=state.is_main_process)
 
 
 def one_process_first() -> AbstractContextManager[None]:
     """A context that one process of each machine enters and leaves before the others enter it."""
-    if not launched()[0]:
+    if not launched().distributed:
         return nullcontext()
     from accelerate import PartialState
 
@@ -148,20 +147,20 @@ def may_be_stopped() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        if launched()[1]:
+        if launched().is_main:
             typer.echo(f"{stopped}; the same command goes on from there")
 
 
 def leave() -> None:
     """End the group of processes, if there is one."""
-    if launched()[0]:
+    if launched().distributed:
         from accelerate import PartialState
 
         PartialState().destroy_process_group()
 
 
 def check_out(out: Path, *endings: str) -> None:
-    """Raise `ValueError` unless a picture of one of these kinds can be written to `out`."""
+    """Raise `ValueError` unless a file with one of these endings can be written to `out`."""
     from ddpm.files import check_place
 
     if out.suffix.lower() not in endings:
@@ -203,7 +202,7 @@ def say_data(model: str) -> None:
     if pretrained.model_folder(model).parent == pretrained.MODELS:
         return  # what ships learnt garments
     data = pretrained.facts(model).data
-    if launched()[1] and data and not data.startswith("fashion-mnist"):
+    if launched().is_main and data and not data.startswith("fashion-mnist"):
         typer.echo(f"{model} learnt {data}; it is measured with garments of Fashion-MNIST all the same", err=True)
 
 
@@ -213,5 +212,5 @@ def say_where(doing: str, device: "torch.device") -> None:
 
     from ddpm.threads import in_words
 
-    if launched()[1]:
+    if launched().is_main:
         typer.echo(f"{doing} on {device.type}, {in_words(torch.get_num_threads())}", err=True)

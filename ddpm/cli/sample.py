@@ -10,9 +10,7 @@ import typer
 
 from ddpm.cli.drawing import WEIGHT, Guiding, Walking, load_model, prepared
 from ddpm.cli.options import (
-    ClassOption,
     EtaOption,
-    GuidanceOption,
     GuideOption,
     IntervalOption,
     ModelOption,
@@ -51,8 +49,21 @@ def sample(
             "--n", "-n", help="How many images (64 by default); with several classes, of each (8 by default)."
         ),
     ] = None,
-    classes: ClassOption = None,
-    guidance: GuidanceOption = 1.0,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help='Draw this class, by name ("ankle boot") or number, of a model that was trained with --conditional. '
+            'Give the option several times for several classes, or "all": each has a row of its own.',
+        ),
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            help="Weight of classifier-free guidance with --class: 1 is none; 2 pushes samples away from those of all "
+            "classes together, at a second network call for each."
+        ),
+    ] = 1.0,
     guidance_interval: IntervalOption = None,
     sampler: SamplerOption = None,
     steps: StepsOption = None,
@@ -78,12 +89,14 @@ def sample(
         raise ValueError(f"guidance is {guidance:g}; it needs a --class")
     trained = load_model(model, precision)
     rows = _labels(model, trained, classes or [])
-    columns = n if n is not None else 64 if len(rows) < 2 else 8
-    n = columns * max(1, len(rows))
     several = len(rows) > 1
+    if n is None:
+        n = 8 if several else 64
+    columns, n = n, n * max(1, len(rows))
     if not 1 <= n <= MOST:
         most = f"{MOST // max(1, len(rows)):,}"
-        raise ValueError(f"n is {columns}; legal are 1 to {most} images{' of each class' * several} in a grid")
+        of_each = " of each class" if several else ""
+        raise ValueError(f"n is {columns}; legal are 1 to {most} images{of_each} in a grid")
     labels = [label for label in rows for _ in range(columns)]
     width = columns if several else math.ceil(math.sqrt(n))
     is_film = out.suffix.lower() != ".png"
@@ -96,12 +109,11 @@ def sample(
     trained, options, _ = prepared(trained, model, walking, guiding, seed, precision, **watch)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, **options)
-    _, is_main = launched()
-    if not is_main:
+    if not launched().is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
     write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
-    typer.echo(f"{n} image{'s' * (n > 1)}: {out}")
+    typer.echo(f"{n} {'image' if n == 1 else 'images'}: {out}")
 
 
 def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:
@@ -111,10 +123,11 @@ def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> No
     if rows > down:
         raise ValueError(f"classes are {rows}; a film {out.suffix} of these images has at most {down:,} rows")
     most = across if rows > 1 else min(down, across) ** 2
+    of_each = " of each class" if rows > 1 else ""
     if n > most:
         raise ValueError(
             f"n is {n}; a film {out.suffix} has at most {widest:,} pixels in a direction, so legal are 1 to {most:,} "
-            f"images{' of each class' * (rows > 1)}"
+            f"images{of_each}"
         )
 
 

@@ -16,7 +16,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import RECIPES
 from ddpm.unet.config import UNetConfig
 
-__all__ = ["with_settings"]
+__all__ = ["with_settings", "with_tuples"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,6 +27,11 @@ CONFIGS: dict[str, tuple[type[Any], ...]] = {
     "vae": (AutoencoderSettings, TrainingConfig),
     "gan": (GANSettings, TrainingConfig),
 }
+
+
+def with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the configurations take them, which hold tuples where a command line or a file has lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def with_settings(

@@ -11,7 +11,7 @@ import typer
 
 from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
 from ddpm.cli.picture import picture_of
-from ddpm.cli.settings import with_settings
+from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, flag, non_negative_int, one_of, positive_int
 from ddpm.training.record import RENAMED, upgraded
 
@@ -70,6 +70,11 @@ class JobSettings:
         check(self, _names, "track")
 
     @property
+    def size(self) -> int:
+        """Height and width of pictures from a folder."""
+        return 32 if self.image_size is None else self.image_size
+
+    @property
     def trackers(self) -> list[str]:
         """Names of accelerate's trackers."""
         return [name for name in self.track if name != "none"]
@@ -126,15 +131,14 @@ def train(
     """
     from ddpm.training.recipes import recipe
 
-    _, is_main = launched()
+    is_main = launched().is_main
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
     in_file = settings_of(config, given) if config is not None else {}
     job, chosen = job_of(in_file | given)
     refuse_what_is_no_option(chosen)
     if "label_dropout" in given and not job.conditional:
         raise ValueError(f"label_dropout is {given['label_dropout']:g}; it needs --conditional, which tells labels")
-    size = 32 if job.image_size is None else job.image_size
-    of_data = {} if job.model == "diffusion" else {"image_shape": (1, size, size)}
+    of_data = {} if job.model == "diffusion" else {"image_shape": (1, job.size, job.size)}
     recipe(job.model, **chosen | of_data)  # refuses wrong settings before torch is loaded and the images are read
 
     from ddpm import pretrained
@@ -194,7 +198,7 @@ def job_of(settings: dict[str, Any]) -> tuple[JobSettings, dict[str, Any]]:
     """The job's own settings, and the others: those of the model and of its training."""
     own = {field.name: settings[field.name] for field in fields(JobSettings) if field.name in settings}
     others = {name: value for name, value in settings.items() if name not in own}
-    return JobSettings(**own), {n: tuple(v) if isinstance(v, list) else v for n, v in others.items()}
+    return JobSettings(**own), with_tuples(others)
 
 
 def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
@@ -218,8 +222,7 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
             settings = _settings_of_record(path, settings, given)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"config is {str(path)!r}, a run's record that is damaged: {error!r}") from error
-    names = {name: RENAMED.get(name, name).replace("-", "_") for name in settings}
-    return {names[name]: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return with_tuples({RENAMED.get(name, name).replace("-", "_"): value for name, value in settings.items()})
 
 
 def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
@@ -252,8 +255,7 @@ def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], obje
     if job.data.startswith("folder:"):
         if job.data_folder is not None:
             raise ValueError(f"data_folder is {job.data_folder!r}; data is {job.data!r}, which names its folder itself")
-        size = positive_int("image_size", 32 if job.image_size is None else job.image_size)
-        shape = (3 if job.channels is None else job.channels, size, size)
+        shape = (3 if job.channels is None else job.channels, job.size, job.size)
         check_shape(shape)
         return load_folder(job.data.removeprefix("folder:"), shape, workers=job.workers, quiet=quiet)
     for name, value in (("image_size", job.image_size), ("channels", job.channels)):

@@ -491,9 +491,8 @@ def test_a_picture_of_ones_own_is_taken_from_its_middle_and_in_grey(visit, tmp_p
 def test_a_network_of_colours_takes_a_picture_in_its_colours(visit, tmp_path):
     bench = visit("book/lab").locator(".lab-garments")
     torch.manual_seed(0)
-    config = UNetConfig(
-        channels=3, base_channels=8, channel_multipliers=(1, 2), blocks_per_level=1, attention_levels=(), head_channels=8
-    )
+    small = {"base_channels": 8, "channel_multipliers": (1, 2), "blocks_per_level": 1, "head_channels": 8}
+    config = UNetConfig(channels=3, attention_levels=(), **small)
     own = NetworkDenoiser(UNet(config), linear(), "v", "float32", (3, 8, 8))
     own.distilled_for = 4
     export_onnx(own, tmp_path / "own.onnx")
