@@ -175,19 +175,18 @@ def _names(code: ast.stmt) -> tuple[set[str], set[str], set[str]]:
 
 
 def _changed(statement: Statement) -> set[str]:
-    """The names whose values a statement changes: by `k["a"] = 2` or `f.seen = 0`, and a student's by `k.append(1)`.
+    """The names whose values a statement of a student's changes: by `k["a"] = 2`, `f.seen = 0` or `k.append(1)`.
 
-    The chapter's calls of methods are left out: they draw figures and train models.
+    The chapter's statements are left out: they fill tables with experiments that take minutes.
     """
-    code = statement.code
     changed: set[str] = set()
-    if isinstance(code, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):  # its names are its own
+    if not statement.own or isinstance(statement.code, ast.FunctionDef | ast.ClassDef):  # whose names are its own
         return changed
-    for node in ast.walk(code):
+    for node in ast.walk(statement.code):
         part: ast.AST | None = None
         if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
             part = node
-        elif statement.own and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             part = node.value.func if isinstance(node.value.func, ast.Attribute) else None
         while isinstance(part, ast.Subscript | ast.Attribute):
             part = part.value
