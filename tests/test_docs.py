@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import re
 
 import numpy as np
@@ -20,6 +21,14 @@ EXAMPLES = [
     "ddpm.arguments", "ddpm.data.scaling", "ddpm.grids", "ddpm.noise", "ddpm.oracles", "ddpm.schedule.named",
     "ddpm.settings", "ddpm.unet.sizes",
 ]  # fmt: skip
+
+
+def test_every_script_that_promises_checked_types_is_checked():
+    scripts = ROOT / "book" / "_static"
+    promised = {path for path in scripts.rglob("*.js") if path.read_text(encoding="utf-8").startswith("// @ts-check")}
+    included = json.loads((scripts / "lab" / "jsconfig.json").read_text(encoding="utf-8"))["include"]
+    checked = {path.resolve() for pattern in included for path in (scripts / "lab").glob(pattern)}
+    assert promised == checked
 
 
 @pytest.mark.parametrize("name", MODULES)

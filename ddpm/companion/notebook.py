@@ -11,6 +11,9 @@ from PIL import Image
 
 __all__ = ["read_notebook", "shrink_figures"]
 
+#: What base64 and Pillow raise where bytes are no picture, or one too large to be read.
+NO_PICTURE = (ValueError, OSError, SyntaxError, Image.DecompressionBombError)
+
 
 def read_notebook(path: Path) -> Any:
     """The notebook in a file, brought to version 4 of its format.
@@ -39,9 +42,7 @@ def shrink_figures(notebook: Any) -> None:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                with suppress(
-                    ValueError, OSError, SyntaxError, Image.DecompressionBombError
-                ):  # Pillow's, of a bad file
+                with suppress(*NO_PICTURE):
                     small = _with_few_colours(base64.b64decode(data["image/png"]))
                     data["image/png"] = base64.b64encode(small).decode()
 
