@@ -941,6 +941,9 @@ CHANGES = {
             "a number that is NaN",
         ),
     ],
+    "companion/answering.py": [
+        ("each.binds | (_changed(each) - imported)", "each.binds", "a table that another cell fills"),
+    ],
     "companion/exercises/grading.py": [
         ("rel_tol=1e-4, abs_tol=1e-9", "rel_tol=1e-2, abs_tol=1e-9", "an answer that is nearly right"),
         ("return all(_close(", "return any(_close(", "an answer that is right at one point"),
@@ -998,6 +1001,7 @@ CHANGES = {
     "companion/sandbox.py": [
         ('{"PATH": "/usr/bin:/bin", "HOME": "/tmp"}', "dict(os.environ)", "a teacher's variables"),
         ('"--unshare-all"', '"--unshare-al"', "walls that do not stand"),
+        ("if home.is_relative_to(Path(path).resolve())]", "if not path]", "a home beside the interpreter"),
     ],
     "companion/hand_in.py": [
         (
@@ -1102,6 +1106,7 @@ NEAREST = {
     "noise.py": ["test_by_hand.py"],
     "autoencoder.py": ["test_networks.py"],
     "gan.py": ["test_networks.py"],
+    "companion/answering.py": ["companion/test_marking.py"],
     "companion/sandbox.py": ["companion/test_marking.py"],
     "cli/chapters.py": ["cli/test_chapters.py", "companion/test_execution.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
