@@ -520,7 +520,7 @@ def compilation(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, 
         times = interleave(works, rounds)
         for library, own in settings.items():
             eager, graph = times[library], times[f"{library}, compiled"]
-            saved = statistics.median(eager) - statistics.median(graph)
+            saved = statistics.median(before - after for before, after in zip(eager, graph, strict=True))  # a call
             rows.append({
                 "mode": mode, "library": library, "settings": own.how, "first call": round(first[library], 1),
                 **ratios(eager, graph, "gain"),

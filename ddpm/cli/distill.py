@@ -10,7 +10,7 @@ from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_p
 from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, positive_int
 from ddpm.training.config import TrainingConfig
-from ddpm.training.recipes import DISTILLATION
+from ddpm.training.recipes import DISTILLATION, check_optimiser_settings
 
 __all__ = ["DistillSettings", "distill"]
 
@@ -70,6 +70,7 @@ def distill(
     own = {field.name for field in fields(DistillSettings)} & given.keys()
     job = DistillSettings(**{name: given.pop(name) for name in own})
     training = TrainingConfig(**DISTILLATION | with_tuples(given))
+    check_optimiser_settings(training, given)
 
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     ModelConfig = DiffusionConfig | AutoencoderConfig | GANConfig
 
-__all__ = ["DISTILLATION", "RECIPES", "recipe"]
+__all__ = ["DISTILLATION", "RECIPES", "check_optimiser_settings", "recipe"]
 
 #: For every kind of model, the recommended settings that differ from its configuration's own defaults.
 RECIPES: dict[str, dict[str, Any]] = {
