@@ -555,15 +555,15 @@ def raced(speed, monkeypatch, tmp_path):
 
 def test_every_part_of_the_race_names_its_own_run(speed, raced):
     """A part that is measured again on another day is named in the table beside the parts of the old run."""
+    before = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
     raced(only=["loop", "growth"])
     results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
     parts = results["provenance"]["parts"]
     assert set(parts) == set(results) - {"provenance"}
-    assert "processor" not in parts["rows"]
-    assert parts["rows"]["versions"]["torch"] == "2.15.0"
+    assert parts["rows"] == before["provenance"]["parts"]["rows"]
     assert all(parts[name]["processor"] == speed.processor() for name in ("loop", "growth"))
     text = speed.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
-    assert text.startswith("Measured in parts: search, rows, fidelity, memory and first call, whole job")
+    assert text.startswith("Measured in parts: ")
     assert re.search(r"\. loop, growth on .*, in 0 minutes; python", text)
     raced()
     text = speed.RESULTS.with_suffix(".md").read_text(encoding="utf-8")
@@ -651,7 +651,7 @@ def test_kinds_are_timed_in_turns_and_nothing_else_is_changed(generative_models,
     for own, old in zip(after["rows"], before["rows"], strict=True):
         assert own | {"ms an image": ""} == old | {"ms an image": ""}
     assert after["timing"]["rounds"] == 2
-    assert after["conditions"].startswith(before["conditions"])
+    assert after["conditions"].startswith(before["conditions"].partition(" Ms an image:")[0])
     assert f"with nothing beside them, once for all seeds; on {after['timing']['device']}" in after["conditions"]
 
 
