@@ -505,8 +505,10 @@ def growth(rounds: int) -> list[dict[str, Any]]:
 def compilation(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str, Any]]:
     """What torch.compile costs in its first call and gains afterwards, at the smaller width and batch 64.
 
-    This package and diffusers at its best settings take turns, each as it is and compiled.
+    This package and diffusers at its best settings take turns, each as it is and compiled. What an earlier run has left
+    in torch's caches is not used.
     """
+    torch.compiler.config.force_disable_caches = True
     rows, width = [], WIDTHS[0]
     for mode in ("training", "forward"):
         settings = {"ddpm": OURS, "diffusers": replace(best_of(found, "diffusers", mode, width), compiled=False)}
