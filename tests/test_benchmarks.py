@@ -507,20 +507,16 @@ def test_what_is_said_of_compilation_was_measured():
     root = BENCHMARKS.parent
     measured = json.loads((root / "book" / "results" / "speed.json").read_text(encoding="utf-8"))
     rows = {(row["mode"], row["library"]): row for row in measured["compiled"]}
-    assert all(rows["training", library]["pays after calls"] is None for library in ("ddpm", "diffusers"))
+    assert all(rows["training", library]["gain"] < 1.02 for library in ("ddpm", "diffusers"))  # "neither gains"
     ours, theirs = (rows["forward", library] for library in ("ddpm", "diffusers"))
     readme, page = (" ".join((root / name).read_text(encoding="utf-8").split()) for name in SAID_OF_SPEED)
     assert f"gains more than this package, {theirs['gain']:.2f} times against {ours['gain']:.2f}," in page
     pays = f"{theirs['pays after calls']:,}", f"{ours['pays after calls']:,}"
     assert "That pays after {} calls for diffusers, and after {} for this package.".format(*pays) in page
     assert f"Compiled, which pays after {pays[0]} calls, it is ahead in a forward pass." in readme
-    (behind,) = (
-        row["ratio"]
-        for row in measured["rows"]
-        if (row["contestant"], row["mode"], row["C"], row["batch"]) == ("diffusers, best settings", "forward", 32, 64)
-    )
-    over = theirs.get("compiled over ddpm", behind / theirs["gain"])  # as it is, where it was not raced
-    assert over < min(1, 1 / ours["gain"])
+    over, over_compiled = theirs["compiled over ddpm"], theirs["compiled over ddpm, compiled"]
+    assert max(over, over_compiled) < 1
+    assert f"It takes {over:.2f} of this package's time, and {over_compiled:.2f} of its time compiled." in page
 
 
 def test_the_tables_of_the_race_are_written_alike(speed):
