@@ -135,7 +135,7 @@ def test_what_is_said_of_the_race_was_measured():
     assert all(abs(best["training", C, 64] - 1) < 0.05 for C in (32, 64))
     (whole,) = (row for row in measured["whole job"] if row["contestant"] == "diffusers, best settings")
     spread = f"{whole['ratio']} ({whole['ratio min']} to {whole['ratio max']})"
-    assert f"takes {spread} of its time for 1,000 whole images." in readme
+    assert f"takes {spread} of this package's time for 1,000 whole images." in readme
     assert f"takes {job[walk]} of the time of DDIM in 50 steps, and the student {job[student]}." in readme
     assert f"take {job[walk]} of the time of 50 steps of DDIM" in page
     assert f"in the 4 steps of the student {job[student]}." in page
