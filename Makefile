@@ -37,9 +37,9 @@ test: lint ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the b
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
-test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, a quarter of an hour
+test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, ten minutes
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
-	$(BIN)/pytest -m browser -q
+	$(BIN)/pytest -m browser -n 2 -q
 
 test-slow: .venv/installed ## every mutant of the chapters, every copy of a chapter, 200 kills; hours
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q --durations=20
