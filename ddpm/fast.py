@@ -51,7 +51,7 @@ def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
-    """The device of this name; "auto" is a GPU where there is one, as training takes it.
+    """The device of this name; "auto" is a GPU with CUDA where there is one.
 
     Raises:
         ValueError: torch knows no device of this name.
@@ -63,11 +63,8 @@ def chosen_device(device: str | torch.device) -> torch.device:
             raise ValueError(
                 f"device is {device!r}; legal are auto and torch's names, such as cpu or cuda:0"
             ) from error
-    gpu = torch.accelerator.current_accelerator(check_available=True)
-    if gpu is None:
-        return torch.device("cpu")
     own = os.environ.get("LOCAL_RANK")  # a launcher's process has a GPU of its own
-    return torch.device(gpu.type if own is None else f"{gpu.type}:{own}")
+    return torch.device(("cuda" if own is None else f"cuda:{own}") if torch.cuda.is_available() else "cpu")
 
 
 def keep_freed_memory() -> bool:

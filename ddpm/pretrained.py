@@ -81,19 +81,22 @@ def save(
         classes: names of the classes that it was told.
 
     Raises:
-        TypeError: `network` is no torch module, or `config` is no configuration.
+        TypeError: `network` is no torch module, `config` is no configuration, or `classes` are no names.
         ValueError: the network is not of this configuration, or its weights are not finite; the configuration takes no
             such images or classes; or the folder holds something.
     """
     if type(config) not in KINDS.values():
         legal = ", ".join(each.__name__ for each in KINDS.values())
         raise TypeError(f"config is {type(config).__name__}; legal are {legal}")
-    config.check_images(image_shape)
+    shape = integers("image_shape", image_shape, at_least=1)
+    config.check_images(shape)
+    if isinstance(classes, str):
+        raise TypeError(f"classes is {classes!r}; it must be a sequence of names")
     _check_classes(config, classes)
     weights = instance("network", network, nn.Module).state_dict()
     with torch.device("cpu"):
         check_weights(Path("network"), weights, config.network().state_dict())
-    data = {"name": "", "image_shape": list(image_shape), "classes": list(classes)}
+    data = {"name": "", "image_shape": list(shape), "classes": list(classes)}
     record = {"kind": config.kind, "model": asdict(config), "data": data}
     with new_folder(expanded(folder)) as made:
         named = {f"{PARTS.get(config.kind, '')}{name}": value for name, value in weights.items()}
@@ -188,7 +191,7 @@ def _check_classes(config: Any, classes: Sequence[str]) -> None:
     """Raise `ValueError` unless a model of this configuration is told as many classes."""
     wanted = config.unet.classes if isinstance(config, DiffusionConfig) else None
     if len(classes) != (wanted or 0):
-        raise ValueError(f"classes is {wanted}; the data's are {list(classes)}")
+        raise ValueError(f"classes are {list(classes)}; the network was made for {wanted or 0} classes")
 
 
 def _untrained(

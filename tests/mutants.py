@@ -527,7 +527,6 @@ CHANGES = {
     ],
     "pretrained.py": [
         ("network.eval().to(", "network.to(", "a loaded model in training mode"),
-        ("config.check_images(image_shape)", "pass", "images that a network to save was not made for"),
         ('check_weights(Path("network"), weights, config.network().state_dict())', "pass", "what a network to save is"),
         ("load_tensors(weights_file, *_hashes(record))", "load_tensors(weights_file)", "the hash of a model's weights"),
         ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
@@ -942,7 +941,7 @@ CHANGES = {
         ),
     ],
     "companion/answering.py": [
-        ("each.binds | (_changed(each) - imported)", "each.binds", "a table that another cell fills"),
+        ("_replace(changes=each.changes - imported)", "_replace(changes=set())", "a table that another cell fills"),
     ],
     "companion/exercises/grading.py": [
         ("rel_tol=1e-4, abs_tol=1e-9", "rel_tol=1e-2, abs_tol=1e-9", "an answer that is nearly right"),

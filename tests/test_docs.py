@@ -4,12 +4,15 @@ import doctest
 import importlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ddpm
+from ddpm.cli.distill import distill
+from ddpm.cli.train import settings_of
 from tests.checkout import ROOT
 
 MODULES = sorted(
@@ -49,6 +52,10 @@ def test_a_network_is_saved_as_the_page_on_training_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(block, {})
     assert ddpm.load("runs/by-hand").image_shape == (1, 32, 32)
+    with pytest.raises(ValueError, match="config is '.*', a saved network's; it says nothing of a training"):
+        settings_of(Path("runs/by-hand/config.json"))
+    with pytest.raises(ValueError, match="data is not given; the record of teacher 'runs/by-hand' names none: name it"):
+        distill("runs/by-hand", Path("runs/student"), calls=4)
 
 
 @pytest.mark.long

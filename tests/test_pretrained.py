@@ -401,8 +401,13 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
         ((network, wide, "new", (1, 32, 32)), ValueError, "network does not fit the model: "),
         ((broken, OWN, "new", (1, 32, 32)), ValueError, "network is damaged: conv_in.bias holds"),
         ((network, OWN, "new", (3, 32, 32)), ValueError, "channels is 1; the images have 3"),
-        ((network, OWN, "new", (1, 32, 32), ["a", "b"]), ValueError, r"classes is None; the data's are \['a', 'b'\]"),
-        ((network, OWN, "there", (1, 32, 32)), ValueError, "there"),
+        ((network, OWN, "new", (1, 32, 32), ["a", "b"]), ValueError, r"classes are \['a', 'b'\]; .* for 0 classes"),
+        ((network, OWN, "new", (1, 32, 32), "ab"), TypeError, "classes is 'ab'; it must be a sequence of names"),
+        (
+            (network, OWN, "there", (1, 32, 32)),
+            ValueError,
+            "which holds 'notes.txt'; it must be an empty folder or not",
+        ),
     ):
         *first, folder, shape = arguments[:4]
         with pytest.raises(error, match=message):

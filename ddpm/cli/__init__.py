@@ -7,6 +7,7 @@ import errno
 import io
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -66,6 +67,7 @@ UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, w
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input (one line on stderr), 1 anything else."""
     _mend_streams()
+    warnings.showwarning = lambda message, *_, **__: print(f"ddpm: {message}", file=sys.stderr)
     try:
         _refuse_empty(sys.argv[1:])
         code = app(None if sys.argv[1:] else ["--help"], standalone_mode=False)  # None: on Windows *.zip is expanded

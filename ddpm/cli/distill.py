@@ -70,7 +70,7 @@ def distill(
     own = {field.name for field in fields(DistillSettings)} & given.keys()
     job = DistillSettings(**{name: given.pop(name) for name in own})
     training = TrainingConfig(**DISTILLATION | with_tuples(given))
-    check_optimiser_settings(training, given)
+    check_optimiser_settings(training.optimiser, given)
 
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
@@ -83,6 +83,8 @@ def distill(
     # refused before the images are read
     distillation.moves_of_students(facts.config, job.calls, job.teacher_calls, job.at_once)
     data = job.data or facts.data
+    if not data:
+        raise ValueError(f"data is not given; the record of teacher {teacher!r} names none: name it with --data")
     if job.data is None and data.startswith("folder:"):
         raise ValueError(f"data is not given; teacher {teacher!r} learnt {data}: name these pictures with --data")
     channels, size, width = facts.image_shape

@@ -129,7 +129,7 @@ def train(
     Ctrl-C or SIGTERM saves the run and ends it; a kill loses the steps since the last checkpoint. On several GPUs or
     machines: accelerate launch -m ddpm train ...
     """
-    from ddpm.training.recipes import recipe
+    from ddpm.training.recipes import check_optimiser_settings, recipe
 
     is_main = launched().is_main
     given = {name: value for name, value in {**settings, "threads": threads}.items() if value is not None}
@@ -139,7 +139,8 @@ def train(
     if "label_dropout" in given and not job.conditional:
         raise ValueError(f"label_dropout is {given['label_dropout']:g}; it needs --conditional, which tells labels")
     of_data = {} if job.model == "diffusion" else {"image_shape": (1, job.size, job.size)}
-    recipe(job.model, **chosen | of_data)  # refuses wrong settings before torch is loaded and the images are read
+    _, training = recipe(job.model, **chosen | of_data)  # refuses wrong ones before torch is loaded and images are read
+    check_optimiser_settings(training.optimiser, given)
 
     from ddpm import pretrained
     from ddpm.files import check_place, expanded
@@ -217,6 +218,8 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
         raise ValueError(f"config is {str(path)!r}, which cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"config is {str(path)!r}; it must hold names and values")
+    if isinstance(settings.get("model"), dict) and "training" not in settings:  # what ddpm.save writes
+        raise ValueError(f"config is {str(path)!r}, a saved network's; it says nothing of a training")
     if all(isinstance(settings.get(part), dict) for part in ("model", "training", "data")):  # a run's own record
         try:
             settings = _settings_of_record(path, settings, given)

@@ -124,7 +124,8 @@ class Statement(NamedTuple):
         cell: the number of its cell.
         own: whether the cell is the student's own, and not the chapter's.
         code: the statement.
-        binds: the names that it gives a value, or whose value it changes.
+        binds: the names that it gives a value.
+        changes: the names whose value a student's statement changes in place.
         needs: the names whose values it needs at once.
         later: those that a function in it needs once it is called.
     """
@@ -133,6 +134,7 @@ class Statement(NamedTuple):
     own: bool
     code: ast.stmt
     binds: set[str]
+    changes: set[str]
     needs: set[str]
     later: set[str]
 
@@ -142,9 +144,12 @@ def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
     found = []
     for i, (source, own) in enumerate(cells):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            found += [Statement(i, own, code, *_names(code)) for code in _parsed(source) if not _is_grading(code)]
+            for code in _parsed(source):
+                if not _is_grading(code):
+                    binds, needs, later = _names(code)
+                    found.append(Statement(i, own, code, binds, _changed(code) if own else set(), needs, later))
     imported = {name for each in found if isinstance(each.code, ast.Import | ast.ImportFrom) for name in each.binds}
-    return [each._replace(binds=each.binds | (_changed(each) - imported)) for each in found]
+    return [each._replace(changes=each.changes - imported) for each in found]
 
 
 def _parsed(source: str) -> list[ast.stmt]:
@@ -174,20 +179,28 @@ def _names(code: ast.stmt) -> tuple[set[str], set[str], set[str]]:
     return binds, needs if isinstance(code, plain) else needs | binds, later  # a loop or an `if` may keep a value
 
 
-def _changed(statement: Statement) -> set[str]:
-    """The names whose values a statement of a student's changes: by `k["a"] = 2`, `f.seen = 0` or `k.append(1)`.
+#: Methods that change what they are called on, wherever in a statement they stand.
+CHANGING = {
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse",
+    "setdefault", "sort", "update",
+}  # fmt: skip
 
-    The chapter's statements are left out: they fill tables with experiments that take minutes.
+
+def _changed(code: ast.stmt) -> set[str]:
+    """The names whose values a statement changes in place: by `k["a"] = 2`, `f.seen = 0` or `k.append(1)`.
+
+    The chapter's statements are not asked: they fill tables with experiments that take minutes.
     """
     changed: set[str] = set()
-    if not statement.own or isinstance(statement.code, ast.FunctionDef | ast.ClassDef):  # whose names are its own
+    if isinstance(code, ast.FunctionDef | ast.ClassDef):  # whose names are its own
         return changed
-    for node in ast.walk(statement.code):
+    whole_statements = {id(node.value) for node in ast.walk(code) if isinstance(node, ast.Expr)}
+    for node in ast.walk(code):
         part: ast.AST | None = None
         if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
             part = node
-        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            part = node.value.func if isinstance(node.value.func, ast.Attribute) else None
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            part = node.func if id(node) in whole_statements or node.func.attr in CHANGING else None
         while isinstance(part, ast.Subscript | ast.Attribute):
             part = part.value
         if isinstance(part, ast.Name):
@@ -204,7 +217,9 @@ def needed(statements: Sequence[Statement], names: Sequence[str]) -> list[int]:
     """Which statements must run before functions of these names can be called: their numbers, in order.
 
     Of a student's own cells that bind a name all is run, whatever else they do; of the chapter's cells the last
-    statement that binds it before it is needed. What these need is found in the same way.
+    statement that binds it before it is needed. Of a student's statements that change a value in place those alone are
+    run, and none that changes what is asked for, which is called as it was written. What all these need is found in
+    the same way.
     """
     everything = len(statements)
     due = [(name, everything) for name in names]
@@ -223,7 +238,8 @@ def needed(statements: Sequence[Statement], names: Sequence[str]) -> list[int]:
         name, before = due.pop()
         binders = [i for i in range(before) if name in statements[i].binds]
         cells = {statements[i].cell for i in binders if statements[i].own}
-        for i in [*binders[-1:], *(i for i in range(everything) if statements[i].cell in cells)]:
+        changers = [i for i in range(before) if name in statements[i].changes and name not in names]
+        for i in [*binders[-1:], *changers, *(i for i in range(everything) if statements[i].cell in cells)]:
             choose(i)
     return sorted(chosen)
 

@@ -1,4 +1,7 @@
-"""Where the book's files are: beside the package, in a checkout or a bundle. An installed wheel has none of them."""
+"""Where the book's files are, and how programs that need them begin.
+
+They are beside the package, in a checkout or a bundle. An installed wheel has none of them.
+"""
 
 import sys
 from collections.abc import Callable

@@ -1,11 +1,13 @@
 """Chapters to hand in: copies to work in, and the student's work on them in one zip with its provenance."""
 
+import ast
 import hashlib
 import io
 import json
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +183,16 @@ def _marks(notebook: Any) -> dict[str, str]:
 
 
 def _guess(notebook: Any) -> str:
-    """The prediction at a chapter's head, as it is written there."""
+    """The prediction at a chapter's head, as it is written there; the last one, where there are several."""
+    guess = "none"
     for cell in notebook["cells"]:
-        found = re.search(r"^my_guess\s*(?::[^=\n]*)?=(?!=)([^#\n]*)", cell["source"], re.MULTILINE)
-        if cell["cell_type"] == "code" and found:
-            return found[1].strip()
-    return "none"
+        if cell["cell_type"] != "code":
+            continue
+        with suppress(SyntaxError, ValueError):
+            for code in ast.parse(cell["source"]).body:
+                if not isinstance(code, ast.Assign | ast.AnnAssign) or code.value is None:
+                    continue
+                targets = code.targets if isinstance(code, ast.Assign) else [code.target]
+                if any(isinstance(target, ast.Name) and target.id == "my_guess" for target in targets):
+                    guess = ast.get_source_segment(cell["source"], code.value) or guess
+    return guess

@@ -213,12 +213,12 @@ def _tagged_cells(root: Path, name: str, tag: str) -> list[dict[str, Any]]:
 
 def _notebook(root: Path, name: str) -> dict[str, Any]:
     path = beside_package("notebooks", root) / name
-    return _parsed(path, path.read_bytes())
+    return _parsed(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=32)
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
-    """The notebook in a file with this content: hundreds of cells are looked up in a few, which take long to parse."""
+def _parsed(path: Path, changed: int) -> dict[str, Any]:
+    """The notebook in a file that was last changed then: hundreds of cells are looked up in a few, slow to parse."""
     notebook: dict[str, Any] = read_notebook(path)
     return notebook
 

@@ -19,7 +19,7 @@ import nbformat
 from tqdm import tqdm
 
 from ddpm import __version__
-from ddpm.companion import answering
+from ddpm.companion import answering, hand_in, sandbox
 from ddpm.companion.answering import TRAINED
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, graded_in, grading
@@ -117,13 +117,16 @@ def _check(zips: Sequence[Path], out: Path) -> None:
 
 
 def _published(notebooks: Path, chapters: Iterable[str]) -> dict[str, list[str]]:
-    """What stands in the cells of chapters: in a hand-in these cells are not the student's own."""
-    return {name: [cell["source"] for cell in read_notebook(notebooks / name)["cells"]] for name in chapters}
+    """The code that stands in the cells of chapters: in a hand-in these cells are not the student's own."""
+    return {
+        name: [cell["source"] for cell in read_notebook(notebooks / name)["cells"] if cell["cell_type"] == "code"]
+        for name in chapters
+    }
 
 
 def _code_of_marking() -> str:
     """What finds a hand-in's functions, calls them and judges their answers."""
-    shared = {sys.modules[__name__], answering, grading, from_nothing, blank_page}
+    shared = {sys.modules[__name__], answering, sandbox, hand_in, grading, from_nothing, blank_page}
     of_exercises = {inspect.getmodule(each.right) for each in EXERCISES.values()}
     return "".join(sorted(inspect.getsource(module) for module in shared | of_exercises if module is not None))
 

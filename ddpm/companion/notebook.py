@@ -50,7 +50,7 @@ def shrink_figures(notebook: Any) -> None:
 def _with_few_colours(png: bytes) -> bytes:
     """A picture with a palette; the palette is the one that keeps each colour closest, also a rare one."""
     picture = Image.open(io.BytesIO(png))
-    if _is_more_than_colours(picture):
+    if picture.mode.startswith("I") or _is_more_than_colours(picture):  # sixteen bits would be cut to eight
         return png
     file = io.BytesIO()
     palette = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

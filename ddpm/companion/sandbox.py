@@ -40,7 +40,7 @@ class Limits(NamedTuple):
     """What one notebook may take.
 
     Attributes:
-        seconds: for each exercise; the whole notebook has twice as long for all of them.
+        seconds: for each exercise; the whole notebook has as long for all of them together.
         memory: bytes, of each process's address space and of all processes' memory. torch alone takes 3.5 GiB of the
             former.
         file_size: bytes of a file; all files in /tmp may have four times as many, and those in /dev/shm, too.
@@ -112,7 +112,7 @@ def _run(request: dict[str, Any], limits: Limits, unsandboxed: bool, hide_answer
             stdin=asked, stdout=said, stderr=complaint,
             cwd=folder if unsandboxed else None, env=_environment(unsandboxed), start_new_session=True,
         )  # fmt: skip
-        _watch(child, 2 * limits.seconds, limits.memory)
+        _watch(child, limits.seconds * max(2, len(request["calls"])), limits.memory)
         said.seek(0)
         complaint.seek(0)
         lines = complaint.read(MOST_SAID).decode("utf-8", "replace").strip().splitlines()
@@ -177,14 +177,14 @@ def _walls(hide_answers: bool, limits: Limits) -> list[str]:
         limits: what a notebook may take.
 
     Raises:
-        ValueError: Python is installed in a folder that holds the teacher's home, which would be seen.
+        ValueError: the teacher's home lies in a folder that a hand-in can read, such as the one that Python is in.
     """
     interpreter = Path(sys.executable).resolve().parents[1]  # a virtual environment's is a link
     seen = dict.fromkeys([*SYSTEM, sys.base_prefix, sys.prefix, str(interpreter), *_more_packages(), str(PACKAGE)])
     home = Path(os.path.expanduser("~")).resolve()
     if open_home := [path for path in seen if home.is_relative_to(Path(path).resolve())]:
         raise ValueError(
-            f"the interpreter is installed in {open_home[0]}, with your own files; mark with one in a folder of its own"
+            f"your home, {home}, lies in {open_home[0]}, which a hand-in can read; take a Python or a HOME elsewhere"
         )
     walls = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
     walls += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]

@@ -82,6 +82,7 @@ def from_diffusers(
         FileNotFoundError: a part of it is missing.
     """
     one_of("precision", precision, PRECISIONS)
+    place = chosen_device(device)
     folder = expanded(path)
     if path == "" or not os.path.isdir(folder):
         raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}; nothing is downloaded")
@@ -95,7 +96,7 @@ def from_diffusers(
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
     classes, distilled_for = _own_facts(folder, network)
-    network = network.to(chosen_device(device), memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    network = network.to(place, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
 

@@ -169,7 +169,8 @@ class NoiseSchedule:
     def beta(self, t: float, s: float) -> float:
         """noise(t)^2 - (signal(t) noise(s) / signal(s))^2: the variance that the step from s up to t adds.
 
-        Where the variance is preserved, that is 1 - alpha_bar(t) / alpha_bar(s), and beta_t where s = t - 1.
+        Where the variance is preserved, that is 1 - alpha_bar[t] / alpha_bar[s], at times between whole ones by
+        `log_alpha_bar`, and beta_t where s = t - 1.
 
         Raises:
             ValueError: s is not below t.

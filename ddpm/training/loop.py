@@ -78,8 +78,8 @@ def train(
 
     Args:
         model: what to train: a `ddpm.diffusion.DiffusionConfig`, `ddpm.autoencoder.AutoencoderConfig` or
-            `ddpm.gan.GANConfig`, or another dataclass that has a `kind` and whose `task()` makes a `Task` with random
-            weights.
+            `ddpm.gan.GANConfig`, or another dataclass that has a `kind`, a `check_images(shape)` that raises
+            `ValueError` where it takes no such images, and a `task()` that makes a `Task` with random weights.
         dataset: the images to train on: a `ddpm.data.Dataset`, or what `ddpm.data.pictures.load_folder` returns.
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.

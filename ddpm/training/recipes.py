@@ -1,6 +1,6 @@
 """The recommended settings of every kind of model: what `ddpm train` does unless it is told otherwise."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,6 @@ def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
         raise ValueError(f"{name} is {settings[name]!r}; {_no_such_setting(kind, name)}")
     chosen = RECIPES[kind] | settings
     training = TrainingConfig(**_taken(TrainingConfig, chosen))
-    check_optimiser_settings(training, settings)
     if kind == "diffusion":
         chosen["unet"] = UNetConfig(**_taken(UNetConfig, chosen))
     elif kind in ("autoencoder", "vae"):
@@ -72,13 +71,12 @@ def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
     return config(**chosen), training
 
 
-def check_optimiser_settings(training: TrainingConfig, settings: Collection[str]) -> None:
-    """Raise `ValueError` where one of these settings was set to what the optimiser has no use for."""
+def check_optimiser_settings(optimiser: str, given: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a setting is given that this optimiser does not take."""
     for name, optimisers in OF_OPTIMISERS.items():
-        value = getattr(training, name)
-        if name in settings and value != getattr(TrainingConfig, name) and training.optimiser not in optimisers:
+        if name in given and optimiser not in optimisers:
             owners = ", ".join(optimisers)
-            raise ValueError(f"{name} is {value}; of the optimisers only {owners} have one, not {training.optimiser}")
+            raise ValueError(f"{name} is {given[name]}; of the optimisers only {owners} take one, not {optimiser}")
 
 
 def _no_such_setting(kind: str, name: str) -> str:

@@ -131,7 +131,7 @@ def test_what_is_said_of_the_race_was_measured():
     assert f"takes {training[0]} times as long as this package for a training step of 64 images with 32" in readme
     assert f"{training[1]} times with 64, and {forward[0]} and {forward[1]} times for a forward pass" in readme
     behind = [round(100 * (best["forward", C, 64] - 1)) for C in (32, 64)]
-    assert "level in training, {} and {} % behind in a forward pass".format(*behind) in readme
+    assert "level in training, takes {} and {} % longer for a forward pass".format(*behind) in readme
     assert all(abs(best["training", C, 64] - 1) < 0.05 for C in (32, 64))
     (whole,) = (row for row in measured["whole job"] if row["contestant"] == "diffusers, best settings")
     spread = f"{whole['ratio']} ({whole['ratio min']} to {whole['ratio max']})"

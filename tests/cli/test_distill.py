@@ -67,7 +67,7 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
         (["fashion-mnist", "--at-once", 3], "at_once is 3; it must be an even number"),
         (["fashion-mnist", "--data", "minst"], "data is 'minst'; legal are fashion-mnist"),
         (["fashion-mnist", "--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
-        (["fashion-mnist", "--momentum", 0.5], "momentum is 0.5; of the optimisers only adamw, adam, sgd have one"),
+        (["fashion-mnist", "--momentum", 0.5], "momentum is 0.5; of the optimisers only adamw, adam, sgd take one"),
         (["fashion-mnist", "--learning-rate", 0], "learning_rate is 0.0; it must be a finite number above 0"),
     ],
 )

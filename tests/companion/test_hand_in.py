@@ -150,6 +150,10 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
         ("my_guess = {'a': 1, 'b': 2}", "{'a': 1, 'b': 2}"),
         ("print(my_guess == 0.4)\nmy_guesses = 3", "none"),
         ("my_guess == 0.4", "none"),
+        ("my_guess = (\n    0.4\n)", "(\n    0.4\n)"),
+        ("my_guess = '#3'", "'#3'"),
+        ("my_guess = None\nmy_guess = 0.4", "0.4"),
+        ("a = my_guess = 0.4", "0.4"),
     ],
 )
 def test_a_guess_is_found_however_it_is_written(source, guess):

@@ -16,9 +16,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ddpm.companion import answering, marking, sandbox
+from ddpm.companion import answering, hand_in, marking, sandbox
 from ddpm.companion.answering import answers
-from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, grading
+from ddpm.companion.exercises import EXERCISES, blank_page, grading
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.marking import asked_in
@@ -403,7 +403,7 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 3
     judged_by = marking._code_of_marking()
     assert all(getsource(exercise.right) in judged_by for exercise in EXERCISES.values())
-    assert all(getsource(module) in judged_by for module in (answering, marking, grading, from_nothing, blank_page))
+    assert all(getsource(module) in judged_by for module in (answering, marking, sandbox, hand_in, grading, blank_page))
     monkeypatch.setattr(marking, "_code_of_marking", lambda: judged_by + "# corrected")
     mark(limits=QUICK)
     assert len(asked) == 4
@@ -482,6 +482,8 @@ HELPED = {
     "a table that another cell fills": ["k = {}", "k['a'] = 2", "k = k['a']"],
     "a table that another cell updates": ["k = {}", "k.update(a=2)", "k = k['a']"],
     "a list that another cell's loop fills": ["k = []", "for _ in range(2):\n    k.append(1)", "k = len(k)"],
+    "a table that a comprehension fills": ["k = []", "[k.append(1) for _ in range(2)]", "k = len(k)"],
+    "a value that is taken out": ["k = [1, 2, 3]", "last = k.pop()", "k = len(k)"],
     "a list that is changed in place": ["k = [1, 2, 3]", "del k[0]", "k = len(k)"],
     "a number kept at a function": ["def helper():\n    return helper.n", "helper.n = 2", "k = helper()"],
     "a default": ["k = 2", "def helper(n=k):\n    return n", "k = helper()"],
@@ -517,6 +519,14 @@ def test_of_the_chapters_own_cells_only_what_is_needed_runs():
 def test_what_a_module_is_asked_to_do_does_not_make_an_experiment_needed(slow):
     cells = [("import random", True), (f"{slow}while True:\n    pass", True)]
     cells.append(("def divergence(mean):\n    random.seed(1)\n    return mean", True))
+    assert dict(answers(cells, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [3.0]}
+
+
+@pytest.mark.parametrize("changes", ["divergence.tried = []", "generator.shuffle([1])"])
+def test_an_experiment_beside_a_change_in_place_does_not_run(changes):
+    cells = [("import random\n\ngenerator = random.Random(0)", False)]
+    cells.append(("def divergence(mean):\n    generator.random()\n    return mean", True))
+    cells.append((f"{changes}\nwhile True:\n    pass", True))
     assert dict(answers(cells, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [3.0]}
 
 
@@ -576,11 +586,21 @@ def test_a_table_holds_no_formula(chapters, tmp_path):
     assert list(rows_of(tmp_path / "marks.csv")) == ["'=1+1.zip"]
 
 
+def test_a_notebook_has_as_long_as_all_its_exercises_together(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sandbox, "_watch", lambda child, seconds, memory: seen.append(seconds) or child.wait())
+    for names in ("a", "abc"):
+        sandbox.answers_of([("", True)], {name: [(1.0,)] for name in names}, 0, {}, Limits(seconds=7), unsandboxed=True)
+    assert seen == [14, 21]
+
+
 @pytest.mark.parametrize("home", ["", "me"])
 def test_a_home_that_would_be_seen_in_the_sandbox_is_refused(home, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / home))
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-    with pytest.raises(ValueError, match=f"^the interpreter is installed in {tmp_path}, with your own files; mark"):
+    with pytest.raises(
+        ValueError, match=f"^your home, {tmp_path / home}, lies in {tmp_path}, which a hand-in can read"
+    ):
         sandbox._walls(True, QUICK)
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "me" / "python"))
     assert str(tmp_path / "me" / "python") in sandbox._walls(True, QUICK)

@@ -84,10 +84,11 @@ FRAMES = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
         png_of(HALF_CLEAR.convert("P"), transparency=0),
         png_of(FRAMES[0], transparency=(255, 0, 0)),
         png_of(FRAMES[0], save_all=True, append_images=FRAMES[1:]),
+        png_of(Image.linear_gradient("L").convert("I").point(lambda grey: 257 * grey).convert("I;16")),
     ],
-    ids=["RGBA", "LA", "palette", "one colour", "a film"],
+    ids=["RGBA", "LA", "palette", "one colour", "a film", "sixteen bits"],
 )
-def test_a_picture_that_can_be_seen_through_or_moves_stays_as_it_is(png):
+def test_a_picture_that_can_be_seen_through_or_moves_or_is_finer_stays_as_it_is(png):
     notebook = with_output(base64.b64encode(png).decode())
     shrink_figures(notebook)
     assert base64.b64decode(notebook["cells"][0]["outputs"][0]["data"]["image/png"]) == png
