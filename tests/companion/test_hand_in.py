@@ -150,7 +150,7 @@ def test_what_is_handed_in_has_its_provenance(chapters, tmp_path, capsys):
         ("my_guess = {'a': 1, 'b': 2}", "{'a': 1, 'b': 2}"),
         ("print(my_guess == 0.4)\nmy_guesses = 3", "none"),
         ("my_guess == 0.4", "none"),
-        ("my_guess = (\n    0.4\n)", "(\n    0.4\n)"),
+        ("my_guess = (\n    0.4\n)", "0.4"),
         ("my_guess = '#3'", "'#3'"),
         ("my_guess = None\nmy_guess = 0.4", "0.4"),
         ("a = my_guess = 0.4", "0.4"),
