@@ -60,7 +60,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "a Metropolis test that takes everything": (4, "langevin.py", "uniform < log_ratio", "uniform <= 0 * log_ratio"),
     "a flow without Langevin": (4, "langevin.py", "if s > 0 and weight > 0:", "if s > 0 and weight < 0:"),
     "the first-order term of DPM-Solver++": (4, "samplers.py", "math.expm1(-h) * x0", "math.expm1(-1.01 * h) * x0"),
-    "class 0 as the null label": (5, "diffusion.py", "labels.device), null_label)", "labels.device), 0)"),
+    "class 0 as the null label": (5, "diffusion.py", "labels.device), self.classes)", "labels.device), 0)"),
     "a weight of guidance counted from 0": (5, "denoiser/wrappers.py", "float(self.weight - 1)", "float(self.weight)"),
     "the sign of the flow": (6, "targets.py", "return eps - x0 if", "return x0 - eps if"),
     "a grid in time where log SNR was meant": (
