@@ -9,13 +9,15 @@ def name_folds(app, document):
         if cell.get("nb_element") == "cell_code" and cell.get("hide_mode"):
             if cell["hide_mode"] == "input+output":
                 cell["hide_mode"] = "all"  # one fold for both
-            what = "the {type}" if cell["hide_mode"] == "output" else content(cell)
+            what = content(cell)
             cell["prompt_show"], cell["prompt_hide"] = f"Show {what}", f"Hide {what}"
 
 
 def content(cell):
-    """What a cell holds whose code is folded."""
+    """What is in a cell's fold."""
     code = cell.children[0].astext()
+    if cell["hide_mode"] == "output":
+        return "all numbers" if "record(" in code else "the output"
     if cell["hide_mode"] == "all" and "claims_table(" in code:
         return "the table of claims"
     checks = any(word in code for word in ("check(", "check_exact("))
