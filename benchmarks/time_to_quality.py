@@ -10,8 +10,8 @@ prediction is pushed away from that of its own average early in the same run (`d
 training, but twice the network calls. The script writes `book/results/time-to-quality.json` after every run. Started
 again on the same machine, it resumes where it stopped, within a run at its last checkpoint.
 
-Without options it makes ten of the 26 rows that are committed: each recipe for five minutes, from seed 0, judged by
-1,000 images (the recipe with a tenth of uniform times is not committed for five minutes). The other sixteen took
+Without options it makes thirteen of the 29 rows that are committed: each recipe for five minutes, from seed 0, judged
+by 1,000 images (the recipe with a tenth of uniform times is not committed for five minutes). The other sixteen took
 options, here by what they name:
 
 - that recipe, `--minutes 20`, each guided sampler by its `--sampler`: four rows;
@@ -67,10 +67,13 @@ LOGNORMAL = changed(V, model={"times": "lognormal"})
 MUON = changed(LOGNORMAL, optimiser="muon", learning_rate=2e-3, warmup=50)
 RECIPES: dict[str, Recipe] = {
     "baseline": BASELINE,
+    "min-SNR weights": changed(BASELINE, model={"weighting": "min_snr"}),
     "v": V,
+    "v, min-SNR weights": changed(V, model={"weighting": "min_snr"}),
     "v, log-normal times": LOGNORMAL,
     "v, log-normal times, rate 2e-3": changed(LOGNORMAL, learning_rate=2e-3, warmup=100),
     "v, log-normal times, Muon 2e-3": MUON,
+    "v, min-SNR weights, Muon 2e-3": changed(MUON, model={"times": "uniform", "weighting": "min_snr"}),
     "v, log-normal times, Muon 4e-3": changed(MUON, learning_rate=4e-3),
     "v, log-normal times, Muon 2e-3, batch 32": changed(MUON, batch_size=32),
     "v, log-normal times about -0.4, Muon 2e-3": changed(MUON, model={"log_sigma_mean": -0.4}),

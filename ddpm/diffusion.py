@@ -20,11 +20,11 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, NoiseSchedule
-from ddpm.settings import Precision, Target, one_of
+from ddpm.settings import Precision, Target, one_of, real
 from ddpm.targets import check_target, target_of
 from ddpm.unet import UNet
 
-__all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "time_probabilities"]
+__all__ = ["Diffusion", "DiffusionConfig", "bound_weights", "min_snr_weights", "time_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class DiffusionConfig(DiffusionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_target(self.target, self.noise_schedule())  # some schedules also need a T that is large enough
+        schedule = self.noise_schedule()  # some need a T that is large enough
+        check_target(self.target, schedule)
+        if self.weighting == "min_snr" and schedule.signal(self.T) == 0:
+            raise ValueError(f"weighting is 'min_snr', which is 0 at T; schedule {self.schedule!r} has no signal there")
 
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of this name and length."""
@@ -65,7 +68,7 @@ class Diffusion:
     def __init__(self, config: DiffusionConfig) -> None:
         self.schedule = config.noise_schedule()
         self.target = config.target
-        self.loss_weights = bound_weights(self.schedule, self.target) if config.weighting == "bound" else None
+        self.loss_weights = loss_weights(config)
         self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
         self.config, self.classes = config, config.unet.classes
         self.parts: dict[str, nn.Module] = {"unet": config.network()}
@@ -90,7 +93,7 @@ class Diffusion:
             loss = F.mse_loss(output, target)  # eq. 14
         else:
             errors = (output - target).square().flatten(1).mean(1)
-            loss = (self.loss_weights[t].to(errors) * errors).mean()  # eq. 12
+            loss = (self.loss_weights[t].to(errors) * errors).mean()
         return loss
 
     def labels_seen(
@@ -109,6 +112,26 @@ class Diffusion:
         return (labels.masked_fill(is_dropped.to(labels.device), self.classes).to(device),)
 
 
+def loss_weights(config: DiffusionConfig) -> Tensor | None:
+    """(T + 1,) weights of the squared error at times 0 to T, float64; None where all are 1."""
+    if config.weighting == "simple":
+        return None
+    if config.weighting == "bound":
+        return bound_weights(config.noise_schedule(), config.target)
+    return min_snr_weights(config.noise_schedule(), config.target, config.snr_gamma)
+
+
+def min_snr_weights(schedule: NoiseSchedule, target: Target, gamma: float = 5.0) -> Tensor:
+    """(T + 1,) weights of the target's squared error at times 0 to T, float64; that at 0 is unused.
+
+    Those of Hang et al. (2023): the squared error of x0 counts SNR times, as in L_simple of eps, but at most gamma
+    times, so that the times of little noise do not outweigh the others.
+    """
+    signal, noise = coefficients_of_all_times(schedule, target)
+    snr = (signal / noise).square()
+    return snr.clamp(max=real("gamma", gamma, above=0)) * x0_error(target, signal, noise).square()
+
+
 def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     """(T + 1,) weights of the target's squared error at times 0 to T, float64; that at 0 is unused.
 
@@ -116,18 +139,21 @@ def bound_weights(schedule: NoiseSchedule, target: Target) -> Tensor:
     changes: T (SNR(t - 1) - SNR(t)) / 2 times the squared error of x0, and T (1 + SNR(1)) / 2 at t = 1, where the
     decoder has the variance 1 / (1 + SNR(1)), which is noise(1)^2 where the variance is preserved.
     """
-    check_target(target, instance("schedule", schedule, NoiseSchedule))
-    times = exact("t", range(schedule.T + 1))
-    signal, noise = schedule.signal_and_noise(times)
+    signal, noise = coefficients_of_all_times(schedule, target)
     snr = (signal / noise).square()
-    of_x0 = torch.cat([times[:1] * 0, 1 + snr[1:2], snr[1:-1] - snr[2:]]) * schedule.T / 2
-    per_output = {  # by how much x0 changes with what the network says
-        "x0": torch.ones_like(noise),
-        "eps": noise / signal,
-        "v": noise,
-        "flow": noise,
-    }
-    return of_x0 * per_output[target].square()
+    of_x0 = torch.cat([snr.new_zeros(1), 1 + snr[1:2], snr[1:-1] - snr[2:]]) * schedule.T / 2
+    return of_x0 * x0_error(target, signal, noise).square()
+
+
+def coefficients_of_all_times(schedule: NoiseSchedule, target: Target) -> tuple[Tensor, Tensor]:
+    """The signal and the noise (T + 1,) at times 0 to T, float64; `ValueError` where the target needs another."""
+    check_target(target, instance("schedule", schedule, NoiseSchedule))
+    return schedule.signal_and_noise(exact("t", range(schedule.T + 1)))
+
+
+def x0_error(target: Target, signal: Tensor, noise: Tensor) -> Tensor:
+    """By how much the predicted x0 is wrong where the network's answer is wrong by 1."""
+    return {"x0": torch.ones_like(noise), "eps": noise / signal, "v": noise, "flow": noise}[target]
 
 
 def time_probabilities(config: DiffusionConfig) -> Tensor:

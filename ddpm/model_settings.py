@@ -36,8 +36,10 @@ class DiffusionSettings:
         T: number of noise levels.
         target: what the network predicts: eps (the noise), x0 (the clean image), v (Salimans & Ho 2022) or, on the
             straight path, flow (eps - x0, the velocity; Liu et al. 2023). Only eps needs some signal at T.
-        weighting: weight of the squared error: simple (L_simple, Ho et al. 2020, eq. 14) or bound (eq. 12, the
-            likelihood's; needs uniform times).
+        weighting: weight of the squared error: simple (L_simple, Ho et al. 2020, eq. 14), bound (eq. 12, the
+            likelihood's; needs uniform times) or min_snr (min(SNR, snr_gamma) times the error of x0, Hang et al. 2023;
+            needs some signal at T).
+        snr_gamma: where min_snr cuts the weight of x0's error off.
         times: how training draws integer times 1..T: uniform, or lognormal, which makes log (noise / signal) normal
             (Karras et al. 2022, table 1); on the straight path that is a logit-normal t / T.
         log_sigma_mean: mean of log (noise / signal) under lognormal times.
@@ -56,7 +58,8 @@ class DiffusionSettings:
     schedule: ScheduleName = "linear"
     T: int = 1000
     target: Target = "eps"
-    weighting: Literal["simple", "bound"] = "simple"
+    weighting: Literal["simple", "bound", "min_snr"] = "simple"
+    snr_gamma: float = 5.0
     times: Literal["uniform", "lognormal"] = "uniform"
     log_sigma_mean: float = -0.9
     log_sigma_std: float = 1.2
@@ -74,7 +77,7 @@ class DiffusionSettings:
         check(self, positive_int, "T")
         self._check_distillation()
         check(self, real, "log_sigma_mean")
-        check(self, real, "log_sigma_std", above=0)
+        check(self, real, "log_sigma_std", "snr_gamma", above=0)
         check(self, real, "uniform_share", "label_dropout", at_least=0, at_most=1)
         if self.weighting == "bound" and self.times != "uniform":
             raise ValueError(f"times is {self.times!r}; the bound is a mean over uniform times")

@@ -9,6 +9,7 @@ True
 import hashlib
 import operator
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -75,8 +76,8 @@ class PerSampleNoise:
 class StepRandomness:
     """The random numbers of one training step, for rows `first` to `first + count` of a global batch of `total`.
 
-    They are a function of (seed, step, row), so the number of processes that share the batch does not matter. Each call
-    draws the next numbers of the step.
+    They are a function of (seed, step, row), so it does not matter how many processes share the batch, nor in how many
+    pieces each computes its rows. Each call draws the next numbers of the step.
     """
 
     def __init__(self, seed: int, step: int, total: int, first: int = 0, count: int | None = None) -> None:
@@ -87,20 +88,39 @@ class StepRandomness:
             raise ValueError(f"first is {first} and count {count}; the rows must be among the batch's {self.total}")
         self.rows = slice(first, first + self.count)
         self._generator = torch.Generator("cpu").manual_seed(fold_in(STEP, seed, step))
+        self._drawn: list[Tensor] = []  # for the whole batch, in the order of the calls
+        self._calls = 0
+
+    def split(self, size: int) -> list["StepRandomness"]:
+        """The same numbers in pieces of at most `size` rows; every piece must be asked for the same in turn."""
+        size, pieces = positive_int("size", size), []
+        for first in range(self.rows.start, self.rows.stop, size):
+            piece = copy(self)  # which shares the generator and what is drawn
+            piece.rows = slice(first, min(first + size, self.rows.stop))
+            piece.count = piece.rows.stop - first
+            pieces.append(piece)
+        return pieces
 
     def stratified(self) -> Tensor:
         """(count,) uniform in [0, 1), one in each of `total` equal strata over the whole batch."""
         # in float64, as float32 can round up to 1
-        u = torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu")
-        return ((torch.arange(self.total, device="cpu") + u) / self.total)[self.rows]
+        return (torch.arange(self.total, device="cpu")[self.rows] + self.uniform()) / self.total
 
     def uniform(self) -> Tensor:
         """(count,) uniform in [0, 1)."""
-        return torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu")[self.rows]
+        return self._next(lambda: torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu"))
 
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
-        return _randn((self.total, *integers("shape", shape, at_least=0)), self._generator)[self.rows]
+        whole = (self.total, *integers("shape", shape, at_least=0))
+        return self._next(lambda: _randn(whole, self._generator))
+
+    def _next(self, draw: Callable[[], Tensor]) -> Tensor:
+        """These rows of the step's next numbers, which the first piece to ask draws for all."""
+        if self._calls == len(self._drawn):
+            self._drawn.append(draw())
+        self._calls += 1
+        return self._drawn[self._calls - 1][self.rows]
 
 
 def _randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -46,8 +46,8 @@ class DistillSettings:
 
 #: The settings of every student's training that are options.
 OPTIONS = (
-    "steps", "batch_size", "optimiser", "momentum", "weight_decay", "clip", "learning_rate", "warmup", "decay", "ema",
-    "seed", "checkpoint_every", "keep", "precision",
+    "steps", "batch_size", "micro_batch_size", "flip", "optimiser", "momentum", "weight_decay", "clip",
+    "learning_rate", "warmup", "decay", "ema", "seed", "checkpoint_every", "keep", "precision",
 )  # fmt: skip
 
 

@@ -101,8 +101,9 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
 
 #: The settings of models and trainings that are options; all others can stand in a file for --config.
 OPTIONS = (
-    "steps", "batch_size", "base_channels", "blocks_per_level", "schedule", "target", "weighting", "times",
-    "log_sigma_mean", "log_sigma_std", "uniform_share", "label_dropout", "latent_dim", "loss", "game", "r1",
+    "steps", "batch_size", "micro_batch_size", "flip", "base_channels", "blocks_per_level", "schedule", "target",
+    "weighting", "snr_gamma", "times", "log_sigma_mean", "log_sigma_std", "uniform_share", "label_dropout",
+    "latent_dim", "loss", "game", "r1",
     "optimiser", "momentum", "weight_decay", "clip", "learning_rate", "warmup", "decay",
     "ema", "seed", "checkpoint_every", "keep", "precision",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from ddpm.settings import (
     Precision,
     check,
     check_choices,
+    flag,
     non_negative_int,
     positive_int,
     real,
@@ -26,6 +27,10 @@ class TrainingConfig:
     Attributes:
         steps: number of optimiser steps.
         batch_size: images in a step, over all processes.
+        micro_batch_size: at most so many images are computed with at once, by each process; None is all of them. The
+            gradients of a larger batch are summed (gradient accumulation): less memory, the same step up to rounding.
+        flip: mirror each image, left to right, with probability 1/2, drawn anew in every step. Not for what a mirror
+            makes another thing, such as digits and shoes that all point one way.
         learning_rate: peak learning rate, reached after the warm-up.
         warmup: number of warm-up steps, over which the learning rate rises.
         decay: decay of the learning rate after the warm-up: cosine or linear (to 0 after the last step), or constant.
@@ -45,6 +50,8 @@ class TrainingConfig:
 
     steps: int = 5000
     batch_size: int = 64
+    micro_batch_size: int | None = None
+    flip: bool = False
     learning_rate: float = 1e-3
     warmup: int = 200
     decay: Literal["cosine", "linear", "constant"] = "cosine"
@@ -63,6 +70,9 @@ class TrainingConfig:
         check(self, positive_int, "steps", "batch_size", "checkpoint_every", "keep")
         check(self, non_negative_int, "warmup")
         check(self, seed_number, "seed")
+        check(self, flag, "flip")
+        if self.micro_batch_size is not None:
+            check(self, positive_int, "micro_batch_size")
         if self.threads is not None:
             check(self, threads_number, "threads")
         check(self, real, "learning_rate", "clip", above=0)

@@ -3,8 +3,8 @@
 The environment that a launcher sets may change what is computed. Each part of it is treated in one of three ways:
 
 - compilation by torch.compile is done, and recorded;
-- gradient accumulation and mixed precision change nothing, since a training has settings of its own for both: a step
-  takes all of `batch_size` at once, in its own `precision`; a line says so;
+- gradient accumulation and mixed precision change nothing, since a training has settings of its own for both,
+  `micro_batch_size` and `precision`; a line says so;
 - what spreads one network over several devices is refused, and so is an `Accelerator` that the program made before and
   that would change the gradients.
 """
@@ -36,7 +36,7 @@ SPREADING = {
 }
 #: Variables that ask for what a training decides by a setting of its own: what they say when they ask for nothing.
 OWN_SETTINGS = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "a step takes its whole batch at once, which batch_size says"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1", "micro_batch_size says how a batch is divided"),
     "ACCELERATE_MIXED_PRECISION": ("no", "precision says what a training computes in"),
 }
 

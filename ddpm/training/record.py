@@ -32,7 +32,8 @@ def record_of(
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
         compiled: how torch.compile compiles the networks, if it does.
     """
-    training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
+    changes_no_result = {"keep": TrainingConfig.keep, "micro_batch_size": TrainingConfig.micro_batch_size}
+    training = asdict(config) | changes_no_result
     record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
     if init is not None:
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()

@@ -1,6 +1,8 @@
 """One training step of any model: what a model gives, its losses, and how its parts' weights move."""
 
 import math
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -36,6 +38,22 @@ class Task(Protocol):
         ...
 
 
+class MicroBatch(NamedTuple):
+    """Images that are computed with at once, and what belongs to them.
+
+    Attributes:
+        randomness: the random numbers of these images, which are rows of the step's batch.
+        images: (images, channels, height, width), in [-1, 1].
+        labels: what the loss is told besides: nothing, or the labels (images,).
+        share: which part of the process's batch they are.
+    """
+
+    randomness: StepRandomness
+    images: Tensor
+    labels: tuple[Tensor, ...]
+    share: float
+
+
 class StepResult(NamedTuple):
     """What a training step measured: its line of the log, and whether any process was asked to stop."""
 
@@ -57,20 +75,13 @@ def train_step(
 
     Labels (batch,) are given to a task with classes alone.
     """
-    told = () if labels is None else (labels,)
-    device = accelerator.device
-    in_bfloat16 = computes_in_bfloat16(config.precision, device)
-    rows = rows_of_this_process(config.batch_size, accelerator)
-    randomness = StepRandomness(config.seed, step, config.batch_size, rows.start, len(images))
     torch.manual_seed(fold_in(DROPOUT, config.seed, step, accelerator.process_index))
-    images = normalise(images)
+    pieces = micro_batches(images, step, config, accelerator, labels)
     line: dict[str, Any] = {"step": step + 1, "rate": config.rate(step)}
     stop_requested = False
     for name, part in task.parts.items():
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-            loss = task.loss(name, images, randomness, *told)
         state.zero_grad()
-        accelerator.backward(loss)
+        loss = add_gradients(task, name, pieces, config, accelerator)
         grad_norm = accelerator.clip_grad_norm_(part.parameters(), config.clip)
         mean_loss, mean_norm, stop_requested = over_processes(loss, grad_norm, signals.name is not None, accelerator)
         check_loss_finite(name, step, mean_loss, mean_norm)
@@ -80,6 +91,39 @@ def train_step(
     return StepResult(line, stop_requested)
 
 
+def micro_batches(
+    images: Tensor, step: int, config: TrainingConfig, accelerator: "Accelerator", labels: Tensor | None
+) -> list[MicroBatch]:
+    """What this process computes a step with: all of its images, or pieces of at most `micro_batch_size`."""
+    rows = rows_of_this_process(config.batch_size, accelerator)
+    randomness = StepRandomness(config.seed, step, config.batch_size, rows.start, len(images))
+    images = normalise(images)
+    if config.flip:
+        is_flipped = (randomness.uniform() < 0.5).to(images.device)
+        images = torch.where(is_flipped[:, None, None, None], images.flip(-1), images)
+    size = config.micro_batch_size or len(images)
+    tensors = (images,) if labels is None else (images, labels)
+    pieces = zip(randomness.split(size), *(tensor.split(size) for tensor in tensors), strict=True)
+    return [MicroBatch(own, some, tuple(told), len(some) / len(images)) for own, some, *told in pieces]
+
+
+def add_gradients(
+    task: Task, name: str, pieces: Sequence[MicroBatch], config: TrainingConfig, accelerator: "Accelerator"
+) -> Tensor:
+    """The loss of a part on all pieces together; its gradient is added to that of the weights, piece by piece."""
+    device = accelerator.device
+    in_bfloat16 = computes_in_bfloat16(config.precision, device)
+    losses = []
+    for piece in pieces:
+        is_last = piece is pieces[-1]  # only then do processes exchange their gradients
+        with nullcontext() if is_last else accelerator.no_sync(task.parts[name]):
+            with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
+                loss = piece.share * task.loss(name, piece.images, piece.randomness, *piece.labels)
+            accelerator.backward(loss)
+        losses.append(loss.detach())
+    return torch.stack(losses).sum()
+
+
 def over_processes(
     loss: Tensor, grad_norm: Tensor, stop: bool, accelerator: "Accelerator"
 ) -> tuple[float, float, bool]:
@@ -87,7 +131,7 @@ def over_processes(
 
     A step waits for its device only here.
     """
-    here = torch.stack([loss.detach(), grad_norm.detach(), loss.new_tensor(stop)])
+    here = torch.stack([loss, grad_norm, loss.new_tensor(stop)])
     mean_loss, mean_norm, share_stopping = accelerator.reduce(here, "mean").tolist()
     return mean_loss, mean_norm, share_stopping > 0
 
