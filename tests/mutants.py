@@ -354,6 +354,8 @@ CHANGES = {
         ("times = _times(t, x).expand(len(x))", "times = _times(t, x)[:1].expand(len(x))", "a time for each image"),
     ],
     "diffusion.py": [
+        ("snr.clamp(max=", "snr.clamp(min=", "which weights min-SNR cuts off"),
+        ('self.weighting == "min_snr" and', 'self.weighting == "" and', "a weight of 0 at T"),
         (
             "randomness.uniform() < self.config.label_dropout",
             "randomness.uniform() < 0",
@@ -384,10 +386,12 @@ CHANGES = {
         ("fold_in(self.seed, self.first_index + i)", "fold_in(self.seed, i)", "a sample's number in a later chunk"),
         ("STEP, ORDER, DROPOUT = 1, 2, 3", "STEP, ORDER, DROPOUT = 1, 1, 1", "streams that must differ"),
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
-        ('device="cpu") + u) /', 'device="cpu") + u[0]) /', "times that are independent within their strata"),
+        ("+ self.uniform()) /", "+ self.uniform()[:1]) /", "times that are independent within their strata"),
+        ("self._calls += 1", "self._calls += 0", "the next numbers of a step"),
+        ("== len(self._drawn):", "== len(self._drawn) or True:", "one drawing for all pieces of a batch"),
         (
-            'dtype=torch.float64, device="cpu")[self.rows]',
-            'dtype=torch.float64, device="cpu")[: self.count]',
+            "self._drawn[self._calls - 1][self.rows]",
+            "self._drawn[self._calls - 1][: self.count]",
             "whose label is dropped in a later process",
         ),
         ("slice(first, first + self.count)", "slice(0, self.count)", "the rows of a later process"),
@@ -718,6 +722,10 @@ CHANGES = {
     ],
     "training/step.py": [
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
+        ("piece.share * task", "1 / len(pieces) * task", "pieces of a batch that are not equally large"),
+        ("piece is pieces[-1]", "piece is pieces[0]", "when processes exchange their gradients"),
+        ("uniform() < 0.5", "uniform() < 0", "images that are mirrored"),
+        ("images.flip(-1)", "images.flip(-2)", "along which axis images are mirrored"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
         ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
         ("check_loss_finite(name, step, mean_loss, mean_norm)", "pass", "a loss that is not finite"),

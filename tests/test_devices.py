@@ -216,8 +216,9 @@ DIFFUSIONS = {
         SMALL, "straight" if target == "flow" else "linear", target=target, **settings
     )
     for target, settings in itertools.product(
-        TARGETS, ({}, {"weighting": "bound"}, {"times": "lognormal", "uniform_share": 0.1})
+        TARGETS, ({}, {"weighting": "bound"}, {"times": "lognormal", "uniform_share": 0.1}, {"weighting": "min_snr"})
     )
+    if settings.get("weighting") != "min_snr" or target != "flow"
 }
 VAE, GAN = AUTOENCODERS["variational autoencoder, mse"], GANS["convolutional GAN, non-saturating, r1 1.0"]
 STUDENT = DiffusionConfig(SMALL, target="v", distilled_for=2, distilled_from=8)

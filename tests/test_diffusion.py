@@ -3,8 +3,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
-from ddpm.diffusion import Diffusion, DiffusionConfig, bound_weights, time_probabilities
+from ddpm.diffusion import Diffusion, DiffusionConfig, bound_weights, min_snr_weights, time_probabilities
 from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, cosine, linear
 from ddpm.settings import TARGETS
@@ -52,8 +54,11 @@ def test_the_network_sees_the_image_noised_in_one_shot():
     assert torch.allclose(x0, images(16), atol=1e-3)  # divided by a signal of 0.006 at the last time
 
 
-@pytest.mark.parametrize("weighting", ["simple", "bound"])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("weighting", "target"),
+    [(weighting, target) for weighting in ("simple", "bound") for target in TARGETS]
+    + [("min_snr", target) for target in ("eps", "x0", "v")],
+)
 def test_a_perfect_network_has_no_loss(target, weighting):
     name = "straight" if target == "flow" else "linear"
     x0, schedule = images(16), SCHEDULES[name]()
@@ -148,11 +153,18 @@ def test_illegal_times_are_refused(settings, message):
         replace(MODEL, **settings)
 
 
-# The weights of the bound.
+# The weights of the bound, and those that cut them off.
 
 
-@pytest.mark.parametrize(("name", "targets"), [("linear", ("eps", "x0", "v")), ("straight", ("x0", "flow"))])
-def test_the_bound_does_not_depend_on_the_target(name, targets):
+@pytest.mark.parametrize(
+    ("weighting", "name", "targets"),
+    [
+        ("bound", "linear", ("eps", "x0", "v")),
+        ("bound", "straight", ("x0", "flow")),
+        ("min_snr", "linear", ("eps", "x0", "v")),
+    ],
+)
+def test_a_weighted_loss_does_not_depend_on_the_target(weighting, name, targets):
     """Networks that see the same clean image, each in the words of its target."""
     schedule, x0 = SCHEDULES[name](), images(16)
     losses = {}
@@ -164,7 +176,7 @@ def test_the_bound_does_not_depend_on_the_target(name, targets):
             eps = (x - signal * guess) / noise
             return {"eps": eps, "x0": guess, "v": signal * eps - noise * guess, "flow": eps - guess}[target]
 
-        task = task_of(replace(MODEL, schedule=name, target=target, weighting="bound"), answer)
+        task = task_of(replace(MODEL, schedule=name, target=target, weighting=weighting), answer)
         losses[target] = task.loss("unet", x0, StepRandomness(0, 0, 16)).item()
     assert losses == pytest.approx(dict.fromkeys(targets, losses["x0"]), rel=1e-4)
 
@@ -178,6 +190,28 @@ def test_the_weights_of_x0_are_the_falls_of_the_signal_to_noise_ratio():
     assert weights[2:].tolist() == pytest.approx(falls, rel=1e-9)
     assert weights[1].item() == pytest.approx(50 / (2 * schedule.noise(1) ** 2))
     assert len(weights) == 51
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0])
+@pytest.mark.parametrize("target", ["eps", "x0", "v"])
+def test_min_snr_weights_are_those_of_diffusers_training_scripts(target, gamma):
+    """Its `compute_snr`, and what its scripts make of it: min(SNR, gamma) over SNR for eps, over SNR + 1 for v."""
+    theirs = compute_snr(DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02), torch.arange(1000)).double()
+    expected = theirs.clamp(max=gamma) / {"eps": theirs, "x0": torch.ones(1000), "v": theirs + 1}[target]
+    weights = min_snr_weights(linear(), target, gamma)[1:]
+    assert torch.allclose(weights, expected, rtol=1e-3)
+    config = replace(MODEL, target=target, weighting="min_snr", snr_gamma=gamma)
+    assert torch.equal(Diffusion(config).loss_weights[1:], weights)
+
+
+def test_a_gamma_above_every_signal_to_noise_ratio_leaves_the_loss_of_eps_as_it_is():
+    assert torch.allclose(min_snr_weights(linear(), "eps", 1e9)[1:], torch.ones(1000, dtype=torch.float64), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "target"), [("linear_zero_snr", "v"), ("straight", "flow")])
+def test_weights_that_would_teach_nothing_at_T_are_refused(name, target):
+    with pytest.raises(ValueError, match=f"weighting is 'min_snr', which is 0 at T; schedule '{name}' has no signal"):
+        DiffusionConfig(schedule=name, target=target, weighting="min_snr")
 
 
 # The configuration.

@@ -136,6 +136,28 @@ def test_stratified_numbers_are_uniform_within_their_stratum():
     assert within.var().item() == pytest.approx(1 / 12, abs=4 * math.sqrt(1 / 180 / 4000))
 
 
+def test_a_steps_numbers_do_not_depend_on_how_many_pieces_it_is_computed_in():
+    """Pieces of three, three and one row, each of which is asked for all its numbers before the next."""
+    whole, shared = StepRandomness(3, 7, 8, first=1), StepRandomness(3, 7, 8, first=1)
+    wanted = [whole.stratified(), whole.normal(2, 2), whole.uniform(), whole.normal(5)]
+    drawn = [(piece.stratified(), piece.normal(2, 2), piece.uniform(), piece.normal(5)) for piece in shared.split(3)]
+    assert [len(u) for u, *_ in drawn] == [3, 3, 1]
+    for pieces, numbers in zip(zip(*drawn, strict=True), wanted, strict=True):
+        assert torch.equal(torch.cat(pieces), numbers)
+
+
+def test_pieces_go_on_after_what_the_whole_has_drawn():
+    whole, shared = StepRandomness(3, 7, 8), StepRandomness(3, 7, 8)
+    assert torch.equal(shared.uniform(), whole.uniform())
+    assert torch.equal(torch.cat([piece.uniform() for piece in shared.split(5)]), whole.uniform())
+
+
+@pytest.mark.parametrize("size", [0, 2.0, "2"])
+def test_a_piece_has_a_row_or_more(size):
+    with pytest.raises(ValueError, match="size is .*; it must be an integer from 1 up"):
+        StepRandomness(3, 7, 8).split(size)
+
+
 def test_normal_numbers_have_the_rows_of_the_part():
     assert StepRandomness(3, 7, 8, 4, 3).normal(2, 5).shape == (3, 2, 5)
 

@@ -54,7 +54,8 @@ def test_one_decay_or_several_make_the_averages(ema, decays):
         {"steps": 0}, {"steps": "5"}, {"optimiser": 3}, {"decay": "step"}, {"keep": 0}, {"batch_size": -1},
         {"ema": 1.0}, {"ema": -0.1}, {"ema": (0.9, 0.9)}, {"ema": ()}, {"clip": 0}, {"learning_rate": 0}, {"seed": -1},
         {"precision": "half"}, {"momentum": 1}, {"weight_decay": -1}, {"warmup": -1}, {"checkpoint_every": 0},
-        {"threads": 0}, {"threads": 1.0}, {"seed": 2**64},
+        {"threads": 0}, {"threads": 1.0}, {"seed": 2**64}, {"micro_batch_size": 0}, {"micro_batch_size": 1.5},
+        {"flip": 1},
     ],
 )  # fmt: skip
 def test_an_illegal_option_is_named(options):

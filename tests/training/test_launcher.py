@@ -84,8 +84,8 @@ class SmallConfig:
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "a step takes its whole batch at once, which batch_size says"),
-        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto", "a step takes its whole batch at once"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "micro_batch_size says how a batch is divided"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "auto", "micro_batch_size says"),
         ("ACCELERATE_MIXED_PRECISION", "fp16", "precision says what a training computes in"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", "precision says what a training computes in"),
     ],

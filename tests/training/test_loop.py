@@ -3,6 +3,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.preparation import threads_of
 from ddpm.training.recipes import recipe
-from ddpm.training.signals import StopSignals
+from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import train_step
 from ddpm.unet import UNetConfig
@@ -296,6 +297,21 @@ def test_a_finished_run_is_left_alone_and_another_command_is_refused(tmp_path, i
     with pytest.raises(ValueError, match="learning_rate is 0.001 there and 0.002 here"):
         train(MODEL, images, replace(CONFIG, learning_rate=0.002), tmp_path, progress=False)
     assert contents(tmp_path) == before
+
+
+def test_a_run_goes_on_with_a_batch_in_other_pieces(tmp_path, images):
+    """As a machine with less memory needs it; the record does not know of pieces."""
+    plain = replace(CONFIG, precision="float32", optimiser="sgd", learning_rate=0.01)
+    train(MODEL, images, plain, tmp_path / "whole", progress=False)
+    stop_at_3 = {"on_step": lambda line: line["step"] == 3 and os.kill(os.getpid(), signal.SIGTERM)}
+    with pytest.raises(Stopped):
+        train(MODEL, images, plain, tmp_path / "pieces", progress=False, **stop_at_3)
+    train(MODEL, images, replace(plain, micro_batch_size=1), tmp_path / "pieces", progress=False)
+    configs = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("whole", "pieces")]
+    assert configs[0].pop("sha256") != configs[1].pop("sha256")  # sums in another order
+    assert configs[0] == configs[1]
+    losses = [[line["loss_unet"] for line in log_of(tmp_path / run)] for run in ("whole", "pieces")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_muon_resumes_to_the_same_bits(tmp_path, images):

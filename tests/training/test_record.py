@@ -177,7 +177,7 @@ def test_defaults_are_those_by_which_older_records_are_completed():
     model = {name: value for name, value in asdict(DiffusionConfig()).items() if name != "unet"}
     assert model == {
         "schedule": "linear", "T": 1000, "target": "eps", "weighting": "simple", "times": "uniform",
-        "log_sigma_mean": -0.9, "log_sigma_std": 1.2, "uniform_share": 0.0,
+        "snr_gamma": 5.0, "log_sigma_mean": -0.9, "log_sigma_std": 1.2, "uniform_share": 0.0,
         "label_dropout": 0.1, "distilled_for": None, "distilled_from": None,
     }  # fmt: skip
     assert asdict(UNetConfig()) == {
@@ -195,5 +195,5 @@ def test_defaults_are_those_by_which_older_records_are_completed():
     assert asdict(TrainingConfig()) == {
         "steps": 5000, "batch_size": 64, "learning_rate": 1e-3, "warmup": 200, "decay": "cosine", "optimiser": "adamw",
         "momentum": 0.9, "weight_decay": 0.01, "clip": 1.0, "ema": 0.999, "seed": 0, "checkpoint_every": 500, "keep": 2,
-        "precision": "auto", "threads": None,
+        "precision": "auto", "threads": None, "micro_batch_size": None, "flip": False,
     }  # fmt: skip

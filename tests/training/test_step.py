@@ -1,7 +1,9 @@
 """What single steps of a training draw, average and say."""
 
 import json
+import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +11,16 @@ import pytest
 import torch
 
 from ddpm.autoencoder import AutoencoderConfig
+from ddpm.data import normalise
+from ddpm.diffusion import DiffusionConfig
+from ddpm.gan import GANConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import over_processes, train_step
+from ddpm.unet import UNetConfig
 from tests.folders import log_of
 
 
@@ -58,6 +64,77 @@ def test_each_process_drops_other_numbers():
     first, second, again = task.passed
     assert first != second
     assert second == again
+
+
+def moved(config, model, images, labels=None):
+    """How far every weight of a model moves in a step from the same random weights, in float64, and the losses."""
+    torch.manual_seed(0)
+    task, accelerator = model.task(), make_accelerator(Path("unused"), ())
+    state = TrainingState(task.parts, config, accelerator)
+    before = {name: value.clone() for name, value in state.weights.items()}
+    there = images.to(accelerator.device)
+    line = train_step(task, state, there, 0, config, accelerator, StopSignals(), labels).line
+    return torch.cat([(state.weights[name] - before[name]).double().flatten() for name in before]), line
+
+
+SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
+KINDS = {
+    "diffusion": DiffusionConfig(SMALL, target="v", weighting="min_snr"),
+    "diffusion, told classes": DiffusionConfig(replace(SMALL, classes=10)),
+    "vae": AutoencoderConfig(base_channels=8, variational=True, loss="logistic"),
+    "gan": GANConfig(base_channels=8),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_in_pieces_takes_the_step_of_the_whole(kind, images):
+    """Pieces of five, five and two of twelve images; a mean of the pieces' means would weigh the last two too much."""
+    config = TrainingConfig(batch_size=12, optimiser="sgd", warmup=0, clip=1e9, precision="float32", flip=True)
+    labels = images.labels[:12].long() if kind.endswith("classes") else None
+    whole, line = moved(config, KINDS[kind], images.images[:12], labels)
+    pieces, line_of_pieces = moved(replace(config, micro_batch_size=5), KINDS[kind], images.images[:12], labels)
+    assert (pieces - whole).norm() < 1e-4 * whole.norm()
+    assert line_of_pieces == pytest.approx(line, rel=1e-4)
+    alone, _ = moved(config, KINDS[kind], images.images[:12].flip(0), None if labels is None else labels.flip(0))
+    assert (alone - whole).norm() > 1e-2 * whole.norm()  # the images do count
+
+
+class Watching(Dropping):
+    """The same, and the images of every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def loss(self, part, images, randomness):
+        self.seen.append(images)
+        return super().loss(part, images, randomness)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 7])
+def test_about_half_of_the_images_are_mirrored_and_others_in_every_step(images, micro_batch_size):
+    accelerator, task = make_accelerator(Path("unused"), ()), Watching()
+    config = TrainingConfig(batch_size=50, flip=True, micro_batch_size=micro_batch_size)
+    state, there = TrainingState(task.parts, config, accelerator), images.images.to(accelerator.device)
+    mirrored = []
+    for step in range(40):
+        task.seen.clear()
+        train_step(task, state, there, step, config, accelerator, StopSignals())
+        is_mirrored = (torch.cat(task.seen) == normalise(there.flip(-1))).flatten(1).all(1)
+        is_plain = (torch.cat(task.seen) == normalise(there)).flatten(1).all(1)
+        assert (is_mirrored ^ is_plain).all()  # none of these garments is its own mirror image
+        mirrored.append(is_mirrored)
+    shares = torch.stack(mirrored).double().mean(0)
+    assert shares.mean().item() == pytest.approx(1 / 2, abs=4 * math.sqrt(1 / 4 / 2000))
+    assert shares.min() > 0.1
+    assert shares.max() < 0.9
+
+
+def test_images_are_mirrored_only_where_that_is_asked_for(images):
+    accelerator, task, config = make_accelerator(Path("unused"), ()), Watching(), TrainingConfig(batch_size=50)
+    state, there = TrainingState(task.parts, config, accelerator), images.images.to(accelerator.device)
+    train_step(task, state, there, 0, config, accelerator, StopSignals())
+    assert torch.equal(task.seen[0], normalise(there))
 
 
 def test_averages_forget_the_random_start_as_their_docstring_says():
