@@ -819,7 +819,8 @@ CHANGES = {
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
-        ('asdict(config) | {"keep": TrainingConfig.keep}', "asdict(config)", "a run that keeps more checkpoints"),
+        ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
+        ("TrainingConfig.micro_batch_size", "config.micro_batch_size", "a run that goes on in other pieces"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
             "{old.get(key)} there and {value} here",
