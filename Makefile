@@ -1,6 +1,7 @@
 # Every job a person runs. Each installs what it needs into .venv, from the lock.
 PYTHON ?= python3
 PRESET ?= cpu
+WORKERS ?= 2
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 
@@ -27,19 +28,19 @@ lint: .venv/installed ## ruff and mypy
 	$(BIN)/mypy
 
 check: lint ## the inner loop: ruff, mypy, the fast unit tests; under three minutes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not long" -n 2 -q tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser and not long" -n $(WORKERS) -q tests
 
 check-lab: ## the types that the book's JavaScript names in its JSDoc, by TypeScript; needs npx
 	npx --yes --package typescript@5.9.3 tsc --project book/_static/lab/jsconfig.json
 
 test: lint ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the book
-	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -m "not slow and not browser" -n 2 --dist loadfile -q --durations=20
+	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval -m "not slow and not browser" -n $(WORKERS) --dist loadfile -q --durations=20
 	$(BIN)/python -m ddpm.companion.ledger --check
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 
 test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, ten minutes
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
-	$(BIN)/pytest -m browser -n 2 -q
+	$(BIN)/pytest -m browser -n $(WORKERS) -q
 
 test-slow: .venv/installed ## every mutant of the chapters, every copy of a chapter, 200 kills; hours
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q --durations=20
@@ -62,7 +63,7 @@ bundle: ## the package and the book's data in one zip, to put beside a chapter o
 	@echo "the bundle: _build/ddpm.zip"
 
 lab: .venv/installed ## open the chapters in JupyterLab
-	$(BIN)/jupyter-lab notebooks
+	$(BIN)/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: .venv/installed ## this package against its peers, half an hour; BENCH=--quick under three minutes
 	$(BIN)/python benchmarks/speed.py $(BENCH)

@@ -28,7 +28,9 @@ def chapters(
     preset: Annotated[
         str, typer.Option(help="Size of the experiments: cpu (minutes a chapter), gpu (full size) or smoke (seconds).")
     ] = "cpu",
-    only: Annotated[int | None, typer.Option(help="Take only the chapter with this number.")] = None,
+    only: Annotated[
+        list[int] | None, typer.Option(help="Take only the chapter with this number. Repeat for several.")
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", help="NAME=VALUE: set a parameter of the notebook. Repeat for several."),

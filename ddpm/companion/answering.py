@@ -8,6 +8,7 @@ are a function of numbers it imports nothing of the package, where the right fun
 """
 
 import ast
+import dis
 import json
 import math
 import os
@@ -18,8 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-__all__ = ["TRAINED", "answer_of", "answers", "main", "needed", "statements_of"]
+__all__ = ["NOTHING", "TRAINED", "answer_of", "answers", "is_blank", "main", "needed", "statements_of"]
 
+#: What is said of a function that is written and answers None.
+NOTHING = "returns nothing: is there a `return` on every way through it?"
 #: Exercises that train a model, by the functions they are given.
 TRAINED = {"grade_ddpm": ("noised", "loss", "step_back"), "grade_model": ("diffusion_model",)}
 
@@ -101,11 +104,36 @@ def answer_of(function: Callable[..., Any], call: Sequence[float]) -> float | st
     """What a student's function answers: a finite number, None where nothing is written yet, or what went wrong."""
     try:
         answer = function(*call)
-        if answer is None:
-            return None
-        number = math.nan if isinstance(answer, complex) else float(answer)
     except Exception as error:  # whatever a student's code runs into
         return _raised(error)
+    if answer is None:
+        return None if is_blank(function) else NOTHING
+    return _number_in(answer)
+
+
+def is_blank(function: Callable[..., Any]) -> bool:
+    """Whether nothing stands in a function but a docstring and `...`: all that it does is to return None."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    done = [each for each in dis.get_instructions(code) if each.opname not in ("RESUME", "NOP")]
+    return all(each.opname.startswith(("LOAD_CONST", "RETURN_")) and each.argval is None for each in done)
+
+
+def _number_in(answer: Any) -> float | str:
+    """An answer as a finite number, or what it is instead. A text is none, though Python reads numbers in it."""
+    kind = {"Tensor": "a tensor", "ndarray": "an array"}.get(type(answer).__name__, f"a {type(answer).__name__}")
+    if hasattr(answer, "shape"):
+        kind += f" of shape {tuple(answer.shape)}"
+    not_one = f"is {kind}, and should be one number."
+    if isinstance(answer, str):
+        return not_one
+    try:
+        number = math.nan if isinstance(answer, complex) else float(answer)
+    except OverflowError as error:
+        return _raised(error)
+    except Exception:  # a list has a reason of its own, and so has a tensor of two numbers
+        return not_one
     return number if math.isfinite(number) else f"is {answer}, and should be a finite number."
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from ddpm.companion.notebook import read_notebook
 __all__ = ["check_parameters", "defaults_of", "find_chapters", "parameters_of", "parse_parameters"]
 
 
-def find_chapters(notebooks: Path, only: int | None = None, name: str = "notebooks") -> list[Path]:
+def find_chapters(notebooks: Path, only: Collection[int] | None = None, name: str = "notebooks") -> list[Path]:
     """The chapters in a folder, NN_name.ipynb, in order.
 
     Args:
         notebooks: the folder.
-        only: number of the one chapter to find.
+        only: numbers of the chapters to find; by default all.
         name: what an error message calls the folder.
 
     Raises:
-        ValueError: there is no folder, no chapter in it, or none with this number.
+        ValueError: there is no folder, no chapter in it, or none with one of these numbers.
     """
     if not notebooks.is_dir():
         advice = "; run this in the book's folder, or name its chapters with --notebooks" if name == "notebooks" else ""
@@ -32,9 +32,9 @@ def find_chapters(notebooks: Path, only: int | None = None, name: str = "noteboo
     if not chapters:
         raise ValueError(f"{name} is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
     numbers = [int(path.name[:2]) for path in chapters]
-    if only is not None and only not in numbers:
-        raise ValueError(f"only is {only}; legal are {', '.join(map(str, numbers))}")
-    return [path for path, number in zip(chapters, numbers, strict=True) if only in (None, number)]
+    if unknown := [number for number in only or [] if number not in numbers]:
+        raise ValueError(f"only is {unknown[0]}; legal are {', '.join(map(str, numbers))}")
+    return [path for path, number in zip(chapters, numbers, strict=True) if not only or number in only]
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,15 @@ def seed_of(student: str) -> int:
     return int(hashlib.sha256(student.encode()).hexdigest()[:6], 16)
 
 
-def write_copies(notebooks: Path, folder: Path, only: int | None = None, student: str | None = None) -> list[Path]:
+def write_copies(
+    notebooks: Path, folder: Path, only: Collection[int] | None = None, student: str | None = None
+) -> list[Path]:
     """Copy chapters into a folder, without outputs. Their exercises are blanks, as they are in the chapters.
 
     Args:
         notebooks: folder of the chapters, NN_name.ipynb.
         folder: where the copies go; it is made if it is not there.
-        only: number of the one chapter to copy.
+        only: numbers of the chapters to copy; by default all.
         student: whose copies they are: a number or a name. Their exercises then have numbers of their own, which this
             draws, and `ddpm.companion.marking` knows them by it.
 
@@ -78,17 +81,22 @@ def _copy_of(chapter: Path, student: str | None) -> Any:
             cell["source"] = _with_own_numbers(cell["source"], student)
         elif student is not None and cell["cell_type"] == "markdown":
             cell["source"] = _of_fewer_arguments(cell["source"])
-    published = {"copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(), "guess": _guess(notebook)}
+    published = {
+        "chapter": chapter.name,
+        "copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(),
+        "guess": _guess(notebook),
+    }
     notebook["metadata"]["ddpm"] = published | ({} if student is None else {"student": student})
     return notebook
 
 
 def _of_fewer_arguments(source: str) -> str:
-    """Markdown that names the functions of exercises as a student's copy has them."""
+    """Markdown that names the functions of exercises as a student's copy has them, and says where the number is."""
     for name, exercise in EXERCISES.items():
         if exercise.own is not None:
             others = ", ".join(each for each in exercise.arguments if each != exercise.own)
-            source = re.sub(rf"`{name}\([^`]*\)`", f"`{name}({others})`", source)
+            own = f"(the number `{exercise.own}` is your own, and stands above the function)"
+            source = re.sub(rf"`{name}\([^`]*\)`", f"`{name}({others})` {own}", source)
     return source
 
 
@@ -107,7 +115,9 @@ def _with_own_numbers(source: str, student: str) -> str:
     return source
 
 
-def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: int | None = None) -> Path | None:
+def pack(
+    folder: Path, only: Collection[int] | None = None, preset: str = "cpu", threads: int | None = None
+) -> Path | None:
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
     For each chapter the provenance holds what `ddpm chapters` records (versions, device, date, parameters,
@@ -116,7 +126,7 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: in
 
     Args:
         folder: the student's copies.
-        only: number of the one chapter to pack.
+        only: numbers of the chapters to pack; by default all.
         preset: "cpu", "gpu" or "smoke".
         threads: threads of the CPU to compute with; by default as many as there are free cores.
 
@@ -124,11 +134,13 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: in
         The zip; None if a chapter failed, in which case the error is printed.
 
     Raises:
-        ValueError: the folder holds no chapter, or a chapter cannot be read, or the zip cannot be written: nothing has
-            run. Or a chapter that has run is larger than what is marked: there is no zip.
+        ValueError: the folder holds no chapter, two of one number, or a copy under another name than its chapter's, or
+            a chapter cannot be read, or the zip cannot be written: nothing has run. Or a chapter that has run is larger
+            than what is marked: there is no zip.
     """
     folder = folder.resolve()
     chapters = find_chapters(folder, only, "pack")
+    _check_names(folder, chapters)
     executed, target = folder / "executed", folder.parent / f"{folder.name}.zip"
     for path in (executed / preset / "chapter", target):
         check_place("pack", path)
@@ -148,6 +160,27 @@ def pack(folder: Path, only: int | None = None, preset: str = "cpu", threads: in
     files["provenance.json"] = json.dumps(provenance, indent=1).encode()
     write_atomically(target, _zipped(files))
     return target
+
+
+def _check_names(folder: Path, chapters: Sequence[Path]) -> None:
+    """Raise `ValueError` where two notebooks have one number, or a copy another name than its chapter."""
+    for one, other in pairwise(chapters):
+        if one.name[:2] == other.name[:2]:
+            raise ValueError(
+                f"pack is {str(folder)!r}; {one.name} and {other.name} have one number: move one of them elsewhere"
+            )
+    for path in sorted(folder.glob("*.ipynb")):
+        if (chapter := _chapter_of(path)) != path.name:
+            raise ValueError(
+                f"pack is {str(folder)!r}; {path.name} is a copy of {chapter}: give it that name, or move it elsewhere"
+            )
+
+
+def _chapter_of(path: Path) -> str:
+    """The name of the chapter that a notebook is a copy of; its own name where it does not say."""
+    with suppress(ValueError):  # it cannot be read; if it is to be run, the run says so
+        return str(read_notebook(path)["metadata"].get("ddpm", {}).get("chapter", path.name))
+    return path.name
 
 
 def _provenance(finished: Path) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from ddpm.files import check_place, write_atomically
 __all__ = ["asked_in", "mark_hand_ins"]
 
 
-def asked_in(notebooks: Path, only: int | None = None) -> dict[str, list[str]]:
+def asked_in(notebooks: Path, only: Collection[int] | None = None) -> dict[str, list[str]]:
     """The exercises of every chapter, by the name of its file.
 
     Raises:
@@ -51,7 +53,7 @@ def mark_hand_ins(
     zips: Sequence[Path],
     out: Path,
     notebooks: Path,
-    only: int | None = None,
+    only: Collection[int] | None = None,
     limits: Limits | None = None,
     unsandboxed: bool = False,
     force: bool = False,
@@ -65,7 +67,7 @@ def mark_hand_ins(
         zips: the hand-ins.
         out: the table (.csv): a line for each hand-in, a column for each exercise.
         notebooks: folder of the chapters, which say what was asked.
-        only: number of the one chapter to mark.
+        only: numbers of the chapters to mark; by default all.
         limits: what a notebook may take.
         unsandboxed: run what was handed in without a sandbox.
         force: mark again what has a report.
@@ -76,10 +78,11 @@ def mark_hand_ins(
     """
     _check(zips, out)
     asked = asked_in(notebooks, only)
+    chapters = [path.name for path in find_chapters(notebooks)]
     check_sandbox(unsandboxed)
     limits = limits or Limits()
     published = _published(notebooks, asked)
-    by = json.dumps([__version__, asked, limits, unsandboxed, published, _code_of_marking()])
+    by = json.dumps([__version__, chapters, asked, limits, unsandboxed, published, _code_of_marking()])
     reports = out.with_suffix("")
     marked = []
     for path in tqdm(zips, "marking", unit="hand-in"):
@@ -87,6 +90,7 @@ def mark_hand_ins(
         one = None if force else _kept(record, sha256)
         if one is None:
             one = _mark(path, sha256, asked, published, limits, unsandboxed)
+            one.remarks.extend(_remarks_on_names(path, chapters))
             write_atomically(record, json.dumps(asdict(one), indent=1).encode())
         marked.append(one)
     marked = [with_remarks(one, marked) for one in marked]
@@ -169,6 +173,8 @@ def _mark(
             continue
         student = _student_of(notebook)
         students.add(student)
+        if _is_from_another_copy(notebook, student):
+            remarks.append(f"chapter {chapter[:2]}'s exercise cell is from another copy")
         sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
         cells = [(source, source not in published[chapter]) for source in sources]
         results += _results(chapter, names, cells, student, sha256, limits, unsandboxed)
@@ -178,6 +184,25 @@ def _mark(
         remarks.append("made without --student: its numbers are everybody's")
     named = [student for student in students if student is not None]
     return Marked(min(named, default=None), plain(path.name), sha256, results, remarks)
+
+
+def _is_from_another_copy(notebook: Any, student: str | None) -> bool:
+    """Whether a cell of exercises is graded with a seed that is not this student's.
+
+    The numbers in such a cell do not tell: its functions are called with those of the student's own copy.
+    """
+    cells = [cell["source"] for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
+    seeds = {int(seed) for seed in re.findall(r"^grade\w*\(.*\bseed=(\d{1,9})\b", "\n".join(cells), re.MULTILINE)}
+    return not seeds <= ({seed_of(student)} if student is not None else set())
+
+
+def _remarks_on_names(path: Path, chapters: Collection[str]) -> list[str]:
+    """A remark on the notebooks in a zip that are not read, as none of the book's chapters has their name."""
+    unread = []
+    if path.stat().st_size <= MOST:
+        with suppress(Exception), zipfile.ZipFile(path) as archive:  # whatever is wrong with it, its marks say so
+            unread = [name for name in archive.namelist() if name.endswith(".ipynb") and name not in chapters]
+    return [plain(f"not read, as no chapter has this name: {', '.join(unread)}")] if unread else []
 
 
 class Unreadable(Exception):

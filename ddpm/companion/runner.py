@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -42,7 +42,7 @@ def run_chapters(
     notebooks: Path,
     out: Path,
     preset: str = "cpu",
-    only: int | None = None,
+    only: Collection[int] | None = None,
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
     threads: int | None = None,
@@ -56,7 +56,7 @@ def run_chapters(
         notebooks: folder of the chapters, NN_name.ipynb; nothing is written to it.
         out: where the executed chapters go.
         preset: "cpu", "gpu" or "smoke".
-        only: number of the one chapter to run.
+        only: numbers of the chapters to run; by default all.
         parameters: further values for the notebook's parameters cell.
         force: run finished chapters again.
         threads: threads of the CPU to compute with, shared by the chapters that run side by side; by default as many as

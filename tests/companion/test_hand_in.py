@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import zipfile
 from hashlib import sha256
 
@@ -72,6 +73,58 @@ def test_a_students_copies_have_its_own_numbers_and_no_answer(tmp_path):
                 f"\n{argument} = {value:g}  # the copy of ada" in "\n" + cell["source"]
                 for argument, value in own.items()
             )
+
+
+def test_a_students_numbers_are_those_of_every_other_machine():
+    """A copy that was made last term, by an older release, is marked by the same numbers."""
+    assert seed_of("ada") == 16641603
+    assert own_numbers(EXERCISES["divergence"], seed_of("ada")) == {"std": 0.63}
+
+
+@pytest.mark.parametrize("student", ["a" * 64, "7", "ada.l-1_x", "衣服"])
+def test_a_students_name_may_be(student):
+    assert 0 <= seed_of(student) < 16**6
+
+
+@pytest.mark.parametrize("student", ["a" * 65, "", ".ada", "-ada", "a b", "ada\n"])
+def test_a_students_name_may_not_be(student):
+    with pytest.raises(ValueError, match="^student is .*; legal are up to 64 letters, digits, dots, - and _"):
+        seed_of(student)
+
+
+def test_a_students_text_says_which_number_is_its_own(tmp_path):
+    (copy,) = write_copies(ROOT / "notebooks", tmp_path, [1], "ada")
+    text = "".join(cell["source"] for cell in nbformat.read(copy, as_version=4)["cells"])
+    assert "`weight_of_noise(alpha_bar)` (the number `beta` is your own, and stands above the function)" in text
+
+
+def test_chapters_are_copied_by_their_numbers(tmp_path):
+    copies = write_copies(ROOT / "notebooks", tmp_path, [5, 3])
+    assert [copy.name[:2] for copy in copies] == ["03", "05"]
+    with pytest.raises(ValueError, match="^only is 9; legal are 0, 1, 2, 3, 4, 5, 6$"):
+        write_copies(ROOT / "notebooks", tmp_path, [3, 9])
+
+
+def test_two_notebooks_of_one_chapter_are_not_packed(chapters, tmp_path):
+    """JupyterLab's Duplicate makes such a second one."""
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    shutil.copy(copy, copy.with_name("01_small-Copy1.ipynb"))
+    message = "^pack is .*mine'; 01_small-Copy1.ipynb and 01_small.ipynb have one number: move one of them elsewhere$"
+    with pytest.raises(ValueError, match=message):
+        pack(tmp_path / "mine")
+    assert not (tmp_path / "mine" / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["01_mine.ipynb", "02_small.ipynb", "small.ipynb"])
+def test_a_copy_that_has_lost_its_chapters_name_is_not_packed(chapters, tmp_path, name):
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    shutil.copy(chapters / copy.name, tmp_path / "mine" / "03_a_notebook_that_is_no_copy.ipynb")
+    (tmp_path / "mine" / "damaged.ipynb").write_text("<<<<<<< ours\n{}")
+    copy.rename(copy.with_name(name))
+    message = f"^pack is .*mine'; {name} is a copy of 01_small.ipynb: give it that name, or move it elsewhere$"
+    with pytest.raises(ValueError, match=message):
+        pack(tmp_path / "mine")
+    assert not (tmp_path / "mine" / "executed").exists()
 
 
 def test_work_is_not_overwritten(chapters, tmp_path):

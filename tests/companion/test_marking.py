@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import socketserver
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from ddpm.companion import answering, hand_in, marking, sandbox
 from ddpm.companion.answering import answers
@@ -180,13 +182,13 @@ def test_models_that_were_written_in_chapter_0_are_trained_and_looked_at(tmp_pat
         ("ada", CHAPTER_0),
         ("bob", CHAPTER_0.replace("eps - network(", "eps + network(").replace("range(steps)", "range(0)")),
     ):
-        (copy,) = write_copies(ROOT / "notebooks", tmp_path / student, 0, student)
+        (copy,) = write_copies(ROOT / "notebooks", tmp_path / student, [0], student)
         notebook = nbformat.read(copy, as_version=4)
         (cell,) = [cell for cell in notebook["cells"] if "exercises" in tags(cell)]
         cell["source"] = written
         zips.append(tmp_path / f"{student}.zip")
         write_zip(zips[-1], {copy.name: nbformat.writes(notebook)})
-    ada, bob = mark_hand_ins(zips, tmp_path / "marks.csv", ROOT / "notebooks", only=0)
+    ada, bob = mark_hand_ins(zips, tmp_path / "marks.csv", ROOT / "notebooks", only=[0])
     assert [(each.exercise, each.mark) for each in ada.results] == [("three_parts", 1), ("empty_page", 1)]
     assert [each.mark for each in bob.results] == [0, 0]
     assert "No optimiser has made a step" in bob.results[1].said
@@ -248,9 +250,9 @@ def test_a_hostile_notebook_costs_its_own_marks_and_nothing_else(chapters, tmp_p
         for name, body in HOSTILE.items():
             body = body.replace("PORT", str(server.server_address[1]))
             body = body.replace("'PREY')", f"{str(prey)!r})").replace("PREY +", f"{str(prey)!r} +")
-            zips.append(handed_in(tmp_path, chapters, name, SOLUTIONS | {"divergence": body}, only=1))
-        zips.append(handed_in(tmp_path, chapters, "honest", only=1))
-        mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1, limits=QUICK)
+            zips.append(handed_in(tmp_path, chapters, name, SOLUTIONS | {"divergence": body}, only=[1]))
+        zips.append(handed_in(tmp_path, chapters, "honest", only=[1]))
+        mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=[1], limits=QUICK)
         server.shutdown()
     rows = rows_of(tmp_path / "marks.csv")
     assert {file: row["divergence"] for file, row in rows.items() if row["divergence"] != "0"} == {"honest.zip": "1"}
@@ -295,8 +297,8 @@ def test_a_broken_hand_in_costs_its_own_marks_and_nothing_else(chapters, tmp_pat
     zips = [tmp_path / f"{name}.zip" for name in BROKEN]
     for path, write in zip(zips, BROKEN.values(), strict=True):
         write(path)
-    zips.append(handed_in(tmp_path, chapters, "honest", only=1))
-    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1)
+    zips.append(handed_in(tmp_path, chapters, "honest", only=[1]))
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=[1])
     scores = {file: int(row["score"]) for file, row in rows_of(tmp_path / "marks.csv").items()}
     assert scores == {**{path.name: 0 for path in zips}, "honest.zip": 2}
     assert "not handed in" in (tmp_path / "marks" / "no_notebook.md").read_text()
@@ -306,12 +308,12 @@ def test_a_broken_hand_in_costs_its_own_marks_and_nothing_else(chapters, tmp_pat
 def test_what_a_teacher_should_look_at_is_remarked(chapters, tmp_path):
     copied = {**SOLUTIONS, "divergence": SOLUTIONS["divergence"].replace("std", str(own_of("ada", "divergence")))}
     zips = [
-        handed_in(tmp_path, chapters, "ada", only=1),
-        handed_in(tmp_path, chapters, "bob", copied, only=1),
-        handed_in(tmp_path, chapters, "ada", only=1, name="again"),
-        handed_in(tmp_path, chapters, None, SOLUTIONS, only=1, name="nobody"),
+        handed_in(tmp_path, chapters, "ada", only=[1]),
+        handed_in(tmp_path, chapters, "bob", copied, only=[1]),
+        handed_in(tmp_path, chapters, "ada", only=[1], name="again"),
+        handed_in(tmp_path, chapters, None, SOLUTIONS, only=[1], name="nobody"),
     ]
-    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=1)
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=[1])
     remarks = {file: row["remarks"] for file, row in rows_of(tmp_path / "marks.csv").items()}
     assert remarks == {
         "ada.zip": "another hand-in is ada's, too",
@@ -321,14 +323,76 @@ def test_what_a_teacher_should_look_at_is_remarked(chapters, tmp_path):
     }
 
 
+def test_a_cell_of_another_copy_is_right_and_remarked(chapters, tmp_path):
+    """The numbers in it do not count: its functions are called with those of the copy that it stands in."""
+    ada, bob = (handed_in(tmp_path, chapters, student, only=[1, 3]) for student in ("ada", "bob"))
+    theirs, own = notebooks_of(ada), notebooks_of(bob)
+    (copied,) = [cell for cell in theirs["03_round_trip.ipynb"]["cells"] if "exercises" in tags(cell)]
+    (cell,) = [cell for cell in own["03_round_trip.ipynb"]["cells"] if "exercises" in tags(cell)]
+    cell["source"] = copied["source"]
+    write_zip(bob, {name: nbformat.writes(notebook) for name, notebook in own.items()})
+    first, second = mark_hand_ins([ada, bob], tmp_path / "marks.csv", chapters, only=[1, 3])
+    assert {result.mark for result in second.results} == {1}
+    assert (first.remarks, second.remarks) == ([], ["chapter 03's exercise cell is from another copy"])
+
+
+def notebooks_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: nbformat.reads(archive.read(name).decode(), 4) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize(
+    ("source", "remarked"),
+    [
+        (f"grade(divergence, seed={seed_of('ada')}, std=std)", False),
+        ("grade(divergence, std=std, seed=5)", True),
+        ("grade_ddpm(noised, loss, step_back, seed=5)", True),
+        ("grade_model(diffusion_model, seed=seed)", False),
+        ("# grade(divergence, seed=5)", False),
+        ("torch.manual_seed(5)\ngrade(divergence)", False),
+    ],
+)
+def test_a_cell_of_another_copy_is_known_by_its_seed(source, remarked):
+    cells = [new_code_cell(source, metadata={"tags": ["exercises"]}), new_code_cell("grade(divergence, seed=7)")]
+    assert marking._is_from_another_copy(new_notebook(cells=cells), "ada") == remarked
+
+
+def test_a_notebook_that_is_not_read_is_remarked(chapters, tmp_path):
+    path = handed_in(tmp_path, chapters, "ada", only=[3, 5])
+    notebooks = notebooks_of(path)
+    notebooks["05_guidance-Copy1.ipynb"] = notebooks.pop("05_guidance.ipynb")
+    write_zip(path, {name: nbformat.writes(notebook) for name, notebook in notebooks.items()})
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[5])
+    assert [(result.mark, result.said) for result in marked.results] == [(0, "not handed in")] * 2
+    assert marked.remarks == ["not read, as no chapter has this name: 05_guidance-Copy1.ipynb"]
+    assert rows_of(tmp_path / "marks.csv")["ada.zip"]["remarks"] == marked.remarks[0]
+
+
+def test_marks_are_of_the_chapters_that_were_set(chapters, tmp_path):
+    path = handed_in(tmp_path, chapters, "ada", SOLUTIONS | {"scores": "return 1"})
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[5, 3])
+    assert [result.chapter[:2] for result in marked.results] == ["03", "03", "03", "05", "05"]
+    row = rows_of(tmp_path / "marks.csv")["ada.zip"]
+    assert (row["score"], row["max_score"], row["remarks"]) == ("5", "5", "")
+    assert "5 of 5 exercises are right" in (tmp_path / "marks" / "ada.md").read_text()
+
+
+def test_a_report_tells_a_blank_from_a_function_without_its_return(chapters, tmp_path):
+    written = {"guided_eps": "eps_c + w * (eps_c - eps)"}
+    mark_hand_ins([handed_in(tmp_path, chapters, "ada", written, [5])], tmp_path / "marks.csv", chapters, only=[5])
+    report = (tmp_path / "marks" / "ada.md").read_text()
+    assert "| 05 | probability_of_right | 0 | `not written yet` |" in report
+    assert re.search(r"`not yet\. guided_eps\(.*\) with .* returns nothing: is there a 'return' on every way", report)
+
+
 def test_a_table_of_the_answers_at_a_copys_own_points_is_worth_nothing(chapters, tmp_path):
     exercise, seed = EXERCISES["divergence"], seed_of("ada")
     own = own_numbers(exercise, seed)
     calls, points = calls_of(exercise, seed, own), points_of(exercise, seed, own)
     known = {call: exercise.right(*point) for call, point in zip(calls, points, strict=True)}
     looked_up = SOLUTIONS | {"divergence": f"return {known}.get((mean,), 1e9)"}
-    path = handed_in(tmp_path, chapters, "ada", looked_up, only=1)
-    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=1)
+    path = handed_in(tmp_path, chapters, "ada", looked_up, only=[1])
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1])
     (result,) = [each for each in marked.results if each.exercise == "divergence"]
     assert (result.mark, result.said) == (
         0,
@@ -339,8 +403,8 @@ def test_a_table_of_the_answers_at_a_copys_own_points_is_worth_nothing(chapters,
 @pytest.mark.parametrize("student", ["ada", "Ada"])
 def test_a_hand_in_keeps_its_name_though_one_chapter_has_none(chapters, tmp_path, student):
     mixed = tmp_path / "mixed.zip"
-    named = handed_in(tmp_path, chapters, student, only=1)
-    unnamed = handed_in(tmp_path, chapters, None, only=2, name="no")
+    named = handed_in(tmp_path, chapters, student, only=[1])
+    unnamed = handed_in(tmp_path, chapters, None, only=[2], name="no")
     with zipfile.ZipFile(mixed, "w") as archive:
         for path in (named, unnamed):
             with zipfile.ZipFile(path) as other:
@@ -360,7 +424,7 @@ def own_of(student, name):
 
 
 def test_a_marking_that_is_killed_goes_on(chapters, tmp_path):
-    zips = [handed_in(tmp_path, chapters, f"s{i}", only=2) for i in range(12)]
+    zips = [handed_in(tmp_path, chapters, f"s{i}", only=[2]) for i in range(12)]
     command = [sys.executable, "-m", "ddpm", "chapters", "--mark", *map(str, zips), "--only", "2"]
     command += ["--notebooks", str(chapters), "--out", "marks.csv", *(["--unsandboxed"] if NO_SANDBOX else [])]
     first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -391,8 +455,8 @@ def asked(monkeypatch):
 
 
 def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chapters, tmp_path, monkeypatch, asked):
-    path = handed_in(tmp_path, chapters, "ada", only=1)
-    mark = partial(mark_hand_ins, [path], tmp_path / "marks.csv", chapters, only=1)
+    path = handed_in(tmp_path, chapters, "ada", only=[1])
+    mark = partial(mark_hand_ins, [path], tmp_path / "marks.csv", chapters, only=[1])
     mark()
     assert len(asked) == 1
     mark()
@@ -440,12 +504,12 @@ def test_a_chapter_that_grades_what_is_no_exercise_is_named_before_anything_is_m
 
 
 def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, asked):
-    path = handed_in(tmp_path, chapters, "ada", only=1)
+    path = handed_in(tmp_path, chapters, "ada", only=[1])
     monkeypatch.setattr(marking, "MOST", path.stat().st_size)
-    mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=1)
+    mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1])
     assert len(asked) == 1
     monkeypatch.setattr(marking, "MOST", path.stat().st_size - 1)
-    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=1, force=True)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1], force=True)
     assert {(each.mark, each.said) for each in marked.results} == {(0, "the zip is too large to be read")}
     assert len(asked) == 1
 
@@ -458,7 +522,8 @@ def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, as
         ({"out": "marks.txt"}, "out is 'marks.txt'; the name of a table of marks must end in .csv"),
         ({"zips": ["a.zip", "b/A.zip"]}, "two hand-ins are called a"),
         ({"out": "c.csv"}, "out is 'c.csv'; there must be no folder 'c.csv'"),
-        ({"only": 9}, "only is 9"),
+        ({"only": [9]}, "only is 9"),
+        ({"only": [1, 9]}, "only is 9; legal are 1, 2, 3, 4, 5, 6"),
     ],
 )
 def test_nothing_is_marked_where_something_is_wrong(chapters, tmp_path, monkeypatch, arguments, message):
@@ -572,7 +637,7 @@ def test_a_students_copy_is_written_packed_and_marked(tmp_path):
     nbformat.write(notebook, tmp_path / "notebooks" / "01_small.ipynb")
     (copy,) = write_copies(tmp_path / "notebooks", tmp_path / "ada", student="ada")
     text = copy.read_text(encoding="utf-8")
-    assert "Write `divergence(mean)`." in text
+    assert "Write `divergence(mean)` (the number `std` is your own, and stands above the function)." in text
     copy.write_text(text.replace("...  # write me", SOLUTIONS["divergence"]), encoding="utf-8")
     zipped = pack(tmp_path / "ada", preset="smoke")
     (marked,) = mark_hand_ins([zipped], tmp_path / "marks.csv", tmp_path / "notebooks")
@@ -581,8 +646,8 @@ def test_a_students_copy_is_written_packed_and_marked(tmp_path):
 
 
 def test_a_table_holds_no_formula(chapters, tmp_path):
-    path = handed_in(tmp_path, chapters, "ada", only=1, name="=1+1")
-    mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=1)
+    path = handed_in(tmp_path, chapters, "ada", only=[1], name="=1+1")
+    mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1])
     assert list(rows_of(tmp_path / "marks.csv")) == ["'=1+1.zip"]
 
 
@@ -607,9 +672,9 @@ def test_a_home_that_would_be_seen_in_the_sandbox_is_refused(home, tmp_path, mon
 
 
 def test_without_a_sandbox_it_refuses_unless_told(chapters, tmp_path, monkeypatch):
-    path = handed_in(tmp_path, chapters, "s1", only=2)
+    path = handed_in(tmp_path, chapters, "s1", only=[2])
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ValueError, match="bubblewrap is not installed.*may read, send and delete whatever you may$"):
-        mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=2, unsandboxed=False)
-    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=2, unsandboxed=True)
+        mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[2], unsandboxed=False)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[2], unsandboxed=True)
     assert [result.mark for result in marked.results] == [1, 1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, share_on_bumps
 
 __all__ = ["blobs", "grade_model", "said_of_model"]
@@ -42,6 +43,8 @@ def grade_model(diffusion_model: Model, *, seed: int = 0) -> None:
 
 def said_of_model(diffusion_model: Model, seed: int) -> str:
     """What `grade_model` tells; it begins with "right" if the model draws what it was trained on."""
+    if is_blank(diffusion_model):
+        return "not written yet"
     data, centres = blobs(seed)
     started, steps = time.perf_counter(), _StepCounter()
     with torch.random.fork_rng(), steps:
@@ -51,7 +54,7 @@ def said_of_model(diffusion_model: Model, seed: int) -> str:
             said = _said_of(points, data, centres, steps.number)
         except Exception as error:  # whatever a student's code runs into
             said = f"not yet. It raises {type(error).__name__}: {error}"
-    if said not in ("right", "not written yet"):
+    if said != "right":
         said += f" (It took {time.perf_counter() - started:.0f} s and {steps.number:,} steps of training.)"
     return said
 
@@ -73,7 +76,7 @@ class _StepCounter:
 def _said_of(points: Tensor | None, data: Tensor, centres: Tensor, steps: int) -> str:
     """What is to be said of points that were drawn after so many steps of training."""
     if points is None:
-        return "not written yet"
+        return f"not yet. It {NOTHING}"
     if not isinstance(points, Tensor) or points.shape != (_DRAWN, 2):
         shape = f"shape {tuple(points.shape)}" if isinstance(points, Tensor) else f"type {type(points).__name__}"
         return f"not yet. What it returns has {shape}; asked for is a tensor of shape ({_DRAWN}, 2)."

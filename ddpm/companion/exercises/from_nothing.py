@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.checks import enforced
 from ddpm.schedule import linear
 
@@ -64,13 +65,16 @@ def said_of_ddpm(noised: Noised, loss: Loss, step: Step, seed: int) -> str:
 def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
     """What is wrong, in the order in which it is best mended."""
     x = torch.randn(6, 2)
-    answers = (
-        noised(x.clone(), torch.arange(6), x.clone()),
-        loss(_Network(lambda x, t: x.clone()), x.clone()),
-        step(_Network(lambda x, t: x.clone()), x.clone(), 5),
-    )
-    if any(answer is None for answer in answers):
+    answers = {
+        "noised": noised(x.clone(), torch.arange(6), x.clone()),
+        "loss": loss(_Network(lambda x, t: x.clone()), x.clone()),
+        "step_back": step(_Network(lambda x, t: x.clone()), x.clone(), 5),
+    }
+    if any(is_blank(part) for part in (noised, loss, step)):
         yield "not written yet"
+        return
+    if silent := [name for name, answer in answers.items() if answer is None]:
+        yield f"not yet. {silent[0]} {NOTHING}"
         return
     for fault in (*_faults_of_noised(noised), *_faults_of_loss(loss), *_faults_of_step(step)):
         yield f"not yet. {fault}"

@@ -93,6 +93,8 @@ def test_points_without_a_training_are_not_right(capsys):
     jittered = said(capsys, lambda data, n: data[:n] + 0.05 * torch.randn(n, 2))
     assert jittered.startswith("not yet. No optimiser has made a step")
     assert said(capsys, lambda data, n: None) == "not written yet"
+    silent = said(capsys, lambda data, n: print(end=""))
+    assert silent.startswith("not yet. It returns nothing: is there a `return` on every way through it?")
 
 
 def test_blobs_move_with_the_seed_and_hold_the_data():

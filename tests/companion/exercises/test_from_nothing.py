@@ -71,6 +71,8 @@ def test_what_is_not_written_is_said_so_and_an_error_is_shown(capsys):
     for parts in ((blank, loss, step), (noised, blank, step), (noised, loss, blank)):
         assert said(capsys, *parts) == "not written yet"
     assert "not yet. It raises ZeroDivisionError" in said(capsys, lambda *_: 1 / 0, loss, step)
+    silent = said(capsys, noised, lambda network, x0: print(end=""), step)
+    assert silent == "not yet. loss returns nothing: is there a `return` on every way through it?"
 
 
 left = ALPHA_BAR

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ddpm.companion import exercises
+from ddpm.companion.answering import answer_of
 from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
 from ddpm.companion.exercises.grading import own_numbers
 from ddpm.diffusion import bound_weights
@@ -104,8 +105,46 @@ def test_what_a_student_is_told(monkeypatch, capsys):
     assert re.fullmatch(r"not yet, and none of .* slips: half\(1\.\d+\) is 3, which is too large", said("return 3"))
     assert re.fullmatch(r"not yet, and none of .* slips: half\(1\.\d+\) is 0, which is too small", said("return 0"))
     assert said("return x / 0").startswith("not yet. half(1.84442) raises ZeroDivisionError")
-    assert "raises TypeError" in said("return [x]")
+    assert said("return [x]") == "not yet. half(1.84442) is a list, and should be one number."
     assert "is nan, and should be a finite number" in said("return float('nan')")
+
+
+@pytest.mark.parametrize("body", ["...", "pass", "return", '"""Half of x."""\n    ...  # write me'])
+def test_a_blank_is_not_written_yet(body):
+    assert mark(HALVES, written(body), 0) == "not written yet"
+
+
+@pytest.mark.parametrize("body", ["x / 2", "half = x / 2", "if x > 9:\n        return x / 2", "print(x / 2)"])
+def test_a_function_that_returns_nothing_is_asked_for_its_return(body):
+    nothing = "returns nothing: is there a `return` on every way through it?"
+    assert mark(HALVES, written(body), 0) == f"not yet. half(1.84442) {nothing}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (torch.ones(2), "is a tensor of shape (2,), and should be one number."),
+        (torch.ones(1, 3).numpy(), "is an array of shape (1, 3), and should be one number."),
+        ((1.0, 2.0), "is a tuple, and should be one number."),
+        ("0.5", "is a str, and should be one number."),
+        (1j, "is 1j, and should be a finite number."),
+        (torch.tensor(torch.inf), "is inf, and should be a finite number."),
+        (10**400, "raises OverflowError: int too large to convert to float"),
+    ],
+)
+def test_what_is_no_number_is_described(answer, said):
+    assert mark(HALVES, lambda x: answer, 0) == f"not yet. half(1.84442) {said}"
+
+
+def test_what_is_one_number_may_be_a_tensor_or_a_bool():
+    assert answer_of(lambda: torch.ones(1, 1), ()) == 1
+    assert answer_of(lambda: True, ()) == 1
+
+
+def written(body):
+    functions = {}
+    exec(f"def half(x):\n    {body}", functions)
+    return functions["half"]
 
 
 def test_a_function_without_an_exercise_is_named():
