@@ -388,7 +388,7 @@ CHANGES = {
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
         ("+ self.uniform()) /", "+ self.uniform()[:1]) /", "times that are independent within their strata"),
         ("self._calls += 1", "self._calls += 0", "the next numbers of a step"),
-        ("== len(self._drawn):", "== len(self._drawn) or True:", "one drawing for all pieces of a batch"),
+        ("self._drawn[self._calls - 1]", "self._drawn[-1]", "which numbers of a step a later piece of a batch gets"),
         (
             "self._drawn[self._calls - 1][self.rows]",
             "self._drawn[self._calls - 1][: self.count]",
