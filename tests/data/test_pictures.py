@@ -2,9 +2,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,6 +148,16 @@ def few(tmp_path, monkeypatch):
     for i in range(20):
         Image.new("L", (40, 30), 10 * i).save(tmp_path / "few" / f"{i:02d}.bmp")
     return tmp_path / "few"
+
+
+def test_twenty_pictures_that_cannot_be_read_are_named_and_the_others_counted(few, capsys):
+    for i in range(23):
+        (few / f"broken {i:02d}.png").write_bytes(b"no picture")
+    load_folder(few, (1, 8, 8), unreadable=0.9)
+    said = capsys.readouterr().out
+    assert [f"broken {i:02d}.png" in said for i in range(23)] == [True] * 20 + [False] * 3
+    (cache,) = re.findall(r"\.\.\. and 3 more, named in (.*)", said)
+    assert "broken 22.png" in Path(cache).read_text()
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.long
 
 CONFIGS = [
     UNetConfig(),
-    UNetConfig(blocks_per_level=1, middle_attention=False),
+    UNetConfig(blocks_per_level=1, middle_attention=False, dropout=0.1),
     UNetConfig(
         channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8,
         time_conditioning="scale_shift",
