@@ -276,10 +276,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 
 @pytest.mark.long
 def test_a_kill_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
-    """SIGKILL a real training process in its midst, resume it, and compare every bit with an uninterrupted one."""
+    """SIGKILL the command in its midst, resume it, and compare every bit with an uninterrupted one.
+
+    Unlike those of test_survival.py it draws pictures and writes for TensorBoard.
+    """
     command = [
         sys.executable, "-m", "ddpm", "train", "--data", "fashion-mnist-embedded", "--steps", "60", "--batch-size", "4",
-        "--base-channels", "32", "--checkpoint-every", "20", "--out",
+        "--base-channels", "8", "--checkpoint-every", "20", "--out",
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
