@@ -21,9 +21,9 @@ from ddpm.diffusion import DiffusionConfig
 from ddpm.training import batches, checkpoint, train
 from ddpm.training.checkpoint import newest_checkpoint
 from ddpm.training.config import TrainingConfig
-from ddpm.unet import UNetConfig
 from tests.cli.commands import forked
 from tests.forked import ended, fork
+from tests.networks import SMALL_UNET
 from tests.several import launched, started
 
 CORRUPT = ("7.png", "deep/81.jpg", "deep/152.webp")
@@ -93,7 +93,7 @@ def test_pictures_that_do_not_fit_into_memory_are_read_as_they_are_wanted(folder
     assert not calls
     assert str(folder / "7.png") in capsys.readouterr().out
     monkeypatch.undo()
-    model = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+    model = DiffusionConfig(SMALL_UNET)
     config = TrainingConfig(steps=3, batch_size=4, checkpoint_every=3, warmup=1)
     for name, dataset, workers in (("held", held, 0), ("streamed", streamed, 2), ("unaided", streamed, 0)):
         train(model, dataset, config, tmp_path / name, progress=False, workers=workers)

@@ -8,11 +8,6 @@ from ddpm.metrics import copies, distances, precision_recall
 from ddpm.metrics.features import FEATURES_SHA256, classify, features
 
 
-@pytest.fixture(scope="module")
-def test_split():
-    return data.load("fashion-mnist-embedded", "test", quiet=True)
-
-
 def test_distance_is_the_closed_form_of_two_gaussians():
     """Against Dowson & Landau's formula computed another way, on features whose moments are given."""
     generator = torch.Generator().manual_seed(0)

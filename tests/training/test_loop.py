@@ -33,10 +33,10 @@ from ddpm.training.recipes import recipe
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import train_step
-from ddpm.unet import UNetConfig
 from tests.folders import contents, log_of
+from tests.networks import SMALL_UNET
 
-MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+MODEL = DiffusionConfig(SMALL_UNET)
 CONFIG = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=2)
 
 
