@@ -188,6 +188,7 @@ CHANGES = {
         ("limit = 4 / max(shares)", "limit = 2 / max(shares)", "the largest legal weight"),
         ('number("step_size", step_size) < limit', 'number("step_size", step_size) <= limit', "a step of just 4"),
         ("corrector_steps: int = 1", "corrector_steps: int = 2", "the default of a corrector's steps"),
+        (" | (log_p_to == -math.inf)", "", "a proposal that has neither density nor score"),
     ],
     "round_trip.py": [
         ("if step.t > top.t:", "if step.t >= top.t:", "the top of a trip that stays at a time"),
@@ -388,7 +389,7 @@ CHANGES = {
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
         ("+ self.uniform()) /", "+ self.uniform()[:1]) /", "times that are independent within their strata"),
         ("self._calls += 1", "self._calls += 0", "the next numbers of a step"),
-        ("== len(self._drawn):", "== len(self._drawn) or True:", "one drawing for all pieces of a batch"),
+        ("self._drawn[self._calls - 1]", "self._drawn[-1]", "which numbers of a step a later piece of a batch gets"),
         (
             "self._drawn[self._calls - 1][self.rows]",
             "self._drawn[self._calls - 1][: self.count]",
@@ -785,6 +786,7 @@ CHANGES = {
     "training/recipes.py": [
         ('"optimiser": "adam", "momentum": 0.0', '"optimiser": "adam", "momentum": 0.5', "a GAN's momentum"),
         ('"uniform_share": 0.1', '"uniform_share": 0.0', "the recipe's share of uniform times"),
+        ('"decay": "linear"', '"decay": "cosine"', "how a student's learning rate falls"),
     ],
     "training/optimisers.py": [
         ("betas = (float(momentum), 0.999)", "betas = (float(momentum), 0.99)", "beta 2"),
@@ -851,6 +853,7 @@ CHANGES = {
         ("labels is None else labels - 1", "labels is None else labels", "the null label of a model of diffusers"),
         ("channel_multipliers[0]) != 1:", "channel_multipliers[0]) < 1:", "a first level that diffusers lacks"),
         ('"attention_head_dim": config.head_channels', '"attention_head_dim": 8', "the heads in diffusers"),
+        ('"dropout": config.dropout', '"dropout": 0.0', "the dropout in diffusers"),
     ],
     "interop/schedulers.py": [
         ('timestep_spacing="trailing"', 'timestep_spacing="leading"', "the grid of an exported scheduler"),
@@ -1092,6 +1095,7 @@ NEAREST = {
     "training/step.py": ["training/test_loop.py", "training/test_several.py"],
     "training/config.py": ["training/test_record.py"],
     "training/launcher.py": ["training/test_several.py"],
+    "training/recipes.py": ["training/test_config.py"],
     "interop/weights.py": ["parity/test_unet.py", "parity/test_folders.py"],
     "interop/schedulers.py": ["parity/test_schedulers.py", "parity/test_folders.py"],
     "interop/card.py": ["parity/test_unet.py", "parity/test_folders.py"],

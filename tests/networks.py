@@ -1,6 +1,11 @@
-"""Networks with random weights."""
+"""Small networks, and random weights."""
 
 import torch
+
+from ddpm.unet import UNetConfig
+
+#: Of a network that is trained, or asked, in milliseconds.
+SMALL_UNET = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 
 
 def stirred(network, std=0.1):

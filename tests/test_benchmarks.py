@@ -31,7 +31,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNetConfig
 from tests.checkout import ROOT, script
-from tests.networks import stirred
+from tests.networks import SMALL_UNET, stirred
 
 pytestmark = pytest.mark.long
 
@@ -40,9 +40,8 @@ SAID_OF_SPEED = "README.md", "book/performance.md"
 
 
 def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
-    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
     train(
-        DiffusionConfig(network), load("fashion-mnist-embedded", "train", quiet=True),
+        DiffusionConfig(SMALL_UNET), load("fashion-mnist-embedded", "train", quiet=True),
         TrainingConfig(steps=1, batch_size=2), tmp_path / "run",
     )  # fmt: skip
     out = tmp_path / "samplers.json"
@@ -80,8 +79,7 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
 def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
     settings = TrainingConfig(steps=1, batch_size=2, threads=1)
     images = load("fashion-mnist-embedded", "train", quiet=True)
-    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
-    train(DiffusionConfig(network, target="v"), images, settings, tmp_path / "teacher", progress=False)
+    train(DiffusionConfig(SMALL_UNET, target="v"), images, settings, tmp_path / "teacher", progress=False)
     distill(tmp_path / "teacher", images, settings, tmp_path / "run", 1, 4, progress=False)
     out, distillation = tmp_path / "distillation.json", script("benchmarks/distillation.py")
     assert set(distillation.students_in([tmp_path / "run"])) == {1, 2}
@@ -111,8 +109,7 @@ def test_students_beside_their_teacher_go_on_where_it_stopped(tmp_path):
 
 def test_the_straight_path_beside_the_recipe_goes_on_where_it_stopped(tmp_path, monkeypatch):
     straight_path = script("benchmarks/straight_path.py")
-    network = UNetConfig(base_channels=8, blocks_per_level=1, head_channels=8)
-    small = {name: replace(model, unet=network) for name, model in straight_path.ROWS.items()}
+    small = {name: replace(model, unet=SMALL_UNET) for name, model in straight_path.ROWS.items()}
     monkeypatch.setattr(straight_path, "ROWS", small)
     out = tmp_path / "straight-path.json"
 

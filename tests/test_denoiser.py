@@ -24,7 +24,7 @@ from ddpm.schedule import (
 )  # fmt: skip
 from ddpm.targets import TARGETS, Prediction, prediction_of, target_of
 from ddpm.unet import UNet, UNetConfig
-from tests.networks import stirred
+from tests.networks import SMALL_UNET, stirred
 
 
 def home(target):
@@ -204,8 +204,7 @@ def test_below_time_1_gradients_are_finite():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_a_network_that_was_cast_computes_in_that_type(dtype, precision):
-    config = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
-    networks = [stirred(UNet(config)).requires_grad_(False) for _ in range(2)]
+    networks = [stirred(UNet(SMALL_UNET)).requires_grad_(False) for _ in range(2)]
     exact, cast = (NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)) for network in networks)
     cast.network.to(dtype)
     images, expected = (sample(each, 3, steps=5, progress=False) for each in (cast, exact))

@@ -20,12 +20,11 @@ from ddpm.schedule import cosine, exploding, linear, straight, zero_terminal_snr
 from ddpm.targets import target_of
 from ddpm.training import TrainingConfig, train
 from ddpm.training.batches import batches
-from ddpm.unet import UNetConfig
 from tests.folders import log_of
+from tests.networks import SMALL_UNET
 from tests.training.garments import first_images
 
-SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
-V = DiffusionConfig(SMALL, target="v")
+V = DiffusionConfig(SMALL_UNET, target="v")
 
 
 class Answers(nn.Module):
@@ -97,7 +96,7 @@ HOMES = [("linear", "v"), ("linear", "x0"), ("linear_zero_snr", "v"), ("straight
 @pytest.mark.parametrize(("calls", "pairs"), [(1, 1), (2, 1), (3, 1), (4, 2), (1, 3)])
 @pytest.mark.parametrize("pair", [by_ddim, by_midpoint])
 def test_a_student_that_ends_where_its_teacher_does_has_no_loss(schedule, target, calls, pairs, pair):
-    config = DiffusionConfig(SMALL, schedule, target=target, distilled_for=calls, distilled_from=2 * pairs * calls)
+    config = DiffusionConfig(SMALL_UNET, schedule, target=target, distilled_for=calls, distilled_from=2 * pairs * calls)
     oracle = Gaussian(0.0, 0.5, config.noise_schedule())
     task = Distillation(config, Answers(oracle, target), midpoint=pair is by_midpoint)
     images = torch.randn(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) / 2
@@ -152,7 +151,7 @@ def test_teacher_and_student_are_told_the_same_labels():
             told.append(labels)
             return x
 
-    classes = replace(SMALL, classes=10)
+    classes = replace(SMALL_UNET, classes=10)
     config = DiffusionConfig(classes, target="v", label_dropout=0.5, distilled_for=2, distilled_from=4)
     task = Distillation(config, Told())
     task.parts["unet"] = Told()
@@ -333,7 +332,7 @@ def test_a_training_and_a_distillation_are_different_runs(teacher, student, tmp_
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path):
-    config = DiffusionConfig(replace(SMALL, classes=10), target="v")
+    config = DiffusionConfig(replace(SMALL_UNET, classes=10), target="v")
     digits = replace(first_images(16), classes=tuple("0123456789"))
     train(config, digits, replace(TINY, steps=1), tmp_path / "teacher", progress=False)
     with pytest.raises(ValueError, match="teacher was told the classes .'0', .*; fashion-mnist-embedded has .'T-shirt"):
@@ -386,7 +385,7 @@ def test_a_student_has_moved_from_its_teacher(teacher, student):
 
 
 def test_a_teacher_that_was_told_classes_teaches_them(tmp_path):
-    config = DiffusionConfig(replace(SMALL, classes=10), target="v")
+    config = DiffusionConfig(replace(SMALL_UNET, classes=10), target="v")
     train(config, first_images(16), TINY, tmp_path / "teacher", progress=False)
     distill(tmp_path / "teacher", first_images(16), TINY, tmp_path / "student", 1, 2, progress=False)
     student = ddpm.load(tmp_path / "student", "float32")
@@ -398,7 +397,7 @@ def test_a_teacher_that_was_told_classes_teaches_them(tmp_path):
 def test_only_what_says_something_at_T_can_be_distilled(tmp_path):
     with pytest.raises(ValueError, match="teacher is 'equal-vae', 'autoencoder'; only a diffusion model can be"):
         distillation.teacher_named("equal-vae")
-    train(DiffusionConfig(SMALL), first_images(4), replace(TINY, steps=1), tmp_path / "eps", progress=False)
+    train(DiffusionConfig(SMALL_UNET), first_images(4), replace(TINY, steps=1), tmp_path / "eps", progress=False)
     with pytest.raises(
         ValueError, match="whose target is 'eps'; at T that says hardly anything .* legal are x0, v, flow"
     ):

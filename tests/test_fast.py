@@ -25,11 +25,10 @@ from ddpm.noise import StepRandomness
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
-from ddpm.unet import UNet, UNetConfig
+from ddpm.unet import UNet
 from ddpm.unet.blocks import Float32Conv2d, GroupNorm, SelfAttention
-from tests.networks import stirred
+from tests.networks import SMALL_UNET, stirred
 
-CONFIG = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 has_bfloat16 = fast.has_fast_bfloat16(torch.device("cpu"))
 needs_bfloat16 = pytest.mark.skipif(not has_bfloat16, reason="this CPU multiplies bfloat16 no faster than float32")
 
@@ -77,7 +76,7 @@ def answer_in_bfloat16(network):
 
 
 def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
-    network = stirred(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with Watch(plain_weights(network)) as watch:
         converting = answer_in_bfloat16(network)
@@ -103,7 +102,7 @@ def test_a_walk_has_converted_weights_and_the_network_keeps_its_own():
 
 
 def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
-    network = stirred(UNet(CONFIG))
+    network = stirred(UNet(SMALL_UNET))
     network.register_buffer("table", torch.zeros(1000))
     with Watch() as watch, fast.prepared(network, True):
         form = fast.in_walk(network, True)
@@ -116,7 +115,7 @@ def test_a_walk_copies_the_weights_that_it_converts_and_nothing_else():
 
 def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
     """As two generators in one thread do, of which the first to begin is the first to end."""
-    network = stirred(UNet(CONFIG))
+    network = stirred(UNet(SMALL_UNET))
     first, second = fast.prepared(network, True), fast.prepared(network, True)
     first.__enter__()
     second.__enter__()
@@ -129,7 +128,7 @@ def test_walks_that_end_out_of_order_leave_the_network_as_it_was():
 
 @pytest.mark.parametrize("change", ["in place", "another tensor", "other data", "another state"])
 def test_a_walk_sees_weights_that_are_changed_in_between(change):
-    network = stirred(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False)
     with fast.prepared(network, True):
         before = answer_in_bfloat16(fast.in_walk(network, True))
         conv = network.down[0].blocks[0].conv2
@@ -147,7 +146,7 @@ def test_a_walk_sees_weights_that_are_changed_in_between(change):
 
 
 def test_a_walks_gradients_reach_the_networks_own_weights():
-    network = stirred(UNet(CONFIG))
+    network = stirred(UNet(SMALL_UNET))
     slopes = []
     for walk in (nullcontext(), fast.prepared(network, True)):
         network.zero_grad()
@@ -160,7 +159,7 @@ def test_a_walks_gradients_reach_the_networks_own_weights():
 
 
 def test_hooks_are_called_with_the_modules_they_were_registered_on():
-    network, seen = stirred(UNet(CONFIG)), []
+    network, seen = stirred(UNet(SMALL_UNET)), []
     network.down[0].register_forward_hook(lambda module, given, answer: seen.append(module))
     with fast.prepared(network, True):
         answer_in_bfloat16(fast.in_walk(network, True))
@@ -169,8 +168,8 @@ def test_hooks_are_called_with_the_modules_they_were_registered_on():
 
 
 def test_a_compiled_network_is_left_alone():
-    network = stirred(UNet(CONFIG)).requires_grad_(False)
-    whole, part = torch.compile(network, backend="eager"), stirred(UNet(CONFIG))
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False)
+    whole, part = torch.compile(network, backend="eager"), stirred(UNet(SMALL_UNET))
     part.middle_in.compile(backend="eager")
     for compiled in (whole, part):
         with fast.prepared(compiled, True):
@@ -209,7 +208,7 @@ def drawn_by_threads(*denoisers):
 def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeypatch):
     """In bfloat16 also where that is slow: the conversion is what threads could take from each other."""
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    network = stirred(UNet(CONFIG)).requires_grad_(False)
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False)
     denoisers = [NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)) for precision in precisions]
     alone = [ddpm.sample(denoise, 2, steps=6, progress=False) for denoise in denoisers]
     for _ in range(5):
@@ -220,7 +219,7 @@ def test_threads_draw_from_one_network_what_each_draws_alone(precisions, monkeyp
 
 def test_threads_share_one_model_and_one_conversion(monkeypatch):
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    denoise = NetworkDenoiser(stirred(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(SMALL_UNET)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
     alone, forms = ddpm.sample(denoise, 2, steps=6, progress=False), set()
     barrier = threading.Barrier(3, timeout=60)
 
@@ -238,7 +237,7 @@ def test_threads_share_one_model_and_one_conversion(monkeypatch):
 
 def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
     monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
-    denoise = NetworkDenoiser(stirred(UNet(CONFIG)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(SMALL_UNET)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
     with denoise.many_calls(), torch.no_grad():
         for other in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
             assert torch.equal(other(X, 5).x0, denoise(X, 5).x0)
@@ -246,7 +245,7 @@ def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
 
 @needs_bfloat16
 def test_sampling_converts_the_weights_once_and_not_in_every_call():
-    denoise = NetworkDenoiser(stirred(UNet(CONFIG)), linear(), precision="auto", image_shape=(1, 8, 8))
+    denoise = NetworkDenoiser(stirred(UNet(SMALL_UNET)), linear(), precision="auto", image_shape=(1, 8, 8))
     weights = plain_weights(denoise.network)
     with Watch(weights) as watch:
         ddpm.sample(denoise, 2, steps=7, chunk=2, progress=False)
@@ -343,7 +342,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @needs_gpu
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
-    network = stirred(UNet(CONFIG)).requires_grad_(False).cuda()
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda()
     denoise, times = NetworkDenoiser(network, linear(), "v", precision, (1, 8, 8)), range(20, 0, -1)
     xs = torch.randn(len(times), 3, 1, 8, 8, device="cuda")
     with torch.no_grad():
@@ -382,7 +381,7 @@ def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
 @needs_gpu
 def test_threads_share_a_recording_on_a_gpu():
     denoise = NetworkDenoiser(
-        stirred(UNet(CONFIG)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)
+        stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)
     )  # fmt: skip
     alone = ddpm.sample(denoise, 2, steps=6, progress=False)
     for images in drawn_by_threads(denoise, denoise, denoise):
@@ -404,7 +403,7 @@ def test_bfloat16_is_taken_where_the_device_multiplies_it(monkeypatch):
 
 def test_a_forward_pass_dispatches_each_layer_once():
     """A bound on small operations, too: at batch 1 they are what a call costs."""
-    network = DiffusionConfig(CONFIG).network().requires_grad_(False)
+    network = DiffusionConfig(SMALL_UNET).network().requires_grad_(False)
     with Watch() as watch:
         network(torch.randn(1, 1, 8, 8), torch.tensor([3.0]))
     convolutions, linears = count(network, nn.Conv2d), count(network, nn.Linear)
@@ -419,7 +418,7 @@ def test_a_forward_pass_dispatches_each_layer_once():
 
 
 def test_training_takes_the_plain_attention_and_waits_for_nothing():
-    task = DiffusionConfig(CONFIG).task()
+    task = DiffusionConfig(SMALL_UNET).task()
     network = task.parts["unet"]
     images = torch.randn(2, 1, 8, 8)
     with torch.autocast("cpu", torch.bfloat16), Watch() as watch:

@@ -211,6 +211,18 @@ def test_metropolis_rejects_wild_proposals():
     assert torch.equal(x, torch.ones(8, 1))
 
 
+def test_a_proposal_of_density_0_is_only_rejected_though_it_has_no_score():
+    """A uniform density on the interval from -1 to 1, with steps that often leave it."""
+    chain = metropolis_langevin(
+        lambda x: torch.where(x[:, 0].abs() < 1, 0.0, -math.inf), lambda x: torch.where(x.abs() < 1, 0.0, math.nan),
+        torch.zeros(2000, 1, dtype=torch.float64), step_size=1.0, steps=30, randn_like=seeded(0),
+    )  # fmt: skip
+    states, accepted = zip(*chain, strict=True)
+    assert 0.2 < torch.cat(accepted).double().mean() < 0.8
+    assert torch.cat(states).abs().max() < 1
+    assert states[-1].var().item() == pytest.approx(1 / 3, rel=4 * math.sqrt(0.8 / 2000))
+
+
 @pytest.mark.parametrize("moves", [50, 250])
 def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
     """Variance on N(0, 0.25), against its exact recursion: a fifth too much at 50 moves, 3 % at 250."""

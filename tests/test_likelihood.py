@@ -17,7 +17,7 @@ from ddpm.schedule import cosine, exploding, linear, sigmoid, straight, zero_ter
 from ddpm.settings import TARGETS
 from ddpm.targets import Prediction
 from ddpm.unet import UNet, UNetConfig
-from tests.networks import stirred
+from tests.networks import SMALL_UNET, stirred
 from tests.noise import seeded
 
 SCHEDULE = linear()
@@ -132,7 +132,7 @@ def test_hutchinson_is_unbiased():
 @pytest.mark.long
 def test_the_flow_through_a_network_on_images():
     """float32, an image's shape, the defaults; the exact divergence and many probes of it agree."""
-    network = stirred(UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)), 0.05)
+    network = stirred(UNet(SMALL_UNET), 0.05)
     denoise = NetworkDenoiser(network.eval().requires_grad_(False), SCHEDULE)
     x = torch.randn(1, 1, 4, 4)
     exact = flow_nll(denoise, x, divergence="exact")
@@ -152,8 +152,7 @@ def test_training_weighted_by_the_bound_minimises_the_bound(target):
     """A batch of T copies of one image meets every time once, so its loss is the bound's variable part exactly."""
     T = 40
     schedule = "straight" if target == "flow" else "linear"
-    unet = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
-    config = DiffusionConfig(unet, schedule, T, target, weighting="bound")
+    config = DiffusionConfig(SMALL_UNET, schedule, T, target, weighting="bound")
     task = config.task()
     stirred(task.parts["unet"], 0.05).double()
     image = torch.rand(1, 1, 8, 8, dtype=torch.float64) * 2 - 1

@@ -20,8 +20,9 @@ from ddpm.metrics.features import classify
 from ddpm.training.preparation import initial_weights
 from ddpm.training.run import Run
 from ddpm.unet import UNetConfig
+from tests.networks import SMALL_UNET
 
-OWN = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+OWN = DiffusionConfig(SMALL_UNET)
 
 
 SMALL = {

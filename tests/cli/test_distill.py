@@ -2,8 +2,11 @@ import pytest
 from PIL import Image
 
 import ddpm
+from ddpm import distillation, pretrained
 from ddpm.cli.distill import OPTIONS, DistillSettings
-from tests.cli.commands import TRAIN, done, help_of, refusal
+from ddpm.diffusion import DiffusionConfig
+from ddpm.unet import UNetConfig
+from tests.cli.commands import TRAIN, done, forked, help_of, refusal
 
 pytestmark = pytest.mark.long
 
@@ -34,6 +37,13 @@ def test_the_same_command_again_changes_nothing(student):
     before = (folder / "model.safetensors").read_bytes()
     done(*DISTILL, folder.parent / "teacher", "--out", folder)
     assert (folder / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(("option", "drawn"), [("--samples", True), ("--no-samples", False)])
+def test_students_draw_at_every_checkpoint_unless_they_are_told_not_to(option, drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "distill", lambda *_, picture, **__: print("pictures:", picture is not None))
+    said = forked(*DISTILL, "fashion-mnist", "--data", "fashion-mnist-embedded", option, "--out", tmp_path / "run")
+    assert f"pictures: {drawn}\n" in said.stdout, said
 
 
 def test_a_student_draws_in_its_own_calls(student, tmp_path):
@@ -73,6 +83,13 @@ def test_a_students_record_is_no_training_without_its_teacher(student, tmp_path)
 )
 def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert message in refusal(["distill", *arguments, "--out", "RUN"], tmp_path)
+
+
+def test_pictures_of_a_folder_are_squares_and_a_teacher_that_draws_none_is_told_so(tmp_path):
+    config = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8), target="v")
+    pretrained.save(config.network(), config, tmp_path / "wide", (1, 16, 24))
+    said = refusal(["distill", tmp_path / "wide", "--data", "folder:book/assets", "--out", "RUN"], tmp_path)
+    assert f"teacher is '{tmp_path / 'wide'}', which draws images of 16 x 24; folder:PATH makes squares alone" in said
 
 
 def test_the_help_names_its_own_defaults():

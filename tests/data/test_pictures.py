@@ -2,9 +2,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +21,9 @@ from ddpm.diffusion import DiffusionConfig
 from ddpm.training import batches, checkpoint, train
 from ddpm.training.checkpoint import newest_checkpoint
 from ddpm.training.config import TrainingConfig
-from ddpm.unet import UNetConfig
 from tests.cli.commands import forked
 from tests.forked import ended, fork
+from tests.networks import SMALL_UNET
 from tests.several import launched, started
 
 CORRUPT = ("7.png", "deep/81.jpg", "deep/152.webp")
@@ -91,7 +93,7 @@ def test_pictures_that_do_not_fit_into_memory_are_read_as_they_are_wanted(folder
     assert not calls
     assert str(folder / "7.png") in capsys.readouterr().out
     monkeypatch.undo()
-    model = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+    model = DiffusionConfig(SMALL_UNET)
     config = TrainingConfig(steps=3, batch_size=4, checkpoint_every=3, warmup=1)
     for name, dataset, workers in (("held", held, 0), ("streamed", streamed, 2), ("unaided", streamed, 0)):
         train(model, dataset, config, tmp_path / name, progress=False, workers=workers)
@@ -146,6 +148,16 @@ def few(tmp_path, monkeypatch):
     for i in range(20):
         Image.new("L", (40, 30), 10 * i).save(tmp_path / "few" / f"{i:02d}.bmp")
     return tmp_path / "few"
+
+
+def test_twenty_pictures_that_cannot_be_read_are_named_and_the_others_counted(few, capsys):
+    for i in range(23):
+        (few / f"broken {i:02d}.png").write_bytes(b"no picture")
+    load_folder(few, (1, 8, 8), unreadable=0.9)
+    said = capsys.readouterr().out
+    assert [f"broken {i:02d}.png" in said for i in range(23)] == [True] * 20 + [False] * 3
+    (cache,) = re.findall(r"\.\.\. and 3 more, named in (.*)", said)
+    assert "broken 22.png" in Path(cache).read_text()
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])

@@ -5,11 +5,6 @@ from ddpm import data
 from ddpm.metrics.features import classify, features
 
 
-@pytest.fixture(scope="module")
-def test_split():
-    return data.load("fashion-mnist-embedded", "test", quiet=True)
-
-
 def test_the_frozen_classifier_is_good_enough(test_split):
     right = classify(data.normalise(test_split.images)) == test_split.labels
     assert right.float().mean() >= 0.93

@@ -15,6 +15,7 @@ from ddpm.interop import export_diffusers, from_diffusers, unet_config, unet_to_
 from ddpm.samplers import ddim, final
 from ddpm.schedule import NoiseSchedule, cosine, linear
 from ddpm.unet import UNet, UNetConfig
+from tests.networks import SMALL_UNET
 
 pytestmark = pytest.mark.long
 
@@ -354,7 +355,7 @@ def test_only_networks_that_can_be_converted_are(tmp_path):
 def test_diffusers_draws_from_an_export_what_ddim_draws_here(tmp_path):
     """On the same grid, and without clipping: an untrained network's x0 lies far beyond [-1, 1]."""
     torch.manual_seed(0)
-    network = UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+    network = UNet(SMALL_UNET)
     denoise = NetworkDenoiser(network, linear(), image_shape=(1, 16, 32))
     export_diffusers(denoise, tmp_path)
     pipeline = DDIMPipeline.from_pretrained(tmp_path, local_files_only=True)
@@ -370,7 +371,7 @@ def test_diffusers_draws_from_an_export_what_ddim_draws_here(tmp_path):
 
 
 def test_an_export_goes_into_an_empty_folder_and_into_no_other(tmp_path):
-    network = UNet(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+    network = UNet(SMALL_UNET)
     denoise = NetworkDenoiser(network, NoiseSchedule([1, 0.5]), image_shape=(1, 16, 16))
     export_diffusers(denoise, tmp_path)
     x = torch.randn(1, 1, 16, 16)

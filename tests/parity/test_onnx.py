@@ -1,6 +1,7 @@
 """An exported network in onnxruntime against the network in torch."""
 
 import json
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -32,6 +33,13 @@ def denoiser(shape=(1, 8, 8), classes=(), **settings):
     return NetworkDenoiser(UNet(UNetConfig(**settings)), linear(), "v", "float32", shape, classes)
 
 
+@cache
+def exported(**settings):
+    """A denoiser and its file, which takes seconds to make. No test may change the denoiser."""
+    denoise = denoiser(**settings)
+    return denoise, onnx.onnx_file(denoise)
+
+
 def session(content):
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
@@ -60,8 +68,7 @@ def largest_error(denoise, content, n):
     ids=["plain", "colour, two sides", "classes", "without its parts"],
 )
 def test_any_number_of_images_has_the_networks_answer(settings):
-    denoise = denoiser(**settings)
-    content = onnx.onnx_file(denoise)
+    denoise, content = exported(**settings)
     for n in (1, 3):
         assert largest_error(denoise, content, n) < 1e-5
 
@@ -94,9 +101,8 @@ def test_an_export_leaves_the_network_as_it_is(dtype):
 
 
 def test_weights_that_float16_does_not_hold_keep_float32():
-    denoise = denoiser()
-    weights = sum(weight.numel() for weight in denoise.network.parameters())
-    assert len(onnx.onnx_file(denoise)) > 4 * weights
+    denoise, content = exported()
+    assert len(content) > 4 * sum(weight.numel() for weight in denoise.network.parameters())
 
 
 @pytest.mark.parametrize(

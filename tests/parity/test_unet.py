@@ -16,12 +16,13 @@ from ddpm.samplers import ddim, final
 from ddpm.sampling import SAMPLERS
 from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear, straight, zero_terminal_snr
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
+from tests.networks import SMALL_UNET
 
 pytestmark = pytest.mark.long
 
 CONFIGS = [
     UNetConfig(),
-    UNetConfig(blocks_per_level=1, middle_attention=False),
+    UNetConfig(blocks_per_level=1, middle_attention=False, dropout=0.1),
     UNetConfig(
         channels=3, base_channels=16, channel_multipliers=(1, 2, 2, 4), attention_levels=(1, 2), head_channels=8,
         time_conditioning="scale_shift",
@@ -29,7 +30,6 @@ CONFIGS = [
     UNetConfig(base_channels=16, head_channels=16, classes=10),
     UNetConfig(base_channels=16, head_channels=16, classes=1, time_conditioning="scale_shift"),
 ]  # fmt: skip
-SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
 THEIRS = {
     "sample_size": 16, "in_channels": 1, "out_channels": 1, "block_out_channels": (8, 16), "layers_per_block": 1,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
@@ -47,7 +47,7 @@ def randomised(network):
     return network.eval()
 
 
-def denoiser(schedule=None, target="eps", config=SMALL):
+def denoiser(schedule=None, target="eps", config=SMALL_UNET):
     return NetworkDenoiser(
         randomised(UNet(config)), schedule or linear(), target, image_shape=(config.channels, 16, 16)
     )
@@ -89,7 +89,7 @@ def test_eps_of_the_shipped_weights_agrees():
     ],
 )
 def test_what_diffusers_lacks_is_refused_by_name(option, tmp_path):
-    config = replace(SMALL, **option)
+    config = replace(SMALL_UNET, **option)
     with pytest.raises(ValueError, match=next(iter(option))):
         export_diffusers(denoiser(config=config), tmp_path / "out")
     assert not any(tmp_path.iterdir())
@@ -177,7 +177,7 @@ def compare(denoise, folder, steps):
 
 def test_a_conditional_model_goes_there_and_back_and_its_card_draws_what_we_draw(tmp_path, monkeypatch):
     """Guided DDIM steps: the card's own code, run in the folder, against `Guided`."""
-    config, names = replace(SMALL, classes=3), ("bag", "shirt", "coat")
+    config, names = replace(SMALL_UNET, classes=3), ("bag", "shirt", "coat")
     network = randomised(UNet(config))
     for parameter in network.conv_out.parameters():
         parameter.data *= 0.1
@@ -208,7 +208,7 @@ def test_a_conditional_model_goes_there_and_back_and_its_card_draws_what_we_draw
 @pytest.mark.parametrize(("distilled_for", "T", "steps"), [(4, 1000, 4), (None, 1000, 50), (None, 30, 30)])
 @pytest.mark.parametrize("classes", [(), ("bag", "shirt")], ids=["untold", "told"])
 def test_a_card_draws_in_the_models_own_number_of_steps(classes, distilled_for, T, steps, tmp_path):
-    network = UNet(replace(SMALL, classes=len(classes) or None))
+    network = UNet(replace(SMALL_UNET, classes=len(classes) or None))
     denoise = NetworkDenoiser(network, linear(T=T), "v", image_shape=(1, 16, 16), classes=classes)
     denoise.distilled_for = distilled_for
     export_diffusers(denoise, tmp_path / "out")
@@ -217,7 +217,7 @@ def test_a_card_draws_in_the_models_own_number_of_steps(classes, distilled_for, 
 
 
 def test_a_guided_step_agrees_to_a_hundred_thousandth():
-    config = replace(SMALL, classes=3)
+    config = replace(SMALL_UNET, classes=3)
     denoise = NetworkDenoiser(randomised(UNet(config)), linear(), "v", classes=("a", "b", "c"))
     theirs, x = unet_to_diffusers(denoise.network, 16), torch.randn(4, 1, 16, 16)
     scheduler = DDIMScheduler(prediction_type="v_prediction", clip_sample=False, timestep_spacing="trailing")

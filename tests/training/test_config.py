@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from ddpm.training.config import TrainingConfig
-from ddpm.training.recipes import RECIPES, recipe
+from ddpm.training.recipes import DISTILLATION, RECIPES, recipe
 
 CONFIG = TrainingConfig(steps=1000, warmup=100, learning_rate=2.0)
 
@@ -75,3 +75,10 @@ def test_the_recipes_are_those_of_the_page_on_training():
     model, _ = recipe("diffusion")
     assert (model.target, model.times, model.uniform_share, model.unet.blocks_per_level) == ("v", "lognormal", 0.1, 1)
     assert [recipe(kind)[0].variational for kind in ("autoencoder", "vae")] == [False, True]
+
+
+def test_the_settings_of_students_are_those_of_the_page_on_training():
+    assert DISTILLATION == {
+        "steps": 1500, "optimiser": "muon", "learning_rate": 5e-4, "warmup": 50, "decay": "linear",
+        "checkpoint_every": 250,
+    }  # fmt: skip

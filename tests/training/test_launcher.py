@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 
+import accelerate
 import pytest
 import torch
 from accelerate import Accelerator
@@ -193,6 +194,20 @@ def test_two_players_are_not_compiled(tmp_path, images, monkeypatch):
     with pytest.raises(ValueError, match=r"^ACCELERATE_DYNAMO_BACKEND is 'eager'; for a model of 2 networks it must "):
         train(model, images, config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_products_on_a_gpu_stay_as_exact_as_they_were(tmp_path, monkeypatch):
+    """accelerate makes those of a compiled training TF32 where there is a GPU; here it does so without one."""
+    before = torch.backends.cuda.matmul.allow_tf32
+
+    def careless(**options):
+        torch.backends.cuda.matmul.allow_tf32 = not before
+        return Accelerator(**options)
+
+    monkeypatch.setattr(accelerate, "Accelerator", careless)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    make_accelerator(tmp_path, ())
+    assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
 def test_without_a_compiler_nothing_is_said_of_one(tmp_path):

@@ -27,15 +27,16 @@ from ddpm.training import checkpoint, preparation, train
 from ddpm.training.batches import image_rows
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
+from ddpm.training.loop import show_on_bar
 from ddpm.training.preparation import threads_of
 from ddpm.training.recipes import recipe
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import train_step
-from ddpm.unet import UNetConfig
 from tests.folders import contents, log_of
+from tests.networks import SMALL_UNET
 
-MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+MODEL = DiffusionConfig(SMALL_UNET)
 CONFIG = TrainingConfig(steps=6, batch_size=4, warmup=2, checkpoint_every=2)
 
 
@@ -90,6 +91,15 @@ def test_on_step_is_called_after_every_step_with_its_line_of_the_log(tmp_path, i
     whole = log_of(tmp_path)
     assert [line for line, _ in calls] == whole
     assert [log for _, log in calls] == [whole[:k] for k in range(1, 7)]  # it was written by then
+
+
+def test_the_bar_shows_the_losses_and_the_images_a_second():
+    shown = []
+    bar = SimpleNamespace(format_dict={"rate": 2.5}, set_postfix=lambda values, refresh: shown.append(values))
+    show_on_bar({"step": 3, "rate": 0.1, "loss_a": 0.25, "loss_b": 1.0, "gradient_a": 7.0}, bar, 32)
+    bar.format_dict["rate"] = None  # as before the first step
+    show_on_bar({"step": 1, "loss_a": 2.0}, bar, 32)
+    assert shown == [{"loss_a": "0.2500", "loss_b": "1.0000", "images/s": "80"}, {"loss_a": "2.0000", "images/s": "0"}]
 
 
 def test_the_loss_falls_and_every_step_is_logged(tmp_path, images):
@@ -266,10 +276,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
 
 @pytest.mark.long
 def test_a_kill_loses_nothing_but_the_steps_since_the_checkpoint(tmp_path):
-    """SIGKILL a real training process in its midst, resume it, and compare every bit with an uninterrupted one."""
+    """SIGKILL the command in its midst, resume it, and compare every bit with an uninterrupted one.
+
+    Unlike those of test_survival.py it draws pictures and writes for TensorBoard.
+    """
     command = [
         sys.executable, "-m", "ddpm", "train", "--data", "fashion-mnist-embedded", "--steps", "60", "--batch-size", "4",
-        "--base-channels", "32", "--checkpoint-every", "20", "--out",
+        "--base-channels", "8", "--checkpoint-every", "20", "--out",
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # a GPU's kernels need not repeat their bits
@@ -314,7 +327,7 @@ def test_a_run_goes_on_with_a_batch_in_other_pieces(tmp_path, images):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_muon_resumes_to_the_same_bits(tmp_path, images):
+def test_muon_resumes_to_the_same_bits(tmp_path, images, capsys):
     config = replace(CONFIG, optimiser="muon")
     train(MODEL, images, config, tmp_path / "whole", progress=False)
 
@@ -324,7 +337,12 @@ def test_muon_resumes_to_the_same_bits(tmp_path, images):
 
     with pytest.raises(KeyboardInterrupt):
         train(MODEL, images, config, tmp_path / "cut", progress=False, on_step=interrupt)
-    train(MODEL, images, config, tmp_path / "cut", progress=False)
+    capsys.readouterr()
+    train(MODEL, images, config, tmp_path / "cut")
+    bar = capsys.readouterr().err
+    assert " 4/6 " in bar
+    assert "0/6 " not in bar
+    assert " 6/6 " in bar
     for name in ("model.safetensors", "log.jsonl", "checkpoints/step-00000006.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
