@@ -953,6 +953,7 @@ CHANGES = {
         ),
     ],
     "companion/answering.py": [
+        ("return None if is_blank(function) else NOTHING", "return None", "a function without a return"),
         ("_replace(changes=each.changes - imported)", "_replace(changes=set())", "a table that another cell fills"),
     ],
     "companion/exercises/grading.py": [
@@ -998,6 +999,7 @@ CHANGES = {
         ),
     ],
     "companion/marking.py": [
+        ("return not seeds <=", "return seeds <", "a cell that is from another copy"),
         ("hidden = int(sha256[:8], 16)", "hidden = seed", "a table of the answers at a copy's own points"),
         ("if force else _kept(record", "if not record else _kept(record", "a marking that is forced"),
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
@@ -1015,6 +1017,7 @@ CHANGES = {
         ("if home.is_relative_to(Path(path).resolve())]", "if not path]", "a home beside the interpreter"),
     ],
     "companion/hand_in.py": [
+        ("hexdigest()[:6]", "hexdigest()[:7]", "the numbers of copies that are handed out already"),
         (
             "[copy for copy in copies if copy.exists()]",
             "[copy for copy in copies if not copy]",
