@@ -58,7 +58,7 @@ def mutated(folder, file, right, wrong):
 #: file: (what stands there, what takes its place, what is wrong then)
 CHANGES = {
     "schedule/table.py": [
-        ("(table.diff() < 0).all()", "(table.diff() < 0).any()", "a table that rises somewhere is taken"),
+        ("if not 0 <= value < before:", "if not 0 <= value:", "a table that rises somewhere is taken"),
         ("2 * math.log(self.T - t) if", "math.log(self.T - t) if", "the signal's fall to 0, for a number"),
         ("+ 2 * torch.log1p(-fraction)", "+ torch.log1p(-fraction)", "the signal's fall to 0, for a tensor"),
         ("hypot(1, sigma) / self.signal(self.T - 1)", "hypot(1, sigma)", "the time of a sigma in that last step"),
@@ -819,7 +819,7 @@ CHANGES = {
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
-        ('asdict(config) | {"keep": TrainingConfig.keep}', "asdict(config)", "a run that keeps more checkpoints"),
+        ("asdict(config) | changes_no_result", "asdict(config)", "a run that keeps more checkpoints"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
             "{old.get(key)} there and {value} here",
