@@ -401,7 +401,7 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
         ((network, wide, "new", (1, 32, 32)), ValueError, "network does not fit the model: "),
         ((broken, OWN, "new", (1, 32, 32)), ValueError, "network is damaged: conv_in.bias holds"),
         ((network, OWN, "new", (3, 32, 32)), ValueError, "channels is 1; the images have 3"),
-        ((network, OWN, "new", (32, 32)), ValueError, r"^image_shape is \(32, 32\); it must be \(channels, height, wid"),
+        ((network, OWN, "new", (32, 32)), ValueError, r"^image_shape is \(32, 32\); it must be \(channels, height"),
         ((network, OWN, "new", (1, 32, 32), ["a", "b"]), ValueError, r"classes are \['a', 'b'\]; .* for 0 classes"),
         ((network, OWN, "new", (1, 32, 32), "ab"), TypeError, "classes is 'ab'; it must be a sequence of names"),
         (
