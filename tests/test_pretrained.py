@@ -417,5 +417,8 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
 
 
 def test_a_device_that_torch_does_not_know_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(ValueError, match="device is 'gpu'; legal are auto and torch's names, such as cpu or cuda:0"):
-        ddpm.load(tmp_path / "nothing", device="gpu")
+    for device in ("gpu", "cuda:99", "hpu", ""):
+        with pytest.raises(
+            ValueError, match=f"^device is '{device}', which torch does not find here; legal are auto and "
+        ):
+            ddpm.load(tmp_path / "nothing", device=device)
