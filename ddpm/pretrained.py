@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ddpm.arguments import instance
+from ddpm.arguments import class_names, instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
@@ -90,8 +90,7 @@ def save(
         raise TypeError(f"config is {type(config).__name__}; legal are {legal}")
     shape = integers("image_shape", image_shape, at_least=1)
     config.check_images(shape)
-    if isinstance(classes, str):
-        raise TypeError(f"classes is {classes!r}; it must be a sequence of names")
+    classes = class_names(classes)
     _check_classes(config, classes)
     weights = instance("network", network, nn.Module).state_dict()
     with torch.device("cpu"):

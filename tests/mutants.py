@@ -866,7 +866,7 @@ CHANGES = {
             "config.in_channels, sides[1], sides[0]",
             "height and width, imported",
         ),
-        ("(network.config.classes or 0)", "(0)", "the classes of a model of diffusers"),
+        ("num_class_embeds or 1) - 1", "num_class_embeds or 1)", "the classes of a model of diffusers"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
     ],
     "interop/card.py": [
