@@ -97,7 +97,7 @@ def save(
         check_weights(Path("network"), weights, config.network().state_dict())
     data = {"name": "", "image_shape": list(shape), "classes": list(classes)}
     record = {"kind": config.kind, "model": asdict(config), "data": data}
-    with new_folder(expanded(folder)) as made:
+    with new_folder("folder", expanded(folder)) as made:
         named = {f"{PARTS.get(config.kind, '')}{name}": value for name, value in weights.items()}
         write_json(made / "config.json", record | {"sha256": save_tensors(made / "model.safetensors", named)})
 

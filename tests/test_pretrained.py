@@ -407,7 +407,7 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
         (
             (network, OWN, "there", (1, 32, 32)),
             ValueError,
-            "which holds 'notes.txt'; it must be an empty folder or not",
+            "^folder is '.*there', which holds 'notes.txt'; it must be an empty folder or not",
         ),
     ):
         *first, folder, shape = arguments[:4]

@@ -49,7 +49,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet and know its image_shape")
     _, height, width = denoise.image_shape
-    with new_folder(Path(directory)) as folder:
+    with new_folder("directory", Path(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)
