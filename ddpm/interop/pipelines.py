@@ -96,7 +96,7 @@ def from_diffusers(
     scheduler = scheduler_from(_read(scheduler_file), kind_of_scheduler, scheduler_file)
     target = target_of_scheduler(scheduler, scheduler_file)
     schedule = schedule_of_scheduler(scheduler, scheduler_file)
-    model = _load_model(_part(folder, "unet"), variant)
+    model: Any = _load_model(_part(folder, "unet"), variant)
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
     classes, distilled_for = _own_facts(folder, (model.config.num_class_embeds or 1) - 1)
