@@ -63,10 +63,10 @@ def variational_bound(
         FloatingPointError: the denoiser's answer is not finite.
     """
     schedule = schedule_of(denoise)
-    check_finite("x0", float_tensor("x0", x0))
+    float_tensor("x0", x0)
     grid = check_grid(timesteps if timesteps is not None else range(schedule.T, -1, -1), schedule)
     _check_levels(levels)
-    _check_range("x0", x0, levels)
+    _check_images("x0", x0, levels)
     scale = schedule.scale(grid[0])  # of the prior, N(0, scale^2)
     variance = (schedule.noise(grid[0]) / scale) ** 2
     moved = (schedule.signal(grid[0]) / scale) ** 2 * x0**2
@@ -91,9 +91,12 @@ def _check_levels(levels: int | None) -> None:
         raise ValueError(f"levels is {levels}; it must be at least 2")
 
 
-def _check_range(name: str, x: Tensor, levels: int | None) -> None:
-    """Raise `ValueError` where a discrete decoder is given images outside [-1, 1], by more than half a grey level."""
-    if levels is not None and x.numel() and x.abs().max() > 1 + 1 / (levels - 1):
+def _check_images(name: str, x: Tensor, levels: int | None) -> None:
+    """Raise `ValueError` unless x is finite and, for a discrete decoder, in [-1, 1] up to half a grey level."""
+    if levels is None:
+        check_finite(name, x)
+    elif not (x.abs() <= 1 + 1 / (levels - 1)).all():
+        check_finite(name, x)
         low, high = x.min().item(), x.max().item()
         raise ValueError(f"{name} runs from {low:g} to {high:g}; with {levels} grey levels it must be in [-1, 1]")
 
@@ -148,8 +151,7 @@ def importance_bound(
     _check_levels(levels)
     if model.config.loss == "logistic" and levels not in (None, 256):
         raise ValueError(f"levels is {levels}; with loss logistic the decoder has 256")
-    check_finite("x", float_tensor("x", x))
-    _check_range("x", x, 256 if model.config.loss == "logistic" else levels)
+    _check_images("x", float_tensor("x", x), 256 if model.config.loss == "logistic" else levels)
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
     log_weights = []
