@@ -214,6 +214,7 @@ CHANGES = {
         ('0 < number("mixing", mixing)', '0 <= number("mixing", mixing)', "a mixing of 0"),
     ],
     "likelihood.py": [
+        ("1 + 1 / (levels - 1)).all()", "1).all()", "a grey level that rounding has moved past the end"),
         ("if not least <= number", "if not 0 < number", "a tolerance below rounding"),
         ("(schedule.noise(grid[0]) / scale) ** 2", "schedule.noise(grid[0]) ** 2", "the unit of the prior's variance"),
         ("dimensions * math.log(scale_at_x)", "0", "the unit of a density"),
@@ -484,6 +485,7 @@ CHANGES = {
     ],
     "sampling.py": [
         ("max(16, 2**14", "max(64, 2**14", "the chunk"),
+        ("if callable(name):", "if False:", "a sampler of one's own"),
         ("and not isinstance(model, Denoiser)", "", "a denoiser that can decode"),
         ("randn_like = PerSampleNoise(seed, first)", "randn_like = PerSampleNoise(seed)", "the noise of later chunks"),
         ("PerSampleNoise(seed, first)(empty)", "PerSampleNoise(seed)(empty)", "the codes of later chunks"),
@@ -867,6 +869,7 @@ CHANGES = {
             "height and width, imported",
         ),
         ("num_class_embeds or 1) - 1", "num_class_embeds or 1)", "the classes of a model of diffusers"),
+        ("self.labels - 1, dtype", "0, dtype", "what a model of diffusers is told where no class is"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
     ],
     "interop/card.py": [
