@@ -5,7 +5,7 @@ Traceback (most recent call last):
 TypeError: x is torch.float16; it must be float32 or float64
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "answer_like", "check_finite", "check_labels", "check_real", "check_samples", "check_times", "exact",
+    "answer_like", "check_finite", "check_labels", "check_real", "check_samples", "check_times", "class_names", "exact",
     "float_tensor", "function", "instance", "labels_of", "number",
 ]  # fmt: skip
 
@@ -92,6 +92,14 @@ def check_times(t: float | Tensor, x: Tensor) -> None:
     check_real(t)
     if isinstance(t, Tensor) and t.shape not in ((), (1,), x.shape[:1]):
         raise ValueError(f"t has shape {tuple(t.shape)}; it must be a number, or a time for each image, ({len(x)},)")
+
+
+def class_names(classes: Any) -> tuple[str, ...]:
+    """The names of classes, as a tuple; `TypeError` where they are no names, or one text, whose letters are none."""
+    names = tuple(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"classes is {classes!r}; it must be a sequence of names")
+    return names
 
 
 def labels_of(labels: Any, classes: Sequence[str]) -> Tensor:

@@ -54,14 +54,20 @@ def chosen_device(device: str | torch.device) -> torch.device:
     """The device of this name; "auto" is a GPU with CUDA where there is one.
 
     Raises:
-        ValueError: torch knows no device of this name.
+        ValueError: torch knows no such device, or finds none here.
     """
     if device != "auto":
         try:
+            torch.empty(0, dtype=torch.float32, device=torch.device(device))
             return torch.device(device)
-        except (RuntimeError, TypeError) as error:
+        except (
+            RuntimeError,
+            TypeError,
+            AssertionError,
+            ImportError,
+        ) as error:  # which of them depends on torch's build
             raise ValueError(
-                f"device is {device!r}; legal are auto and torch's names, such as cpu or cuda:0"
+                f"device is {device!r}, which torch does not find here; legal are auto and what it finds, such as cpu"
             ) from error
     own = os.environ.get("LOCAL_RANK")  # a launcher's process has a GPU of its own
     return torch.device(("cuda" if own is None else f"cuda:{own}") if torch.cuda.is_available() else "cpu")

@@ -84,25 +84,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(name: str, path: Path) -> Iterator[Path]:
     """A context in which to write a folder that is complete or absent.
 
     It yields another folder, whose content is at `path` when the context has ended well. Otherwise nothing of it is
     left, nor of the folders on the way that had to be made.
 
     Args:
+        name: what an error message calls the path.
         path: a folder that is empty or not there yet.
 
     Raises:
         ValueError: it holds something, is no folder, or cannot be written into.
     """
-    _check_is_free(path)
+    _check_is_free(name, path)
     is_there = os.path.isdir(path)
     place = path if is_there else path.parent  # an empty folder may be somebody's current one, so it stays itself
     missing = [folder for folder in (place, *place.parents) if not os.path.exists(folder)]
     unfinished = place / f".{path.name}.{os.getpid()}.part"
     try:
-        _make_folder(unfinished, path)
+        _make_folder(name, unfinished, path)
         yield unfinished
         _flush(unfinished)
         if is_there:
@@ -118,30 +119,30 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def _check_is_free(path: Path) -> None:
+def _check_is_free(name: str, path: Path) -> None:
     legal = "it must be an empty folder or not there yet"
     if os.path.isdir(path):
         try:
             first = next(path.iterdir(), None)
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise _unusable(name, path, error) from error
         if first is not None:
-            raise ValueError(f"directory is {str(path)!r}, which holds {first.name!r}; {legal}")
+            raise ValueError(f"{name} is {str(path)!r}, which holds {first.name!r}; {legal}")
     elif os.path.lexists(path):
-        raise ValueError(f"directory is {str(path)!r}, which is no folder; {legal}")
+        raise ValueError(f"{name} is {str(path)!r}, which is no folder; {legal}")
 
 
-def _make_folder(folder: Path, path: Path) -> None:
+def _make_folder(name: str, folder: Path, path: Path) -> None:
     """Make an empty folder and those on the way to it."""
     try:
         shutil.rmtree(folder, ignore_errors=True)  # left by a process of the same number that was killed
         folder.mkdir(parents=True)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise _unusable(name, path, error) from error
 
 
-def _unusable(path: Path, error: OSError) -> ValueError:
-    return ValueError(f"directory is {str(path)!r}, where no files can be written: {error.strerror}")
+def _unusable(name: str, path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{name} is {str(path)!r}, where no files can be written: {error.strerror}")
 
 
 def _flush(folder: Path) -> None:

@@ -50,7 +50,7 @@ def variational_bound(
 
     Args:
         denoise: called once a move, on x0 noised to that time.
-        x0: (batch, ...), float32 or float64.
+        x0: (batch, ...), float32 or float64; with `levels` in [-1, 1].
         timesteps: the grid; every time from T to 0 where it is not given.
         levels: number of grey levels of the discrete decoder of eq. 13, such as 256 for images of 8 bits in [-1, 1];
             without it the decoder is N(x0_hat, (noise(t) / scale(t))^2) at the last time t above 0, a density.
@@ -59,13 +59,14 @@ def variational_bound(
 
     Raises:
         TypeError: `denoise` is no `Denoiser`, or x0 is not float32 or float64.
-        ValueError: x0 holds NaN or infinity, or another argument is not legal.
+        ValueError: x0 holds NaN or infinity, or with `levels` values outside [-1, 1]; or another argument is not legal.
         FloatingPointError: the denoiser's answer is not finite.
     """
     schedule = schedule_of(denoise)
-    check_finite("x0", float_tensor("x0", x0))
+    float_tensor("x0", x0)
     grid = check_grid(timesteps if timesteps is not None else range(schedule.T, -1, -1), schedule)
     _check_levels(levels)
+    _check_images("x0", x0, levels)
     scale = schedule.scale(grid[0])  # of the prior, N(0, scale^2)
     variance = (schedule.noise(grid[0]) / scale) ** 2
     moved = (schedule.signal(grid[0]) / scale) ** 2 * x0**2
@@ -88,6 +89,16 @@ def variational_bound(
 def _check_levels(levels: int | None) -> None:
     if levels is not None and positive_int("levels", levels) < 2:
         raise ValueError(f"levels is {levels}; it must be at least 2")
+
+
+def _check_images(name: str, x: Tensor, levels: int | None) -> None:
+    """Raise `ValueError` unless x is finite and, for a discrete decoder, in [-1, 1] up to half a grey level."""
+    if levels is None:
+        check_finite(name, x)
+    elif not (x.abs() <= 1 + 1 / (levels - 1)).all():
+        check_finite(name, x)
+        low, high = x.min().item(), x.max().item()
+        raise ValueError(f"{name} runs from {low:g} to {high:g}; with {levels} grey levels it must be in [-1, 1]")
 
 
 def _summed(values: Tensor) -> Tensor:
@@ -130,7 +141,8 @@ def importance_bound(
 
     Raises:
         TypeError: `model` is no `VariationalAutoencoder`, or x is not float32 or float64.
-        ValueError: x holds NaN or infinity, or another argument is not legal.
+        ValueError: x holds NaN or infinity, or with a discrete decoder values outside [-1, 1]; or another argument is
+            not legal.
         FloatingPointError: the model's answer is not finite.
     """
     if instance("model", model, VariationalAutoencoder).config.loss == "bce":
@@ -139,7 +151,7 @@ def importance_bound(
     _check_levels(levels)
     if model.config.loss == "logistic" and levels not in (None, 256):
         raise ValueError(f"levels is {levels}; with loss logistic the decoder has 256")
-    check_finite("x", float_tensor("x", x))
+    _check_images("x", float_tensor("x", x), 256 if model.config.loss == "logistic" else levels)
     mean, log_variance = model.posterior(x)
     sigma = model.log_sigma.exp().item()
     log_weights = []

@@ -102,8 +102,8 @@ class DiffusionSettings:
     def check_images(self, shape: Sequence[int]) -> None:
         """Raise `ValueError` unless the network takes images of this shape (channels, height, width)."""
         if len(shape) != 3:
-            raise ValueError(f"shape is {shape!r}; it must be (channels, height, width)")
-        channels, *size = integers("shape", shape, at_least=1)
+            raise ValueError(f"image_shape is {shape!r}; it must be (channels, height, width)")
+        channels, *size = integers("image_shape", shape, at_least=1)
         self.unet.check_image(*size)
         if channels != self.unet.channels:
             raise ValueError(f"channels is {self.unet.channels}; the images have {channels}")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ddpm.arguments import instance
+from ddpm.arguments import class_names, instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
@@ -90,15 +90,14 @@ def save(
         raise TypeError(f"config is {type(config).__name__}; legal are {legal}")
     shape = integers("image_shape", image_shape, at_least=1)
     config.check_images(shape)
-    if isinstance(classes, str):
-        raise TypeError(f"classes is {classes!r}; it must be a sequence of names")
+    classes = class_names(classes)
     _check_classes(config, classes)
     weights = instance("network", network, nn.Module).state_dict()
     with torch.device("cpu"):
         check_weights(Path("network"), weights, config.network().state_dict())
     data = {"name": "", "image_shape": list(shape), "classes": list(classes)}
     record = {"kind": config.kind, "model": asdict(config), "data": data}
-    with new_folder(expanded(folder)) as made:
+    with new_folder("folder", expanded(folder)) as made:
         named = {f"{PARTS.get(config.kind, '')}{name}": value for name, value in weights.items()}
         write_json(made / "config.json", record | {"sha256": save_tensors(made / "model.safetensors", named)})
 

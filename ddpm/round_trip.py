@@ -3,7 +3,7 @@
 All are generators over any `Denoiser` that yield every state, as the samplers do; arguments and errors are theirs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,7 @@ from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, heun_correction, invert, predict, predict_below
+from ddpm.sampling import Sampler, sampler_named
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import positive_int
 from ddpm.targets import Prediction
@@ -57,22 +58,23 @@ def round_trip(
     x0: Tensor,
     timesteps: Grid,
     *,
-    sampler: Callable[..., Iterator[Step]] = ancestral,
+    sampler: str | Sampler = ancestral,
     randn_like: RandnLike = torch.randn_like,
     **options: Any,
 ) -> Iterator[Step]:
     """Noise clean images to depth `timesteps[0]`, then walk the grid back to 0 (Meng et al. 2022, SDEdit).
 
-    Yields the noised state first, with the true x0 and eps as its prediction, then every state of the sampler, which
-    gets `randn_like` and `options`.
+    Yields the noised state first, with the true x0 and eps as its prediction, then every state of the sampler: a
+    function with the arguments of those in `ddpm.samplers`, or its name in `ddpm.sampling.SAMPLERS`. It gets
+    `randn_like` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """
-    schedule = schedule_of(denoise)
+    schedule, walk = schedule_of(denoise), sampler_named(sampler)
     timesteps = check_grid(timesteps, schedule)
     eps = drawn(randn_like, float_tensor("x0", x0))
     x = schedule.add_noise(x0, timesteps[0], eps)
     yield Step(x, timesteps[0], Prediction(x0, eps))
-    yield from sampler(denoise, x, timesteps, randn_like=randn_like, **options)
+    yield from walk(denoise, x, timesteps, randn_like=randn_like, **options)
 
 
 @noise_is_randn_like
@@ -82,11 +84,13 @@ def cycles(
     timesteps: Grid,
     count: int,
     *,
-    sampler: Callable[..., Iterator[Step]] = ancestral,
+    sampler: str | Sampler = ancestral,
     randn_like: RandnLike = torch.randn_like,
     **options: Any,
 ) -> Iterator[Step]:
     """`count` round trips in a row, each from the image that the one before returned; yields the end of each.
+
+    Its arguments are those of `round_trip`.
 
     With an exact denoiser, ancestral sampling and small steps this is Gibbs sampling, of a clean image and its noisy
     version in turn: the distribution of the data stays, the image does not.

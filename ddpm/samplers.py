@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import float_tensor, number
+from ddpm.arguments import float_tensor, instance, number
 from ddpm.denoiser import Denoiser, answer_of, schedule_of
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
@@ -221,7 +221,7 @@ def predict_below(denoise: Denoiser, x: Tensor, s: float, t: float) -> Predictio
 
 
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
-    """The denoiser's prediction; `TypeError` where it answers something else.
+    """The denoiser's prediction; `TypeError` or `ValueError` where it answers something else.
 
     Where the prediction or the state is NaN or infinite, `FloatingPointError` names the time.
     """
@@ -235,10 +235,15 @@ def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
 
 
 def final(steps: Iterator[Step]) -> Tensor:
-    """Run a sampler to its end and return its last x; where that is not finite, raise `FloatingPointError`."""
+    """Run a sampler to its end and return its last x.
+
+    Raises:
+        TypeError: what is given are no steps of a sampler.
+        FloatingPointError: the last x is not finite.
+    """
     x = None
     for step in steps:
-        x = step.x
+        x = instance("a state of steps", step, Step).x
     if x is None:
         raise ValueError("the sampler has no steps left; make a new one")
     if not torch.isfinite(x).all():

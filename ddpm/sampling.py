@@ -20,12 +20,14 @@ from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
 
 __all__ = [
-    "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Walk", "check_student", "default_walk", "is_latent", "refuse_walk",
-    "sample", "sampler_named", "watched",
+    "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Sampler", "Walk", "check_student", "default_walk", "is_latent",
+    "refuse_walk", "sample", "sampler_named", "watched",
 ]  # fmt: skip
 
+#: A function with the arguments of those in `ddpm.samplers`.
+Sampler = Callable[..., Iterator[Step]]
 #: The samplers by the names that `sample` takes.
-SAMPLERS: dict[SamplerName, Callable[..., Iterator[Step]]] = {
+SAMPLERS: dict[SamplerName, Sampler] = {
     "ancestral": ancestral,
     "ddim": ddim,
     "heun": heun,
@@ -65,10 +67,12 @@ class LatentModel(Protocol):
         ...
 
 
-def sampler_named(name: str) -> Callable[..., Iterator[Step]]:
-    """The sampler of this name; a wrong one raises `ValueError` with the nearest right one."""
+def sampler_named(name: str | Sampler) -> Sampler:
+    """The sampler of this name; a wrong one raises `ValueError` with the nearest right one. A function is its own."""
+    if callable(name):
+        return name
     if not isinstance(name, str):
-        raise TypeError(f"sampler is {name!r}; it must be a name: {', '.join(SAMPLERS)}")
+        raise TypeError(f"sampler is {name!r}; it must be a function or a name: {', '.join(SAMPLERS)}")
     if name not in SAMPLERS:
         near = _nearest_sampler(name.lower())
         hint = f"; did you mean {near}?" if near is not None else ""
@@ -91,7 +95,7 @@ def _nearest_sampler(name: str) -> str | None:
 def sample(
     denoise: Denoiser | LatentModel,
     n: int,
-    sampler: str | None = None,
+    sampler: str | Sampler | None = None,
     steps: int | None = None,
     seed: int = 0,
     *,
@@ -108,7 +112,8 @@ def sample(
     Args:
         denoise: a `Denoiser`; or a `LatentModel`, which takes no sampler, steps, spacing, shape, watch or options.
         n: how many samples.
-        sampler: a name in `SAMPLERS`; by default that of `default_walk`.
+        sampler: a name in `SAMPLERS`, or a function with the arguments of those in `ddpm.samplers`; by default that of
+            `default_walk`.
         steps: moves of the sampler, 1 to the schedule's T; by default those of `default_walk`.
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
         spacing: spacing of the grid, see `ddpm.grids.timesteps`; by default that of `default_walk`.
@@ -134,9 +139,10 @@ def sample(
     if watch is not None:
         function("watch", watch)
     n = positive_int("n", n)
-    sampler, steps, spacing = default_walk(denoise, sampler, steps, spacing)
-    run_sampler = sampler_named(sampler)
-    _check_options(sampler, options)
+    named = sampler if sampler is None or isinstance(sampler, str) else _name_of(sampler)
+    name, steps, spacing = default_walk(denoise, named, steps, spacing)
+    run_sampler = sampler_named(name if sampler is None else sampler)
+    _check_options(name, run_sampler, options)
     if denoise.n_labels not in (None, n):
         raise ValueError(f"n is {n}; the denoiser was given {denoise.n_labels} labels, one for each sample")
     shape = shape if shape is not None else denoise.image_shape
@@ -145,13 +151,13 @@ def sample(
     shape = integers("shape", shape, at_least=1)
     chunk = positive_int("chunk", chunk if chunk is not None else _default_chunk(denoise.device, shape))
     timesteps = schedule.timesteps(steps, spacing)
-    check_student(denoise, sampler, steps, spacing)
+    check_student(denoise, name, steps, spacing)
     check_start(timesteps, schedule)
     scale = schedule.scale(timesteps[0])  # of noise alone; 1 where the variance is preserved
     samples = []
     share = _share(n, chunk, distributed)
     bar = tqdm(
-        total=len(share.firsts) * steps, unit="step", desc=f"{sampler}-{steps}",
+        total=len(share.firsts) * steps, unit="step", desc=f"{name}-{steps}",
         disable=not (progress and share.is_main), delay=1,
     )  # fmt: skip
     with bar, denoise.many_calls():
@@ -197,16 +203,21 @@ def default_walk(
     return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
 
 
-def _check_options(sampler: str, given: Mapping[str, Any]) -> None:
+def _name_of(walk: Sampler) -> str:
+    """What a sampler that is given as a function is called."""
+    return getattr(walk, "__name__", type(walk).__name__)
+
+
+def _check_options(sampler: str, walk: Sampler, given: Mapping[str, Any]) -> None:
     """Raise `TypeError` where an option is given that the sampler does not have, and say whose it is."""
     for name in given:
-        owners = [other for other, walk in SAMPLERS.items() if name in _options_of(walk)]
-        if sampler not in owners:
+        if name not in _options_of(walk):
+            owners = [other for other, theirs in SAMPLERS.items() if name in _options_of(theirs)]
             hint = f"; it is one of {', '.join(owners)}" if owners else ""
             raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
 
 
-def _options_of(walk: Callable[..., Iterator[Step]]) -> list[str]:
+def _options_of(walk: Sampler) -> list[str]:
     """The names of a sampler's own options."""
     parameters = signature(walk).parameters.values()
     return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "randn_like"]

@@ -58,7 +58,7 @@ def mutated(folder, file, right, wrong):
 #: file: (what stands there, what takes its place, what is wrong then)
 CHANGES = {
     "schedule/table.py": [
-        ("(table.diff() < 0).all()", "(table.diff() < 0).any()", "a table that rises somewhere is taken"),
+        ("if not 0 <= value < before:", "if not 0 <= value:", "a table that rises somewhere is taken"),
         ("2 * math.log(self.T - t) if", "math.log(self.T - t) if", "the signal's fall to 0, for a number"),
         ("+ 2 * torch.log1p(-fraction)", "+ torch.log1p(-fraction)", "the signal's fall to 0, for a tensor"),
         ("hypot(1, sigma) / self.signal(self.T - 1)", "hypot(1, sigma)", "the time of a sigma in that last step"),
@@ -215,6 +215,7 @@ CHANGES = {
         ('0 < number("mixing", mixing)', '0 <= number("mixing", mixing)', "a mixing of 0"),
     ],
     "likelihood.py": [
+        ("1 + 1 / (levels - 1)).all()", "1).all()", "a grey level that rounding has moved past the end"),
         ("if not least <= number", "if not 0 < number", "a tolerance below rounding"),
         ("(schedule.noise(grid[0]) / scale) ** 2", "schedule.noise(grid[0]) ** 2", "the unit of the prior's variance"),
         ("dimensions * math.log(scale_at_x)", "0", "the unit of a density"),
@@ -485,6 +486,7 @@ CHANGES = {
     ],
     "sampling.py": [
         ("max(16, 2**14", "max(64, 2**14", "the chunk"),
+        ("if callable(name):", "if False:", "a sampler of one's own"),
         ("and not isinstance(model, Denoiser)", "", "a denoiser that can decode"),
         ("randn_like = PerSampleNoise(seed, first)", "randn_like = PerSampleNoise(seed)", "the noise of later chunks"),
         ("PerSampleNoise(seed, first)(empty)", "PerSampleNoise(seed)(empty)", "the codes of later chunks"),
@@ -823,6 +825,7 @@ CHANGES = {
         ("if each.default is not MISSING}", "}", "a setting without a default"),
         ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
         ("TrainingConfig.micro_batch_size", "config.micro_batch_size", "a run that goes on in other pieces"),
+        ("asdict(config) | changes_no_result", "asdict(config)", "a run that keeps more checkpoints"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
             "{old.get(key)} there and {value} here",
@@ -870,7 +873,8 @@ CHANGES = {
             "config.in_channels, sides[1], sides[0]",
             "height and width, imported",
         ),
-        ("(network.config.classes or 0)", "(0)", "the classes of a model of diffusers"),
+        ("num_class_embeds or 1) - 1", "num_class_embeds or 1)", "the classes of a model of diffusers"),
+        ("self.labels - 1, dtype", "0, dtype", "what a model of diffusers is told where no class is"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
     ],
     "interop/card.py": [

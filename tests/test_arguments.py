@@ -11,6 +11,7 @@ from ddpm.arguments import (
     check_real,
     check_samples,
     check_times,
+    class_names,
     exact,
     float_tensor,
     function,
@@ -88,6 +89,15 @@ def test_exact_numbers_are_float64_on_the_cpu():
             exact("means", wrong)
     with pytest.raises(TypeError, match="^means is torch.complex64; it must be real$"):
         exact("means", torch.ones(2, dtype=torch.complex64))
+
+
+def test_names_of_classes_are_several_texts_and_not_one():
+    for names in (["a", "b"], ("a", "b"), np.array(["a", "b"]), iter("ab")):
+        assert class_names(names) == ("a", "b")
+    assert class_names([]) == ()
+    for wrong in ("ab", None, 2, [1, 2], ["a", None]):
+        with pytest.raises(TypeError, match="^classes is .*; it must be a sequence of names$"):
+            class_names(wrong)
 
 
 def test_samples_have_their_shape_and_their_number():

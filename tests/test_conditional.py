@@ -77,6 +77,11 @@ def test_wrong_labels_of_a_network_are_refused(labels, error, message):
         stirred(UNet(CONFIG))(torch.randn(3, 1, 8, 8), torch.ones(3), labels)
 
 
+def test_the_letters_of_a_text_are_no_classes():
+    with pytest.raises(TypeError, match="^classes is 'abc'; it must be a sequence of names$"):
+        NetworkDenoiser(torch.nn.Identity(), SCHEDULE, classes="abc")
+
+
 def test_a_network_without_classes_takes_no_labels():
     network = UNet(UNetConfig(base_channels=8, head_channels=8))
     with pytest.raises(ValueError, match="labels are given; this network has no classes and takes none"):

@@ -160,7 +160,7 @@ def test_a_folder_is_written_into_an_empty_one_or_a_new_one(name, tmp_path, monk
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("empty")
     monkeypatch.chdir(tmp_path / "empty" if name == "." else tmp_path)
-    with new_folder(Path(name)) as folder:
+    with new_folder("directory", Path(name)) as folder:
         fill(folder)
         assert not FILLED & content(Path())
     assert content(Path(name)) == FILLED
@@ -170,7 +170,7 @@ def test_a_folder_is_written_into_an_empty_one_or_a_new_one(name, tmp_path, monk
 def test_an_empty_folder_stays_the_same_one(tmp_path):
     """Somebody may be in it, and something mounted on it."""
     before = os.stat(tmp_path)
-    with new_folder(tmp_path) as folder:
+    with new_folder("directory", tmp_path) as folder:
         fill(folder)
     after = os.stat(tmp_path)
     assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
@@ -182,7 +182,7 @@ def test_a_folder_that_is_not_finished_leaves_nothing(name, error, tmp_path):
     (tmp_path / "empty").mkdir()
 
     def fail():
-        with new_folder(tmp_path / name) as folder:
+        with new_folder("directory", tmp_path / name) as folder:
             fill(folder)
             raise error
 
@@ -200,7 +200,7 @@ def test_an_interruption_while_files_move_into_place_leaves_nothing(tmp_path, mo
         raise KeyboardInterrupt
 
     def write():
-        with new_folder(tmp_path) as folder:
+        with new_folder("directory", tmp_path) as folder:
             fill(folder)
             monkeypatch.setattr(files.os, "replace", once)
 
@@ -211,7 +211,7 @@ def test_an_interruption_while_files_move_into_place_leaves_nothing(tmp_path, mo
 
 def test_a_folder_that_was_killed_is_no_obstacle(tmp_path):
     (tmp_path / f".new.{os.getpid()}.part" / "unet").mkdir(parents=True)
-    with new_folder(tmp_path / "new") as folder:
+    with new_folder("directory", tmp_path / "new") as folder:
         fill(folder)
     assert content(tmp_path / "new") == FILLED
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -221,7 +221,7 @@ def test_files_are_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypa
     flushed = []
     fsync = os.fsync
     monkeypatch.setattr(files.os, "fsync", lambda file: (flushed.append((tmp_path / "new").exists()), fsync(file)))
-    with new_folder(tmp_path / "new") as folder:
+    with new_folder("directory", tmp_path / "new") as folder:
         fill(folder)
     assert flushed == [False, False]
 
@@ -241,7 +241,10 @@ def test_a_place_that_is_taken_or_impossible_is_refused_before_any_work(name, me
     (tmp_path / "full" / "something").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     before = content(tmp_path)
-    with pytest.raises(ValueError, match=f"^directory is .*{name}', {message}$"), new_folder(tmp_path / name):
+    with (
+        pytest.raises(ValueError, match=f"^directory is .*{name}', {message}$"),
+        new_folder("directory", tmp_path / name),
+    ):
         pytest.fail("the work began")
     assert content(tmp_path) == before
 
@@ -272,7 +275,7 @@ def locked():
 @pytest.mark.parametrize("name", [".", "new", "on/the/way"])
 def test_a_place_where_one_may_not_write_is_refused_before_any_work(name, locked):
     message = "^directory is .*, where no files can be written: Permission denied$"
-    with pytest.raises(ValueError, match=message), new_folder(locked / name):
+    with pytest.raises(ValueError, match=message), new_folder("directory", locked / name):
         pytest.fail("the work began")
 
 

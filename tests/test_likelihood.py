@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -194,6 +195,26 @@ def fast():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("levels", [2, 256])
+def test_images_that_have_no_grey_level_are_refused(levels):
+    beyond = 1 / (levels - 1)
+    for x in (torch.tensor([[0.0, -1.0 - 2 * beyond]]), torch.tensor([[0.0, 1.0 + 2 * beyond]])):
+        low, high = f"{x.min().item():g}", f"{x.max().item():g}"
+        message = re.escape(f"x0 runs from {low} to {high}; with {levels} grey levels it must be in [-1, 1]")
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            variational_bound(ORACLES[0], x, [5, 0], levels=levels)
+        variational_bound(ORACLES[0], x, [5, 0])  # a density takes them
+    variational_bound(ORACLES[0], torch.tensor([[-1.0 - beyond / 2, 1.0]]), [5, 0], levels=levels)  # up to rounding
+    variational_bound(ORACLES[0], torch.zeros(0, 2), [5, 0], levels=levels)
+
+
+@pytest.mark.parametrize(("loss", "levels"), [("mse", 256), ("logistic", None)])
+def test_an_importance_bound_refuses_images_that_have_no_grey_level(loss, levels):
+    model = AutoencoderConfig((1, 8, 8), 8, (1, 2), 3, True, loss).network().eval()
+    with pytest.raises(ValueError, match="^x runs from 0 to 255; with 256 grey levels it must be in"):
+        importance_bound(model, torch.tensor([0.0, 255.0]).repeat(32).reshape(1, 1, 8, 8), 1, levels=levels)
 
 
 def test_a_denoiser_that_answers_nan_is_named():

@@ -402,12 +402,13 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
         ((network, wide, "new", (1, 32, 32)), ValueError, "network does not fit the model: "),
         ((broken, OWN, "new", (1, 32, 32)), ValueError, "network is damaged: conv_in.bias holds"),
         ((network, OWN, "new", (3, 32, 32)), ValueError, "channels is 1; the images have 3"),
+        ((network, OWN, "new", (32, 32)), ValueError, r"^image_shape is \(32, 32\); it must be \(channels, height"),
         ((network, OWN, "new", (1, 32, 32), ["a", "b"]), ValueError, r"classes are \['a', 'b'\]; .* for 0 classes"),
         ((network, OWN, "new", (1, 32, 32), "ab"), TypeError, "classes is 'ab'; it must be a sequence of names"),
         (
             (network, OWN, "there", (1, 32, 32)),
             ValueError,
-            "which holds 'notes.txt'; it must be an empty folder or not",
+            "^folder is '.*there', which holds 'notes.txt'; it must be an empty folder or not",
         ),
     ):
         *first, folder, shape = arguments[:4]
@@ -417,5 +418,8 @@ def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):
 
 
 def test_a_device_that_torch_does_not_know_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(ValueError, match="device is 'gpu'; legal are auto and torch's names, such as cpu or cuda:0"):
-        ddpm.load(tmp_path / "nothing", device="gpu")
+    for device in ("gpu", "cuda:99", "hpu", ""):
+        with pytest.raises(
+            ValueError, match=f"^device is '{device}', which torch does not find here; legal are auto and "
+        ):
+            ddpm.load(tmp_path / "nothing", device=device)

@@ -63,6 +63,17 @@ def test_the_ends_of_a_trip_are_those_of_its_states():
         ends(invert(MIXTURE, POINTS[:5], grid))
 
 
+@pytest.mark.parametrize("trip", [round_trip, lambda *args, **options: cycles(*args, 2, **options)])
+def test_a_trip_takes_a_sampler_by_its_name_or_names_the_argument_before_it_draws(trip):
+    x0, grid, drawn = POINTS[:3], SCHEDULE.timesteps(5), []
+    named, given = (final(trip(DENOISE, x0, grid, sampler=s, randn_like=seeded(0), eta=0.5)) for s in ("ddim", ddim))
+    assert torch.equal(named, given)
+    for wrong, error in (("ddmi", ValueError), (3, TypeError)):
+        with pytest.raises(error, match=f"^sampler is {wrong!r}; "):
+            next(trip(DENOISE, x0, grid, sampler=wrong, randn_like=drawn.append))
+    assert not drawn
+
+
 def test_options_reach_the_sampler():
     x0 = torch.zeros(2, 2, dtype=torch.float64)
     grid = SCHEDULE.timesteps(5)

@@ -471,6 +471,38 @@ def test_a_denoiser_of_ones_own_must_have_a_schedule_and_answer_with_a_predictio
         next(walk(Mine(), torch.zeros(1, 2), [5, 0]))
 
 
+@pytest.mark.parametrize("walk", [*SAMPLERS.values(), invert])
+@pytest.mark.parametrize(("part", "other"), [("x0", 0), ("eps", 1)])
+def test_an_answer_of_another_shape_is_refused_and_not_spread_over_x(walk, part, other):
+    class Mine(Denoiser):
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(*(x[:, :1] if i == other else x for i in range(2)))
+
+    with pytest.raises(ValueError, match=rf"^Mine, for {part}, answers \(4, 1\) at x of shape \(4, 2\)"):
+        next(walk(Mine(), torch.zeros(4, 2), [500, 0]))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_denoiser_of_another_dtype_changes_that_of_no_state(name, dtype):
+    class Mine(Denoiser):
+        schedule = SCHEDULE
+
+        def __call__(self, x, t):
+            return Prediction(x.half(), x.double())
+
+    for step in SAMPLERS[name](Mine(), torch.ones(2, 2, dtype=dtype), SCHEDULE.timesteps(3)):
+        assert {step.x.dtype, *(part.dtype for part in step.prediction)} == {dtype}
+
+
+def test_the_last_state_of_something_else_than_steps_is_refused():
+    for states in (torch.ones(3), [torch.ones(3)]):
+        with pytest.raises(TypeError, match=r"^a state of steps is Tensor; it must be a ddpm\.samplers\.Step$"):
+            final(states)
+
+
 def test_a_move_written_by_hand_is_ddims():
     x, grid = torch.randn(3, 2), SCHEDULE.timesteps(4)
     denoise = Gaussian(1.0, 0.5, SCHEDULE)

@@ -2,6 +2,7 @@ import contextlib
 import math
 import re
 import warnings
+from functools import partial
 from itertools import pairwise
 from typing import get_args
 
@@ -14,10 +15,11 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
-from ddpm.samplers import ancestral, ddim, final
+from ddpm.samplers import Step, ancestral, ddim, final
 from ddpm.sampling import SAMPLERS, LatentModel, Walk, default_walk, sample, sampler_named, watched
 from ddpm.schedule import cosine, exploding, linear, straight
 from ddpm.settings import SamplerName
+from ddpm.targets import Prediction
 from ddpm.unet import UNet, UNetConfig
 
 SCHEDULE = linear()
@@ -85,9 +87,9 @@ def test_a_name_that_is_like_none_is_refused_without_a_guess():
         sampler_named("unipc")
 
 
-@pytest.mark.parametrize("name", [ddim, None, 3, ["ddim"]])
-def test_what_is_no_name_is_refused(name):
-    with pytest.raises(TypeError, match="sampler is .*; it must be a name: ancestral, ddim"):
+@pytest.mark.parametrize("name", [None, 3, ["ddim"]])
+def test_what_is_neither_a_name_nor_a_function_is_refused(name):
+    with pytest.raises(TypeError, match="sampler is .*; it must be a function or a name: ancestral, ddim"):
         sampler_named(name)
 
 
@@ -101,6 +103,27 @@ def test_samples_are_those_of_the_sampler_itself():
     expected = final(ancestral(Images(), x, SCHEDULE.timesteps(4, "karras"), variance="large", randn_like=randn_like))
     images = drawn(Images(), 3, "ancestral", 4, 5, spacing="karras", chunk=3, variance="large")
     assert torch.equal(images, expected)
+
+
+def test_a_sampler_may_be_given_as_a_function():
+    """One of the package, one of one's own, and one whose option is bound."""
+
+    def halving(denoise, x, timesteps, *, share=0.5, randn_like=None):
+        for _, s in pairwise(timesteps):
+            x = share * x
+            yield Step(x, s, Prediction(x, x))
+
+    assert sampler_named(halving) is halving
+    by_name = drawn(Images(), 3, "ddim", 4, 5, eta=1.0)
+    assert torch.equal(drawn(Images(), 3, ddim, 4, 5, eta=1.0), by_name)
+    assert torch.equal(drawn(Images(), 3, partial(ddim, eta=1.0), 4, 5), by_name)
+    noise = PerSampleNoise(5)(torch.empty(16, 1, 4, 4))
+    assert torch.equal(drawn(Images(), 3, halving, 4, 5), noise[:3] / 16)
+    assert torch.equal(drawn(Images(), 3, halving, 4, 5, share=1.0), noise[:3])
+    with pytest.raises(TypeError, match="^eta is no option of the sampler halving; it is one of ddim$"):
+        drawn(Images(), 3, halving, 4, 5, eta=1.0)
+    with pytest.raises(TypeError, match="^sampler is 3; it must be a function or a name: ancestral"):
+        drawn(Images(), 3, 3)
 
 
 def test_samples_of_a_seed_are_the_same_whatever_n_is():

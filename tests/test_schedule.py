@@ -15,6 +15,7 @@ from ddpm.schedule import (
     check_grid,
     cosine,
     exploding,
+    from_betas,
     linear,
     linear_zero_snr,
     sigmoid,
@@ -50,6 +51,43 @@ def test_linear_refuses_a_beta_of_one(T):
 def test_an_illegal_table_is_refused(table):
     with pytest.raises(ValueError, match="alpha_bar"):
         NoiseSchedule(table)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([1, 0.5, 0.6], r"alpha_bar\[2\] is 0.6 after 0.5; it must decrease strictly and not fall below 0"),
+        ([1, 0.5, -0.1], r"alpha_bar\[2\] is -0.1 after 0.5; it"),
+        ([1, 0, 0], r"alpha_bar\[2\] is 0.0 after 0.0; it"),
+    ],
+)
+def test_the_value_that_makes_a_table_illegal_is_named(table, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        NoiseSchedule(table)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.asarray])
+def test_betas_of_any_kind_make_a_schedule(kind):
+    schedule = from_betas(kind([0.5, 0.5, 1.0]))
+    assert schedule == NoiseSchedule([1, 0.5, 0.25, 0])
+
+
+@pytest.mark.parametrize(
+    ("betas", "error", "message"),
+    [
+        ([0.1, -0.1], ValueError, r"betas\[1\] is -0.1; each must be above 0 and below 1 \(the last may be 1\)"),
+        ([0.1, 0.0], ValueError, r"betas\[1\] is 0.0"),
+        ([1.0, 0.1], ValueError, r"betas\[0\] is 1.0"),
+        ([0.1, 1.2], ValueError, r"betas\[1\] is 1.2"),
+        ([float("nan")], ValueError, r"betas\[0\] is nan"),
+        ([], ValueError, r"betas have shape \(0,\)"),
+        ([[0.1]], ValueError, r"betas have shape \(1, 1\)"),
+        ("0.1", TypeError, "betas is '0.1'"),
+    ],
+)
+def test_illegal_betas_are_named(betas, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        from_betas(betas)
 
 
 ALL = {

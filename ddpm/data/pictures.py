@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.arguments import instance
+from ddpm.arguments import class_names, instance
 from ddpm.data.finding import Found, find_pictures
 from ddpm.data.reading import Shape, check_picture_shape, read_image, read_picture
 from ddpm.data.sets import Dataset, cache_folder, check_labels_of_classes
@@ -45,6 +45,7 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
         classes: names of the classes, by label; empty where the files have none.
 
     Raises:
+        TypeError: `classes` are no names.
         ValueError: there is no file, or `shape` is no shape of a picture.
     """
 
@@ -62,7 +63,7 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
         self.name, self.paths, self.shape = name, paths, check_picture_shape(shape)
         self.former_names = tuple(former_names)
         none = torch.zeros(len(paths), dtype=torch.int64, device="cpu")
-        self.labels, self.classes = none if labels is None else labels, tuple(classes)
+        self.labels, self.classes = none if labels is None else labels, class_names(classes)
         if instance("labels", self.labels, Tensor).shape != (len(paths),):
             raise ValueError(f"labels have shape {tuple(self.labels.shape)}; it must be ({len(paths)},)")
         check_labels_of_classes(self.labels, self.classes)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddpm.arguments import class_names
 from ddpm.files import expanded
 from ddpm.messages import say
 from ddpm.settings import one_of
@@ -59,7 +60,7 @@ class Dataset:
         classes: names of the classes, by label; empty where the images have none.
 
     Raises:
-        TypeError: images or labels are no tensors, or the images are not uint8.
+        TypeError: images or labels are no tensors, the images are not uint8, or the classes are no names.
         ValueError: there is no image, they have another number of axes, or the labels are not as many.
     """
 
@@ -84,7 +85,7 @@ class Dataset:
             raise ValueError(
                 f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"
             )
-        check_labels_of_classes(self.labels, self.classes)
+        check_labels_of_classes(self.labels, class_names(self.classes))
 
     def __len__(self) -> int:
         return len(self.images)

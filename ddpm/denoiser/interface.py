@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ddpm.arguments import check_labels, instance, labels_of
+from ddpm.arguments import answer_like, check_labels, instance, labels_of
 from ddpm.fast import computes_in_bfloat16
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import Precision
@@ -43,7 +43,7 @@ class Denoiser(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        """x_t (batch, ...) at time t (a number, or a tensor (batch,)) -> x0 and eps of the same shape."""
+        """x_t (batch, ...) at time t (a number, or a tensor (batch,)) -> x0 and eps of the same shape and dtype."""
 
     def in_bfloat16(self, device: torch.device) -> bool:
         """Whether its convolutions and matrix products are bfloat16 on this device."""
@@ -70,14 +70,19 @@ def schedule_of(denoise: Denoiser) -> NoiseSchedule:
 
 
 def answer_of(denoise: Denoiser, x: Tensor, t: float | Tensor) -> Prediction:
-    """What a denoiser answers at (x, t); `TypeError` where that is no `Prediction`."""
-    answer = denoise(x, t)
+    """What a denoiser answers at (x, t), x0 and eps in x's dtype.
+
+    Raises:
+        TypeError: that is no `Prediction` of tensors.
+        ValueError: x0 or eps has another shape than x.
+    """
+    answer, name = denoise(x, t), type(denoise).__name__
     if not isinstance(answer, Prediction):
         raise TypeError(
-            f"{type(denoise).__name__} answered {type(answer).__name__}; a denoiser must answer with a "
-            "ddpm.targets.Prediction(x0, eps)"
+            f"{name} answered {type(answer).__name__}; a denoiser must answer with a ddpm.targets.Prediction(x0, eps)"
         )
-    return answer
+    x0, eps = (answer_like(f"{name}, for {part},", value, x) for part, value in answer._asdict().items())
+    return Prediction(x0.to(x.dtype), eps.to(x.dtype))
 
 
 class Conditional(Denoiser):

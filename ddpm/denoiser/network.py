@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ddpm.arguments import answer_like, instance
+from ddpm.arguments import answer_like, class_names, instance
 from ddpm.denoiser.interface import Conditional
 from ddpm.fast import in_walk, prepared
 from ddpm.schedule import NoiseSchedule
@@ -39,7 +39,7 @@ class NetworkDenoiser(Conditional):
         distilled_for: of a student, the network calls that it was distilled for.
 
     Raises:
-        TypeError: `network` is no torch module, or `schedule` no `NoiseSchedule`.
+        TypeError: `network` is no torch module, `schedule` no `NoiseSchedule`, or `classes` are no names.
         ValueError: another argument is not legal.
     """
 
@@ -54,7 +54,7 @@ class NetworkDenoiser(Conditional):
         distilled_for: int | None = None,
     ) -> None:
         instance("network", network, nn.Module)
-        self.classes = tuple(classes)
+        self.classes = class_names(classes)
         self.schedule = instance("schedule", schedule, NoiseSchedule)
         self.target = check_target(target, schedule)
         self.precision = one_of("precision", precision, PRECISIONS)

@@ -82,8 +82,9 @@ def _traced(denoise: NetworkDenoiser) -> "ModelProto":
             # not traced but compiled, as einops keeps the shapes that it has seen
             graph = torch.export.export(network, arguments, dynamic_shapes=shapes, strict=True)
             program = torch.onnx.export(
-                graph, arguments, dynamo=True, verbose=False, input_names=list(inputs), output_names=["answer"]
-            )
+                graph, arguments, dynamo=True, verbose=False, input_names=list(inputs), output_names=["answer"],
+                dynamic_shapes=tuple({0: "batch"} for _ in inputs),
+            )  # fmt: skip
         except Exception as error:  # whatever a network of one's own brings about
             raise ValueError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     model: ModelProto = program.model_proto  # type: ignore[union-attr]

@@ -31,6 +31,9 @@ OWN_FACTS = "ddpm.json"
 def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str = "") -> None:
     """Write a folder that `DDPMPipeline` and `DDIMPipeline` open and sample from, with a model card.
 
+    Of a model with classes they open the parts alone, as no pipeline of diffusers tells a `UNet2DModel` its labels. The
+    card has a loop that does.
+
     Args:
         denoise: a trained `UNet` that knows the shape of its images.
         directory: a folder that is empty or not there yet; its content appears only when all of it is written.
@@ -46,7 +49,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet and know its image_shape")
     _, height, width = denoise.image_shape
-    with new_folder(Path(directory)) as folder:
+    with new_folder("directory", Path(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)
@@ -63,10 +66,11 @@ def from_diffusers(
     """A denoiser from a diffusers pipeline on the disk: a `UNet2DModel` of pixels.
 
     Its network is a `UNet` if one computes the same function. Its weights are float32, whatever they are in the file.
-    The scheduler gives the noise schedule and the prediction target. Whether the scheduler clips x0 is ignored;
-    `Clipped` does that. The names of the classes and what a student was distilled for are read from what
-    `export_diffusers` wrote; in other folders, classes have numbers for names. The last of a conditional model's class
-    embeddings is taken as that of the null label, which tells none.
+    The scheduler gives the noise schedule and the prediction target. Whether it clips or thresholds x0 is ignored;
+    `Clipped` clips. The names of the classes and what a student was distilled for are read from what `export_diffusers`
+    wrote; in other folders, classes have numbers for names. The last of a conditional model's class embeddings is taken
+    as that of the null label, which tells none. Where a model was trained without one, its last class stands there: it
+    cannot be asked for, and is drawn where no class is told.
 
     Args:
         path: the pipeline's folder, as `save_pretrained` writes it or with all files in one place, as the oldest have
@@ -92,17 +96,17 @@ def from_diffusers(
     scheduler = scheduler_from(_read(scheduler_file), kind_of_scheduler, scheduler_file)
     target = target_of_scheduler(scheduler, scheduler_file)
     schedule = schedule_of_scheduler(scheduler, scheduler_file)
-    model = _load_model(_part(folder, "unet"), variant)
+    model: Any = _load_model(_part(folder, "unet"), variant)
     image_shape = _image_shape(model, folder)
     network = _plain_network(model)
-    classes, distilled_for = _own_facts(folder, network)
+    classes, distilled_for = _own_facts(folder, (model.config.num_class_embeds or 1) - 1)
     network = network.to(place, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
 
-def _own_facts(folder: Path, network: nn.Module) -> tuple[list[str], int | None]:
-    """Names of the classes, and what a student was distilled for: diffusers' files have a place for neither."""
-    numbers = [str(label) for label in range(network.config.classes or 0)] if isinstance(network, UNet) else []
+def _own_facts(folder: Path, count: int) -> tuple[list[str], int | None]:
+    """Names of so many classes, and what a student was distilled for: diffusers' files have a place for neither."""
+    numbers = [str(label) for label in range(count)]
     if not (folder / OWN_FACTS).is_file():
         return numbers, None
     facts = read_json(folder / OWN_FACTS)
@@ -200,12 +204,10 @@ def _check_shards(folder: Path, variant: str | None) -> None:
 
 
 def _plain_network(model: Any) -> nn.Module:
-    """A diffusers model as a network (x, t) -> answer: a `UNet` if one computes the same function."""
+    """A diffusers model as a network (x, t, labels) -> answer: a `UNet` if one computes the same function."""
     try:
         return unet_from_diffusers(model)
     except ValueError:
-        if model.config.num_class_embeds:
-            raise
         model.conv_in = _in_float32(model.conv_in)  # as in a UNet
         return _FirstOutput(model)
 
@@ -234,14 +236,20 @@ def _in_float32(convolution: nn.Conv2d) -> Float32Conv2d:
 
 
 class _FirstOutput(nn.Module):
-    """A diffusers model as a plain network: its answer is a tensor, without the variance that it may have learnt."""
+    """A diffusers model as a plain network: its answer is a tensor, without the variance that it may have learnt.
 
-    def __init__(self, model: nn.Module) -> None:
+    A model with classes that is told none is told its last label, the null label.
+    """
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.labels: int = model.config.num_class_embeds or 0
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        answer: Tensor = self.model(x, t).sample
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is None and self.labels:
+            labels = torch.full((len(x),), self.labels - 1, dtype=torch.int64, device=x.device)
+        answer: Tensor = self.model(x, t, labels).sample
         return answer[:, : x.shape[1]]
 
 

@@ -8,11 +8,13 @@
 (0.75, 0.25)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ddpm.arguments import exact
 from ddpm.grids import NOISE_ALONE
 from ddpm.schedule.paths import Exploding, Straight
 from ddpm.schedule.table import NoiseSchedule
@@ -93,6 +95,17 @@ def _from_alpha_bar(alpha_bar: Callable[[np.ndarray], np.ndarray], T: int) -> No
     return from_betas(np.minimum(1 - values[1:] / values[:-1], 0.999))
 
 
-def from_betas(betas: np.ndarray) -> NoiseSchedule:
-    """The schedule whose T steps add the variances `betas` (T,), from beta_1 to beta_T (Ho et al. 2020, eq. 2)."""
-    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - betas)]))
+def from_betas(betas: Tensor | Sequence[float] | np.ndarray) -> NoiseSchedule:
+    """The schedule whose T steps add the variances `betas` (T,), from beta_1 to beta_T (Ho et al. 2020, eq. 2).
+
+    Raises:
+        TypeError: these are no numbers.
+        ValueError: one is not above 0 and below 1; the last may be 1, which leaves no signal at T.
+    """
+    values = exact("betas", betas).numpy()
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"betas have shape {values.shape}; they must be a list of at least one value")
+    for i, beta in enumerate(values):
+        if not (0 < beta < 1 or (beta == 1 and i == len(values) - 1)):
+            raise ValueError(f"betas[{i}] is {beta}; each must be above 0 and below 1 (the last may be 1)")
+    return NoiseSchedule(np.concatenate([[1.0], np.cumprod(1 - values)]))

@@ -14,6 +14,7 @@ a state of the schedule alpha_bar = signal^2 / scale^2 (Kingma et al. 2021, sect
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -53,8 +54,11 @@ class NoiseSchedule:
             raise ValueError(f"alpha_bar has shape {tuple(table.shape)}; it must be a list of at least two values")
         if table[0] != 1:
             raise ValueError(f"alpha_bar[0] is {table[0].item()}; it must be 1 (time 0 is the clean image)")
-        if not (table[-1] >= 0 and (table.diff() < 0).all()):
-            raise ValueError("alpha_bar must decrease strictly and not fall below 0")
+        for t, (before, value) in enumerate(pairwise(table.tolist()), start=1):
+            if not 0 <= value < before:
+                raise ValueError(
+                    f"alpha_bar[{t}] is {value} after {before}; it must decrease strictly and not fall below 0"
+                )
         self.alpha_bar = table
         self.T = len(table) - 1
         self._log_alpha_bar = table.log()

@@ -26,7 +26,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.extra import check_installed
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.preparation import (
-    check_dataset,
+    check_arguments,
     check_trackers,
     first_step,
     initial_weights,
@@ -93,17 +93,17 @@ def train(
         make_task: makes the `Task` to step, in place of `model.task`. The run's record knows nothing of it.
 
     Raises:
-        TypeError: `dataset` is something else.
+        TypeError: `model`, `dataset` or `config` is something else.
         ModuleNotFoundError: the extra ddpm[train] is not installed.
         ValueError: `out` holds another run, or another process trains in it, or nothing can be written there; the
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
-        FloatingPointError: the loss is no longer finite; the last checkpoint stands.
+        FloatingPointError: the loss is no longer finite; the last checkpoint stands, if there is one.
         OSError: a checkpoint or the log cannot be written, a picture has gone, or one of the `workers` was killed; the
-            last checkpoint stands.
+            last checkpoint stands, if there is one.
         Stopped: a signal came; the same call goes on from there.
     """
-    check_dataset(dataset)
+    check_arguments(model, dataset, config)
     check_installed()
     check_trackers(trackers)
     out = files.expanded(out)

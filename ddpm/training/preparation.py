@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddpm import files
+from ddpm.arguments import instance
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.threads import choose_threads
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 __all__ = [
-    "check_dataset",
+    "check_arguments",
     "check_trackers",
     "first_step",
     "initial_weights",
@@ -36,13 +37,20 @@ __all__ = [
 TRACKERS = ("tensorboard", "wandb")
 
 
-def check_dataset(dataset: Any) -> None:
-    """Raise `TypeError` unless these are images that can be trained on."""
+def check_arguments(model: Any, dataset: Any, config: Any) -> None:
+    """Raise `TypeError` unless these say what is trained, on which images, and how."""
+    for name in ("kind", "check_images", "task"):
+        if not hasattr(model, name):
+            raise TypeError(
+                f"model is {type(model).__name__}, which has no {name}; it must be a DiffusionConfig, an "
+                "AutoencoderConfig or a GANConfig, or have what they have"
+            )
     if not isinstance(dataset, Dataset | Pictures):
         raise TypeError(
             f"dataset is {type(dataset).__name__}; it must be a ddpm.data.Dataset, or what "
             "ddpm.data.pictures.load_folder returns"
         )
+    instance("config", config, TrainingConfig)
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

@@ -38,6 +38,9 @@ DISTILLATION: dict[str, Any] = {
 #: Fields of the configurations that are no settings: the UNet's own settings and the kind say these.
 NO_SETTINGS = {"unet", "variational"}
 
+#: Settings that `ddpm train` reads from the data or leaves to `ddpm distill`; no list of legal ones offers them.
+OF_DATA_OR_TEACHER = {"classes", "image_shape", "distilled_for", "distilled_from"}
+
 #: Settings that only some optimisers have.
 OF_OPTIMISERS = {"momentum": ("adamw", "adam", "sgd"), "weight_decay": ("adamw", "muon")}
 
@@ -87,7 +90,8 @@ def _no_such_setting(kind: str, name: str) -> str:
     configs = [_config_of(kind), TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
     legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
     near = get_close_matches(name, legal, n=1)
-    return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(legal)}")
+    offered = [setting for setting in legal if setting not in OF_DATA_OR_TEACHER]
+    return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(offered)}")
 
 
 def _config_of(kind: str) -> Any:

@@ -83,7 +83,8 @@ class Run:
             if (old := settled(old, record)) != self.record:
                 raise ValueError(
                     f"{folder} holds another run ({difference(old, dict.fromkeys(old) | self.record)}); "
-                    "name a new folder, or use that run's options"
+                    "name a new folder, or use that run's options; --init (in Python init) begins a new run with its "
+                    "weights"
                 )
         elif (folder / "model.safetensors").exists():
             raise ValueError(f"{folder} holds a trained model and no checkpoint to resume from; name a new folder")
@@ -117,7 +118,7 @@ class Run:
         lines = self.shorten_log(step)
         if step > 0:
             say(f"resumed from step {step} of {steps} in {self.folder}")
-            with _named(f"the averaged weights of step {step}"):
+            with self._named(f"the averaged weights of step {step}"):
                 self.publish(step, averages)  # a kill may have come right after the checkpoint
         return lines
 
@@ -130,22 +131,25 @@ class Run:
             except ValueError:
                 break
         kept = [line for line in kept if line["step"] <= step]
-        with _named("the log"):
+        with self._named("the log"):
             files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a step's line to log.jsonl."""
-        with _named(f"the log of step {line['step']}"), open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+        with (
+            self._named(f"the log of step {line['step']}"),
+            open(self.folder / "log.jsonl", "a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(line) + "\n")
 
     def save(self, step: int, state: Mapping[str, Tensor], averages: AveragesByDecay, loss: float | None) -> None:
         """Write a checkpoint (see `save_checkpoint`), then publish the averages."""
-        with _named(f"the checkpoint of step {step}"):
+        with self._named(f"the checkpoint of step {step}"):
             with open(self.folder / "log.jsonl", "rb+") as file:
                 os.fsync(file.fileno())
             save_checkpoint(self.folder / "checkpoints", step, state, self.record, loss)
-        with _named(f"the averaged weights of step {step}"):
+        with self._named(f"the averaged weights of step {step}"):
             self.publish(step, averages)
 
     def publish(self, step: int, averages: AveragesByDecay) -> None:
@@ -166,7 +170,7 @@ class Run:
         """Write a picture of what the model draws after `step` to samples/, and send it to the trackers."""
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        with _named(f"the samples of step {step}"):
+        with self._named(f"the samples of step {step}"):
             files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
         for tracker in trackers:
             way = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
@@ -179,7 +183,7 @@ class Run:
         if "wandb" in names and accelerator.is_main_process:
             path = self.folder / "wandb-id"  # a resumed run continues the same run at wandb
             if step == 0 or not path.exists():
-                with _named(path.name):
+                with self._named(path.name):
                     files.write_atomically(path, secrets.token_hex(6).encode())
             ways["wandb"] = {
                 "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
@@ -192,6 +196,16 @@ class Run:
         finally:
             for tracker in accelerator.trackers:
                 tracker.finish()
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """A context in which what could not be written is named, and what is left."""
+        try:
+            yield
+        except OSError as error:
+            there_is_one = any(self.folder.glob("checkpoints/*.json"))
+            left = "the last checkpoint stands" if there_is_one else "there is no checkpoint yet"
+            raise OSError(f"{what} could not be written ({error}); {left}") from error
 
 
 def _sha256(path: Path) -> str | None:
@@ -239,11 +253,3 @@ def _held(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"{what} could not be written ({error}); the last checkpoint stands") from error

@@ -11,7 +11,7 @@ from torchvision.utils import make_grid
 
 import ddpm
 from ddpm import pretrained
-from ddpm.cli.sample import _check_film
+from ddpm.cli.sample import _check_film, sample
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
 from ddpm.noise import PerSampleNoise
@@ -26,6 +26,16 @@ def test_a_grid_of_the_images(trained, tmp_path):
     said = done("sample", "--model", trained, "--n", 5, "--steps", 2, "--out", tmp_path / "grid.png").stdout
     assert said == f"5 images: {tmp_path / 'grid.png'}\n"
     assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
+
+
+def test_as_many_images_are_denoised_together_as_asked_for(trained, tmp_path, monkeypatch):
+    asked, draw = [], ddpm.sample
+    monkeypatch.setattr(
+        "ddpm.sample", lambda *given, **options: asked.append(options["chunk"]) or draw(*given, **options)
+    )
+    for chunk in (None, 1):
+        sample(tmp_path / "one.png", str(trained), n=1, steps=1, chunk=chunk)
+    assert asked == [None, 1]
 
 
 @pytest.fixture(scope="module", params=[("film.gif", 4), ("film.webp", 17)], ids=["gif", "webp"])  # 17 are two chunks
@@ -143,6 +153,7 @@ def test_a_model_that_draws_in_one_call_takes_no_sampler(arguments, message, vae
         (["--guide", "equal-gan"], "only diffusion models guide and are guided"),
         (["--guide", "equal-diffusion", "--weight", 0.5], "weight is 0.5; it must be finite and at least 1"),
         (["--precision", "half"], "precision is 'half'; legal are auto, float32"),
+        (["--chunk", 0], "chunk is 0; it must be an integer from 1 up"),
         (["--colour", 3], "--colour"),
     ],
 )

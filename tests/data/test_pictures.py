@@ -331,6 +331,8 @@ def test_pictures_are_some_files_of_a_legal_shape(few):
         Pictures("none", [], (1, 8, 8))
     with pytest.raises(ValueError, match="shape is"):
         Pictures("some", list(few.iterdir()), (1, 8))
+    with pytest.raises(TypeError, match="^classes is 'ab'; it must be a sequence of names$"):
+        Pictures("some", list(few.iterdir()), (1, 8, 8), classes="ab")
 
 
 def small_training(data, out):

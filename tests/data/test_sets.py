@@ -141,6 +141,8 @@ def test_labels_of_classes_are_integers():
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(TypeError, match="labels are torch.float32; they must be integers"):
         data.Dataset("made", "train", images, torch.tensor([0.7, 1.2]), "here", classes=("a", "b"))
+    with pytest.raises(TypeError, match="^classes is 'ab'; it must be a sequence of names$"):
+        data.Dataset("made", "train", images, torch.tensor([0, 1]), "here", classes="ab")
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", *data.TORCHVISION])

@@ -73,6 +73,13 @@ def test_any_number_of_images_has_the_networks_answer(settings):
         assert largest_error(denoise, content, n) < 1e-5
 
 
+def test_the_axis_of_the_images_is_called_batch():
+    one = session(onnx.onnx_file(denoiser(classes=CLASSES)))
+    shapes = {value.name: value.shape for value in (*one.get_inputs(), *one.get_outputs())}
+    image = ["batch", 1, 8, 8]
+    assert shapes == {"x": image, "index": ["batch"], "labels": ["batch"], "answer": image}
+
+
 def test_the_shipped_model_is_exported(tmp_path):
     denoise = ddpm.load("fashion-mnist", "float32", device="cpu")
     onnx.export_onnx(denoise, tmp_path / "model.onnx")

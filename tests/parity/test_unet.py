@@ -267,6 +267,35 @@ def test_every_sampler_and_round_trip_runs_a_model_of_theirs(options, tmp_path):
         assert ddpm.sample(denoise, 2, sampler, 4, progress=False).shape == (2, 1, 16, 16)
 
 
+def test_a_conditional_model_that_no_unet_is_equal_to_is_told_its_labels(tmp_path):
+    """At diffusers' default options; told none, it is told the last label."""
+    options = {"flip_sin_to_cos": True, "freq_shift": 0, "num_class_embeds": 4}
+    model = randomised(UNet2DModel(**{**THEIRS, **options}))
+    DDPMPipeline(model, DDPMScheduler()).save_pretrained(tmp_path)
+    denoise = from_diffusers(tmp_path, "float32", "cpu")
+    assert not isinstance(denoise.network, UNet)
+    assert denoise.classes == ("0", "1", "2")
+    x = torch.randn(3, 1, 16, 16)
+    with torch.no_grad():
+        for told, labels in ((denoise.given([0, 2, 1]), [0, 2, 1]), (denoise, [3, 3, 3])):
+            expected = model(x, 41, torch.tensor(labels)).sample
+            torch.testing.assert_close(told(x, 42).eps, expected, rtol=0, atol=1e-5)
+        assert not torch.allclose(denoise(x, 42).eps, denoise.given(0)(x, 42).eps, atol=1e-3)
+    guided = Guided(denoise.given("1"), denoise.given(None), 2.0)
+    assert torch.isfinite(ddpm.sample(guided, 2, steps=3, progress=False)).all()
+    with pytest.raises(ValueError, match="class is 3; legal are 0 to 2"):
+        denoise.given(3)
+
+
+@torch.no_grad()
+def test_a_single_class_embedding_is_told_always(tmp_path):
+    model = randomised(UNet2DModel(**{**THEIRS, "num_class_embeds": 1}))
+    DDPMPipeline(model, DDPMScheduler()).save_pretrained(tmp_path)
+    denoise, x = from_diffusers(tmp_path, "float32", "cpu"), torch.randn(2, 1, 16, 16)
+    assert denoise.classes == ()
+    torch.testing.assert_close(denoise(x, 42).eps, model(x, 41, torch.tensor([0, 0])).sample, rtol=0, atol=1e-5)
+
+
 def test_schedules_of_theirs_are_read_exactly(tmp_path):
     model = UNet2DModel(**THEIRS)
     for options in (

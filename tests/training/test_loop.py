@@ -661,6 +661,16 @@ def test_a_long_run_begins_at_once(tmp_path, images):
         train(MODEL, images, endless, tmp_path / "run", progress=False, on_step=stop)
 
 
+def test_settings_in_the_wrong_place_are_named(tmp_path, images):
+    with pytest.raises(TypeError, match="^model is TrainingConfig, which has no kind; it must be a DiffusionConfig"):
+        train(CONFIG, images, MODEL, tmp_path / "run")
+    with pytest.raises(TypeError, match="^model is UNetConfig, which has no kind; "):
+        train(MODEL.unet, images, CONFIG, tmp_path / "run")
+    with pytest.raises(TypeError, match=r"^config is dict; it must be a ddpm\.training\.config\.TrainingConfig$"):
+        train(MODEL, images, {"steps": 3}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("given", [torch.rand(8, 1, 32, 32), np.zeros((8, 1, 32, 32), np.uint8), "garments", CONFIG])
 def test_what_is_no_data_set_is_named(tmp_path, given):
     message = f"^dataset is {type(given).__name__}; it must be a ddpm.data.Dataset, or what .*load_folder returns$"

@@ -179,5 +179,9 @@ def test_the_names_offered_are_settings():
     with pytest.raises(ValueError, match="legal are") as refused:
         recipe("vae", lr=1)
     offered = str(refused.value).split("legal are ")[1].split(", ")
-    assert {"unet", "variational", "kind"}.isdisjoint(offered)
+    assert {"unet", "variational", "kind", "image_shape"}.isdisjoint(offered)
+    with pytest.raises(ValueError, match="legal are") as refused:
+        recipe("diffusion", latent_dim=1)
+    of_data_or_teacher = {"classes", "distilled_for", "distilled_from"}
+    assert of_data_or_teacher.isdisjoint(str(refused.value).split("legal are ")[1].split(", "))
     assert {"latent_dim", "steps", "threads"} <= set(offered)
