@@ -60,12 +60,7 @@ def chosen_device(device: str | torch.device) -> torch.device:
         try:
             torch.empty(0, dtype=torch.float32, device=torch.device(device))
             return torch.device(device)
-        except (
-            RuntimeError,
-            TypeError,
-            AssertionError,
-            ImportError,
-        ) as error:  # which of them depends on torch's build
+        except (RuntimeError, TypeError, AssertionError, ImportError) as error:  # which depends on torch's build
             raise ValueError(
                 f"device is {device!r}, which torch does not find here; legal are auto and what it finds, such as cpu"
             ) from error

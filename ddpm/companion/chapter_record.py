@@ -13,7 +13,8 @@ import torch
 
 import ddpm
 from ddpm.companion.notebook import read_notebook
-from ddpm.companion.provenance import commit, usable_device
+from ddpm.companion.provenance import commit
+from ddpm.fast import chosen_device
 from ddpm.files import read_json
 from ddpm.threads import in_words
 
@@ -46,7 +47,7 @@ def _versions() -> dict[str, str]:
 
 def made_with(values: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """A chapter's parameters, and the machine, the day, the commit and the versions that it is executed with."""
-    device = torch.device(usable_device(values.get("device", "auto")))
+    device = chosen_device(str(values.get("device", "auto")))
     cuda = device.type == "cuda"
     return {
         "parameters": dict(values),

@@ -18,7 +18,8 @@ from ddpm.companion.chapters import check_parameters, defaults_of, find_chapters
 from ddpm.companion.checks import read_gpu_memory, read_record
 from ddpm.companion.execution import Unfinished, end_kernels, executed
 from ddpm.companion.notebook import read_notebook, shrink_figures
-from ddpm.companion.provenance import PRESETS, usable_device
+from ddpm.companion.provenance import PRESETS
+from ddpm.fast import chosen_device
 from ddpm.files import check_place, write_json
 from ddpm.settings import one_of, positive_int, seed_number
 from ddpm.threads import choose_threads, in_words
@@ -161,7 +162,7 @@ def _check_values(parameters: Mapping[str, Any]) -> None:
     if "seed" in parameters:
         seed_number("seed", parameters["seed"])
     if "device" in parameters:
-        usable_device(parameters["device"])
+        chosen_device(str(parameters["device"]))
 
 
 def _partial(folder: Path, chapter: Path) -> Path:

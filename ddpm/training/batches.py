@@ -66,4 +66,4 @@ def batches(
             for images in feed:
                 yield torch.from_numpy(images).to(device)
         except FileNotFoundError as error:
-            raise OSError(f"{error}; the last checkpoint stands") from error
+            raise OSError(f"{error}; the last checkpoint stands, if there is one") from error

@@ -141,5 +141,5 @@ def check_loss_finite(part: str, step: int, loss: float, grad_norm: float) -> No
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise FloatingPointError(
             f"{part} has loss {loss} and gradient norm {grad_norm} at step {step + 1}; "
-            "its weights are not touched, the last checkpoint stands"
+            "its weights are not touched, the last checkpoint stands, if there is one"
         )

@@ -133,7 +133,7 @@ def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys
         ({"parameters": {"seed": -1}}, "seed is -1; it must be an integer from 0 up"),
         ({"parameters": {"seed": "1e3"}}, "seed is '1e3'; it must be an integer from 0 up"),
         ({"parameters": {"device": "gpu9"}}, "device is 'gpu9', which torch does not find here"),
-        ({"parameters": {"device": 3}}, "device is 3, which torch does not find here"),
+        ({"parameters": {"device": 3}}, "device is '3', which torch does not find here"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(folder, arguments, message, monkeypatch):
