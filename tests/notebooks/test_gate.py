@@ -97,6 +97,21 @@ def test_it_can_be_parametrised_and_highlighted(notebook):
     assert parameters["source"].splitlines() == ['preset = "cpu"', 'device = "auto"', "seed = 0"]
 
 
+def test_what_is_folded_in_the_book_is_folded_in_jupyterlab(notebook):
+    for cell in cells_of(notebook, "code"):
+        folded = cell["metadata"].get("jupyter", {})
+        for tag, key in (("hide-input", "source_hidden"), ("hide-output", "outputs_hidden")):
+            assert (tag in tags(cell)) == folded.get(key, False), (tags(cell), key)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "book" / "solutions.ipynb"], ids=lambda path: path.stem)
+def test_the_text_has_nothing_that_only_the_book_renders(path):
+    for cell in cells_of(path, "markdown"):
+        assert not re.search(r"^(`{3,}|:{3,})\{|\{[\w:-]+\}`|^\([\w-]+\)=$", cell["source"], re.MULTILINE)
+        for fold in re.findall(r"<details.*?</details>", cell["source"], re.DOTALL):
+            assert re.match(r"<details.*</summary>\n\n.+\n\n</details>", fold, re.DOTALL)  # else its text is HTML
+
+
 def test_every_figure_has_a_caption_and_alt_text(notebook):
     cells = cells_of(notebook, "code")
     figures = [c for c in cells if any("image/png" in o.get("data", {}) for o in c["outputs"])]
