@@ -9,6 +9,7 @@ import re
 
 import nbformat
 import pytest
+import torch
 from nbval.plugin import find_comment_markers, find_metadata_tags
 from PIL import Image
 
@@ -151,3 +152,14 @@ def test_sanitising_takes_out_what_was_measured_and_not_what_is_claimed(monkeypa
 
     assert sanitised(0.41234, 0.4, 0.1) == sanitised(0.38, 0.4, 0.1) != sanitised(0.41234, 0.4, 0.2)
     assert len({sanitised(value, 0, 1e6) for value in (2.5e-7, -3, 1234.5, 9.9e5)}) == 1
+
+
+@pytest.mark.parametrize("guess", ["8", "(8,)", "(8, 8, 8)"])
+def test_a_guess_that_is_not_two_numbers_is_refused_where_it_is_written(guess):
+    (cell,) = [
+        cell for cell in cells_of(ROOT / "notebooks/01_generative_models.ipynb") if "my_guess = None" in cell["source"]
+    ]
+    with pytest.raises(AssertionError, match="two numbers, such as 8, 8"):
+        exec(cell["source"].replace("None", guess, 1), {"torch": torch})
+    for right in ("None", "8, 8", "[8, 2.5]"):
+        exec(cell["source"].replace("None", right, 1), {"torch": torch})
