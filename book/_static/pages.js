@@ -1,15 +1,20 @@
 // @ts-check
 // What every page does on paper, and for those who read it by keyboard or by ear.
 
-// In the dark theme a printed page would be light grey on white.
+// In the dark theme a printed page would be light grey on white; and a closed box cannot be opened on paper.
 const page = document.documentElement;
 let theme = page.dataset.theme;
+/** @type {HTMLDetailsElement[]} */
+let closed = [];
 addEventListener("beforeprint", () => {
   theme = page.dataset.theme;
   page.dataset.theme = "light";
+  closed = [...document.querySelectorAll("details")].filter((fold) => fold.matches(".box:not([open])"));
+  for (const box of closed) box.open = true;
 });
 addEventListener("afterprint", () => {
   page.dataset.theme = theme;
+  for (const box of closed) box.open = false;
 });
 
 // What is scrolled sideways takes the keyboard's focus, as tables do by the theme, if nothing in it does.
@@ -22,8 +27,4 @@ const scrolled = new ResizeObserver((entries) => {
 
 addEventListener("load", () => {
   for (const part of document.querySelectorAll("main div.math, div.cell_output figure:not(:has(a))")) scrolled.observe(part);
-  // The button of a box is called like the box, since all of them would be "Toggle hidden content".
-  for (const button of document.querySelectorAll(".admonition-title > .toggle-button")) {
-    button.setAttribute("aria-label", button.parentElement?.textContent?.trim() ?? "");
-  }
 });

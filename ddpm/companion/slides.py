@@ -244,8 +244,8 @@ def _outputs(cell: dict[str, Any], kind: str) -> Iterator[str]:
 
 
 def _without_asides(source: str) -> str:
-    """Markdown without boxes, raw HTML and the paragraphs about sliders, which only a page has."""
-    source = re.sub(r"^(`{3,})\{.+?^\1", "", source, flags=re.DOTALL | re.MULTILINE)
+    """Markdown without boxes (block quotes and folds) and the paragraphs about sliders, which only a page has."""
+    source = re.sub(r"^>.*\n?", "", source, flags=re.MULTILINE)
     source = re.sub(r"<details.+?</details>", "", source, flags=re.DOTALL)
     source = re.sub(r"^\*\*Turn the knob\.\*\*.+?(?:\n\n|$)", "", source, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"!\[.*?\]\(.*?\)|^\(.+\)=$", "", source, flags=re.MULTILINE).strip()

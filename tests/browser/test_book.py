@@ -196,11 +196,19 @@ def test_a_fold_says_what_is_in_it(name, visit):
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_boxs_button_is_called_like_the_box(name, visit):
-    titles = visit(name).locator(".admonition-title:has(> .toggle-button)")
-    names = [title.locator("button").get_attribute("aria-label") for title in titles.all()]
-    assert names == [title.inner_text().strip() for title in titles.all()]
-    assert len(set(names)) == len(names) > 0
+def test_a_box_opens_by_the_keyboard_and_on_paper(name, visit):
+    page = visit(name)
+    boxes = page.locator("details.box")
+    titles = boxes.locator("summary").all_inner_texts()
+    assert len(set(titles)) == len(titles) > 0
+    for box in boxes.all():
+        expect(box.locator("p, ul").first).not_to_be_visible()
+    boxes.last.locator("summary").press("Enter")
+    expect(boxes.last.locator("p").first).to_be_visible()
+    count_open = "document.querySelectorAll('details.box[open]').length"
+    page.evaluate(f"addEventListener('beforeprint', () => (window.inPrint = {count_open}))")
+    page.pdf()
+    assert page.evaluate(f"[window.inPrint, {count_open}]") == [len(titles), 1]
 
 
 def test_a_dark_page_is_printed_in_dark_ink(visit):

@@ -9,6 +9,7 @@ import re
 
 import nbformat
 import pytest
+import torch
 from nbval.plugin import find_comment_markers, find_metadata_tags
 from PIL import Image
 
@@ -97,6 +98,21 @@ def test_it_can_be_parametrised_and_highlighted(notebook):
     assert parameters["source"].splitlines() == ['preset = "cpu"', 'device = "auto"', "seed = 0"]
 
 
+def test_what_is_folded_in_the_book_is_folded_in_jupyterlab(notebook):
+    for cell in cells_of(notebook, "code"):
+        folded = cell["metadata"].get("jupyter", {})
+        for tag, key in (("hide-input", "source_hidden"), ("hide-output", "outputs_hidden")):
+            assert (tag in tags(cell)) == folded.get(key, False), (tags(cell), key)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "book" / "solutions.ipynb"], ids=lambda path: path.stem)
+def test_the_text_has_nothing_that_only_the_book_renders(path):
+    for cell in cells_of(path, "markdown"):
+        assert not re.search(r"^(`{3,}|:{3,})\{|\{[\w:-]+\}`|^\([\w-]+\)=$", cell["source"], re.MULTILINE)
+        for fold in re.findall(r"<details.*?</details>", cell["source"], re.DOTALL):
+            assert re.match(r"<details.*</summary>\n\n.+\n\n</details>", fold, re.DOTALL)  # else its text is HTML
+
+
 def test_every_figure_has_a_caption_and_alt_text(notebook):
     cells = cells_of(notebook, "code")
     figures = [c for c in cells if any("image/png" in o.get("data", {}) for o in c["outputs"])]
@@ -136,3 +152,14 @@ def test_sanitising_takes_out_what_was_measured_and_not_what_is_claimed(monkeypa
 
     assert sanitised(0.41234, 0.4, 0.1) == sanitised(0.38, 0.4, 0.1) != sanitised(0.41234, 0.4, 0.2)
     assert len({sanitised(value, 0, 1e6) for value in (2.5e-7, -3, 1234.5, 9.9e5)}) == 1
+
+
+@pytest.mark.parametrize("guess", ["8", "(8,)", "(8, 8, 8)"])
+def test_a_guess_that_is_not_two_numbers_is_refused_where_it_is_written(guess):
+    (cell,) = [
+        cell for cell in cells_of(ROOT / "notebooks/01_generative_models.ipynb") if "my_guess = None" in cell["source"]
+    ]
+    with pytest.raises(AssertionError, match="two numbers, such as 8, 8"):
+        exec(cell["source"].replace("None", guess, 1), {"torch": torch})
+    for right in ("None", "8, 8", "[8, 2.5]"):
+        exec(cell["source"].replace("None", right, 1), {"torch": torch})

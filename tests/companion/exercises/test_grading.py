@@ -160,7 +160,7 @@ def test_a_chapter_has_blanks_for_its_exercises(notebook):
     (blanks,) = [cell["source"] for cell in cells if "exercises" in tags(cell)]
     functions = re.findall(r'^def (\w+)\(.*\):\n    """[^"]+"""\n    \.\.\.  # write me$', blanks, re.MULTILINE)
     text = next(cell["source"] for cell in cells if cell["source"].startswith("## Exercises"))
-    assert "{admonition} Hints" in text
+    assert '<details class="box"><summary>Hints</summary>\n\n' in text
     assert len(functions) == blanks.count("def ") >= 2
     assert "    return" not in blanks
     if notebook.stem == "00_from_nothing":
