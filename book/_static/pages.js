@@ -21,7 +21,7 @@ const scrolled = new ResizeObserver((entries) => {
 });
 
 addEventListener("load", () => {
-  for (const part of document.querySelectorAll("main div.math, div.cell_output figure:not(:has(a))")) scrolled.observe(part);
+  for (const part of document.querySelectorAll("main div.math, main figure:not(:has(a))")) scrolled.observe(part);
   // The button of a box is called like the box, since all of them would be "Toggle hidden content".
   for (const button of document.querySelectorAll(".admonition-title > .toggle-button")) {
     button.setAttribute("aria-label", button.parentElement?.textContent?.trim() ?? "");
