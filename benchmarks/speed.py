@@ -651,7 +651,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.invert_yaxis()
         axes.set_title(f"{mode}, C = {width}", loc="left", fontsize=10)
     axes.set_xlabel("time over this package's, same round (bar: median, line: min to max)")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=10)
     figure.savefig(path)
 
 

@@ -4,10 +4,11 @@ Pages load thebe twice, even where it is switched off, and from a server elsewhe
 list but no list items, which confuses a screen reader; and it calls every folded cell "Toggle hidden content", whatever
 the cell's own words are. A line may end between a formula and its full stop, or between a number and its per cent sign
 or its spread. HTML that stands in a chapter keeps straight apostrophes. The first page has the book's title twice, and
-no page says to search engines what it is about. The theme fails where launch buttons are set and no repository is
-named, which is how the book is until it is forked. The page of the package describes a named tuple's fields as "Alias
-for field number 0", gives protocols a constructor, and has no words for the defaults of dataclasses that are made anew
-for each.
+no page says to search engines what it is about. Next and previous are those of the contents, which number the chapters,
+and not those of the order in which they are to be read. The theme fails where launch buttons are set and no repository
+is named, which is how the book is until it is forked. The page of the package describes a named tuple's fields as
+"Alias for field number 0", gives protocols a constructor, and has no words for the defaults of dataclasses that are
+made anew for each.
 """
 
 import html
@@ -16,6 +17,17 @@ import re
 from docutils import nodes
 
 FORMULA_AND_STOP = re.compile(r'\(?<span class="math notranslate nohighlight">[^<]*</span>[.,;:?!)]+')
+#: The chapters in the order in which they are to be read, as `book/start.md` says.
+READ = (
+    "notebooks/00_from_nothing",
+    "notebooks/03_round_trip",
+    "notebooks/04_samplers",
+    "notebooks/01_generative_models",
+    "notebooks/02_unet_dimensions",
+    "notebooks/05_guidance",
+    "notebooks/06_flows",
+)
+VERDICT = re.compile(r"<blockquote>(?=\s*<div><p><strong>\w+ · ([\w ]+)\.</strong>)")
 #: Code, scripts, formulas and tags, which stay as they are, or the text between two tags.
 PIECE = re.compile(
     r'<(?P<name>pre|code|script|style)\b.*?</(?P=name)>|<(?P<math>span|div) class="math\b.*?</(?P=math)>|<[^>]*>'
@@ -34,12 +46,24 @@ def mend(app, pagename, templatename, context, doctree):
     body = context.get("body", "").replace('role="list" class="citation-list"', 'class="citation-list"')
     body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     body = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
+    body = VERDICT.sub(r'<blockquote data-verdict="\1">', body)
     context["body"] = PIECE.sub(lambda piece: mended_text(piece[0]) if piece["text"] else piece[0], body)
     if pagename == context.get("root_doc"):
         context["docstitle"] = ""
     about = description(doctree) if doctree else ""
     if about and 'name="description"' not in context["metatags"]:
         context["metatags"] += f'\n<meta name="description" content="{html.escape(about)}" />'
+
+
+def lead(app, pagename, templatename, context, doctree):
+    """Lead from chapter to chapter in the order in which they are to be read."""
+    if pagename not in READ or not set(READ) <= set(app.env.titles):  # a fork may have other chapters
+        return
+    for name, step in (("prev", -1), ("next", 1)):
+        place = READ.index(pagename) + step
+        if 0 <= place < len(READ):  # else it stays the page before or after all chapters
+            title = app.builder.render_partial(app.env.titles[READ[place]])["title"]
+            context[name] = {"link": app.builder.get_relative_uri(pagename, READ[place]), "title": title}
 
 
 def mended_text(text):
@@ -86,5 +110,6 @@ def setup(app):
     app.connect("autodoc-process-signature", mended_signature)
     app.connect("autodoc-skip-member", is_left_out)
     app.connect("config-inited", leave_out_buttons)
+    app.connect("html-page-context", lead)
     app.connect("html-page-context", mend, priority=1000)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

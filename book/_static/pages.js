@@ -26,5 +26,5 @@ const scrolled = new ResizeObserver((entries) => {
 });
 
 addEventListener("load", () => {
-  for (const part of document.querySelectorAll("main div.math, div.cell_output figure:not(:has(a))")) scrolled.observe(part);
+  for (const part of document.querySelectorAll("main div.math, main figure:not(:has(a))")) scrolled.observe(part);
 });

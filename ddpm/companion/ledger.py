@@ -119,6 +119,10 @@ def evidence_tests(root: Path = ROOT) -> str:
         "# The tests behind the claims",
         "",
         "The [ledger](ledger.md) names these tests as evidence, beside cells of the chapters. `make test` runs them.",
+        "",
+        "```{contents}",
+        ":local:",
+        "```",
     ]
     for name in names:
         path, _, test = name.partition("::")

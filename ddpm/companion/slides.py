@@ -21,9 +21,7 @@ from ddpm.companion.notebook import read_notebook
 __all__ = ["Slide", "deck_of", "write_decks"]
 
 #: How the headings begin of sections that are worked on, or stand on slides of their own.
-NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this", "Full size")
-#: Characters of HTML from which a slide's text is small.
-DENSE = 800
+NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this")
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -102,10 +100,8 @@ def write_decks(notebooks: Path, folder: Path) -> list[Path]:
 
 
 def _element(slide: Slide) -> str:
-    marks = {"dense": len(slide.shown) > DENSE, "extra": slide.is_extra}
-    classes = " ".join(mark for mark, holds in marks.items() if holds)
     notes = f'<aside class="notes mathjax_ignore">{slide.notes}</aside>'
-    return f'<section class="{classes}">\n{slide.shown}\n{notes}\n</section>'
+    return f'<section class="{"extra" if slide.is_extra else ""}">\n{slide.shown}\n{notes}\n</section>'
 
 
 def _sections(notebook: Any) -> list[Section]:
@@ -163,7 +159,14 @@ def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Ite
             below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
             yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below, is_extra)
         elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
-            yield from (Slide(f"{heading}\n{_html(said)}", notes, is_extra) for said in _outputs(cell, "text/markdown"))
+            yield from (
+                Slide(f"{heading}\n{_verdict(said)}", notes, is_extra) for said in _outputs(cell, "text/markdown")
+            )
+
+
+def _verdict(said: str) -> str:
+    """A verdict as HTML that says which it is, so that it can have its colour."""
+    return re.sub(r"<blockquote>(?=\s*<p><strong>\w+ · ([\w ]+)\.)", r'<blockquote data-verdict="\1">', _html(said))
 
 
 def _text_slides(section: Section, with_code: bool) -> Iterator[str]:

@@ -4,9 +4,10 @@ import re
 import unicodedata
 
 import pytest
+from pybtex.database import parse_file
 
 from tests.cells import cells_of
-from tests.checkout import ROOT
+from tests.checkout import ROOT, script
 
 BIBLIOGRAPHY = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
 NAME = r"[^\W\d_a-z][\w'’-]+"  # with a capital
@@ -104,3 +105,33 @@ def test_keys_are_authors_years_and_words():
     assert len({key for key, *_ in ENTRIES}) == len(ENTRIES) == BIBLIOGRAPHY.count("@")
     for key, authors, year in ENTRIES:
         assert re.fullmatch(re.sub(r"\W", "", authors[0][1]).lower() + year + "[a-z]+", key), key
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    """A text as the build cuts it: pieces, each with the key of the entry that it leads to."""
+    module, entries = script("book/_ext/citations.py"), parse_file(ROOT / "book" / "references.bib").entries
+    return lambda text: [piece for piece in module.pieces(text, entries) if piece[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("So Ho et al. (2020) do.", [("So ", None), ("Ho et al. (2020)", "ho2020denoising"), (" do.", None)]),
+        ("(Salimans & Ho\n2022)", [("(", None), ("Salimans & Ho\n2022", "salimans2022progressive"), (")", None)]),
+        ("Ho et al. (2020, b)", [("Ho et al.", "ho2020denoising"), (" (2020, b)", None)]),
+        ("Kynkäänniemi et al. 2019", [("Kynkäänniemi et al. 2019", "kynkaanniemi2019improved")]),
+        ("Y. Song et al. 2021", [("Y. Song et al. 2021", "song2021score")]),
+        ("Song et al. 2021", [("Song et al. 2021", None)]),  # of two papers
+        ("Salimans et al. 2022", [("Salimans et al. 2022", None)]),
+    ],
+)
+def test_a_citation_leads_to_its_entry_where_there_is_one(text, right, pieces):
+    assert pieces(text) == right
+
+
+def test_the_citations_of_the_book_lead_to_the_entries_that_fit(pieces):
+    for text in TEXTS.values():
+        keys = [key for _, key in pieces(text) if key]
+        fitting = [[key for key, *entry in ENTRIES if fits(each, *entry)] for each in CITATION.finditer(text)]
+        assert keys == [found[0] for found in fitting if len(found) == 1]

@@ -1,9 +1,14 @@
 """The built pages, where `make book` or `make test` has built them."""
 
+import json
 import re
+from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
+from ddpm.targets import Prediction
 from tests.cells import cells_of
 from tests.checkout import ROOT, script
 
@@ -120,3 +125,78 @@ def test_code_formulas_and_attributes_stay_as_they_are(body, mended):
 def test_a_folded_cell_is_called_by_its_own_words(mended):
     body = mended('<summary aria-label="Toggle hidden content">\n<p>Show the checks</p></summary>')
     assert body == "<summary>\n<p>Show the checks</p></summary>"
+
+
+@pytest.mark.parametrize("verdict", ["holds", "holds when", "corrected"])
+def test_a_verdict_says_which_it_is_and_another_quotation_says_nothing(verdict, mended):
+    said = f"<div><p><strong>C1 · {verdict}.</strong> <em>So it is.</em></p></div></blockquote>"
+    assert mended(f"<blockquote>\n{said}") == f'<blockquote data-verdict="{verdict}">\n{said}'
+    other = "<blockquote>\n<div><p><strong>C1</strong>: not checked.</p></div></blockquote>"
+    assert mended(other) == other
+
+
+def test_next_and_previous_make_one_chain_through_the_contents_in_the_order_to_be_read():
+    module = script("book/_ext/mended_pages.py")
+    pages = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    titles = {page: page.upper() for page in pages}
+    builder = SimpleNamespace(get_relative_uri=lambda page, other: other, render_partial=lambda title: {"title": title})
+    app = SimpleNamespace(builder=builder, env=SimpleNamespace(titles=titles))
+    forth, back = {}, {}
+    for i, page in enumerate(pages):
+        context = {"prev": {"link": pages[i - 1]} if i else None, "next": {"link": (*pages, None)[i + 1]}}
+        module.lead(app, page, "page.html", context, None)
+        forth[page], back[page] = context["next"], context["prev"]
+    chain = [pages[0]]
+    while following := forth[chain[-1]]["link"]:
+        assert back[following]["link"] == chain[-1]
+        chain.append(following)
+    assert sorted(chain) == sorted(pages)
+    chapters = [page for page in chain if page.startswith("notebooks/")]
+    assert [int(page[10:12]) for page in chapters] == [0, 3, 4, 1, 2, 5, 6]
+    assert chain.index("book/start") + 1 == chain.index(chapters[0])
+    assert forth[chapters[0]]["title"] == chapters[1].upper()
+
+
+def test_a_named_tuples_fields_stay_off_the_page_of_the_package():
+    module = script("book/_ext/mended_pages.py")
+    assert module.is_left_out(None, "class", "x0", Prediction.x0, False, {}) is True
+    assert module.is_left_out(None, "class", "Prediction", Prediction, False, {}) is None
+
+
+def test_the_first_of_several_cells_with_a_tag_is_its_target():
+    module = script("book/_ext/cell_anchors.py")
+    labels = SimpleNamespace(anonlabels={}, labels={})
+    document = new_document("notebooks/07_mine")
+    first, second = (nodes.container(classes=["cell", "tag_C1-verdict"]) for _ in range(2))
+    document += [first, second]
+    env = SimpleNamespace(docname="notebooks/07_mine", get_domain=lambda name: labels)
+    module.note_cells(SimpleNamespace(env=env), document)
+    assert (first["ids"], second["ids"]) == (["07_mine-c1-verdict"], [])
+    assert labels.labels == {"07_mine-c1-verdict": ("notebooks/07_mine", "07_mine-c1-verdict", "C1-verdict")}
+
+
+@pytest.fixture
+def lab_files(tmp_path, monkeypatch):
+    """The extension that writes the lab's files, where exports are b"export 1", b"export 2" and so on."""
+    module = script("book/_ext/lab_files.py")
+    (tmp_path / "onnx.py").write_text("# the export")
+    made = iter(range(1, 10))
+    export = SimpleNamespace(__file__=tmp_path / "onnx.py", onnx_file=lambda model: f"export {next(made)}".encode())
+    monkeypatch.setattr(module, "onnx", export)
+    monkeypatch.setattr(module, "KEPT", tmp_path)
+    monkeypatch.setattr(module, "ddpm", SimpleNamespace(load=lambda *args, **options: None))
+    return module
+
+
+def test_a_network_is_exported_again_when_the_export_has_changed(lab_files, tmp_path):
+    assert [lab_files.exported("fashion-mnist") for _ in range(2)] == [b"export 1"] * 2
+    (tmp_path / "onnx.py").write_text("# another export")
+    assert lab_files.exported("fashion-mnist") == b"export 2"
+
+
+def test_the_lab_says_how_much_is_loaded_in_base64(lab_files, monkeypatch):
+    monkeypatch.setattr(lab_files, "exported", lambda name: bytes(6_000_000))
+    scripts = lab_files.files()
+    offered = json.loads(scripts["networks.js"].decode().removeprefix("labNetworks = ").rstrip(";\n"))
+    assert {network["megabytes"] for network in offered.values()} == {8}
+    assert round(len(scripts["fashion-mnist.onnx.js"]) / 1e6) == 8

@@ -31,7 +31,7 @@ def test_a_page_is_whole(name, visit):
         assert len(image.get_attribute("alt") or "") > 20, image.get_attribute("src")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "genindex"])
 def test_a_page_fits_a_phone(name, visit):
     page = visit(name, PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -225,6 +225,8 @@ def test_a_dark_page_is_printed_in_dark_ink(visit):
 def test_the_keyboard_stops_at_formulas_and_figures_only_where_they_scroll(chapter, visit):
     page = visit(chapter, PHONE)
     assert page.locator("mjx-container[tabindex]").count() == 0
+    inner = page.locator("main div.math mjx-container")
+    assert set(inner.evaluate_all("all => all.map(part => getComputedStyle(part).overflowX)")) <= {"visible"}
     scrolled = page.locator("main div.math, div.cell_output figure")
     page.wait_for_function(
         """() => [...document.querySelectorAll("main div.math, div.cell_output figure:not(:has(a))")].every(
@@ -260,6 +262,23 @@ def test_the_keyboard_is_seen_on_the_buttons_above_a_page(visit):
             "button => [getComputedStyle(button).outlineStyle, getComputedStyle(button).outlineWidth]"
         )
         assert outline == ["solid", "3px"]
+
+
+@pytest.mark.parametrize("name", [CHAPTERS[0], CHAPTERS[5], "book/glossary"])
+def test_only_an_empty_heading_of_a_table_is_hidden(name, visit):
+    heads = visit(name).locator("main table:not(details *) thead")
+    said = heads.evaluate_all("all => all.map(head => [!head.textContent.trim(), head.offsetHeight === 0])")
+    assert said
+    assert all(is_empty == is_hidden for is_empty, is_hidden in said)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_wide_tables_and_small_figures_suit_a_laptop(chapter, visit):
+    page = visit(chapter, {"width": 1440, "height": 900})
+    tables = page.locator(".pst-scrollable-table-container:not(details *)")
+    assert tables.evaluate_all(f"all => ({OVERFLOWING})(all).length") == 0
+    figures = page.locator('div.cell_output figure img[style*="width: 100%"]')
+    assert figures.evaluate_all("all => all.filter(image => image.offsetWidth > image.naturalWidth).length") == 0
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

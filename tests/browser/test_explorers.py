@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import HTML, PHONE
 
@@ -34,6 +35,42 @@ def test_the_keyboard_turns_the_knob(chapter, visit):
     assert ends[0] == pytest.approx(ends[1], abs=0.5)
     across = (len(facts["settings"]) - 1) % 4
     assert first["x"] - strip.bounding_box()["x"] == pytest.approx(across * width * 132 / 128, abs=0.5)
+
+
+def test_an_explorer_plays_when_it_is_told_to(visit):
+    page = visit(CHAPTERS[0], PHONE)
+    explorer = page.locator(".explorer").first
+    button, slider = explorer.get_by_role("button", name="play"), explorer.locator("input")
+    settings = STRIPS["walk"]["settings"]
+    page.wait_for_timeout(1000)
+    assert slider.get_attribute("aria-valuetext") == settings[0]  # it never begins by itself
+    slider.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(slider).to_have_attribute("aria-valuetext", settings[2], timeout=5000)
+    explorer.get_by_role("button", name="pause").click()
+    stopped = slider.get_attribute("aria-valuetext")
+    page.wait_for_timeout(1000)
+    assert slider.get_attribute("aria-valuetext") == stopped
+    slider.press("End")
+    button.click()
+    assert slider.get_attribute("aria-valuetext") == settings[0]  # from the beginning
+    slider.evaluate("slider => (slider.value = slider.max - 1)")
+    expect(slider).to_have_attribute("aria-valuetext", settings[-1], timeout=5000)
+    expect(button).to_be_visible()  # and ends there
+    assert visit(CHAPTERS[0], reduced_motion="reduce").get_by_role("button", name="play").count() == 0
+
+
+def test_on_paper_the_whole_strip_stands_and_then_the_explorer_again(visit):
+    page = visit(CHAPTERS[0])
+    page.locator(".explorer input").first.press("End")
+    looks = """() => [document.querySelectorAll(".explorer").length,
+        document.querySelector("img[data-explorer]").style.cssText]"""
+    before = page.evaluate(looks)
+    page.evaluate(f"addEventListener('beforeprint', () => (window.inPrint = ({looks})()))")
+    page.pdf()
+    assert page.evaluate("window.inPrint") == [0, ""]
+    assert page.evaluate(looks) == before
 
 
 def test_without_scripts_the_whole_strip_stands(visit):

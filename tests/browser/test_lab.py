@@ -413,6 +413,18 @@ def test_a_bump_is_dragged(viewport, visit):
     expect(bench.locator("[name=bumpX]")).to_have_value(re.compile(r"^-(1|1\.0.|0\.9.)$"))
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 700, "height": 400}, {"width": 820, "height": 1180}])
+def test_a_picture_covers_no_knob(viewport, visit):
+    page = visit("book/lab", viewport)
+    picture = page.locator(".lab-plane canvas")
+    for knob in page.locator(".lab-plane :is(input, select):visible").all():
+        knob.focus()
+        box, other = picture.bounding_box(), knob.bounding_box()
+        is_beside = other["x"] >= box["x"] + box["width"] or other["y"] >= box["y"] + box["height"]
+        assert is_beside, knob.get_attribute("name")
+
+
 # The garments' bench.
 
 
@@ -425,12 +437,15 @@ def test_garments_are_drawn_and_go_to_noise_and_back(visit, tmp_path):
     assert page.locator("script[src$='.onnx.js'], script[src*='ort']").count() == 0
     bench.locator("button[name=trip]").click()
     expect(said).to_contain_text("there is no picture yet")
+    transport = [bench.locator(f"[name={name}]") for name in ("back", "play", "forth", "reverse", "state")]
+    assert all(part.is_disabled() for part in transport)  # as there is no state yet
     bench.locator("[name=network]").select_option("equal-diffusion")
     bench.locator("[name=steps]").fill("8")
     bench.locator("[name=count]").fill("2")
     bench.locator("button[name=draw]").click()
     expect(said).to_contain_text("state 8 of 8, t = 0", timeout=SOON)
     assert bench.locator("canvas").evaluate("canvas => [canvas.width, canvas.height]") == [64, 64]
+    assert all(part.is_enabled() for part in transport)
     bench.locator("button[name=back]").press("Enter")
     expect(said).to_contain_text("state 7 of 8, t = 125")
     bench.locator("[name=depth]").fill("300")

@@ -54,6 +54,26 @@ def test_a_deck_is_open_to_everyone(name, visit):
         assert not violations
 
 
+@pytest.mark.parametrize("name", DECKS)
+def test_a_slides_text_is_as_large_as_fits_and_its_title_stands_still(name, visit):
+    page = opened(visit, name)
+    sizes, tops = page.evaluate(
+        """() => {
+            const slides = Array.from({ length: Reveal.getTotalSlides() }, (_, i) => {
+                Reveal.slide(i);
+                const slide = Reveal.getCurrentSlide();
+                return [parseFloat(slide.style.fontSize), slide.querySelector("h2")?.getBoundingClientRect().top];
+            });
+            return [slides.map(([size]) => size), slides.map(([, top]) => top).filter((top) => top)];
+        }"""
+    )
+    assert max(tops) - min(tops) < 10
+    assert sizes.count(30) >= 0.8 * len(sizes)
+    assert min(sizes) >= 21
+    arrow, number = (page.locator(f".reveal {part}").bounding_box() for part in (".navigate-right", ".slide-number"))
+    assert number["x"] + number["width"] < arrow["x"]
+
+
 def test_the_text_keeps_away_from_the_edge_of_the_screen(visit):
     page = opened(visit, DECKS[1])
     assert page.locator("section.present h1").bounding_box()["x"] >= 40

@@ -6,7 +6,7 @@ import re
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.checks import read_record
@@ -117,6 +117,23 @@ def test_a_chapter_without_the_usual_boxes_has_a_deck_too(tmp_path):
     title, slides, _ = deck_of(tmp_path / "07_mine.ipynb")
     assert title == "Mine"
     assert [text(slide.shown) for slide in slides] == ["Mine", r"First A sentence. \[ a = b \]"]
+
+
+@pytest.mark.parametrize(("words", "sentences"), [(10, 4), (30, 1), (60, 1)])
+def test_a_slide_has_a_paragraphs_first_sentences_up_to_45_words(words, sentences, tmp_path):
+    sentence = " ".join(["Noise", *["falls"] * (words - 1)]) + "."
+    cells = [new_markdown_cell("# Mine\n\n## First\n\n" + " ".join([sentence] * 8))]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "07_mine.ipynb")
+    _, slides, _ = deck_of(tmp_path / "07_mine.ipynb")
+    assert text(slides[1].shown) == "First " + " ".join([sentence] * sentences)
+
+
+def test_a_verdict_says_which_it_is(tmp_path):
+    said = new_output("display_data", {"text/markdown": "> **C1 · holds when.** *So it is.*"})
+    cell = new_code_cell("verdict('C1')", metadata={"tags": ["C1-verdict"]}, outputs=[said])
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Mine\n\n## First"), cell]), tmp_path / "07_mine.ipynb")
+    _, slides, _ = deck_of(tmp_path / "07_mine.ipynb")
+    assert '<blockquote data-verdict="holds when">' in slides[1].shown
 
 
 def test_decks_and_their_pictures_are_written(tmp_path):

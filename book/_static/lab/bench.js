@@ -16,13 +16,13 @@ const SPACINGS = `<option value="trailing">evenly spaced</option><option value="
   <option value="log_snr">even in log SNR</option>`;
 
 const TRANSPORT = `
-  <div class="lab-transport" role="group" aria-label="The states of the walk">
+  <fieldset class="lab-transport" aria-label="The states of the walk" disabled>
     <button type="button" name="back" aria-label="one state back">◂</button>
     <button type="button" name="play">play</button>
     <button type="button" name="forth" aria-label="one state on">▸</button>
     <button type="button" name="reverse" aria-pressed="false">reversed</button>
     <label>State <input type="range" name="state" min="0" max="0" step="1"></label>
-  </div>
+  </fieldset>
   <p class="lab-numbers"></p>
   <p class="lab-heard" role="status"></p>`;
 
@@ -65,6 +65,7 @@ class Bench {
     this.form = /** @type {HTMLFormElement} */ (root.querySelector("form"));
     this.form.autocomplete = "off";
     this.canvas = /** @type {HTMLCanvasElement} */ (root.querySelector("canvas"));
+    this.transport = /** @type {HTMLFieldSetElement} */ (root.querySelector(".lab-transport"));
     this.states = /** @type {HTMLInputElement} */ (root.querySelector("[name=state]"));
     this.shown = 0; // the number of the state that is shown
     this.forward = true;
@@ -162,6 +163,7 @@ class Bench {
 
   /** Bring the slider to a state, and say what it is. @param {number} index @param {string} text */
   place(index, text) {
+    this.transport.disabled = this.last < 0;
     this.states.max = String(Math.max(0, this.last));
     this.states.value = String(index);
     this.states.setAttribute("aria-valuetext", text);

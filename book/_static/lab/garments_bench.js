@@ -9,7 +9,7 @@ const LINKED = [
 ]; // what a link holds; prettier-ignore
 const [NO_CLASS, EACH] = ["", "each"]; // what may be chosen besides a class
 
-const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" hidden></canvas>
+const GARMENTS_PICTURE = `<canvas width="256" height="128" role="img" aria-label="nothing is drawn yet" style="width: min(100%, 36rem)"></canvas>
   <p>Above is the state. Below it is the garment that the network guesses from the state before.</p>${TRANSPORT}`;
 
 const GARMENTS_KNOBS = legend({
@@ -344,7 +344,7 @@ class GarmentsBench extends Bench {
     const state = `state ${index} of ${this.expected}, t = ${rounded(t, 1)}${part}`;
     this.place(index, state);
     this.say(index === this.expected ? `${state}${this.result}` : state);
-    Object.assign(this.canvas, { hidden: false, width: count * width, height: 2 * height });
+    Object.assign(this.canvas, { width: count * width, height: 2 * height });
     this.canvas.style.width = `min(100%, ${9 * count}rem)`;
     const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     [x, x0].forEach((images, row) => {
