@@ -143,7 +143,7 @@ def legal_count(images: Tensor) -> int:
 
 
 def kernel_distance(images: Tensor, *, weights: str) -> Distance:
-    """Squared kernel distance (Binkowski et al. 2018, eq. 4), times 1,000, of images to Fashion-MNIST.
+    """Squared kernel distance (Bińkowski et al. 2018, eq. 4), times 1,000, of images to Fashion-MNIST.
 
     The estimate is unbiased: values for different n can be compared, and a value may be below 0 by chance. The kernel
     is cubic, (x y / 64 + 1)^3. torchmetrics computes it.
