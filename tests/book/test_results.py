@@ -66,9 +66,27 @@ def test_a_benchmarks_docstring_says_which_rows_are_committed():
     rows = results("time-to-quality")["rows"]
     plain = [row for row in rows if (row["minutes"], row["seed"], row["n"]) == (5, 0, 1000)]
     said = words("benchmarks/time_to_quality.py")
-    assert f"it makes ten of the {len(rows)} rows that are committed" in said
+    assert f"it makes thirteen of the {len(rows)} rows that are committed" in said
     assert "The other sixteen took options" in said
-    assert (len(plain), len(rows) - len(plain)) == (10, 16)
+    assert (len(plain), len(rows) - len(plain)) == (13, 16)
+
+
+def test_the_page_on_speed_says_what_min_snr_weights_reach():
+    """After five minutes, beside the same recipe without them, and with Muon beside log-normal times."""
+    distance = {
+        row["recipe"]: float(row["Frechet distance"])
+        for row in results("time-to-quality")["rows"]
+        if (row["minutes"], row["n"]) == (5, 1000)
+    }
+    said = words("book/performance.md")
+    for weighted, other in (
+        ("min-SNR weights", "baseline"),
+        ("v, min-SNR weights", "v"),
+        ("v, min-SNR weights, Muon 2e-3", "v, log-normal times, Muon 2e-3"),
+    ):
+        assert f"{distance[weighted]:.1f} to {distance[other]:.1f}" in said
+    assert distance["min-SNR weights"] < distance["baseline"]
+    assert distance["v, min-SNR weights, Muon 2e-3"] > 1.1 * distance["v, log-normal times, Muon 2e-3"]
 
 
 def test_the_page_on_speed_says_what_was_measured():
