@@ -108,19 +108,23 @@ class StepRandomness:
 
     def uniform(self) -> Tensor:
         """(count,) uniform in [0, 1)."""
-        return self._next(lambda: torch.rand(self.total, generator=self._generator, dtype=torch.float64, device="cpu"))
+        return self._next(torch.rand, torch.float64, ())
 
     def normal(self, *shape: int) -> Tensor:
         """`(count, *shape)` standard normal."""
-        whole = (self.total, *integers("shape", shape, at_least=0))
-        return self._next(lambda: _randn(whole, self._generator))
+        return self._next(torch.randn, torch.float32, integers("shape", shape, at_least=0))
 
-    def _next(self, draw: Callable[[], Tensor]) -> Tensor:
-        """These rows of the step's next numbers, which the first piece to ask draws for all."""
+    def _next(self, draw: Callable[..., Tensor], dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+        """These rows of the step's next numbers, which the first piece to ask draws for the whole batch."""
+        whole = (self.total, *shape)
         if self._calls == len(self._drawn):
-            self._drawn.append(draw())
+            self._drawn.append(draw(whole, generator=self._generator, dtype=dtype, device="cpu"))
+        numbers = self._drawn[self._calls]
+        if (numbers.shape, numbers.dtype) != (whole, dtype):
+            given = tuple(numbers.shape[1:])
+            raise ValueError(f"shape is {tuple(shape)}; an earlier piece of the batch was given {given}")
         self._calls += 1
-        return self._drawn[self._calls - 1][self.rows]
+        return numbers[self.rows]
 
 
 def _randn(shape: Sequence[int], generator: torch.Generator) -> Tensor:

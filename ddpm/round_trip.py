@@ -200,6 +200,6 @@ def _grid_of_pair(pair: Tensor, timesteps: Grid, schedule: NoiseSchedule, mixing
 
 
 def _ddim_coefficients(schedule: NoiseSchedule, t: float, s: float) -> tuple[float, float]:
-    """a and b of a deterministic DDIM move x_s = a x_t + b eps (Song et al. 2021, eq. 12)."""
+    """a and b of a deterministic DDIM move x_s = a x_t + b eps (J. Song et al. 2021, eq. 12)."""
     a = schedule.signal(s) / schedule.signal(t)
     return a, schedule.noise(s) - a * schedule.noise(t)

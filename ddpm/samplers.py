@@ -83,7 +83,7 @@ def ddim(
     eta: float = 0.0,
     randn_like: RandnLike = torch.randn_like,
 ) -> Iterator[Step]:
-    """DDIM of Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
+    """DDIM of J. Song et al. (2021): deterministic at `eta` 0, ancestral sampling with the small variance at 1."""
     schedule = schedule_of(denoise)
     timesteps = check_grid(timesteps, schedule)
     if not 0 <= number("eta", eta) <= 1:

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple, Protocol, TypeGuard, cast, runtime_checkable
 
@@ -205,22 +206,27 @@ def default_walk(
 
 def _name_of(walk: Sampler) -> str:
     """What a sampler that is given as a function is called."""
+    while isinstance(walk, partial):
+        walk = walk.func
     return getattr(walk, "__name__", type(walk).__name__)
 
 
 def _check_options(sampler: str, walk: Sampler, given: Mapping[str, Any]) -> None:
     """Raise `TypeError` where an option is given that the sampler does not have, and say whose it is."""
+    legal = _options_of(walk)
     for name in given:
-        if name not in _options_of(walk):
-            owners = [other for other, theirs in SAMPLERS.items() if name in _options_of(theirs)]
+        if legal is not None and name not in legal:
+            owners = [other for other, theirs in SAMPLERS.items() if name in (_options_of(theirs) or ())]
             hint = f"; it is one of {', '.join(owners)}" if owners else ""
             raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
 
 
-def _options_of(walk: Sampler) -> list[str]:
-    """The names of a sampler's own options."""
-    parameters = signature(walk).parameters.values()
-    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "randn_like"]
+def _options_of(walk: Sampler) -> list[str] | None:
+    """The names of a sampler's own options, which follow the denoiser, the state and the grid; None if it takes any."""
+    options = list(signature(walk).parameters.values())[3:]
+    if any(each.kind is each.VAR_KEYWORD for each in options):
+        return None
+    return [each.name for each in options if each.name != "randn_like"]
 
 
 def check_student(denoise: Denoiser, sampler: str, steps: int, spacing: str) -> None:

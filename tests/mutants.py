@@ -390,10 +390,10 @@ CHANGES = {
         ("self._generators[: len(x)]", "self._generators[-len(x) :]", "which generators a smaller batch uses"),
         ("+ self.uniform()) /", "+ self.uniform()[:1]) /", "times that are independent within their strata"),
         ("self._calls += 1", "self._calls += 0", "the next numbers of a step"),
-        ("self._drawn[self._calls - 1]", "self._drawn[-1]", "which numbers of a step a later piece of a batch gets"),
+        ("= self._drawn[self._calls]", "= self._drawn[-1]", "which numbers of a step a later piece of a batch gets"),
         (
-            "self._drawn[self._calls - 1][self.rows]",
-            "self._drawn[self._calls - 1][: self.count]",
+            "return numbers[self.rows]",
+            "return numbers[: self.count]",
             "whose label is dropped in a later process",
         ),
         ("slice(first, first + self.count)", "slice(0, self.count)", "the rows of a later process"),
@@ -824,8 +824,7 @@ CHANGES = {
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
         ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
-        ("TrainingConfig.micro_batch_size", "config.micro_batch_size", "a run that goes on in other pieces"),
-        ("asdict(config) | changes_no_result", "asdict(config)", "a run that keeps more checkpoints"),
+        ('"micro_batch_size" not in training', "training", "a run that goes on in other pieces"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
             "{old.get(key)} there and {value} here",

@@ -11,8 +11,9 @@ from ddpm.noise import StepRandomness
 from ddpm.schedule import SCHEDULES, cosine, linear
 from ddpm.settings import TARGETS
 from ddpm.unet import UNetConfig
+from tests.networks import SMALL_UNET
 
-MODEL = DiffusionConfig(UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1))
+MODEL = DiffusionConfig(SMALL_UNET)
 LOGNORMAL = replace(MODEL, times="lognormal")
 
 
@@ -153,7 +154,7 @@ def test_illegal_times_are_refused(settings, message):
         replace(MODEL, **settings)
 
 
-# The weights of the bound, and those that cut them off.
+# The weights of the bound, and those that are cut off.
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,15 @@ def test_pieces_go_on_after_what_the_whole_has_drawn():
     assert torch.equal(torch.cat([piece.uniform() for piece in shared.split(5)]), whole.uniform())
 
 
+def test_a_piece_that_asks_for_something_else_than_the_one_before_is_refused():
+    first, second = StepRandomness(3, 7, 4).split(2)
+    first.normal(3)
+    for ask in (second.uniform, lambda: second.normal(4)):
+        with pytest.raises(ValueError, match=r"an earlier piece of the batch was given \(3,\)"):
+            ask()
+    assert second.normal(3).shape == (2, 3)
+
+
 @pytest.mark.parametrize("size", [0, 2.0, "2"])
 def test_a_piece_has_a_row_or_more(size):
     with pytest.raises(ValueError, match="size is .*; it must be an integer from 1 up"):

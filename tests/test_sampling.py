@@ -120,6 +120,11 @@ def test_a_sampler_may_be_given_as_a_function():
     noise = PerSampleNoise(5)(torch.empty(16, 1, 4, 4))
     assert torch.equal(drawn(Images(), 3, halving, 4, 5), noise[:3] / 16)
     assert torch.equal(drawn(Images(), 3, halving, 4, 5, share=1.0), noise[:3])
+
+    def passing(denoise, x, timesteps, **options):
+        yield from ddim(denoise, x, timesteps, **options)
+
+    assert torch.equal(drawn(Images(), 3, passing, 4, 5, eta=1.0), by_name)
     with pytest.raises(TypeError, match="^eta is no option of the sampler halving; it is one of ddim$"):
         drawn(Images(), 3, halving, 4, 5, eta=1.0)
     with pytest.raises(TypeError, match="^sampler is 3; it must be a function or a name: ancestral"):
@@ -223,6 +228,7 @@ def test_a_student_draws_in_its_own_number_of_calls_and_nothing_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn(student, 1)
+        drawn(Student(), 1, partial(ddim, eta=0.0))
     assert student.calls == 4
 
 

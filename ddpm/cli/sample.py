@@ -78,8 +78,8 @@ def sample(
         int | None,
         typer.Option(
             help="How many images are denoised together; by default 16 of 32 x 32 on a CPU, and 256 on a GPU. The last "
-            "chunk is filled up, so a single image is drawn fastest with 1. Another number changes the last bits of "
-            "the images."
+            "chunk is filled up, so a single image is drawn fastest with 1. Another number rounds otherwise: in "
+            "bfloat16 single pixels differ by some grey levels."
         ),
     ] = None,
     precision: PrecisionOption = "auto",

@@ -73,7 +73,7 @@ def answer_of(denoise: Denoiser, x: Tensor, t: float | Tensor) -> Prediction:
     """What a denoiser answers at (x, t), x0 and eps in x's dtype.
 
     Raises:
-        TypeError: that is no `Prediction` of tensors.
+        TypeError: that is no `Prediction` of floating-point tensors.
         ValueError: x0 or eps has another shape than x.
     """
     answer, name = denoise(x, t), type(denoise).__name__
@@ -82,6 +82,8 @@ def answer_of(denoise: Denoiser, x: Tensor, t: float | Tensor) -> Prediction:
             f"{name} answered {type(answer).__name__}; a denoiser must answer with a ddpm.targets.Prediction(x0, eps)"
         )
     x0, eps = (answer_like(f"{name}, for {part},", value, x) for part, value in answer._asdict().items())
+    if not (x0.is_floating_point() and eps.is_floating_point()):
+        raise TypeError(f"{name} answers x0 of {x0.dtype} and eps of {eps.dtype}; both must be floating point")
     return Prediction(x0.to(x.dtype), eps.to(x.dtype))
 
 

@@ -184,7 +184,7 @@ class NoiseSchedule:
         return -math.expm1(self.log_alpha_bar(t) - self.log_alpha_bar(s)) * self.scale(t) ** 2
 
     def posterior_std(self, t: float, s: float) -> float:
-        """Standard deviation of q(x_s | x_t, x_0) for s < t (Song et al. 2021, eq. 16 with eta = 1)."""
+        """Standard deviation of q(x_s | x_t, x_0) for s < t (J. Song et al. 2021, eq. 16 with eta = 1)."""
         return self.noise(s) / self.noise(t) * math.sqrt(self.beta(t, s))
 
     def add_noise(self, x0: Tensor, t: float | Tensor, eps: Tensor) -> Tensor:

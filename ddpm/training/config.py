@@ -28,8 +28,8 @@ class TrainingConfig:
         steps: number of optimiser steps.
         batch_size: images in a step, over all processes.
         micro_batch_size: at most so many images are computed with at once, by each process; None is all of them. The
-            gradients of a larger batch are summed (gradient accumulation): less memory, the same step up to rounding,
-            but for a VAE with mse, whose sigma is that of each piece.
+            gradients of a larger batch are summed (gradient accumulation): less memory, the same step up to rounding
+            (with dropout, other masks). A VAE with mse needs its batch whole.
         flip: mirror each image, left to right, with probability 1/2, drawn anew in every step. Not for what a mirror
             makes another thing, such as digits and shoes that all point one way.
         learning_rate: peak learning rate, reached after the warm-up.

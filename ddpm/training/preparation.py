@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddpm import files
 from ddpm.arguments import instance
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.threads import choose_threads
@@ -38,7 +39,10 @@ TRACKERS = ("tensorboard", "wandb")
 
 
 def check_arguments(model: Any, dataset: Any, config: Any) -> None:
-    """Raise `TypeError` unless these say what is trained, on which images, and how."""
+    """Raise `TypeError` unless these say what is trained, on which images, and how.
+
+    `ValueError` where the model cannot be trained on a batch in pieces.
+    """
     for name in ("kind", "check_images", "task"):
         if not hasattr(model, name):
             raise TypeError(
@@ -51,6 +55,12 @@ def check_arguments(model: Any, dataset: Any, config: Any) -> None:
             "ddpm.data.pictures.load_folder returns"
         )
     instance("config", config, TrainingConfig)
+    in_pieces = config.micro_batch_size is not None
+    if in_pieces and isinstance(model, AutoencoderConfig) and model.variational and model.loss == "mse":
+        raise ValueError(
+            f"micro_batch_size is {config.micro_batch_size}; a VAE with loss mse needs its batch whole, from which its "
+            "sigma is made"
+        )
 
 
 def check_trackers(trackers: Sequence[str]) -> None:

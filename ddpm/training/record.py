@@ -9,7 +9,10 @@ from typing import Any
 
 from ddpm.training.config import TrainingConfig
 
-__all__ = ["RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_data_renamed"]
+__all__ = [
+    "RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_data_renamed",
+    "with_pieces_of",
+]  # fmt: skip
 
 
 #: Settings that had another name in version 0.1.0, and their names now.
@@ -32,8 +35,7 @@ def record_of(
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
         compiled: how torch.compile compiles the networks, if it does.
     """
-    changes_no_result = {"keep": TrainingConfig.keep, "micro_batch_size": TrainingConfig.micro_batch_size}
-    training = asdict(config) | changes_no_result
+    training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
     record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
     if init is not None:
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
@@ -77,6 +79,14 @@ def settled(record: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     if "threads" not in training or training["threads"] is not None:
         return record
     return record | {"training": training | {"threads": other.get("training", {}).get("threads")}}
+
+
+def with_pieces_of(new: Mapping[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """The old record; its batches are computed in the new one's pieces, which a run may change on its way."""
+    training = new.get("training", {})
+    if "micro_batch_size" not in training:
+        return old
+    return old | {"training": old.get("training", {}) | {"micro_batch_size": training["micro_batch_size"]}}
 
 
 def with_data_renamed(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:

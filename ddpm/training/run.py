@@ -30,7 +30,7 @@ from ddpm import files
 from ddpm.messages import say
 from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
 from ddpm.training.extra import needed
-from ddpm.training.record import difference, filled, settled, with_data_renamed
+from ddpm.training.record import difference, filled, settled, with_data_renamed, with_pieces_of
 
 with needed("filelock"):
     from filelock import FileLock, Timeout
@@ -78,7 +78,8 @@ class Run:
         self._seen = sorted(folder.glob("checkpoints/*.json"))
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
-            old = with_data_renamed(filled(self.found.config, defaults), record, former_names)
+            old = with_pieces_of(record, filled(self.found.config, defaults))
+            old = with_data_renamed(old, record, former_names)
             self.record = settled(record, old)
             if (old := settled(old, record)) != self.record:
                 raise ValueError(

@@ -34,7 +34,11 @@ class Task(Protocol):
     classes: int | None
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, *labels: Tensor) -> Tensor:
-        """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step."""
+        """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step.
+
+        Where a batch is computed in pieces it is called for each of them: the loss of a batch must be the mean of its
+        images' losses, ask every piece's randomness for the same in turn, and change nothing but gradients.
+        """
         ...
 
 

@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import ddpm
 from ddpm import data, langevin, samplers, sampling, threads
+from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
@@ -313,7 +314,7 @@ def test_a_finished_run_is_left_alone_and_another_command_is_refused(tmp_path, i
 
 
 def test_a_run_goes_on_with_a_batch_in_other_pieces(tmp_path, images):
-    """As a machine with less memory needs it; the record does not know of pieces."""
+    """As a machine with less memory needs it; the record says how it goes on."""
     plain = replace(CONFIG, precision="float32", optimiser="sgd", learning_rate=0.01)
     train(MODEL, images, plain, tmp_path / "whole", progress=False)
     stop_at_3 = {"on_step": lambda line: line["step"] == 3 and os.kill(os.getpid(), signal.SIGTERM)}
@@ -322,9 +323,20 @@ def test_a_run_goes_on_with_a_batch_in_other_pieces(tmp_path, images):
     train(MODEL, images, replace(plain, micro_batch_size=1), tmp_path / "pieces", progress=False)
     configs = [json.loads((tmp_path / run / "config.json").read_text()) for run in ("whole", "pieces")]
     assert configs[0].pop("sha256") != configs[1].pop("sha256")  # sums in another order
+    assert configs[1]["training"].pop("micro_batch_size") == 1
+    assert configs[0]["training"].pop("micro_batch_size") is None
     assert configs[0] == configs[1]
     losses = [[line["loss_unet"] for line in log_of(tmp_path / run)] for run in ("whole", "pieces")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_vae_whose_sigma_is_of_the_batch_is_not_trained_in_pieces(tmp_path, images):
+    in_pieces = replace(CONFIG, micro_batch_size=2)
+    model = AutoencoderConfig(base_channels=8, variational=True)
+    with pytest.raises(ValueError, match="micro_batch_size is 2; a VAE with loss mse needs its batch whole"):
+        train(model, images, in_pieces, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    train(replace(model, loss="logistic"), images, replace(in_pieces, steps=1), tmp_path / "run", progress=False)
 
 
 def test_muon_resumes_to_the_same_bits(tmp_path, images, capsys):

@@ -11,7 +11,7 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
 from ddpm.training.config import TrainingConfig
-from ddpm.training.record import default_record, difference, filled, record_of, upgraded
+from ddpm.training.record import default_record, difference, filled, record_of, upgraded, with_pieces_of
 from ddpm.unet import UNetConfig
 
 DATA = {"name": "fashion-mnist", "images": 50, "image_shape": (1, 32, 32)}
@@ -43,6 +43,15 @@ def test_the_configurations_come_back_from_a_record():
 def test_how_many_checkpoints_are_kept_is_no_part_of_it():
     """It changes no result, so the same run may go on with another number."""
     assert record_of(MODEL, replace(CONFIG, keep=7), DATA) == record_of(MODEL, CONFIG, DATA)
+
+
+def test_a_run_goes_on_in_other_pieces_and_with_nothing_else_changed():
+    old, new = (record_of(MODEL, replace(CONFIG, micro_batch_size=size), DATA) for size in (4, None))
+    assert old != new
+    assert with_pieces_of(new, old) == new
+    assert with_pieces_of(old, new) == old
+    shorter = record_of(MODEL, replace(CONFIG, micro_batch_size=4, steps=3), DATA)
+    assert difference(with_pieces_of(new, shorter), new).startswith("steps is 3 there")
 
 
 def test_a_record_knows_the_weights_that_its_training_began_with(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import normalise
 from ddpm.diffusion import DiffusionConfig
+from ddpm.distillation import Distillation
 from ddpm.gan import GANConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
@@ -20,8 +21,8 @@ from ddpm.training.launcher import make_accelerator
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import over_processes, train_step
-from ddpm.unet import UNetConfig
 from tests.folders import log_of
+from tests.networks import SMALL_UNET, stirred
 
 
 class Dropping:
@@ -77,10 +78,11 @@ def moved(config, model, images, labels=None):
     return torch.cat([(state.weights[name] - before[name]).double().flatten() for name in before]), line
 
 
-SMALL = UNetConfig(base_channels=8, head_channels=8, blocks_per_level=1)
+STUDENT = DiffusionConfig(SMALL_UNET, target="v", distilled_for=2, distilled_from=8)
 KINDS = {
-    "diffusion": DiffusionConfig(SMALL, target="v", weighting="min_snr"),
-    "diffusion, told classes": DiffusionConfig(replace(SMALL, classes=10)),
+    "diffusion": DiffusionConfig(SMALL_UNET, target="v", weighting="min_snr"),
+    "diffusion, told classes": DiffusionConfig(replace(SMALL_UNET, classes=10)),
+    "student": SimpleNamespace(task=lambda: Distillation(STUDENT, stirred(STUDENT.network(), 0.05), midpoint=True)),
     "vae": AutoencoderConfig(base_channels=8, variational=True, loss="logistic"),
     "gan": GANConfig(base_channels=8),
 }

@@ -20,7 +20,7 @@ def _normals(random: Random) -> list[Point]:
 
 
 def noise_of_ddim(alpha_bar_t: float, alpha_bar_s: float, eta: float) -> float:
-    """The standard deviation of the noise in a DDIM step from t to s (Song et al. 2021, eq. 16)."""
+    """The standard deviation of the noise in a DDIM step from t to s (J. Song et al. 2021, eq. 16)."""
     return eta * math.sqrt(_posterior(alpha_bar_t, alpha_bar_s))
 
 
