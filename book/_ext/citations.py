@@ -19,14 +19,17 @@ WITHOUT_LINKS = (nodes.reference, nodes.title, nodes.literal, nodes.literal_bloc
 
 def fits(citation, entry):
     """Whether an entry of pybtex has the authors and the year of a citation: all, or the first of three or more."""
-    surnames = [plain(" ".join(map(str, person.rich_last_names))) for person in entry.persons["author"]]
+    people = entry.persons.get("author", [])
+    if not people:  # it has an editor only
+        return False
+    surnames = [plain(" ".join(map(str, person.rich_last_names))) for person in people]
     if citation["last"]:
         named = [citation["first"], *re.findall(NAME, citation["more"]), citation["last"]]
         right = [plain(name) for name in named] == surnames
     else:
         right = plain(citation["first"]) == surnames[0] and (len(surnames) > 2 or surnames[-1] == "others")
-    initial = str(entry.persons["author"][0].rich_first_names[0])[0]
-    return right and citation["year"] == entry.fields["year"] and citation["initial"] in (None, initial)
+    given = " ".join(map(str, people[0].rich_first_names))  # "" of a company
+    return right and citation["year"] == entry.fields.get("year") and given.startswith(citation["initial"] or "")
 
 
 def plain(name):

@@ -122,19 +122,20 @@ def is_blank(function: Callable[..., Any]) -> bool:
 
 def _number_in(answer: Any) -> float | str:
     """An answer as a finite number, or what it is instead. A text is none, though Python reads numbers in it."""
-    kind = {"Tensor": "a tensor", "ndarray": "an array"}.get(type(answer).__name__, f"a {type(answer).__name__}")
-    if hasattr(answer, "shape"):
+    kinds = {"Tensor": "a tensor", "ndarray": "an array", "list": "a list", "tuple": "a tuple", "str": "a str"}
+    kind = kinds.get(type(answer).__name__, f"of type {type(answer).__name__}")
+    with suppress(Exception):  # it has no shape, or one of another kind, as torch.Tensor itself has
         kind += f" of shape {tuple(answer.shape)}"
     not_one = f"is {kind}, and should be one number."
     if isinstance(answer, str):
         return not_one
     try:
         number = math.nan if isinstance(answer, complex) else float(answer)
+        return number if math.isfinite(number) else f"is {answer}, and should be a finite number."
     except OverflowError as error:
         return _raised(error)
     except Exception:  # a list has a reason of its own, and so has a tensor of two numbers
         return not_one
-    return number if math.isfinite(number) else f"is {answer}, and should be a finite number."
 
 
 def _raised(error: BaseException, most: int = 300) -> str:

@@ -14,16 +14,16 @@ from ddpm.companion.notebook import read_notebook
 __all__ = ["check_parameters", "defaults_of", "find_chapters", "parameters_of", "parse_parameters"]
 
 
-def find_chapters(notebooks: Path, only: Collection[int] | None = None, name: str = "notebooks") -> list[Path]:
+def find_chapters(notebooks: Path, only: int | Collection[int] | None = None, name: str = "notebooks") -> list[Path]:
     """The chapters in a folder, NN_name.ipynb, in order.
 
     Args:
         notebooks: the folder.
-        only: numbers of the chapters to find; by default all.
+        only: number of the chapter to find, or numbers of several; by default all.
         name: what an error message calls the folder.
 
     Raises:
-        ValueError: there is no folder, no chapter in it, or none with one of these numbers.
+        ValueError: there is no folder, no chapter in it, or none with one of these numbers, or `only` is empty.
     """
     if not notebooks.is_dir():
         advice = "; run this in the book's folder, or name its chapters with --notebooks" if name == "notebooks" else ""
@@ -32,9 +32,13 @@ def find_chapters(notebooks: Path, only: Collection[int] | None = None, name: st
     if not chapters:
         raise ValueError(f"{name} is {str(notebooks)!r}; it holds no chapter NN_name.ipynb")
     numbers = [int(path.name[:2]) for path in chapters]
-    if unknown := [number for number in only or [] if number not in numbers]:
-        raise ValueError(f"only is {unknown[0]}; legal are {', '.join(map(str, numbers))}")
-    return [path for path, number in zip(chapters, numbers, strict=True) if not only or number in only]
+    if only is None:
+        return chapters
+    asked = [only] if isinstance(only, int) else list(only)
+    unknown = [number for number in asked if number not in numbers]
+    if unknown or not asked:
+        raise ValueError(f"only is {unknown[0] if unknown else asked}; legal are {', '.join(map(str, numbers))}")
+    return [path for path, number in zip(chapters, numbers, strict=True) if number in asked]
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import run_chapters
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "pack", "seed_of", "write_copies"]
+__all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "noted_in", "pack", "seed_of", "write_copies"]
 
 #: Bytes of a hand-in that whoever marks it reads at most, and of one notebook in it: a chapter is 1 MiB.
 MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
@@ -41,14 +41,14 @@ def seed_of(student: str) -> int:
 
 
 def write_copies(
-    notebooks: Path, folder: Path, only: Collection[int] | None = None, student: str | None = None
+    notebooks: Path, folder: Path, only: int | Collection[int] | None = None, student: str | None = None
 ) -> list[Path]:
     """Copy chapters into a folder, without outputs. Their exercises are blanks, as they are in the chapters.
 
     Args:
         notebooks: folder of the chapters, NN_name.ipynb.
         folder: where the copies go; it is made if it is not there.
-        only: numbers of the chapters to copy; by default all.
+        only: number of the chapter to copy, or numbers of several; by default all.
         student: whose copies they are: a number or a name. Their exercises then have numbers of their own, which this
             draws, and `ddpm.companion.marking` knows them by it.
 
@@ -116,7 +116,7 @@ def _with_own_numbers(source: str, student: str) -> str:
 
 
 def pack(
-    folder: Path, only: Collection[int] | None = None, preset: str = "cpu", threads: int | None = None
+    folder: Path, only: int | Collection[int] | None = None, preset: str = "cpu", threads: int | None = None
 ) -> Path | None:
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
@@ -126,7 +126,7 @@ def pack(
 
     Args:
         folder: the student's copies.
-        only: numbers of the chapters to pack; by default all.
+        only: number of the chapter to pack, or numbers of several; by default all.
         preset: "cpu", "gpu" or "smoke".
         threads: threads of the CPU to compute with; by default as many as there are free cores.
 
@@ -179,8 +179,15 @@ def _check_names(folder: Path, chapters: Sequence[Path]) -> None:
 def _chapter_of(path: Path) -> str:
     """The name of the chapter that a notebook is a copy of; its own name where it does not say."""
     with suppress(ValueError):  # it cannot be read; if it is to be run, the run says so
-        return str(read_notebook(path)["metadata"].get("ddpm", {}).get("chapter", path.name))
+        chapter = noted_in(read_notebook(path)).get("chapter")
+        return chapter if isinstance(chapter, str) else path.name
     return path.name
+
+
+def noted_in(notebook: Any) -> dict[str, Any]:
+    """What `write_copies` has noted in a copy's metadata; {} where there is none of it, or something else."""
+    noted = notebook["metadata"].get("ddpm")
+    return noted if isinstance(noted, dict) else {}
 
 
 def _provenance(finished: Path) -> dict[str, Any]:
@@ -188,7 +195,7 @@ def _provenance(finished: Path) -> dict[str, Any]:
     notebook = read_notebook(finished)
     record = json.loads(finished.with_suffix(".json").read_text(encoding="utf-8"))
     del record["fingerprint"]
-    published = notebook["metadata"].get("ddpm", {})
+    published = noted_in(notebook)
     guess = _guess(notebook)
     return {
         "prediction": guess if guess != published.get("guess") else f"{guess}, as published",

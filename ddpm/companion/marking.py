@@ -26,7 +26,7 @@ from ddpm.companion.answering import TRAINED
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, graded_in, grading
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
-from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, seed_of
+from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, noted_in, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
@@ -35,7 +35,7 @@ from ddpm.files import check_place, write_atomically
 __all__ = ["asked_in", "mark_hand_ins"]
 
 
-def asked_in(notebooks: Path, only: Collection[int] | None = None) -> dict[str, list[str]]:
+def asked_in(notebooks: Path, only: int | Collection[int] | None = None) -> dict[str, list[str]]:
     """The exercises of every chapter, by the name of its file.
 
     Raises:
@@ -53,7 +53,7 @@ def mark_hand_ins(
     zips: Sequence[Path],
     out: Path,
     notebooks: Path,
-    only: Collection[int] | None = None,
+    only: int | Collection[int] | None = None,
     limits: Limits | None = None,
     unsandboxed: bool = False,
     force: bool = False,
@@ -67,7 +67,7 @@ def mark_hand_ins(
         zips: the hand-ins.
         out: the table (.csv): a line for each hand-in, a column for each exercise.
         notebooks: folder of the chapters, which say what was asked.
-        only: numbers of the chapters to mark; by default all.
+        only: number of the chapter to mark, or numbers of several; by default all.
         limits: what a notebook may take.
         unsandboxed: run what was handed in without a sandbox.
         force: mark again what has a report.
@@ -173,8 +173,8 @@ def _mark(
             continue
         student = _student_of(notebook)
         students.add(student)
-        if _is_from_another_copy(notebook, student):
-            remarks.append(f"chapter {chapter[:2]}'s exercise cell is from another copy")
+        if _is_graded_with_another_seed(notebook, student):
+            remarks.append(f"chapter {chapter[:2]}'s exercises are graded with another seed than this copy's")
         sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
         cells = [(source, source not in published[chapter]) for source in sources]
         results += _results(chapter, names, cells, student, sha256, limits, unsandboxed)
@@ -186,8 +186,8 @@ def _mark(
     return Marked(min(named, default=None), plain(path.name), sha256, results, remarks)
 
 
-def _is_from_another_copy(notebook: Any, student: str | None) -> bool:
-    """Whether a cell of exercises is graded with a seed that is not this student's.
+def _is_graded_with_another_seed(notebook: Any, student: str | None) -> bool:
+    """Whether a cell of exercises names a seed that is not this student's, as one from another student's copy does.
 
     The numbers in such a cell do not tell: its functions are called with those of the student's own copy.
     """
@@ -236,8 +236,7 @@ def _notebook_in(path: Path, chapter: str) -> Any:
 
 def _student_of(notebook: Any) -> str | None:
     """Whose copy a notebook says it is; None where it says nothing that can be."""
-    published = notebook["metadata"].get("ddpm", {})
-    student = published.get("student") if isinstance(published, dict) else None
+    student = noted_in(notebook).get("student")
     if not isinstance(student, str):
         return None
     try:

@@ -43,7 +43,7 @@ def run_chapters(
     notebooks: Path,
     out: Path,
     preset: str = "cpu",
-    only: Collection[int] | None = None,
+    only: int | Collection[int] | None = None,
     parameters: Mapping[str, Any] | None = None,
     force: bool = False,
     threads: int | None = None,
@@ -57,7 +57,7 @@ def run_chapters(
         notebooks: folder of the chapters, NN_name.ipynb; nothing is written to it.
         out: where the executed chapters go.
         preset: "cpu", "gpu" or "smoke".
-        only: numbers of the chapters to run; by default all.
+        only: number of the chapter to run, or numbers of several; by default all.
         parameters: further values for the notebook's parameters cell.
         force: run finished chapters again.
         threads: threads of the CPU to compute with, shared by the chapters that run side by side; by default as many as

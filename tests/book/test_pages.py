@@ -152,9 +152,16 @@ def test_next_and_previous_make_one_chain_through_the_contents_in_the_order_to_b
         chain.append(following)
     assert sorted(chain) == sorted(pages)
     chapters = [page for page in chain if page.startswith("notebooks/")]
-    assert [int(page[10:12]) for page in chapters] == [0, 3, 4, 1, 2, 5, 6]
+    others = [page for page in pages if page.startswith("notebooks/") and page not in module.READ]
+    assert chapters == [*module.READ, *others]
     assert chain.index("book/start") + 1 == chain.index(chapters[0])
     assert forth[chapters[0]]["title"] == chapters[1].upper()
+
+
+def test_the_page_to_start_at_names_the_chapters_in_the_order_to_be_read():
+    start = (ROOT / "book" / "start.md").read_text(encoding="utf-8")
+    named = dict.fromkeys(re.findall(r"\]\(\.\./(notebooks/\w+)\.ipynb\)", start))
+    assert tuple(named) == script("book/_ext/mended_pages.py").READ
 
 
 def test_a_named_tuples_fields_stay_off_the_page_of_the_package():

@@ -105,6 +105,16 @@ def test_chapters_are_copied_by_their_numbers(tmp_path):
         write_copies(ROOT / "notebooks", tmp_path, [3, 9])
 
 
+@pytest.mark.parametrize("number", [0, 3])
+def test_one_chapter_is_copied_by_its_number(tmp_path, number):
+    assert [int(copy.name[:2]) for copy in write_copies(ROOT / "notebooks", tmp_path, number)] == [number]
+
+
+def test_no_number_of_a_chapter_is_not_all_chapters(tmp_path):
+    with pytest.raises(ValueError, match=r"^only is \[\]; legal are 0, 1, 2, 3, 4, 5, 6$"):
+        write_copies(ROOT / "notebooks", tmp_path, [])
+
+
 def test_two_notebooks_of_one_chapter_are_not_packed(chapters, tmp_path):
     """JupyterLab's Duplicate makes such a second one."""
     (copy,) = write_copies(chapters, tmp_path / "mine")
@@ -125,6 +135,17 @@ def test_a_copy_that_has_lost_its_chapters_name_is_not_packed(chapters, tmp_path
     with pytest.raises(ValueError, match=message):
         pack(tmp_path / "mine")
     assert not (tmp_path / "mine" / "executed").exists()
+
+
+@pytest.mark.parametrize("noted", [None, [1], "mine", {"chapter": None}])
+def test_a_chapter_with_other_notes_in_its_metadata_is_packed(chapters, tmp_path, noted):
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    notebook = nbformat.read(copy, as_version=4)
+    notebook["metadata"]["ddpm"] = noted
+    nbformat.write(notebook, copy)
+    with zipfile.ZipFile(pack(tmp_path / "mine", 1, "smoke")) as archive:
+        provenance = json.loads(archive.read("provenance.json"))["01_small"]
+    assert (provenance["copy of"], provenance["prediction"]) == (None, "8, 8")
 
 
 def test_work_is_not_overwritten(chapters, tmp_path):

@@ -128,6 +128,7 @@ def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys
         ({"preset": "gpu", "jobs": 2}, "jobs is 2; legal with preset gpu is 1"),
         ({"jobs": 0}, "jobs is 0"),
         ({"only": [7]}, "only is 7; legal are 1"),
+        ({"only": 0}, "only is 0; legal are 1"),
         ({"parameters": {"sede": 1}}, "parameter is 'sede'; legal in 01_chapter.ipynb are preset, seed"),
         ({"parameters": {"preset": "smoke"}}, "parameter is 'preset'; give it with --preset"),
         ({"parameters": {"seed": -1}}, "seed is -1; it must be an integer from 0 up"),

@@ -64,18 +64,19 @@ def said_of_ddpm(noised: Noised, loss: Loss, step: Step, seed: int) -> str:
 
 def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
     """What is wrong, in the order in which it is best mended."""
-    x = torch.randn(6, 2)
-    answers = {
-        "noised": noised(x.clone(), torch.arange(6), x.clone()),
-        "loss": loss(_Network(lambda x, t: x.clone()), x.clone()),
-        "step_back": step(_Network(lambda x, t: x.clone()), x.clone(), 5),
-    }
-    if any(is_blank(part) for part in (noised, loss, step)):
+    if any(is_blank(part) for part in (noised, loss, step)):  # before any is called: a loss calls `noised`
         yield "not written yet"
         return
-    if silent := [name for name, answer in answers.items() if answer is None]:
-        yield f"not yet. {silent[0]} {NOTHING}"
-        return
+    x = torch.randn(6, 2)
+    calls: dict[str, Callable[[], Tensor | None]] = {
+        "noised": lambda: noised(x.clone(), torch.arange(6), x.clone()),
+        "loss": lambda: loss(_Network(lambda x, t: x.clone()), x.clone()),
+        "step_back": lambda: step(_Network(lambda x, t: x.clone()), x.clone(), 5),
+    }
+    for name, call in calls.items():
+        if call() is None:
+            yield f"not yet. {name} {NOTHING}"
+            return
     for fault in (*_faults_of_noised(noised), *_faults_of_loss(loss), *_faults_of_step(step)):
         yield f"not yet. {fault}"
     if enforced() and not _draws_the_ring(loss, step):

@@ -70,9 +70,20 @@ def test_what_is_not_written_is_said_so_and_an_error_is_shown(capsys):
 
     for parts in ((blank, loss, step), (noised, blank, step), (noised, loss, blank)):
         assert said(capsys, *parts) == "not written yet"
+    assert said(capsys, blank, loss_by(blank), step) == "not written yet"
     assert "not yet. It raises ZeroDivisionError" in said(capsys, lambda *_: 1 / 0, loss, step)
     silent = said(capsys, noised, lambda network, x0: print(end=""), step)
     assert silent == "not yet. loss returns nothing: is there a `return` on every way through it?"
+
+    def without_return(x0, t, eps):
+        noised(x0, t, eps)
+
+    assert said(capsys, without_return, loss_by(without_return), step).startswith("not yet. noised returns nothing")
+
+
+def loss_by(noised):
+    """The loss of a student who calls their own `noised`."""
+    return lambda network, x0: network(noised(x0, torch.arange(len(x0)), x0), torch.arange(len(x0))).square().mean()
 
 
 left = ALPHA_BAR

@@ -127,6 +127,8 @@ def test_a_function_that_returns_nothing_is_asked_for_its_return(body):
         (torch.ones(1, 3).numpy(), "is an array of shape (1, 3), and should be one number."),
         ((1.0, 2.0), "is a tuple, and should be one number."),
         ("0.5", "is a str, and should be one number."),
+        (..., "is of type ellipsis, and should be one number."),
+        (torch.Tensor, f"is of type {type(torch.Tensor).__name__}, and should be one number."),
         (1j, "is 1j, and should be a finite number."),
         (torch.tensor(torch.inf), "is inf, and should be a finite number."),
         (10**400, "raises OverflowError: int too large to convert to float"),
@@ -134,6 +136,20 @@ def test_a_function_that_returns_nothing_is_asked_for_its_return(body):
 )
 def test_what_is_no_number_is_described(answer, said):
     assert mark(HALVES, lambda x: answer, 0) == f"not yet. half(1.84442) {said}"
+
+
+def test_what_raises_when_it_is_described_is_no_number_either():
+    class Odd:
+        @property
+        def shape(self):
+            raise ValueError
+
+        def __float__(self):
+            return float("nan")
+
+        __str__ = shape.fget
+
+    assert answer_of(Odd, ()) == "is of type Odd, and should be one number."
 
 
 def test_what_is_one_number_may_be_a_tensor_or_a_bool():
