@@ -224,6 +224,7 @@ def test_a_dark_page_is_printed_in_dark_ink(visit):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_keyboard_stops_at_formulas_and_figures_only_where_they_scroll(chapter, visit):
     page = visit(chapter, PHONE)
+    page.evaluate("document.querySelectorAll('details.box').forEach(box => (box.open = true))")
     assert page.locator("mjx-container[tabindex]").count() == 0
     inner = page.locator("main div.math mjx-container")
     assert set(inner.evaluate_all("all => all.map(part => getComputedStyle(part).overflowX)")) <= {"visible"}
