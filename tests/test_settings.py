@@ -216,6 +216,7 @@ SETTINGS = [(config, field.name) for config in CONFIGS for field in fields(confi
 ILLEGAL_EVERYWHERE = [math.nan, None, "nonsense", b"1", 1j, [[]]]
 MAY_BE_OPEN = [
     (TrainingConfig, "threads"),
+    (TrainingConfig, "micro_batch_size"),
     (UNetConfig, "classes"),
     (DiffusionConfig, "distilled_for"),
     (DiffusionConfig, "distilled_from"),

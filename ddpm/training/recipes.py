@@ -88,9 +88,10 @@ def _no_such_setting(kind: str, name: str) -> str:
     if kind == "diffusion" and name in ("image_size", "image_shape"):
         return f"{refused}: the size is that of the images"
     configs = [_config_of(kind), TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
-    legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS - OF_DATA_OR_TEACHER)
+    legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
     near = get_close_matches(name, legal, n=1)
-    return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(legal)}")
+    offered = [setting for setting in legal if setting not in OF_DATA_OR_TEACHER]
+    return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(offered)}")
 
 
 def _config_of(kind: str) -> Any:

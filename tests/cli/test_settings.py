@@ -44,9 +44,12 @@ def test_help_shows_the_recipes_defaults_and_where_kinds_differ(name, default):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_the_help_names_the_default_of_every_kind(name):
     """As `recipe` gives it: the one that most kinds have comes first, then those of the kinds that differ."""
+    values = {kind: value(kind, name) for kind in RECIPES if value(kind, name) is not None}
+    if not values:  # as of micro_batch_size, which is None
+        assert option(name).show_default is False
+        return
     usual, *others = option(name).show_default.split("; ")
     of_kind = {other.partition(" for ")[2]: other.partition(" for ")[0] for other in others}
-    values = {kind: value(kind, name) for kind in RECIPES if value(kind, name) is not None}
     defaults = {kind: f"{set_to:g}" if isinstance(set_to, float) else str(set_to) for kind, set_to in values.items()}
     kinds_with = Counter(defaults.values())
     assert {kind: of_kind.get(kind, usual) for kind in defaults} == defaults
