@@ -243,7 +243,7 @@ def final(steps: Iterator[Step]) -> Tensor:
     """
     x = None
     for step in steps:
-        x = instance("a state of steps", step, Step).x
+        x = instance("what steps yields", step, Step).x
     if x is None:
         raise ValueError("the sampler has no steps left; make a new one")
     if not torch.isfinite(x).all():

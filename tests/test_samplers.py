@@ -499,7 +499,7 @@ def test_a_denoiser_of_another_dtype_changes_that_of_no_state(name, dtype):
 
 def test_the_last_state_of_something_else_than_steps_is_refused():
     for states in (torch.ones(3), [torch.ones(3)]):
-        with pytest.raises(TypeError, match=r"^a state of steps is Tensor; it must be a ddpm\.samplers\.Step$"):
+        with pytest.raises(TypeError, match=r"^what steps yields is Tensor; it must be a ddpm\.samplers\.Step$"):
             final(states)
 
 
