@@ -5,16 +5,16 @@
 const page = document.documentElement;
 let theme = page.dataset.theme;
 /** @type {HTMLDetailsElement[]} */
-let closed = [];
+let openedToPrint = [];
 addEventListener("beforeprint", () => {
   theme = page.dataset.theme;
   page.dataset.theme = "light";
-  closed = [...document.querySelectorAll("details")].filter((fold) => fold.matches(".box:not([open])"));
-  for (const box of closed) box.open = true;
+  openedToPrint = [...document.querySelectorAll("details")].filter((fold) => fold.matches(".box:not([open])"));
+  for (const box of openedToPrint) box.open = true;
 });
 addEventListener("afterprint", () => {
   page.dataset.theme = theme;
-  for (const box of closed) box.open = false;
+  for (const box of openedToPrint) box.open = false;
 });
 
 // What is scrolled sideways takes the keyboard's focus, as tables do by the theme, if nothing in it does.
