@@ -47,10 +47,17 @@ class DiffusionConfig(DiffusionSettings):
         return UNet(self.unet, image_size).to(memory_format=torch.channels_last)
 
     def denoiser(
-        self, precision: Precision, image_shape: tuple[int, int, int], classes: Sequence[str] = ()
+        self,
+        precision: Precision,
+        image_shape: tuple[int, int, int],
+        classes: Sequence[str] = (),
+        network: nn.Module | None = None,
     ) -> NetworkDenoiser:
-        """An untrained denoiser of this configuration; `classes` are the names of its classes, if it has any."""
-        network, schedule = self.network(image_shape[1:]), self.noise_schedule()
+        """An untrained denoiser of this configuration.
+
+        `classes` are the names of its classes, if it has any; `network` is one of your own in place of the UNet.
+        """
+        network, schedule = self.network(image_shape[1:]) if network is None else network, self.noise_schedule()
         return NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes, self.distilled_for)
 
     def task(self) -> "Diffusion":
@@ -63,15 +70,26 @@ class DiffusionConfig(DiffusionSettings):
 
 
 class Diffusion:
-    """The training task of a diffusion model."""
+    """The training task of a diffusion model.
 
-    def __init__(self, config: DiffusionConfig) -> None:
+    Args:
+        config: the model's settings.
+        network: one of your own to train in place of the UNet of these settings, of which `channels` and `classes` then
+            speak of the images and the labels alone. It is called with images and times t - 1 (batch,), and with labels
+            (batch,) if there are classes, of which `classes` itself is the null label; it answers the target.
+
+    Raises:
+        TypeError: `network` is no torch module.
+    """
+
+    def __init__(self, config: DiffusionConfig, network: nn.Module | None = None) -> None:
         self.schedule = config.noise_schedule()
         self.target = config.target
         self.loss_weights = loss_weights(config)
         self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
         self.config, self.classes = config, config.unet.classes
-        self.parts: dict[str, nn.Module] = {"unet": config.network()}
+        self.own_network = None if network is None else type(instance("network", network, nn.Module)).__name__
+        self.parts: dict[str, nn.Module] = {"unet": config.network() if network is None else network}
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.

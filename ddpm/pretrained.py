@@ -35,7 +35,10 @@ PARTS = {"diffusion": "unet.", "autoencoder": "autoencoder."}
 
 
 def load(
-    name_or_path: str | os.PathLike[str], precision: Precision = "auto", device: str | torch.device = "auto"
+    name_or_path: str | os.PathLike[str],
+    precision: Precision = "auto",
+    device: str | torch.device = "auto",
+    network: nn.Module | None = None,
 ) -> Any:
     """A trained model: a diffusion model as a `NetworkDenoiser`, an `Autoencoder`, or a `GAN`.
 
@@ -44,23 +47,27 @@ def load(
             checkpoints, such as the best: runs/first/checkpoints/step-00004500. `model_folder` says which is meant.
         precision: of a denoiser: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
         device: "auto" is a GPU where there is one.
+        network: of a run that trained a network of your own (see `ddpm.diffusion.Diffusion`), one like it: it gets the
+            run's weights and is the denoiser's.
 
     Raises:
-        ValueError: no such model or device, or files that are damaged or of another program.
-        TypeError: `name_or_path` is neither a name nor a path.
+        ValueError: no such model or device, files that are damaged or of another program, or `network` is not given
+            where the run trained one of your own, or is given for a model that has none.
+        TypeError: `name_or_path` is neither a name nor a path, or `network` no torch module.
         FileNotFoundError: the folder lacks one of its files.
     """
     one_of("precision", precision, PRECISIONS)
     place = chosen_device(device)
     files = _read(name_or_path)
     config, shape, classes = _settings(files)
+    _check_own_network(files, network)
     with torch.device("cpu"):
-        model, network = _untrained(config, shape, precision, classes)
-    network.to(torch.float32)  # whatever torch's defaults are
+        model, trained = _untrained(config, shape, precision, classes, network)
+    trained.to(torch.float32)  # whatever torch's defaults are
     weights = _without_part(files.weights, config.kind)
-    check_weights(files.weights_file, weights, network.state_dict())
-    network.load_state_dict(weights)
-    network.eval().to(place).requires_grad_(False)
+    check_weights(files.weights_file, weights, trained.state_dict())
+    trained.load_state_dict(weights)
+    trained.eval().to(place).requires_grad_(False)
     return model
 
 
@@ -193,12 +200,30 @@ def _check_classes(config: Any, classes: Sequence[str]) -> None:
         raise ValueError(f"classes are {list(classes)}; the network was made for {wanted or 0} classes")
 
 
+def _check_own_network(files: _Files, network: nn.Module | None) -> None:
+    """Raise `ValueError` or `TypeError` unless a network is given where, and only where, a run trained its own."""
+    own = files.record.get("own_network")
+    if own is not None and network is None:
+        raise ValueError(
+            f"network is not given; {files.record_file} is of a run that trained a network of its own, {own}: "
+            "ddpm.load takes one like it as network="
+        )
+    if network is not None and own is None:
+        raise ValueError(f"network is given; {files.record_file} is of a model that is made without")
+    if network is not None:
+        instance("network", network, nn.Module)
+
+
 def _untrained(
-    config: Any, shape: tuple[int, int, int], precision: Precision, classes: Sequence[str]
+    config: Any,
+    shape: tuple[int, int, int],
+    precision: Precision,
+    classes: Sequence[str],
+    own_network: nn.Module | None,
 ) -> tuple[NetworkDenoiser | Autoencoder | GAN, nn.Module]:
-    """A model with random weights, and the network in it that is trained."""
+    """A model with random weights, or with a network of your own, and the network in it that is trained."""
     if isinstance(config, DiffusionConfig):
-        denoiser = config.denoiser(precision, shape, classes)
+        denoiser = config.denoiser(precision, shape, classes, own_network)
         return denoiser, denoiser.network
     network = config.network()
     return network, network

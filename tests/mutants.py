@@ -533,11 +533,13 @@ CHANGES = {
         ("if not part.exists():", "if part.exists():", "what goes back when a move fails"),
     ],
     "pretrained.py": [
-        ("network.eval().to(", "network.to(", "a loaded model in training mode"),
+        ("trained.eval().to(", "trained.to(", "a loaded model in training mode"),
         ('check_weights(Path("network"), weights, config.network().state_dict())', "pass", "what a network to save is"),
         ("load_tensors(weights_file, *_hashes(record))", "load_tensors(weights_file)", "the hash of a model's weights"),
         ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
-        ("check_weights(files.weights_file, weights, network.state_dict())", "pass", "the check of a model's weights"),
+        ("check_weights(files.weights_file, weights, trained.state_dict())", "pass", "the check of a model's weights"),
+        ("if own is not None and network is None:", "if own is None and network is None:", "a network that load lacks"),
+        ("if network is not None and own is None:", "if False:", "a network that load cannot use"),
         (
             "if isinstance(name_or_path, str) and name_or_path in names:",
             "if str(name_or_path) in names:",
@@ -824,6 +826,7 @@ CHANGES = {
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
         ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
+        ("if own_network is not None:", "if False:", "the record of a network of one's own"),
         ('"micro_batch_size" not in training', "training", "a run that goes on in other pieces"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
@@ -1079,6 +1082,8 @@ NEAREST = {
     "langevin.py": ["test_every_schedule.py"],
     "likelihood.py": ["test_every_schedule.py"],
     "files.py": ["test_pretrained.py"],
+    "pretrained.py": ["training/test_own_network.py"],
+    "training/record.py": ["training/test_own_network.py"],
     "fast.py": ["test_bits.py"],
     "model_settings.py": ["training/test_record.py", "test_settings.py", "test_gan.py", "test_diffusion.py"],
     "arguments.py": [

@@ -29,7 +29,7 @@ from ddpm.schedule import cosine, linear, straight
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
-from ddpm.unet import UNetConfig
+from ddpm.unet import UNet, UNetConfig
 from tests.checkout import ROOT, script
 from tests.networks import SMALL_UNET, stirred
 
@@ -155,6 +155,7 @@ def test_all_rows_of_the_straight_path_draw_at_the_same_noise_levels():
         ("generative_models", "--n", "2001"),
         ("generative_models", "--n", "129"),
         ("time_to_quality", "--minutes", "0"),
+        ("transformer", "--minutes", "0"),
         ("scaling", "--rounds", "0"),
         ("speed", "--rounds", "0"),
     ],
@@ -392,6 +393,35 @@ def test_time_to_quality_goes_on_and_may_be_guided_by_its_own_past(tmp_path, mon
     images = ddpm.sample(Guided(ddpm.load(run), early, 2), 65, "dpm_solver_pp", 20, spacing="karras", progress=False)
     rows = {row["sampler"]: row["Frechet distance"] for row in json.loads(out.read_text(encoding="utf-8"))["rows"]}
     assert rows[guided] == f"{frechet_distance(images, weights='EMA').value:.2f}" != rows[plain]
+
+
+def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    module = script("benchmarks/transformer.py")
+    small = {"UNet": lambda: UNet(SMALL_UNET), "transformer": lambda: module.Transformer(8, 32, 1)}
+    monkeypatch.setattr(module, "NETWORKS", small)
+    monkeypatch.setattr(module, "TRAINING", replace(module.TRAINING, batch_size=2))
+    monkeypatch.setattr(module, "ROUNDS", 1)
+    timed, seconds_a_step = [], module.seconds_a_step
+    monkeypatch.setattr(module, "seconds_a_step", lambda *given: timed.append(given) or seconds_a_step(*given))
+    out = tmp_path / "transformer.json"
+
+    def rows(*names):
+        module.main(0.001, list(names), [0], 65, "fashion-mnist-embedded", tmp_path / "runs", out)
+        return {(row["network"], row["seed"]): row for row in read_json(out)["rows"]}
+
+    first = rows("transformer")
+    both = rows()
+    assert len(timed) == 1
+    assert set(both) == {(name, 0) for name in small}
+    assert both["transformer", 0] == first["transformer", 0]
+    speeds = read_json(out)["seconds a step"]
+    assert all(row["steps"] == max(1, round(0.06 / speeds[name])) for (name, _), row in both.items())
+    parameters, flops = module.cost(small["transformer"])
+    assert parameters == sum(weight.numel() for weight in small["transformer"]().parameters())
+    # sixteen tokens: embedded, four matrices and the scores and their sum in attention, the perceptron, and read out
+    tokens = 16 * (64 * 32 + 4 * 32 * 32 + 2 * 16 * 32 + 8 * 32 * 32 + 32 * 64)
+    of_time = 256 * 32 + 32 * 32 + 32 * 6 * 32 + 32 * 2 * 32
+    assert flops == 2 * (tokens + of_time)
 
 
 def test_every_contestant_of_diffusers_computes_the_same_function(speed):

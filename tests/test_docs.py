@@ -69,7 +69,10 @@ def test_the_trainings_that_a_page_writes_in_python_run(tmp_path, monkeypatch):
     for i, picture in enumerate(pixels):
         Image.fromarray(picture).save(tmp_path / "holiday-pictures" / f"{i}.png")
     np.save(tmp_path / "mine.npy", pixels)
-    for block, run in zip(blocks, ("runs/python", "runs/mine"), strict=True):
+    for block, run, channels in zip(blocks, ("runs/python", "runs/mine", "runs/own"), (3, 3, 1), strict=True):
         assert block.count("steps=20_000") == 1
-        exec(block.replace("steps=20_000", "steps=2"), {})
-        assert ddpm.load(run).image_shape == (3, 32, 32)
+        names = {}
+        exec(block.replace("steps=20_000", "steps=2"), names)
+        model = names.get("denoise") or ddpm.load(run)
+        assert model.image_shape == (channels, 32, 32)
+    assert names["images"].shape == (16, 1, 32, 32)

@@ -90,7 +90,8 @@ def train(
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
         picture: called with `out` after every checkpoint; the picture it draws goes to out/samples and the trackers.
         on_step: called after every step, with the step's line of the log.
-        make_task: makes the `Task` to step, in place of `model.task`. The run's record knows nothing of it.
+        make_task: makes the `Task` to step, in place of `model.task`. Of it the run's record knows only what class a
+            network of your own has that a `ddpm.diffusion.Diffusion` trains.
 
     Raises:
         TypeError: `model`, `dataset` or `config` is something else.

@@ -112,7 +112,8 @@ def run_of(
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if task.classes is not None:
         data["classes"] = dataset.classes
-    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)))
+    own_network = getattr(task, "own_network", None)
+    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_network)
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 

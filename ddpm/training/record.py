@@ -25,6 +25,7 @@ def record_of(
     data: Mapping[str, Any],
     init: str | Path | None = None,
     compiled: Mapping[str, Any] | None = None,
+    own_network: str | None = None,
 ) -> dict[str, Any]:
     """The record of a training.
 
@@ -34,6 +35,7 @@ def record_of(
         data: name, number and shape of the images.
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
         compiled: how torch.compile compiles the networks, if it does.
+        own_network: class of the network that is trained in place of the model's, if one is.
     """
     training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
     record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
@@ -41,6 +43,8 @@ def record_of(
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     if compiled:
         record["compiled"] = dict(compiled)
+    if own_network is not None:
+        record["own_network"] = own_network
     return _as_read_back(record)
 
 

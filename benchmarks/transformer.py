@@ -1,0 +1,261 @@
+"""A diffusion transformer in the UNet's place, at equal minutes of training.
+
+    python benchmarks/transformer.py
+
+The transformer is that of Peebles & Xie (2023), untold of classes. It is a network of one's own to the package: `train`
+gets it through `make_task`, `ddpm.load` and every sampler take it as they take a UNet (*A network of your own* on the
+book's page on training). All else is alike: images, target, times, optimiser, averages.
+
+A network trains for as many steps as fit into the minutes, by its own time for a step. Those times are measured once,
+in turn and with nothing running beside them, and kept, so that a run that is disturbed later does the same work. The
+script writes `book/results/transformer.json` after every run. Started again, it resumes where it stopped, within a run
+at its last checkpoint.
+"""
+
+import itertools
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+import typer
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import ddpm
+from ddpm import metrics
+from ddpm.companion.long_runs import chosen, kept_rows, machine, measured_with, over_seeds, processor, run_folder
+from ddpm.data import Dataset, load
+from ddpm.diffusion import Diffusion, DiffusionConfig
+from ddpm.files import read_json, write_json
+from ddpm.metrics.features import FEATURES, FEATURES_SHA256
+from ddpm.training import train
+from ddpm.training.config import TrainingConfig
+from ddpm.unet import UNetConfig
+from ddpm.unet.blocks import sinusoids
+
+RESULTS = Path(__file__).parents[1] / "book" / "results" / "transformer.json"
+TIME_WIDTH = 256  # of the sinusoids that the time becomes
+ROUNDS = 3  # in which the time of a step is measured
+
+
+class Block(nn.Module):
+    """Self-attention and a two-layer perceptron, each scaled, shifted and gated by the time ("adaLN-Zero").
+
+    Args:
+        width: numbers in a token.
+        heads: heads of attention.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(
+            width, elementwise_affine=False, eps=1e-6
+        )  # it has no weights, so one will do for both
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.perceptron = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
+        )  # fmt: skip
+        self.modulation = nn.Linear(width, 6 * width)
+        set_to_zero(self.modulation)  # so every block begins as the identity
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        shift, scale, gate, shift_2, scale_2, gate_2 = self.modulation(embedding)[:, None].chunk(6, dim=-1)
+        tokens = tokens + gate * self.attended(self.norm(tokens) * (1 + scale) + shift)
+        out: Tensor = tokens + gate_2 * self.perceptron(self.norm(tokens) * (1 + scale_2) + shift_2)
+        return out
+
+    def attended(self, tokens: Tensor) -> Tensor:
+        """Multi-head self-attention over all tokens (batch, tokens, width)."""
+        projected = (project(tokens) for project in (self.query, self.key, self.value))
+        q, k, v = (rearrange(p, "b n (heads d) -> b heads n d", heads=self.heads) for p in projected)
+        if q.requires_grad and q.device.type == "cpu":
+            # In bfloat16 on a CPU, the fused kernel's backward pass is ten times slower than the plain formula's.
+            mixed = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
+        return out
+
+
+class Transformer(nn.Module):
+    """Image (batch, channels, side, side) and time (batch,) -> an image of the same shape.
+
+    The image is cut into square patches. Each becomes a token, and knows its place by sinusoids that are added to it.
+
+    Args:
+        patch: side of a patch, which divides the image's.
+        width: numbers in a token, a multiple of 32 (one head of attention) and of 4.
+        depth: number of blocks.
+        channels: channels of the image.
+        side: side of the image.
+    """
+
+    def __init__(self, patch: int, width: int, depth: int, channels: int = 1, side: int = 32) -> None:
+        super().__init__()
+        self.patch, numbers = patch, channels * patch**2
+        self.embed = nn.Linear(numbers, width)
+        self.register_buffer("places", places(side // patch, width))
+        self.time = nn.Sequential(nn.Linear(TIME_WIDTH, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(width, width // 32) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation, self.out = nn.Linear(width, 2 * width), nn.Linear(width, numbers)
+        set_to_zero(self.modulation)
+        set_to_zero(self.out)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        height = x.shape[2] // self.patch
+        patches = rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch, q=self.patch)
+        tokens, embedding = self.embed(patches) + self.places, self.time(sinusoids(t, TIME_WIDTH))
+        for block in self.blocks:
+            tokens = block(tokens, embedding)
+        shift, scale = self.modulation(embedding)[:, None].chunk(2, dim=-1)
+        patches = self.out(self.norm(tokens) * (1 + scale) + shift)
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=height, p=self.patch, q=self.patch)
+
+
+def places(side: int, width: int) -> Tensor:
+    """(side * side, width): sinusoids of every patch's column and row, in the order of the tokens."""
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    return torch.cat([sinusoids(column.flatten(), width // 2), sinusoids(row.flatten(), width // 2)], dim=-1)
+
+
+def set_to_zero(layer: nn.Linear) -> None:
+    """Let a layer begin at zero, whatever it is given."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+MODEL = DiffusionConfig(UNetConfig(blocks_per_level=1), target="v", times="lognormal")
+TRAINING = TrainingConfig(optimiser="muon", learning_rate=2e-3, warmup=50)
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "UNet": MODEL.network,
+    "transformer, patches of 4 x 4": partial(Transformer, patch=4, width=192, depth=6),
+    "transformer, patches of 2 x 2": partial(Transformer, patch=2, width=128, depth=6),
+}
+
+
+def cost(make: Callable[[], nn.Module]) -> tuple[int, int]:
+    """(number of parameters, FLOPs of a forward pass of one image of 32 x 32)."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = make()
+        network(torch.empty(1, 1, 32, 32), torch.empty(1))
+    return sum(weight.numel() for weight in network.parameters()), counter.get_total_flops()
+
+
+def seconds_a_step(dataset: Dataset) -> dict[str, float]:
+    """Seconds for a step of each network, the median of rounds in which they take turns.
+
+    It is what a run of 24 steps takes longer than one of 8, over 16, which leaves out what a run costs only once.
+    """
+    rounds = [
+        {name: (_seconds(make, 24, dataset) - _seconds(make, 8, dataset)) / 16 for name, make in NETWORKS.items()}
+        for _ in range(ROUNDS)
+    ]
+    return {name: round(median(each[name] for each in rounds), 4) for name in NETWORKS}
+
+
+def _seconds(make: Callable[[], nn.Module], steps: int, dataset: Dataset) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        trained(make, replace(TRAINING, steps=steps), dataset, Path(folder), progress=False)
+        return time.perf_counter() - start
+
+
+def trained(
+    make: Callable[[], nn.Module], training: TrainingConfig, dataset: Dataset, folder: Path, progress: bool = True
+) -> None:
+    """Train a network to the end, or go on where it stopped."""
+    train(MODEL, dataset, training, folder, progress=progress, make_task=lambda: Diffusion(MODEL, make()))
+
+
+def last_loss(folder: Path) -> float:
+    """Mean loss over the last tenth of a run's steps."""
+    losses = [json.loads(line)["loss_unet"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return mean(losses[-max(1, len(losses) // 10) :])
+
+
+def main(
+    minutes: Annotated[float, typer.Option(min=0.001, help="Minutes of each training.")] = 5,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network to train. Repeat for several; all of them if none is given.")
+    ] = None,
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the training. Repeat for several.")] = [0],  # noqa: B006
+    n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each distance.")] = 2000,
+    data: Annotated[str, typer.Option(help="Data set, as in ddpm train.")] = "fashion-mnist",
+    runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/transformer"),
+    out: Annotated[Path, typer.Option(help="File of the table (.json).")] = RESULTS,
+) -> None:
+    """Train every network for a number of minutes, and measure the images that it draws."""
+    names = chosen("network", network, NETWORKS)
+    what = {"minutes": minutes, "n": n, "data": data}
+    rows = kept_rows(out, what, by=("network", "seed"))
+    dataset = load(data, "train")
+    speeds = read_json(out)["seconds a step"] if out.exists() else seconds_a_step(dataset)
+    for name, number in itertools.product(names, seed):
+        if (name, number) in rows:
+            continue
+        steps = max(1, round(60 * minutes / speeds[name]))
+        folder = run_folder(runs, name, f"{minutes:g}", data, number)
+        trained(NETWORKS[name], replace(TRAINING, steps=steps, seed=number, checkpoint_every=100), dataset, folder)
+        denoise = ddpm.load(folder.resolve(), network=NETWORKS[name]())
+        distance = metrics.frechet_distance(
+            ddpm.sample(denoise, n, "dpm_solver_pp", 20, spacing="karras"), weights="EMA"
+        )
+        typer.echo(f"{name}, seed {number}: {distance}")
+        parameters, flops = cost(NETWORKS[name])
+        rows[name, number] = {
+            "network": name,
+            "parameters": f"{parameters / 1e6:.2f} M",
+            "FLOPs an image": f"{flops / 1e6:.0f} M",
+            "seconds a step": f"{speeds[name]:.3f}",
+            "steps": steps,
+            "seed": number,
+            "loss": f"{last_loss(folder):.4f}",
+            "Frechet distance": f"{distance.value:.2f}",
+            "bootstrap sd": f"{distance.spread:.2f}",
+        }
+        write_json(out, with_conditions(list(rows.values()), speeds, what, distance.floor))
+
+
+def with_conditions(
+    rows: list[dict[str, Any]], speeds: dict[str, float], what: dict[str, Any], floor: float
+) -> dict[str, Any]:
+    """All that the file of results holds."""
+    ordered = sorted(rows, key=lambda row: (list(NETWORKS).index(row["network"]), row["seed"]))
+    columns = ("network", "parameters", "FLOPs an image", "seconds a step", "steps")
+    made = measured_with(60 * what["minutes"] * len(rows), sorted({row["seed"] for row in rows}))
+    return {
+        "table": over_seeds(ordered, columns, ("loss", "Frechet distance")),
+        "rows": ordered,
+        "seconds a step": speeds,
+        "floor": f"{floor:.2f}",
+        "conditions": (
+            f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
+            "images against all 10,000 test images; EMA weights; 20 steps of DPM-Solver++(2M) on Karras's grid, seed 0 "
+            f"of the samples. Every network is trained for {what['minutes']:g} minutes, which are steps times the time "
+            f"of one, measured with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
+            f"v at log-normal times, by Muon with a rate of {TRAINING.learning_rate:g}. Loss: its mean over the last "
+            "tenth of the steps. Transformers are those of Peebles & Xie (2023), six blocks of 192 numbers a token, or "
+            "of 128 with patches of 2 x 2. With several seeds of the training it is their mean ± their standard "
+            "deviation. Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the "
+            f"first seed's). The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            f"On {machine()} ({processor()}), {date.today()}."
+        ),
+        "provenance": made | what,
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
