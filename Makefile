@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run lint check check-lab test test-browser test-slow test-all book bundle lab bench lock clean
+.PHONY: help run lint check check-lab test test-browser test-gpu test-slow test-all book bundle lab bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ test: lint ## ruff, mypy, unit tests, the notebooks' gate and its mutants, the b
 test-browser: book ## every page in Chromium (Debian's, Chrome or Playwright's own), offline, ten minutes
 	command -v chromium > /dev/null || command -v google-chrome > /dev/null || $(BIN)/playwright install chromium
 	$(BIN)/pytest -m browser -n $(WORKERS) -q
+
+test-gpu: .venv/installed ## what only a GPU can show, a minute; all other tests hide it, as their numbers are a CPU's
+	$(BIN)/pytest -m gpu -q
 
 test-slow: .venv/installed ## every mutant of the chapters, every copy of a chapter, 200 kills; hours
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -q --durations=20

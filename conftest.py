@@ -5,6 +5,8 @@ os.environ.pop("MPLBACKEND", None)  # the gate's kernels draw into the notebook
 
 
 def pytest_configure(config):
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the numbers and bits that tests compare with are a CPU's
     config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "notebooks" / "sanitize.cfg")  # from any folder
 
 

@@ -4,7 +4,8 @@
   optimiser and averages stay float32.
 - **float32 where bfloat16 hurts**: the first two convolutions, where little noise still lies on a large image
   (`unet.blocks.Float32Conv2d`), and GroupNorm, whose backward in bfloat16 is up to four times slower on a CPU
-  (`unet.blocks.GroupNorm`).
+  (`unet.blocks.GroupNorm`). On a GPU torch lets cuDNN round what a float32 convolution multiplies to TF32, unless
+  `torch.backends.cudnn.allow_tf32` is False, as the chapters set it.
 - **Weights converted once a walk**, not in every call (`prepared`, through `NetworkDenoiser.many_calls`).
 - **Kernels recorded once a walk** on a GPU and replayed in every further call (`Recorded`, through the same): Python
   takes longer to launch a small network's kernels one by one than the GPU takes to run them.

@@ -336,10 +336,12 @@ def test_a_network_that_cannot_be_recorded_is_called_as_it_is(monkeypatch):
     assert (Refused.made, network.calls) == (1, 6)
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_other_test_sees_a_gpu():
+    assert not torch.cuda.is_available()
 
 
-@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
     network = stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda()
@@ -361,7 +363,8 @@ def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
         assert not torch.equal(changed[0], alone[0])
 
 
-@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
     class Looks(nn.Module):
         def __init__(self):
@@ -378,7 +381,8 @@ def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
     assert torch.randn(1000, device="cuda").std() > 0.5  # the generator has not stayed in the recording
 
 
-@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_threads_share_a_recording_on_a_gpu():
     denoise = NetworkDenoiser(
         stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)

@@ -302,6 +302,7 @@ def test_the_bar_ends_full(name, monkeypatch):
     assert [(bar.n, bar.total) for bar in bars] == [(12, 12)]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SAMPLERS)

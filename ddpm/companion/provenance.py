@@ -26,7 +26,10 @@ OTHER_REPOSITORY = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 
 @dataclass(frozen=True)
 class Parameters:
-    """The three parameters that every chapter has, checked when it begins; torch's threads are chosen then, too.
+    """The three parameters that every chapter has, checked when it begins.
+
+    Torch's threads are chosen then, too, and float32 is float32 on a GPU, whose convolutions torch would let round to
+    TF32.
 
     Attributes:
         preset: "cpu" (a laptop, about a minute), "gpu" (full size) or "smoke" (seconds, no claim checked).
@@ -46,6 +49,7 @@ class Parameters:
         check(self, seed_number, "seed")
         object.__setattr__(self, "device", str(chosen_device(str(self.device))))
         choose_threads()
+        torch.backends.cudnn.allow_tf32 = False
         checks.enforce(self.preset != "smoke")
 
     def pick(self, *, cpu: int, gpu: int, smoke: int) -> int:

@@ -73,7 +73,7 @@ def run_chapters(
     """
     threads = choose_threads(threads)
     jobs = _jobs(jobs, threads, preset)
-    _check_preset(preset)
+    _check_preset(preset, (parameters or {}).get("device", "auto"))
     _check_values(parameters or {})
     chapters = find_chapters(notebooks, only)
     values = {"preset": preset, **(parameters or {})}
@@ -149,10 +149,12 @@ def _stop(running: Sequence["Future[_Outcome]"]) -> None:
         time.sleep(0.2)
 
 
-def _check_preset(preset: str) -> None:
+def _check_preset(preset: str, device: Any) -> None:
     one_of("preset", preset, PRESETS)
-    if preset == "gpu" and not torch.cuda.is_available():
-        raise ValueError("preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke")
+    if preset == "gpu" and device == "auto" and not torch.cuda.is_available():
+        raise ValueError(
+            "preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke, or gpu with device cpu, slowly"
+        )
 
 
 def _check_values(parameters: Mapping[str, Any]) -> None:

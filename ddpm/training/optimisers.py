@@ -70,10 +70,14 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
     Raises:
         ValueError: a tensor has neither its parameter's shape nor is a single number.
     """
-    for index, parameter in enumerate(parameters_of(optimiser)):
+    groups = [group for group in optimiser.param_groups for _ in group["params"]]
+    for index, (parameter, group) in enumerate(zip(parameters_of(optimiser), groups, strict=True)):
         prefix = f"{name}.{index}."
+        # Others count their steps on the CPU: on a GPU they would wait for it to read the number.
+        counts_on_device = group.get("fused") or group.get("capturable")
         for label in (label for label in tensors if label.startswith(prefix)):
-            value = tensors[label].to(parameter.device)
+            is_count = tensors[label].shape != parameter.shape
+            value = tensors[label].to("cpu" if is_count and not counts_on_device else parameter.device)
             if value.shape != parameter.shape and value.numel() != 1:
                 raise ValueError(f"{label} has shape {tuple(value.shape)}; its parameter's is {tuple(parameter.shape)}")
             if value.shape == parameter.shape:

@@ -88,6 +88,12 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch):
         assert Parameters("cpu", "auto", 0).device == device
 
 
+def test_float32_is_float32_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Parameters("cpu", "cpu", 0)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_size_is_the_tiers():
     sizes = {"cpu": 1, "gpu": 2, "smoke": 3}
     assert [Parameters(preset, "cpu", 0).pick(**sizes) for preset in sizes] == [1, 2, 3]
