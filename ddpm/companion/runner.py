@@ -153,7 +153,7 @@ def _check_preset(preset: str, device: Any) -> None:
     one_of("preset", preset, PRESETS)
     if preset == "gpu" and device == "auto" and not torch.cuda.is_available():
         raise ValueError(
-            "preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke, or gpu with device cpu, slowly"
+            "preset is 'gpu', and no GPU is found here; legal without one are cpu, smoke, or gpu with device cpu"
         )
 
 

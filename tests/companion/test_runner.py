@@ -147,7 +147,7 @@ def test_bad_input_is_refused_before_anything_runs(folder, arguments, message, m
 def test_the_gpu_tier_may_be_tried_on_a_cpu_that_is_asked_for(folder, monkeypatch):
     monkeypatch.setattr(runner.torch.cuda, "is_available", lambda: False)
     chapter = write(folder / "notebooks", 1, "print(preset, device)")
-    chapter.write_text(chapter.read_text().replace("seed = 0", r'seed = 0\ndevice = \"auto\"'))
+    chapter.write_text(chapter.read_text().replace("seed = 0", r"seed = 0\ndevice = \"auto\""))
     runner.run_chapters(folder / "notebooks", folder / "out", preset="gpu", parameters={"device": "cpu"})
     executed = nbformat.read(folder / "out" / "gpu" / "01_chapter.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0]["text"] == "gpu cpu\n"
