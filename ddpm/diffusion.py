@@ -74,9 +74,10 @@ class Diffusion:
 
     Args:
         config: the model's settings.
-        network: one of your own to train in place of the UNet of these settings, of which `channels` and `classes` then
-            speak of the images and the labels alone. It is called with images and times t - 1 (batch,), and with labels
-            (batch,) if there are classes, of which `classes` itself is the null label; it answers the target.
+        network: one of your own to train in place of the UNet, of whose settings only `channels`, `classes` and
+            `divisor` count then: they say which images and labels there are. It is called with images and times t - 1
+            (batch,), and with labels (batch,) if there are classes, where `classes` itself is the null label; it
+            answers the target.
 
     Raises:
         TypeError: `network` is no torch module.
