@@ -1,7 +1,10 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            # everything, about half an hour on two CPU cores, fifteen minutes on a GPU
-    python benchmarks/speed.py --quick    # under three minutes; prints, and writes nothing
+    python benchmarks/speed.py            # everything, about half an hour on two CPU cores
+    python benchmarks/speed.py --quick    # under three minutes there; prints, and writes nothing
+
+How long it takes on a GPU has not been measured. A race that is stopped goes on where it stopped, by a second call on
+the same machine with the same versions; to begin anew, delete `_build/speed-unfinished.json`.
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
 counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
@@ -20,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +57,7 @@ ROOT = Path(__file__).parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"
 RESULTS = ROOT / "book" / "results" / ("gpu/speed.json" if ON_GPU else "speed.json")
-UNFINISHED = ROOT / "_build" / "speed-unfinished.json"  # of a run that was stopped, which leaves RESULTS as it is
+UNFINISHED = ROOT / "_build" / "speed-unfinished.json"  # of a race that was stopped, which leaves RESULTS as they are
 FIGURE = ROOT / "book" / "assets" / ("speed-gpu.svg" if ON_GPU else "speed.svg")
 WIDTHS = (128,) if ON_GPU else (32, 64)
 BATCHES = (64,) if ON_GPU else (1, 16, 64)
@@ -268,10 +271,15 @@ def unet_of(base_channels: int, blocks_per_level: int = 2) -> UNetConfig:
     return UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
 
 
-def search(batch: int, rounds: int) -> list[dict[str, Any]]:
-    """Time every setting of every peer, in training and in sampling, at each width, where the peer can run it."""
-    rows = []
+def search(batch: int, rounds: int, found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Time every setting of every peer, in training and in sampling, at each width, where the peer can run it.
+
+    Yields the rows of one peer in one mode at one width; those that are in `found` are not searched again.
+    """
+    known = {(row["mode"], row["C"], row["library"]) for row in found}
     for mode, width, library in itertools.product(("training", "forward"), WIDTHS, PEERS):
+        if (mode, width, library) in known:
+            continue
         works = {}
         for settings in choices(library, mode):
             work = work_of(settings, mode, unet_of(width), batch)
@@ -281,11 +289,12 @@ def search(batch: int, rounds: int) -> list[dict[str, Any]]:
                 typer.echo(f"{settings} does not run here: {str(error).splitlines()[0]}")
             else:
                 works[settings] = work
-        for settings, times in interleave(works, rounds).items():
-            rows.append({"mode": mode, "C": width, "batch": batch, **asdict(settings), "seconds": _median(times)})
-        best = best_of(rows, library, mode, width)
-        typer.echo(f"search, {mode}, C = {width}: {best}")
-    return rows
+        rows = [
+            {"mode": mode, "C": width, "batch": batch, **asdict(settings), "seconds": _median(times)}
+            for settings, times in interleave(works, rounds).items()
+        ]
+        typer.echo(f"search, {mode}, C = {width}: {best_of(rows, library, mode, width)}")
+        yield rows
 
 
 def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int) -> Settings:
@@ -788,9 +797,7 @@ def main(
     chunk = 256 if ON_GPU else 50
     if images < chunk:
         raise typer.BadParameter(f"images is {images}; it must be at least {chunk}, which are drawn at once")
-    start = time.perf_counter()
-    old = read_json(RESULTS) if RESULTS.exists() else {}
-    if quick and not old:
+    if quick and not RESULTS.exists():
         raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
     race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
     parts: dict[str, Callable[[], Any]] = {
@@ -805,27 +812,56 @@ def main(
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
-    keeps = bool(old) and (quick or bool(only))
-    found = old["search"] if keeps else search(SEARCH_BATCH, 3)
-    results: dict[str, Any] = old if keeps else {"search": found}
-    made = provenances(results) or {"search": conditions(time.perf_counter() - start)}
-    for name in only or list(parts)[: 4 if quick else None]:
+    again = RESULTS.exists() and (quick or bool(only))
+    results = read_json(RESULTS) if again else begun(parts.keys())
+    found = results["search"]
+    missing = [name for name in parts if name not in results]
+    for name in only or (list(parts)[:4] if quick else missing):
         start = time.perf_counter()
         typer.echo(f"{name}:")
         results[name] = parts[name]()
         show(name, results[name])
         if not quick:
-            made[name] = conditions(time.perf_counter() - start)
-            seconds = sum(part["seconds"] for part in made.values())
-            results["provenance"] = made[name] | {"seconds": seconds, "parts": made}
-            UNFINISHED.parent.mkdir(exist_ok=True)
-            write_json(UNFINISHED, results)
-    if not quick and parts.keys() <= results.keys():
-        RESULTS.parent.mkdir(exist_ok=True)
-        write_json(RESULTS, results)
-        UNFINISHED.unlink()
-        RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
-        draw(results["rows"], FIGURE)
+            keep(results, name, time.perf_counter() - start, parts.keys())
+    if not again and parts.keys() <= results.keys():
+        UNFINISHED.unlink(missing_ok=True)
+
+
+def begun(parts: Set[str]) -> dict[str, Any]:
+    """Results to go on from, with the whole search: of a race that was stopped, if it is of this machine and versions.
+
+    Args:
+        parts: what a finished race has.
+    """
+    results = read_json(UNFINISHED) if UNFINISHED.exists() else {}
+    here = conditions(0)
+    if not results or any(results["provenance"][name] != here[name] for name in ("device", "processor", "versions")):
+        results = {"search": []}
+    before = provenances(results).get("search", {"seconds": 0})["seconds"]
+    start = time.perf_counter()
+    for rows in search(SEARCH_BATCH, 3, results["search"]):
+        results["search"] += rows
+        keep(results, "search", before + time.perf_counter() - start, parts)
+    return results
+
+
+def keep(results: dict[str, Any], name: str, seconds: float, parts: Set[str]) -> None:
+    """Write results, of which `name` was measured now: for the book, or where a part is missing, to go on from.
+
+    Args:
+        results: all that is measured; its provenance is brought up to date.
+        name: the part.
+        seconds: how long it took.
+        parts: what a finished race has.
+    """
+    made = provenances(results) | {name: conditions(seconds)}
+    results["provenance"] = made[name] | {"seconds": sum(part["seconds"] for part in made.values()), "parts": made}
+    if not parts <= results.keys():
+        write_json(UNFINISHED, results)
+        return
+    write_json(RESULTS, results)
+    RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
+    draw(results["rows"], FIGURE)
 
 
 def show(name: str, part: Any) -> None:

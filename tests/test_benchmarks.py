@@ -475,7 +475,9 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
 
     monkeypatch.setattr(speed, "work_of", refuses_one)
     monkeypatch.setattr(speed, "seconds", lambda work: patient(work, at_least=0.0))
-    found = speed.search(1, 1)
+    cells = list(speed.search(1, 1, []))
+    assert len(cells) == 2 * len(speed.PEERS)
+    found = [row for rows in cells for row in rows]
     legal = [
         settings for mode in ("training", "forward") for name in speed.PEERS for settings in speed.choices(name, mode)
     ]
@@ -486,6 +488,8 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
     ]  # its time embedding is always float32
     assert len(found) == len(legal) - 2 - len(refused)
     assert "diffusers, channels last does not run here: no kernel" in capsys.readouterr().out
+    (again,) = speed.search(1, 1, found[len(cells[0]) :])
+    assert {(row["mode"], row["library"]) for row in again} == {("training", "diffusers")}
     rows = list(speed.compare(found, (8,), (2,), 2))
     assert {row["contestant"] for row in rows} == set(speed.contestants(found, "training", 8))
     for row in rows:
@@ -566,12 +570,13 @@ def raced(speed, monkeypatch, tmp_path):
     (tmp_path / "speed.json").write_bytes(results.read_bytes())
     old = json.loads(results.read_text(encoding="utf-8"))
     answers = {
-        "search": "search", "compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "growth": "growth",
+        "compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "growth": "growth",
         "alone": "memory and first call", "whole_job": "whole job", "command_line": "command line",
         "compilation": "compiled",
     }  # fmt: skip
     for function, part in answers.items():
         monkeypatch.setattr(speed, function, lambda *given, part=part: old[part])
+    monkeypatch.setattr(speed, "search", lambda batch, rounds, found: [] if found else [old["search"]])
     monkeypatch.setattr(speed, "keep_freed_memory", lambda: None)
     return lambda **options: speed.main(**{"quick": False, "rounds": 5, "images": 1000, "only": None} | options)
 
@@ -605,9 +610,59 @@ def test_a_race_that_is_stopped_leaves_the_results_and_the_tables_as_they_are(sp
             raced()
     assert speed.RESULTS.read_bytes() == before
     assert "whole job" in json.loads(speed.UNFINISHED.read_text(encoding="utf-8"))
+    raced(only=["loop"])  # of the results
+    assert speed.UNFINISHED.exists()
     raced()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_build", "speed.json", "speed.md", "speed.svg"]
     assert not speed.UNFINISHED.exists()
+
+
+def test_a_race_that_was_stopped_goes_on_where_it_stopped(speed, raced, monkeypatch):
+    """First in the search, then in a part; elsewhere it begins anew, and so it does once it is finished."""
+    done, searched = [], json.loads(speed.RESULTS.read_text(encoding="utf-8"))["search"]
+    half = len(searched) // 2
+    parts = {"compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "whole_job": "whole job"}
+
+    def search(batch, rounds, found):
+        if not found:
+            done.append("half the search")
+            yield searched[:half]
+            raise KeyboardInterrupt
+        if len(found) == half:
+            done.append("the other half")
+            yield searched[half:]
+
+    for function, part in parts.items():
+        answer = getattr(speed, function)
+        monkeypatch.setattr(
+            speed, function, lambda *given, part=part, answer=answer: done.append(part) or answer(*given)
+        )
+    monkeypatch.setattr(speed, "search", search)
+    speed.RESULTS.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    with monkeypatch.context() as patched:
+        patched.setattr(speed, "loop_share", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            raced()
+    assert done == ["half the search", "the other half", "rows", "fidelity"]
+    raced(only=["whole job"])
+    assert not speed.RESULTS.exists()
+    left = speed.UNFINISHED.read_bytes()
+    raced()
+    assert done[4:] == ["whole job", "loop"]
+    results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
+    assert results["search"] == searched
+    assert set(results["provenance"]["parts"]) == set(results) - {"provenance"}
+    assert not speed.UNFINISHED.exists()
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    assert done[6:] == ["half the search"]
+    speed.UNFINISHED.write_bytes(left)
+    monkeypatch.setattr("ddpm.companion.long_runs.processor", lambda: "another")
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    assert done[7:] == ["half the search"]
 
 
 def test_freed_memory_is_kept_for_everybody_before_anything_is_measured(speed, raced, monkeypatch):
