@@ -28,6 +28,7 @@ from ddpm.metrics import accuracy, frechet_distance
 from ddpm.oracles import GaussianMixture
 from ddpm.samplers import final, heun
 from ddpm.schedule import cosine, linear, straight
+from ddpm.targets import Prediction
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
@@ -742,13 +743,30 @@ def test_on_a_gpu_the_loop_is_timed_around_recorded_kernels(speed_on_a_gpu, monk
     assert [type(made) for made in recorded._recordings.values()] == [Captured]
 
 
-def test_on_a_gpu_the_tables_say_which_call_is_later(speed_on_a_gpu):
+def test_on_a_gpu_the_tables_say_which_call_is_later_and_what_float32_is(speed_on_a_gpu):
     results = read_json(BENCHMARKS.parent / "book" / "results" / "speed.json")
     for row in results["memory and first call"]:
         row["fourth call"] = row.pop("third call")
     text = speed_on_a_gpu.report(results)
     assert "megabytes (of the GPU); by the fourth call the kernels are recorded:" in text
     assert "| contestant | first call | fourth call | peak MB |" in text
+    assert "What is float32 here has its convolutions in TF32, as is torch's default on a GPU." in text
+    assert "**bfloat16 against float32 without TF32** on the same noise" in text
+
+
+def test_eps_is_compared_with_float32_that_is_exact_on_a_gpu_too(speed):
+    """By default cuDNN rounds the factors of convolutions to TF32, which only what is measured may do here."""
+    seen, model = [], ddpm.load("fashion-mnist", "float32")
+
+    class Exact:
+        schedule = model.schedule
+
+        def __call__(self, x, t):
+            seen.append(("exact", torch.backends.cudnn.allow_tf32))
+            return Prediction(x, x)
+
+    speed.errors_of_eps(Exact(), lambda x, t: seen.append(("measured", torch.backends.cudnn.allow_tf32)) or x)
+    assert seen == [("measured", True), ("exact", False)] * 6
 
 
 def test_freed_memory_is_kept_for_everybody_before_anything_is_measured(speed, raced, monkeypatch):
