@@ -1,7 +1,10 @@
 """Speed: this package and its peers on the same work in one process, each as shipped and at its best settings.
 
-    python benchmarks/speed.py            # everything, about half an hour on two CPU cores, fifteen minutes on a GPU
-    python benchmarks/speed.py --quick    # under three minutes; prints, and writes nothing
+    python benchmarks/speed.py            # everything, about half an hour on two CPU cores
+    python benchmarks/speed.py --quick    # under three minutes there; prints, and writes nothing
+
+How long it takes on a GPU has not been measured. A race that is stopped goes on where it stopped, by a second call on
+the same machine with the same versions; to begin anew, delete `_build/speed-unfinished.json`.
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
 counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
@@ -20,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +44,7 @@ from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
-from ddpm.fast import has_fast_bfloat16, in_walk, keep_freed_memory, prepared
+from ddpm.fast import Recorded, has_fast_bfloat16, in_walk, keep_freed_memory, prepared
 from ddpm.files import read_json, write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
@@ -54,12 +58,15 @@ ROOT = Path(__file__).parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = DEVICE.type == "cuda"
 RESULTS = ROOT / "book" / "results" / ("gpu/speed.json" if ON_GPU else "speed.json")
-UNFINISHED = ROOT / "_build" / "speed-unfinished.json"  # of a run that was stopped, which leaves RESULTS as it is
+UNFINISHED = ROOT / "_build" / "speed-unfinished.json"  # of a race that was stopped, which leaves RESULTS as they are
 FIGURE = ROOT / "book" / "assets" / ("speed-gpu.svg" if ON_GPU else "speed.svg")
 WIDTHS = (128,) if ON_GPU else (32, 64)
 BATCHES = (64,) if ON_GPU else (1, 16, 64)
 SEARCH_BATCH = 64 if ON_GPU else 16
-
+# Calls before a contestant is timed. On a GPU the last of them records the kernels of this package's network; those of
+# a compiled one are recorded in the second.
+WARM_UP = Recorded.FIRST_CALLS + 1 if ON_GPU else 1
+LATER = "fourth call" if ON_GPU else "third call"  # in a table beside the first one
 
 SHIPPED = "as shipped"
 WORK = {"training": "in a training step", "forward": "in a forward pass"}
@@ -223,12 +230,15 @@ def seconds(work: Callable[[], None], at_least: float = 0.2) -> float:
             return passed / calls
 
 
-def interleave(works: dict[Contestant, Callable[[], None]], rounds: int) -> dict[Contestant, list[float]]:
+def interleave(
+    works: dict[Contestant, Callable[[], None]], rounds: int, warm_up: int = WARM_UP
+) -> dict[Contestant, list[float]]:
     """Seconds per call of each contestant in every round; each round begins with another contestant."""
     names = list(works)
     times: dict[Contestant, list[float]] = {name: [] for name in works}
     for work in works.values():
-        work()
+        for _ in range(warm_up):
+            work()
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             times[name].append(seconds(works[name]))
@@ -268,10 +278,15 @@ def unet_of(base_channels: int, blocks_per_level: int = 2) -> UNetConfig:
     return UNetConfig(base_channels=base_channels, blocks_per_level=blocks_per_level)
 
 
-def search(batch: int, rounds: int) -> list[dict[str, Any]]:
-    """Time every setting of every peer, in training and in sampling, at each width, where the peer can run it."""
-    rows = []
+def search(batch: int, rounds: int, found: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Time every setting of every peer, in training and in sampling, at each width, where the peer can run it.
+
+    Yields the rows of one peer in one mode at one width; those that are in `found` are not searched again.
+    """
+    known = {(row["mode"], row["C"], row["library"]) for row in found}
     for mode, width, library in itertools.product(("training", "forward"), WIDTHS, PEERS):
+        if (mode, width, library) in known:
+            continue
         works = {}
         for settings in choices(library, mode):
             work = work_of(settings, mode, unet_of(width), batch)
@@ -281,11 +296,12 @@ def search(batch: int, rounds: int) -> list[dict[str, Any]]:
                 typer.echo(f"{settings} does not run here: {str(error).splitlines()[0]}")
             else:
                 works[settings] = work
-        for settings, times in interleave(works, rounds).items():
-            rows.append({"mode": mode, "C": width, "batch": batch, **asdict(settings), "seconds": _median(times)})
-        best = best_of(rows, library, mode, width)
-        typer.echo(f"search, {mode}, C = {width}: {best}")
-    return rows
+        rows = [
+            {"mode": mode, "C": width, "batch": batch, **asdict(settings), "seconds": _median(times)}
+            for settings, times in interleave(works, rounds).items()
+        ]
+        typer.echo(f"search, {mode}, C = {width}: {best_of(rows, library, mode, width)}")
+        yield rows
 
 
 def best_of(rows: Sequence[dict[str, Any]], library: str, mode: str, width: int) -> Settings:
@@ -435,7 +451,7 @@ def command_line(found: Sequence[dict[str, Any]], rounds: int) -> list[dict[str,
             for contestant, command in typed.items()
         }
         works["python -c 'import torch'"] = lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True)
-        times = interleave(works, rounds)
+        times = interleave(works, rounds, warm_up=1)  # which fills the disk's cache; nothing else outlives a process
     return [
         {"contestant": contestant, "seconds": _median(spent), **ratios(spent, times["ddpm"], "ratio")}
         for contestant, spent in times.items()
@@ -456,7 +472,7 @@ def alone(found: Sequence[dict[str, Any]], width: int, batch: int) -> list[dict[
 
 
 def alone_in_this_process(task: str) -> None:
-    """Print what one contestant's first three calls cost, as JSON."""
+    """Print what one contestant's first call costs, and one for which nothing is left to prepare, as JSON."""
     asked = json.loads(task)
     settings = Settings(**asked["settings"])
     start = time.perf_counter()
@@ -464,12 +480,12 @@ def alone_in_this_process(task: str) -> None:
     before = _megabytes()
     built = time.perf_counter()
     spent = []
-    for _ in range(3):
+    for _ in range(4 if ON_GPU else 3):
         begin = time.perf_counter()
         work()
         spent.append(time.perf_counter() - begin)
     print(json.dumps({
-        "build": round(built - start, 2), "first call": round(spent[0], 3), "third call": round(spent[2], 3),
+        "build": round(built - start, 2), "first call": round(spent[0], 3), LATER: round(spent[-1], 3),
         "MB before": before, "peak MB": _megabytes(),
     }))  # fmt: skip
 
@@ -561,7 +577,9 @@ class Stopwatch:
 def loop_share(steps: int = 40) -> dict[str, float]:
     """Share of the wall time outside network, backward pass, clipping and optimiser, in sampling and in training."""
     denoise, sampling, training = ddpm.load("fashion-mnist"), Stopwatch(), Stopwatch()
-    with patch.object(UNet, "forward", sampling.on(UNet.forward)):
+    # what a walk calls: on a GPU the network's kernels are recorded, and in a recording nothing may wait
+    network, call = (Recorded, "__call__") if ON_GPU else (UNet, "forward")
+    with patch.object(network, call, sampling.on(getattr(network, call))):
         ddpm.sample(denoise, 64, "ddim", chunk=64, progress=False)
     config, dataset = DiffusionConfig(UNetConfig(blocks_per_level=1)), load("fashion-mnist-embedded", quiet=True)
     with (
@@ -582,8 +600,10 @@ def fidelity(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     place.
     """
     fast, exact = ddpm.load("fashion-mnist"), ddpm.load("fashion-mnist", "float32")
-    images = [ddpm.sample(denoise, 64, "ddim", chunk=64, progress=False).cpu() for denoise in (fast, exact)]
-    decibels = psnr(*images)
+    images = ddpm.sample(fast, 64, "ddim", chunk=64, progress=False).cpu()
+    with without_tf32():
+        exact_images = ddpm.sample(exact, 64, "ddim", chunk=64, progress=False).cpu()
+    decibels = psnr(images, exact_images)
     best = best_of(found, "diffusers", "forward", WIDTHS[0])
     autocast = replace(best, bfloat16=True, bfloat16_weights=False, compiled=False)
     weights = replace(best, bfloat16=False, bfloat16_weights=True, compiled=False, float32_norm=False)
@@ -597,6 +617,17 @@ def fidelity(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """A context in which convolutions in float32 are exact on a GPU, too, where cuDNN rounds their factors to TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def errors_of_eps(exact: NetworkDenoiser, eps_of: Callable[[Tensor, int], Tensor]) -> dict[str, float]:
     """By time, the norm of eps's error over that of eps by `exact`, on 64 test images with noise."""
     x0 = normalise(load("fashion-mnist-embedded", "test", quiet=True).images[:64]).to(DEVICE)
@@ -605,7 +636,9 @@ def errors_of_eps(exact: NetworkDenoiser, eps_of: Callable[[Tensor, int], Tensor
     for t in (1, 10, 50, 200, 500, 1000):
         x = exact.schedule.add_noise(x0, t, noise)
         with torch.no_grad():
-            a, b = eps_of(x, t), exact(x, t).eps
+            a = eps_of(x, t)
+            with without_tf32():
+                b = exact(x, t).eps
         errors[str(t)] = round(((a - b).norm() / b.norm()).item(), 5)
     return errors
 
@@ -700,6 +733,7 @@ def report(results: dict[str, Any]) -> str:
         measured_in_words(results),
         "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
         markdown_table(rows, ["mode", "C", "batch", "contestant", "times longer", "settings"]),
+        *(["What is float32 here has its convolutions in TF32, as is torch's default on a GPU."] if ON_GPU else []),
         f"One image's forward pass takes {work}.",
         "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
         markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
@@ -710,13 +744,15 @@ def report(results: dict[str, Any]) -> str:
         "the import of torch (last row) included; by DDIM in 50 steps where a row does not say otherwise. The best "
         "settings of diffusers are here those without compilation and without norms in float32:",
         markdown_table(typed, ["contestant", "seconds", "times longer"]),
-        "**Memory and the first call**, each in a process of its own, seconds and megabytes (of the whole process):",
-        markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", "third call", "peak MB"]),
+        "**Memory and the first call**, each in a process of its own, seconds and megabytes "
+        + ("(of the GPU); by the fourth call the kernels are recorded:" if ON_GPU else "(of the whole process):"),
+        markdown_table(alone, ["mode", "C", "batch", "contestant", "first call", LATER, "peak MB"]),
         *compilation_in_words(results["compiled"]),
         "**How this package's cost grows:**",
         markdown_table(results["growth"]),
-        f"**bfloat16 against float32** on the same noise: images agree to {decibels['median']} dB (median; the worst "
-        f"of 64 to {decibels['min']}); eps differs by {errors}. {' '.join(of_peer)}".rstrip(),
+        f"**bfloat16 against float32{' without TF32' if ON_GPU else ''}** on the same noise: images agree to "
+        f"{decibels['median']} dB (median; the worst of 64 to {decibels['min']}); eps differs by {errors}. "
+        f"{' '.join(of_peer)}".rstrip(),
         f"**The loop around the network** takes {percent(loop['sampling'], 1)} of the wall time in sampling and "
         f"{percent(loop['training'], 1)} in training.",
         "````{dropdown} The search for the peers' best settings, all of it",
@@ -788,9 +824,7 @@ def main(
     chunk = 256 if ON_GPU else 50
     if images < chunk:
         raise typer.BadParameter(f"images is {images}; it must be at least {chunk}, which are drawn at once")
-    start = time.perf_counter()
-    old = read_json(RESULTS) if RESULTS.exists() else {}
-    if quick and not old:
+    if quick and not RESULTS.exists():
         raise typer.BadParameter("there are no results with the peers' best settings yet: run the whole script first")
     race = (WIDTHS[:1], BATCHES[:2], 2) if quick else (WIDTHS, BATCHES, rounds)
     parts: dict[str, Callable[[], Any]] = {
@@ -805,27 +839,56 @@ def main(
     }
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
-    keeps = bool(old) and (quick or bool(only))
-    found = old["search"] if keeps else search(SEARCH_BATCH, 3)
-    results: dict[str, Any] = old if keeps else {"search": found}
-    made = provenances(results) or {"search": conditions(time.perf_counter() - start)}
-    for name in only or list(parts)[: 4 if quick else None]:
+    again = RESULTS.exists() and (quick or bool(only))
+    results = read_json(RESULTS) if again else begun(parts.keys())
+    found = results["search"]
+    missing = [name for name in parts if name not in results]
+    for name in only or (list(parts)[:4] if quick else missing):
         start = time.perf_counter()
         typer.echo(f"{name}:")
         results[name] = parts[name]()
         show(name, results[name])
         if not quick:
-            made[name] = conditions(time.perf_counter() - start)
-            seconds = sum(part["seconds"] for part in made.values())
-            results["provenance"] = made[name] | {"seconds": seconds, "parts": made}
-            UNFINISHED.parent.mkdir(exist_ok=True)
-            write_json(UNFINISHED, results)
-    if not quick and parts.keys() <= results.keys():
-        RESULTS.parent.mkdir(exist_ok=True)
-        write_json(RESULTS, results)
-        UNFINISHED.unlink()
-        RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
-        draw(results["rows"], FIGURE)
+            keep(results, name, time.perf_counter() - start, parts.keys())
+    if not again and parts.keys() <= results.keys():
+        UNFINISHED.unlink(missing_ok=True)
+
+
+def begun(parts: Set[str]) -> dict[str, Any]:
+    """Results to go on from, with the whole search: of a race that was stopped, if it is of this machine and versions.
+
+    Args:
+        parts: what a finished race has.
+    """
+    results = read_json(UNFINISHED) if UNFINISHED.exists() else {}
+    here = conditions(0)
+    if not results or any(results["provenance"][name] != here[name] for name in ("device", "processor", "versions")):
+        results = {"search": []}
+    before = provenances(results).get("search", {"seconds": 0})["seconds"]
+    start = time.perf_counter()
+    for rows in search(SEARCH_BATCH, 3, results["search"]):
+        results["search"] += rows
+        keep(results, "search", before + time.perf_counter() - start, parts)
+    return results
+
+
+def keep(results: dict[str, Any], name: str, seconds: float, parts: Set[str]) -> None:
+    """Write results, of which `name` was measured now: for the book, or where a part is missing, to go on from.
+
+    Args:
+        results: all that is measured; its provenance is brought up to date.
+        name: the part.
+        seconds: how long it took.
+        parts: what a finished race has.
+    """
+    made = provenances(results) | {name: conditions(seconds)}
+    results["provenance"] = made[name] | {"seconds": sum(part["seconds"] for part in made.values()), "parts": made}
+    if not parts <= results.keys():
+        write_json(UNFINISHED, results)
+        return
+    write_json(RESULTS, results)
+    RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")
+    draw(results["rows"], FIGURE)
 
 
 def show(name: str, part: Any) -> None:

@@ -3,6 +3,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from statistics import mean, stdev
 
@@ -17,15 +18,17 @@ import ddpm
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.companion.long_runs import over_seeds
 from ddpm.data import load, normalise
-from ddpm.denoiser import Guided
+from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import distill
+from ddpm.fast import Recorded
 from ddpm.files import load_tensors, read_json
 from ddpm.interop import export_diffusers
 from ddpm.metrics import accuracy, frechet_distance
 from ddpm.oracles import GaussianMixture
 from ddpm.samplers import final, heun
 from ddpm.schedule import cosine, linear, straight
+from ddpm.targets import Prediction
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
@@ -305,6 +308,15 @@ def speed():
     return module
 
 
+@pytest.fixture
+def speed_on_a_gpu(monkeypatch):
+    """The script as a machine with a GPU reads it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: True)
+        patched.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+        return script("benchmarks/speed.py")
+
+
 @pytest.fixture(scope="module")
 def ablations():
     return script("benchmarks/ablations.py")
@@ -475,7 +487,9 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
 
     monkeypatch.setattr(speed, "work_of", refuses_one)
     monkeypatch.setattr(speed, "seconds", lambda work: patient(work, at_least=0.0))
-    found = speed.search(1, 1)
+    cells = list(speed.search(1, 1, []))
+    assert len(cells) == 2 * len(speed.PEERS)
+    found = [row for rows in cells for row in rows]
     legal = [
         settings for mode in ("training", "forward") for name in speed.PEERS for settings in speed.choices(name, mode)
     ]
@@ -486,6 +500,8 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
     ]  # its time embedding is always float32
     assert len(found) == len(legal) - 2 - len(refused)
     assert "diffusers, channels last does not run here: no kernel" in capsys.readouterr().out
+    (again,) = speed.search(1, 1, found[len(cells[0]) :])
+    assert {(row["mode"], row["library"]) for row in again} == {("training", "diffusers")}
     rows = list(speed.compare(found, (8,), (2,), 2))
     assert {row["contestant"] for row in rows} == set(speed.contestants(found, "training", 8))
     for row in rows:
@@ -566,12 +582,13 @@ def raced(speed, monkeypatch, tmp_path):
     (tmp_path / "speed.json").write_bytes(results.read_bytes())
     old = json.loads(results.read_text(encoding="utf-8"))
     answers = {
-        "search": "search", "compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "growth": "growth",
+        "compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "growth": "growth",
         "alone": "memory and first call", "whole_job": "whole job", "command_line": "command line",
         "compilation": "compiled",
     }  # fmt: skip
     for function, part in answers.items():
         monkeypatch.setattr(speed, function, lambda *given, part=part: old[part])
+    monkeypatch.setattr(speed, "search", lambda batch, rounds, found: [] if found else [old["search"]])
     monkeypatch.setattr(speed, "keep_freed_memory", lambda: None)
     return lambda **options: speed.main(**{"quick": False, "rounds": 5, "images": 1000, "only": None} | options)
 
@@ -605,9 +622,151 @@ def test_a_race_that_is_stopped_leaves_the_results_and_the_tables_as_they_are(sp
             raced()
     assert speed.RESULTS.read_bytes() == before
     assert "whole job" in json.loads(speed.UNFINISHED.read_text(encoding="utf-8"))
+    raced(only=["loop"])  # of the results
+    assert speed.UNFINISHED.exists()
     raced()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_build", "speed.json", "speed.md", "speed.svg"]
     assert not speed.UNFINISHED.exists()
+
+
+def test_a_race_that_was_stopped_goes_on_where_it_stopped(speed, raced, monkeypatch):
+    """First in the search, then in a part; elsewhere it begins anew, and so it does once it is finished."""
+    done, searched = [], json.loads(speed.RESULTS.read_text(encoding="utf-8"))["search"]
+    half = len(searched) // 2
+    parts = {"compare": "rows", "fidelity": "fidelity", "loop_share": "loop", "whole_job": "whole job"}
+
+    def search(batch, rounds, found):
+        if not found:
+            done.append("half the search")
+            yield searched[:half]
+            raise KeyboardInterrupt
+        if len(found) == half:
+            done.append("the other half")
+            yield searched[half:]
+
+    for function, part in parts.items():
+        answer = getattr(speed, function)
+        monkeypatch.setattr(
+            speed, function, lambda *given, part=part, answer=answer: done.append(part) or answer(*given)
+        )
+    monkeypatch.setattr(speed, "search", search)
+    speed.RESULTS.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    with monkeypatch.context() as patched:
+        patched.setattr(speed, "loop_share", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            raced()
+    assert done == ["half the search", "the other half", "rows", "fidelity"]
+    raced(only=["whole job"])
+    assert not speed.RESULTS.exists()
+    left = speed.UNFINISHED.read_bytes()
+    raced()
+    assert done[4:] == ["whole job", "loop"]
+    results = json.loads(speed.RESULTS.read_text(encoding="utf-8"))
+    assert results["search"] == searched
+    assert set(results["provenance"]["parts"]) == set(results) - {"provenance"}
+    assert not speed.UNFINISHED.exists()
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    assert done[6:] == ["half the search"]
+    speed.UNFINISHED.write_bytes(left)
+    monkeypatch.setattr("ddpm.companion.long_runs.processor", lambda: "another")
+    with pytest.raises(KeyboardInterrupt):
+        raced()
+    assert done[7:] == ["half the search"]
+
+
+def test_on_a_gpu_nothing_is_timed_before_the_kernels_are_recorded(speed_on_a_gpu, speed, monkeypatch, capsys):
+    """In rounds, and in a process of its own; where nothing is recorded, one call comes before the rounds."""
+    calls = []
+
+    class Slow:
+        def __init__(self, network, *inputs):
+            time.sleep(0.5)
+            self.network = network
+
+        def __call__(self, *inputs):
+            return self.network(*inputs)
+
+    def work_of(*_):
+        recorded = Recorded(lambda x: x)
+
+        def work():
+            calls.append("call")
+            with torch.no_grad():
+                recorded(torch.zeros(1))
+
+        return work
+
+    monkeypatch.setattr("ddpm.fast.Recording", Slow)
+    times = speed_on_a_gpu.interleave({"ddpm": work_of()}, 2)
+    assert max(times["ddpm"]) < 0.2
+    monkeypatch.setattr(speed_on_a_gpu, "work_of", work_of)
+    monkeypatch.setattr(speed_on_a_gpu, "_megabytes", lambda: 0)
+    task = {"settings": {"library": "ddpm"}, "mode": "forward", "width": 8, "batch": 1}
+    speed_on_a_gpu.alone_in_this_process(json.dumps(task))
+    assert json.loads(capsys.readouterr().out)["fourth call"] < 0.2
+    calls.clear()
+    monkeypatch.setattr(speed, "seconds", lambda work: work() or 1.0)
+    speed.interleave({"ddpm": work_of()}, 2)
+    assert len(calls) == 3
+
+
+def test_on_a_gpu_the_loop_is_timed_around_recorded_kernels(speed_on_a_gpu, monkeypatch):
+    """A wait inside a recording is an error, after which the network would be called as it is."""
+    capturing = []
+
+    class Captured:
+        def __init__(self, network, *inputs):
+            capturing.append(self)
+            try:
+                self.answer = network(*inputs)
+            finally:
+                capturing.clear()
+
+        def __call__(self, *inputs):
+            return self.answer
+
+    def synchronize():
+        if capturing:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    network = stirred(UNet(SMALL_UNET)).requires_grad_(False)
+    recorded = Recorded(network)
+    monkeypatch.setattr("ddpm.fast.Recording", Captured)
+    monkeypatch.setattr("ddpm.denoiser.network.in_walk", lambda *_: recorded)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(ddpm, "load", lambda *_: NetworkDenoiser(network, linear(), "v", "float32", (1, 8, 8)))
+    monkeypatch.setattr(speed_on_a_gpu, "train", lambda *_, **__: None)
+    assert 0 < speed_on_a_gpu.loop_share()["sampling"] < 1
+    assert [type(made) for made in recorded._recordings.values()] == [Captured]
+
+
+def test_on_a_gpu_the_tables_say_which_call_is_later_and_what_float32_is(speed_on_a_gpu):
+    results = read_json(BENCHMARKS.parent / "book" / "results" / "speed.json")
+    for row in results["memory and first call"]:
+        row["fourth call"] = row.pop("third call")
+    text = speed_on_a_gpu.report(results)
+    assert "megabytes (of the GPU); by the fourth call the kernels are recorded:" in text
+    assert "| contestant | first call | fourth call | peak MB |" in text
+    assert "What is float32 here has its convolutions in TF32, as is torch's default on a GPU." in text
+    assert "**bfloat16 against float32 without TF32** on the same noise" in text
+
+
+def test_eps_is_compared_with_float32_that_is_exact_on_a_gpu_too(speed):
+    """By default cuDNN rounds the factors of convolutions to TF32, which only what is measured may do here."""
+    seen, model = [], ddpm.load("fashion-mnist", "float32")
+
+    class Exact:
+        schedule = model.schedule
+
+        def __call__(self, x, t):
+            seen.append(("exact", torch.backends.cudnn.allow_tf32))
+            return Prediction(x, x)
+
+    speed.errors_of_eps(Exact(), lambda x, t: seen.append(("measured", torch.backends.cudnn.allow_tf32)) or x)
+    assert seen == [("measured", True), ("exact", False)] * 6
 
 
 def test_freed_memory_is_kept_for_everybody_before_anything_is_measured(speed, raced, monkeypatch):
