@@ -11,10 +11,11 @@ import accelerate
 import pytest
 import timm.optim
 import torch
+import torchmetrics
 
 from ddpm import cli
 
-IMPORTED_ONCE = accelerate, timm.optim, cli
+IMPORTED_ONCE = accelerate, timm.optim, torchmetrics, cli
 
 
 def fork(program, out=os.devnull, err=os.devnull):
