@@ -1,6 +1,8 @@
 """Run something in a process of its own without importing everything again: in a fork."""
 
 import os
+import runpy
+import socket
 import sys
 import tempfile
 import traceback
@@ -11,10 +13,11 @@ import accelerate
 import pytest
 import timm.optim
 import torch
+import torchmetrics
 
 from ddpm import cli
 
-IMPORTED_ONCE = accelerate, timm.optim, cli
+IMPORTED_ONCE = accelerate, timm.optim, torchmetrics, cli
 
 
 def fork(program, out=os.devnull, err=os.devnull):
@@ -48,6 +51,30 @@ def fork(program, out=os.devnull, err=os.devnull):
 def ended(child):
     """How a process ended: its exit code, or minus the signal's number."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def forked_modules(processes, module, *arguments):
+    """What so many forks print, each of which does `python -m module arguments`; all must end well.
+
+    Several find each other by the variables of torch's launcher, which their module may read.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+
+    def program(rank):
+        if processes > 1:
+            os.environ.update({name: str(value) for name, value in (own | {"RANK": rank, "LOCAL_RANK": rank}).items()})
+        sys.argv = [module, *map(str, arguments)]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+    with tempfile.TemporaryDirectory() as kept:
+        out, err = ([Path(kept, f"{name}{rank}") for rank in range(processes)] for name in ("out", "err"))
+        children = [fork(lambda rank=i: program(rank), out[i], err[i]) for i in range(processes)]
+        codes = [ended(child) for child in children]
+        assert codes == [0] * processes, "\n".join(path.read_text(errors="replace") for path in err)
+        return "".join(path.read_text(errors="replace") for path in out)
 
 
 def in_a_fork(test):

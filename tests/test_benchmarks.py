@@ -47,22 +47,24 @@ def test_quality_against_calls_goes_on_where_it_stopped(tmp_path):
         DiffusionConfig(SMALL_UNET), load("fashion-mnist-embedded", "train", quiet=True),
         TrainingConfig(steps=1, batch_size=2), tmp_path / "run",
     )  # fmt: skip
-    out = tmp_path / "samplers.json"
+    out, samplers = tmp_path / "samplers.json", script("benchmarks/samplers.py")
 
-    def table(*calls, seed=0, sampler=None):
-        options = [option for k in calls for option in ("--calls", str(k))]
-        options += ["--sampler", sampler] if sampler else []
-        command = [sys.executable, BENCHMARKS / "samplers.py", "--model", tmp_path / "run", "--n", "65", "--out", out]
-        done = subprocess.run([*command, "--seed", str(seed), *options], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    def rows():
         results = json.loads(out.read_text())
         return {(row["sampler"], row["network calls"], row["seed"]): row for row in results["rows"]}
 
-    first = table(2, sampler="Heun")
-    assert list(first) == [("Heun", 1, 0)]
+    def table(*calls, seed=0):
+        samplers.main(str(tmp_path / "run"), 65, None, list(calls), [seed], out)
+        return rows()
+
+    command = [sys.executable, BENCHMARKS / "samplers.py", "--model", tmp_path / "run", "--n", "65", "--out", out]
+    options = ["--seed", "0", "--calls", "2", "--sampler", "Heun"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(rows()) == [("Heun", 1, 0)]
     first = table(3)
     assert ("Heun", 1, 0) in first  # three calls are one move of two, less one
-    every = len(script("benchmarks/samplers.py").SAMPLERS)
+    every = len(samplers.SAMPLERS)
     assert len(first) == every
     assert ("DDIM, Karras's grid, guided", 2, 0) in first  # one move of two networks
     second = table(3, 4)
@@ -324,12 +326,13 @@ def ablations():
 
 def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
     networks = {name: recipe("diffusion", **settings)[0].unet for name, settings in ablations.NETWORKS.items()}
-    whole, without = (networks[name] for name in ("whole", "no attention, as many parameters"))
-    for a, b, most in zip(ablations.cost(whole), ablations.cost(without), (0.02, 0.01), strict=True):
+    costs = {name: ablations.cost(network) for name, network in networks.items()}  # of a pass through each
+    without = networks["no attention, as many parameters"]
+    for a, b, most in zip(costs["whole"], costs["no attention, as many parameters"], (0.02, 0.01), strict=True):
         assert abs(b / a - 1) < most
     modules = [type(module).__name__ for module in ablations.UNet(without).modules()]
     assert "SelfAttention" not in modules
-    assert "SelfAttention" in [type(module).__name__ for module in ablations.UNet(whole).modules()]
+    assert "SelfAttention" in [type(module).__name__ for module in ablations.UNet(networks["whole"]).modules()]
     x, early, late = torch.randn(1, 1, 32, 32), torch.tensor([3.0]), torch.tensor([900.0])
     told = {}
     for name in ("whole", "not told the time"):
@@ -356,20 +359,23 @@ def test_the_ablations_conditions_name_the_images_and_the_floor_of_their_rows(ab
         assert text in said
 
 
-def test_ablations_go_on_where_they_stopped(tmp_path):
-    out = tmp_path / "ablations.json"
-    command = [
-        sys.executable, BENCHMARKS / "ablations.py", "--network", "no skips", "--seed", "0", "--steps", "1",
-        "--n", "65", "--data", "fashion-mnist-embedded", "--runs", tmp_path / "runs", "--out", out,
-    ]  # fmt: skip
-    printed = []
-    for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        printed.append("held-out loss" in done.stdout)
-    assert printed == [True, False]
+def test_ablations_go_on_where_they_stopped(ablations, tmp_path, monkeypatch, capsys):
+    """The row of a small network, which the command line then finds."""
+    small = {"base_channels": 8, "head_channels": 8, "channel_multipliers": (1, 2, 2), "skips": False}
+    monkeypatch.setitem(ablations.NETWORKS, "no skips", small)
+    out, runs = tmp_path / "ablations.json", tmp_path / "runs"
+    ablations.main(["no skips"], [0], 1, 65, "fashion-mnist-embedded", runs, out)
+    assert "held-out loss" in capsys.readouterr().out
     (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
     assert float(row["distance, ddim 20"]) > float(row["floor"])
+    command = [
+        sys.executable, BENCHMARKS / "ablations.py", "--network", "no skips", "--seed", "0", "--steps", "1",
+        "--n", "65", "--data", "fashion-mnist-embedded", "--runs", runs, "--out", out,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "held-out loss" not in done.stdout
+    assert json.loads(out.read_text(encoding="utf-8"))["rows"] == [row]
 
 
 def test_round_trips_go_on_where_they_stopped(tmp_path, monkeypatch, capsys):
@@ -913,7 +919,7 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
     )
     out, runs, kinds = tmp_path / "table.json", tmp_path / "runs", list(generative_models.KINDS)
     for own in (kinds[:2], kinds[2:]):
-        generative_models.main(12, [0], 130, own, runs, out)
+        generative_models.main(8, [0], 130, own, runs, out)
     results = json.loads(out.read_text(encoding="utf-8"))
     assert len(results["trials"]) == len(kinds) == 6
     # Three kinds of autoencoder draw in two ways; the control, the data and the histograms draw in one.
@@ -921,7 +927,7 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
     assert [line["beta"] for line in results["rate and distortion"]] == ["1", "10"]
     lost = results["rows"].pop(1)  # as if it had been stopped before
     out.write_text(json.dumps(results), encoding="utf-8")
-    generative_models.main(12, [0], 130, kinds, runs, out)
+    generative_models.main(8, [0], 130, kinds, runs, out)
     results = json.loads(out.read_text(encoding="utf-8"))
     again = results["rows"][-1]
     assert len(results["rows"]) == 12
@@ -938,7 +944,7 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
         assert float(by_model[name]["bits a dimension"]) > 0
     assert by_model["gan"]["bits a dimension"] == "none"
     assert float(by_model["the training images themselves"]["copying"]) > 0.99
-    generative_models.main(12, [0], 130, kinds, runs, out, ship=True, models=tmp_path / "models")
+    generative_models.main(8, [0], 130, kinds, runs, out, ship=True, models=tmp_path / "models")
     for kind in generative_models.SHIPPED:
         shipped, run = tmp_path / "models" / f"equal-{kind}", generative_models.full_run(results, kind, 0)
         text = (shipped / "card.md").read_text(encoding="utf-8")
@@ -950,9 +956,9 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
         ddpm.load(shipped)
     with pytest.raises(typer.BadParameter, match=r"whose rows have terms\.n 130; asked for is 132: .* --out"):
-        generative_models.main(12, [0], 132, kinds, runs, out)
+        generative_models.main(8, [0], 132, kinds, runs, out)
     with pytest.raises(typer.BadParameter, match="kind is 'flow'; legal are diffusion"):
-        generative_models.main(12, [0], 130, ["flow"], runs, out)
+        generative_models.main(8, [0], 130, ["flow"], runs, out)
 
 
 def test_the_arithmetic_of_many_gpus_counts_the_real_network():

@@ -76,22 +76,19 @@ def grids(schedule, n):
     return legal.items()
 
 
+#: Draws of noise in a move: annealed Langevin makes five.
+MOST_DRAWS = 5
+
+
 def moments(sampler, oracle, grid):
     """Exact mean and variance of what a sampler makes of noise alone with a Gaussian, for which it is linear.
 
-    Row 0 gets a state of 0 and no noise, row 1 a state of the scale, and each further row one of the draws.
+    Row 0 gets a state of 0 and no noise, row 1 a state of the scale, and each further row one of the draws. Rows of
+    which there are more than draws end where row 0 does, and count for nothing.
     """
-    draws = []
-    zero = torch.zeros(1, 1, dtype=torch.float64)
-
-    def none(x):
-        draws.append(1)
-        return torch.zeros_like(x)
-
-    final(sampler(oracle, zero, grid, randn_like=none))
-    rows = iter(range(2, 2 + len(draws)))
-    x = torch.zeros(2 + len(draws), 1, dtype=torch.float64)
+    x = torch.zeros(2 + MOST_DRAWS * len(grid), 1, dtype=torch.float64)
     x[1] = oracle.schedule.scale(grid[0])
+    rows = iter(range(2, len(x)))
 
     def unit(x):
         noise = torch.zeros_like(x)

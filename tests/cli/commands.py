@@ -7,6 +7,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from ddpm import cli
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import UNetConfig
@@ -22,8 +24,8 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "ddpm", *map(str, arguments)], capture_output=True, text=True)
 
 
-def done(*arguments):
-    """The same, which must end well."""
+def alone(*arguments):
+    """The same, which must end well. One test of each command starts it so, and shows that it imports what it needs."""
     process = run(*arguments)
     assert process.returncode == 0, process.stderr
     return process
@@ -32,7 +34,7 @@ def done(*arguments):
 @cache
 def help_of(*command):
     """What a command's --help prints, or that of the program; asked once, as each start takes a second or more."""
-    return done(*command, "--help").stdout
+    return alone(*command, "--help").stdout
 
 
 def forked(*arguments, folder="."):
@@ -47,6 +49,18 @@ def forked(*arguments, folder="."):
         out, err = Path(kept, "out"), Path(kept, "err")
         code = ended(fork(program, out, err))
         return subprocess.CompletedProcess(arguments, code, out.read_text(errors="replace"), err.read_text())
+
+
+def at_once(*arguments):
+    """The command in a fork; where there is a GPU, which a fork may not be able to use, in a process of its own."""
+    return run(*arguments) if torch.cuda.is_available() else forked(*arguments)
+
+
+def done(*arguments):
+    """The same, which must end well."""
+    process = at_once(*arguments)
+    assert process.returncode == 0, process.stderr
+    return process
 
 
 def refusal(arguments, folder):

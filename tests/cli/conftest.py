@@ -1,13 +1,13 @@
 import pytest
 
-from tests.cli.commands import TRAIN, done
+from tests.cli.commands import TRAIN, alone, done
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The folder of a run with checkpoints after its steps 2 and 4. No test may write into it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    done(*TRAIN, "--base-channels", 32, "--out", folder)
+    alone(*TRAIN, "--base-channels", 32, "--out", folder)
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ddpm.cli.chapters import chapters
 from ddpm.companion.sandbox import Limits
-from tests.cli.commands import done, refusal, run
+from tests.cli.commands import alone, refusal, run
 from tests.companion.chapters import write
 
 
@@ -21,22 +21,22 @@ def notebooks(tmp_path):
 @pytest.mark.long
 def test_a_chapter_runs_with_its_parameters(notebooks, tmp_path):
     command = ["chapters", "--notebooks", notebooks, "--preset", "smoke", "--only", 2, "-p", "seed=3"]
-    done(*command, "--only", 1, "--out", tmp_path / "out")
+    alone(*command, "--only", 1, "--out", tmp_path / "out")
     folder = tmp_path / "out" / "smoke"
     assert sorted(path.name for path in folder.iterdir()) == [
         f"0{n}_chapter.{e}" for n in (1, 2) for e in ("ipynb", "json")
     ]
     assert json.loads((folder / "02_chapter.json").read_text())["parameters"] == {"preset": "smoke", "seed": 3}
-    assert "done" in done(*command, "--out", tmp_path / "out", "--force").stdout
+    assert "done" in alone(*command, "--out", tmp_path / "out", "--force").stdout
 
 
 @pytest.mark.long
 def test_chapters_are_copied_and_packed(notebooks, tmp_path):
     mine = tmp_path / "mine"
-    said = done("chapters", "--notebooks", notebooks, "--hand-in", mine, "--only", 1, "--only", 2, "--only", 3).stdout
+    said = alone("chapters", "--notebooks", notebooks, "--hand-in", mine, "--only", 1, "--only", 2, "--only", 3).stdout
     assert said == "".join(f"{mine / f'0{number}_chapter.ipynb'}\n" for number in (1, 2, 3))
     pack = ["chapters", "--pack", mine, "--preset", "smoke"]
-    assert f"hand in: {tmp_path / 'mine.zip'}" in done(*pack, "--only", 1, "--only", 3).stdout
+    assert f"hand in: {tmp_path / 'mine.zip'}" in alone(*pack, "--only", 1, "--only", 3).stdout
     with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
         assert sorted(archive.namelist()) == ["01_chapter.ipynb", "03_chapter.ipynb", "provenance.json"]
 

@@ -6,7 +6,7 @@ from ddpm import distillation, pretrained
 from ddpm.cli.distill import OPTIONS, DistillSettings
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import UNetConfig
-from tests.cli.commands import TRAIN, done, forked, help_of, refusal
+from tests.cli.commands import TRAIN, alone, done, forked, help_of, refusal
 
 pytestmark = pytest.mark.long
 
@@ -21,7 +21,7 @@ def student(tmp_path_factory):
     """The folder of a student of two calls, and what the command said. No test may write into it."""
     folder = tmp_path_factory.mktemp("distill")
     done(*TRAIN, "--base-channels", 8, "--track", "none", "--no-samples", "--out", folder / "teacher")
-    return folder / "run", done(*DISTILL, folder / "teacher", "--out", folder / "run")
+    return folder / "run", alone(*DISTILL, folder / "teacher", "--out", folder / "run")
 
 
 def test_it_says_which_student_it_is_and_where_the_student_is(student):

@@ -7,13 +7,13 @@ import torch
 import ddpm
 from ddpm.data import sets
 from ddpm.metrics import accuracy
-from tests.cli.commands import coloured, done, refusal
+from tests.cli.commands import alone, coloured, done, refusal
 
 pytestmark = pytest.mark.long
 
 
 def test_a_distance_comes_with_how_it_was_measured(trained):
-    said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1).stdout
+    said = alone("evaluate", "--model", trained, "--n", 65, "--steps", 1).stdout
     assert "dpm_solver_pp, 1 steps, log_snr grid, seed 0: Frechet distance" in said
 
 

@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 
 from ddpm import pretrained
-from tests.cli.commands import TRAIN, done, forked, refusal
+from tests.cli.commands import TRAIN, alone, done, forked, refusal
 from tests.folders import contents
 
 pytestmark = pytest.mark.long
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.long
 def pipeline(tmp_path_factory):
     """Written into a folder that is there, and empty."""
     folder = tmp_path_factory.mktemp("export")
-    done("export", "--to", "diffusers", folder)
+    alone("export", "--to", "diffusers", folder)
     return folder
 
 
@@ -41,7 +41,7 @@ def test_a_pipeline_has_the_files_that_diffusers_reads_and_one_of_our_own(pipeli
 
 
 def test_a_file_for_onnx_knows_how_to_sample(trained, tmp_path):
-    done("export", "--model", trained, "--to", "onnx", tmp_path / "trained.onnx")
+    alone("export", "--model", trained, "--to", "onnx", tmp_path / "trained.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "trained.onnx", providers=["CPUExecutionProvider"])
     facts = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
     model = pretrained.load(trained, "float32", device="cpu")

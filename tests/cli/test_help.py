@@ -12,7 +12,7 @@ import typer
 import ddpm
 from ddpm import cli
 from tests.checkout import ROOT
-from tests.cli.commands import done, help_of, refusal
+from tests.cli.commands import alone, help_of, refusal
 from tests.forked import ended, fork
 
 COMMANDS = ("train", "distill", "sample", "evaluate", "round-trip", "export", "chapters")
@@ -24,7 +24,7 @@ def test_the_help_names_every_command():
 
 
 def test_without_a_command_it_shows_its_help():
-    assert done().stdout == help_of()
+    assert alone().stdout == help_of()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -71,7 +71,7 @@ def test_what_computes_takes_its_threads(command, tmp_path):
 )
 def test_the_first_line_says_the_threads(command, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert re.fullmatch(words, done(*command).stderr.splitlines()[0])
+    assert re.fullmatch(words, alone(*command).stderr.splitlines()[0])
 
 
 @pytest.mark.parametrize(
@@ -200,5 +200,5 @@ def test_a_fault_of_the_program_is_not_hidden(error, monkeypatch):
 
 
 def test_it_says_its_version():
-    assert done("--version").stdout == f"ddpm {ddpm.__version__}\n"
-    assert "--version" in done("--help").stdout
+    assert alone("--version").stdout == f"ddpm {ddpm.__version__}\n"
+    assert "--version" in help_of()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 import ddpm
-from tests.cli.commands import coloured, done, refusal
+from tests.cli.commands import alone, coloured, done, help_of, refusal
 
 pytestmark = pytest.mark.long
 
@@ -26,7 +26,7 @@ def trip(pictures, tmp_path_factory):
     """What a trip of both pictures says, and the strip it draws."""
     out = tmp_path_factory.mktemp("trip") / "strip.png"
     options = ["--depth", 300, "--steps", 3, "--sampler", "ddim", "--eta", 0.5]
-    return done("round-trip", *pictures, *options, "--out", out).stdout, Image.open(out)
+    return alone("round-trip", *pictures, *options, "--out", out).stdout, Image.open(out)
 
 
 def test_it_says_what_was_done_to_a_picture_and_what_is_left_of_it(trip):
@@ -133,5 +133,5 @@ def test_a_strip_is_a_png(tmp_path):
 
 
 def test_the_help_offers_the_spacings_that_a_round_trip_takes_and_no_other():
-    said = " ".join(done("round-trip", "--help").stdout.split())
+    said = " ".join(help_of("round-trip").split())
     assert "Spacing of the grid of times: trailing, linspace, quadratic, karras, log_snr." in said

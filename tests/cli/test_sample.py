@@ -15,7 +15,7 @@ from ddpm.cli.sample import _check_film, sample
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
 from ddpm.noise import PerSampleNoise
-from tests.cli.commands import TRAIN, done, refusal
+from tests.cli.commands import TRAIN, alone, done, refusal
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +23,7 @@ TWO_ROWS_OF_THREE = (3 * 34 + 2, 2 * 34 + 2)  # images of 32 pixels, with two be
 
 
 def test_a_grid_of_the_images(trained, tmp_path):
-    said = done("sample", "--model", trained, "--n", 5, "--steps", 2, "--out", tmp_path / "grid.png").stdout
+    said = alone("sample", "--model", trained, "--n", 5, "--steps", 2, "--out", tmp_path / "grid.png").stdout
     assert said == f"5 images: {tmp_path / 'grid.png'}\n"
     assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
 

@@ -25,6 +25,9 @@ SMALL = {
     "attention_levels": (1,),
 }
 CLASSES = ("bag", "boot")
+#: Settings of a network that is told classes, and of one that lacks every part that a network may lack.
+TOLD = {"classes": CLASSES, "time_conditioning": "scale_shift"}
+BARE = {"skips": False, "attention_levels": (), "middle_attention": False, "time_conditioning": "none"}
 
 
 def denoiser(shape=(1, 8, 8), classes=(), **settings):
@@ -59,12 +62,7 @@ def largest_error(denoise, content, n):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {},
-        {"shape": (3, 8, 16)},
-        {"classes": CLASSES, "time_conditioning": "scale_shift"},
-        {"skips": False, "attention_levels": (), "middle_attention": False, "time_conditioning": "none"},
-    ],
+    [{}, {"shape": (3, 8, 16)}, TOLD, BARE],
     ids=["plain", "colour, two sides", "classes", "without its parts"],
 )
 def test_any_number_of_images_has_the_networks_answer(settings):
@@ -74,7 +72,7 @@ def test_any_number_of_images_has_the_networks_answer(settings):
 
 
 def test_the_axis_of_the_images_is_called_batch():
-    one = session(onnx.onnx_file(denoiser(classes=CLASSES)))
+    one = session(exported(**TOLD)[1])
     shapes = {value.name: value.shape for value in (*one.get_inputs(), *one.get_outputs())}
     image = ["batch", 1, 8, 8]
     assert shapes == {"x": image, "index": ["batch"], "labels": ["batch"], "answer": image}
@@ -101,7 +99,7 @@ def test_weights_that_float16_holds_are_stored_so_and_nothing_is_lost():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_an_export_leaves_the_network_as_it_is(dtype):
-    denoise = denoiser()
+    denoise = denoiser(**BARE)
     denoise.network.to(dtype)
     onnx.onnx_file(denoise)
     assert {weight.dtype for weight in denoise.network.parameters()} == {dtype}
