@@ -1,4 +1,4 @@
-"""What several processes do together; `launched` and `side_by_side` start it: python -m tests.several WHAT FOLDER."""
+"""What several processes do together; `launched` and `forked_modules` start it: python -m tests.several WHAT FOLDER."""
 
 import os
 import subprocess
@@ -15,7 +15,6 @@ from ddpm.files import save_tensors
 from ddpm.gan import GANConfig
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
-from tests.forked import forked_modules
 from tests.until import until
 
 CONFIG = TrainingConfig(steps=50, batch_size=8, warmup=5, checkpoint_every=50, precision="float32")
@@ -51,7 +50,7 @@ class SmallConfig:
 
 def started(processes, *command):
     """Start `python -m command` in so many processes of a thread each."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     run = [sys.executable, *(launcher if processes > 1 else []), "-m", *map(str, command)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -65,13 +64,6 @@ def wait_for(log, process):
     except AssertionError:
         process.kill()
         raise
-
-
-def side_by_side(processes, *command):
-    """What the same processes printed, as forks: without torch's launcher, which costs them seconds to import again."""
-    if torch.cuda.is_available():  # which a fork may not be able to hide
-        return launched(processes, *command)
-    return forked_modules(processes, *command)
 
 
 def launched(processes, *command):

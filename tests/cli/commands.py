@@ -7,8 +7,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from ddpm import cli
 from ddpm.diffusion import DiffusionConfig
 from ddpm.unet import UNetConfig
@@ -51,14 +49,9 @@ def forked(*arguments, folder="."):
         return subprocess.CompletedProcess(arguments, code, out.read_text(errors="replace"), err.read_text())
 
 
-def at_once(*arguments):
-    """The command in a fork; where there is a GPU, which a fork may not be able to use, in a process of its own."""
-    return run(*arguments) if torch.cuda.is_available() else forked(*arguments)
-
-
 def done(*arguments):
     """The same, which must end well."""
-    process = at_once(*arguments)
+    process = forked(*arguments)
     assert process.returncode == 0, process.stderr
     return process
 

@@ -13,7 +13,7 @@ from ddpm.cli.train import JobSettings, draw_progress, job_of, settings_of
 from ddpm.data import Dataset, normalise
 from ddpm.training import train
 from ddpm.training.recipes import recipe
-from tests.cli.commands import TRAIN, alone, at_once, done, refusal
+from tests.cli.commands import TRAIN, alone, done, forked, refusal
 from tests.folders import contents
 from tests.training.garments import first_images
 
@@ -33,7 +33,7 @@ def test_a_run_keeps_the_threads_that_it_is_told(tmp_path):
     said = alone(*command, "--threads", 2, "--out", tmp_path / "run").stdout
     assert re.search(r"^training on \w+ in \w+, one process, 2 threads$", said, re.MULTILINE)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["threads"] == 2
-    again = at_once(*command, "--threads", 1, "--out", tmp_path / "run")
+    again = forked(*command, "--threads", 1, "--out", tmp_path / "run")
     assert again.returncode == 2
     assert "holds another run (threads is 2 there and 1 here)" in again.stderr.splitlines()[-1]
 
@@ -44,7 +44,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
     for path in folder.glob("checkpoints/*.safetensors"):
         path.write_bytes(path.read_bytes()[:1000])
     before = contents(folder)
-    process = at_once(*TRAIN, "--base-channels", 32, "--out", folder)
+    process = forked(*TRAIN, "--base-channels", 32, "--out", folder)
     assert process.returncode == 2
     assert "no checkpoint in" in process.stderr.splitlines()[-1]
     assert contents(folder) == before
