@@ -22,6 +22,7 @@ LONG_RUNS = {
     "distillation": "Students of few calls",
     "straight-path": "The straight path beside the recipe",
     "ablations": "The UNet without its parts",
+    "transformer": "A transformer in the UNet's place",
     "round-trip": "What survives a round trip",
     "time-to-quality": "Minutes to quality",
     "scaling": "One process and two",
