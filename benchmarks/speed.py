@@ -3,8 +3,8 @@
     python benchmarks/speed.py            # everything, about half an hour on two CPU cores
     python benchmarks/speed.py --quick    # under three minutes there; prints, and writes nothing
 
-How long it takes on a GPU has not been measured. A race that is stopped goes on where it stopped, by a second call on
-the same machine with the same versions; to begin anew, delete `_build/speed-unfinished.json`.
+How long it takes on a GPU has not been measured. A race that is stopped goes on where it stopped, by a second call with
+the same options, on the same machine, at the same commit and with the same versions; otherwise it begins anew.
 
 Contestants take turns, so that other load on the machine falls on all of them; the ratios within a round are what
 counts. A search over all settings of the peers finds their best ones and is kept, with its results, in
@@ -40,6 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ddpm
 from ddpm.companion.figures import COLOURS, use_style
 from ddpm.companion.long_runs import measured_with, processor
+from ddpm.companion.provenance import commit
 from ddpm.companion.results import markdown_table
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
@@ -68,6 +69,7 @@ SEARCH_BATCH = 64 if ON_GPU else 16
 WARM_UP = Recorded.FIRST_CALLS + 1 if ON_GPU else 1
 LATER = "fourth call" if ON_GPU else "third call"  # in a table beside the first one
 
+IN_TF32 = "Convolutions in float32 round their factors to TF32 here, which is torch's default on a GPU."
 SHIPPED = "as shipped"
 WORK = {"training": "in a training step", "forward": "in a forward pass"}
 
@@ -733,7 +735,7 @@ def report(results: dict[str, Any]) -> str:
         measured_in_words(results),
         "**How many times longer than this package**, median (minimum to maximum) over the rounds:",
         markdown_table(rows, ["mode", "C", "batch", "contestant", "times longer", "settings"]),
-        *(["What is float32 here has its convolutions in TF32, as is torch's default on a GPU."] if ON_GPU else []),
+        *([IN_TF32] if ON_GPU else []),
         f"One image's forward pass takes {work}.",
         "**This package**, and how near it comes to the fastest matrix product or convolution of the same run:",
         markdown_table(own, ["mode", "C", "batch", "seconds", "GFLOP/s", "share of the ceiling"]),
@@ -840,7 +842,8 @@ def main(
     if strange := set(only or []) - set(parts):
         raise typer.BadParameter(f"there is no part {', '.join(strange)}; legal are {', '.join(parts)}")
     again = RESULTS.exists() and (quick or bool(only))
-    results = read_json(RESULTS) if again else begun(parts.keys())
+    asked = {"rounds": rounds, "images": images, "commit": commit()}
+    results = read_json(RESULTS) if again else begun(asked, parts.keys())
     found = results["search"]
     missing = [name for name in parts if name not in results]
     for name in only or (list(parts)[:4] if quick else missing):
@@ -849,42 +852,53 @@ def main(
         results[name] = parts[name]()
         show(name, results[name])
         if not quick:
-            keep(results, name, time.perf_counter() - start, parts.keys())
+            file = RESULTS if again else UNFINISHED
+            keep(results, name, time.perf_counter() - start, asked, parts.keys(), file)
     if not again and parts.keys() <= results.keys():
         UNFINISHED.unlink(missing_ok=True)
 
 
-def begun(parts: Set[str]) -> dict[str, Any]:
-    """Results to go on from, with the whole search: of a race that was stopped, if it is of this machine and versions.
+def begun(asked: dict[str, Any], parts: Set[str]) -> dict[str, Any]:
+    """Results to go on from, with the whole search: of a race that was stopped, if all else is the same.
 
     Args:
+        asked: the options and the commit, which must be the same, as must machine and versions.
         parts: what a finished race has.
     """
-    results = read_json(UNFINISHED) if UNFINISHED.exists() else {}
+    stopped = read_json(UNFINISHED) if UNFINISHED.exists() else {"search": [], "provenance": {}}
     here = conditions(0)
-    if not results or any(results["provenance"][name] != here[name] for name in ("device", "processor", "versions")):
-        results = {"search": []}
+    goes_on = stopped["provenance"].get("asked") == asked and all(
+        part[name] == here[name]
+        for part in provenances(stopped).values()
+        for name in ("device", "processor", "versions")
+    )
+    results = stopped if goes_on else {"search": []}
     before = provenances(results).get("search", {"seconds": 0})["seconds"]
     start = time.perf_counter()
     for rows in search(SEARCH_BATCH, 3, results["search"]):
         results["search"] += rows
-        keep(results, "search", before + time.perf_counter() - start, parts)
+        keep(results, "search", before + time.perf_counter() - start, asked, parts, UNFINISHED)
     return results
 
 
-def keep(results: dict[str, Any], name: str, seconds: float, parts: Set[str]) -> None:
-    """Write results, of which `name` was measured now: for the book, or where a part is missing, to go on from.
+def keep(
+    results: dict[str, Any], name: str, seconds: float, asked: dict[str, Any], parts: Set[str], file: Path
+) -> None:
+    """Write results, of which `name` was measured now; those that are whole go into the book.
 
     Args:
         results: all that is measured; its provenance is brought up to date.
         name: the part.
         seconds: how long it took.
+        asked: the options and the commit.
         parts: what a finished race has.
+        file: where results go of which a part is missing.
     """
     made = provenances(results) | {name: conditions(seconds)}
-    results["provenance"] = made[name] | {"seconds": sum(part["seconds"] for part in made.values()), "parts": made}
+    whole = {"seconds": sum(part["seconds"] for part in made.values()), "asked": asked, "parts": made}
+    results["provenance"] = made[name] | whole
     if not parts <= results.keys():
-        write_json(UNFINISHED, results)
+        write_json(file, results)
         return
     write_json(RESULTS, results)
     RESULTS.with_suffix(".md").write_text(report(results), encoding="utf-8", newline="\n")

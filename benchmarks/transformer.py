@@ -2,9 +2,9 @@
 
     python benchmarks/transformer.py
 
-The transformer is that of Peebles & Xie (2023), untold of classes. It is a network of one's own to the package: `train`
-gets it through `make_task`, `ddpm.load` and every sampler take it as they take a UNet (*A network of your own* on the
-book's page on training). All else is alike: images, target, times, optimiser, averages.
+The transformer is that of Peebles & Xie (2023), without classes. To the package it is a network of one's own (see the
+book's page on training), and so is the UNet here: their runs open with `ddpm.load(folder, network=...)`. All else is
+alike: images, target, times, optimiser, averages.
 
 A network trains for as many steps as fit into the minutes, by its own time for a step. Those times are measured once,
 in turn and with nothing running beside them, and kept, so that a run that is disturbed later does the same work. The
@@ -14,7 +14,6 @@ at its last checkpoint.
 
 import itertools
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +25,6 @@ from statistics import mean, median
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 import typer
 from einops import rearrange
 from torch import Tensor, nn
@@ -42,10 +40,11 @@ from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
-from ddpm.unet.blocks import sinusoids
+from ddpm.unet.blocks import attention, sinusoids
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "transformer.json"
 TIME_WIDTH = 256  # of the sinusoids that the time becomes
+HEAD = 32  # numbers in a head of attention
 ROUNDS = 3  # in which the time of a step is measured
 
 
@@ -60,13 +59,9 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(
-            width, elementwise_affine=False, eps=1e-6
-        )  # it has no weights, so one will do for both
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)  # no weights: one serves both
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.perceptron = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
-        )  # fmt: skip
+        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
         self.modulation = nn.Linear(width, 6 * width)
         set_to_zero(self.modulation)  # so every block begins as the identity
 
@@ -80,12 +75,7 @@ class Block(nn.Module):
         """Multi-head self-attention over all tokens (batch, tokens, width)."""
         projected = (project(tokens) for project in (self.query, self.key, self.value))
         q, k, v = (rearrange(p, "b n (heads d) -> b heads n d", heads=self.heads) for p in projected)
-        if q.requires_grad and q.device.type == "cpu":
-            # In bfloat16 on a CPU, the fused kernel's backward pass is ten times slower than the plain formula's.
-            mixed = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.out(rearrange(mixed, "b heads n d -> b n (heads d)"))
+        out: Tensor = self.out(rearrange(attention(q, k, v), "b heads n d -> b n (heads d)"))
         return out
 
 
@@ -96,19 +86,26 @@ class Transformer(nn.Module):
 
     Args:
         patch: side of a patch, which divides the image's.
-        width: numbers in a token, a multiple of 32 (one head of attention) and of 4.
+        width: numbers in a token, a multiple of 32, as a head of attention has 32.
         depth: number of blocks.
         channels: channels of the image.
         side: side of the image.
+
+    Raises:
+        ValueError: the image cannot be cut so, or the width is no such multiple.
     """
 
     def __init__(self, patch: int, width: int, depth: int, channels: int = 1, side: int = 32) -> None:
         super().__init__()
+        if side % patch:
+            raise ValueError(f"patch is {patch}; it must divide side, which is {side}")
+        if width % HEAD:
+            raise ValueError(f"width is {width}; it must be a multiple of {HEAD}")
         self.patch, numbers = patch, channels * patch**2
         self.embed = nn.Linear(numbers, width)
         self.register_buffer("places", places(side // patch, width))
         self.time = nn.Sequential(nn.Linear(TIME_WIDTH, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.blocks = nn.ModuleList(Block(width, width // 32) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, width // HEAD) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation, self.out = nn.Linear(width, 2 * width), nn.Linear(width, numbers)
         set_to_zero(self.modulation)
@@ -199,10 +196,12 @@ def main(
 ) -> None:
     """Train every network for a number of minutes, and measure the images that it draws."""
     names = chosen("network", network, NETWORKS)
-    what = {"minutes": minutes, "n": n, "data": data}
+    what = {"minutes": minutes, "n": n, "data": data, "device": machine()}
     rows = kept_rows(out, what, by=("network", "seed"))
     dataset = load(data, "train")
-    speeds = read_json(out)["seconds a step"] if out.exists() else seconds_a_step(dataset)
+    if not out.exists():
+        write_json(out, {"rows": [], "seconds a step": seconds_a_step(dataset), "provenance": what})
+    speeds = read_json(out)["seconds a step"]
     for name, number in itertools.product(names, seed):
         if (name, number) in rows:
             continue
@@ -248,9 +247,10 @@ def with_conditions(
             f"of one, measured with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
             f"v at log-normal times, by Muon with a rate of {TRAINING.learning_rate:g}. Loss: its mean over the last "
             "tenth of the steps. Transformers are those of Peebles & Xie (2023), six blocks of 192 numbers a token, or "
-            "of 128 with patches of 2 x 2. With several seeds of the training it is their mean ± their standard "
-            "deviation. Bootstrap sd: how much a distance scatters when the images are drawn again from the set (the "
-            f"first seed's). The floor, {what['n']:,} real training images against the same: {floor:.2f}. "
+            "of 128 with patches of 2 x 2. With several seeds of the training, loss and distance are their mean ± "
+            "their standard deviation. Bootstrap sd: how much a distance scatters when the images are drawn again "
+            f"from the set (the first seed's). The floor, {what['n']:,} real training images against the same: "
+            f"{floor:.2f}. "
             f"On {machine()} ({processor()}), {date.today()}."
         ),
         "provenance": made | what,

@@ -74,10 +74,11 @@ class Diffusion:
 
     Args:
         config: the model's settings.
-        network: one of your own to train in place of the UNet, of whose settings only `channels`, `classes` and
-            `divisor` count then: they say which images and labels there are. It is called with images and times t - 1
-            (batch,), and with labels (batch,) if there are classes, where `classes` itself is the null label; it
-            answers the target.
+        network: one of your own to train in place of the UNet, of whose settings only those count then that say which
+            images and labels there are: `channels`, `classes`, and `channel_multipliers` with `resample_last`, by
+            which sides must divide. It is called with images and times t - 1 (batch,), and if there are classes with
+            labels (batch,), where `classes` itself is the null label; a denoiser that is told no class calls it without
+            labels, which must mean the same. It answers the target.
 
     Raises:
         TypeError: `network` is no torch module.

@@ -100,13 +100,16 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     """What is known of a teacher.
 
     Raises:
-        ValueError: there is no such model, or it is a checkpoint or no diffusion model, or its target is eps.
+        ValueError: there is no such model, or it is a checkpoint, a network of its own or no diffusion model, or its
+            target is eps.
     """
     try:
-        pretrained.weights_file(teacher)  # refuses a checkpoint
+        weights = pretrained.weights_file(teacher)  # refuses a checkpoint
     except ValueError as error:
         raise ValueError(str(error).replace("model is", "teacher is", 1)) from error
     facts = pretrained.facts(teacher)
+    if (own := read_json(weights.with_name("config.json")).get("own_network")) is not None:
+        raise ValueError(f"teacher is {str(teacher)!r}, a network of its own, {own}; only a UNet can be distilled")
     if not isinstance(facts.config, DiffusionConfig):
         raise ValueError(f"teacher is {str(teacher)!r}, {facts.config.kind!r}; only a diffusion model can be distilled")
     if facts.config.target == "eps":

@@ -11,7 +11,7 @@
   takes longer to launch a small network's kernels one by one than the GPU takes to run them.
 - **Channels-last memory**, which convolutions are written for (`network` of every configuration).
 - **Attention** by the fused kernel, but by the plain formula in training on a CPU, where the fused kernel's backward is
-  ten times slower in bfloat16 (`unet.blocks.SelfAttention`).
+  ten times slower in bfloat16 (`unet.blocks.attention`).
 - **Freed memory is kept** in training on a CPU (`keep_freed_memory`).
 - **No waiting in a loop**: coefficients are Python floats; a training step waits only for its loss, to check that it is
   finite.

@@ -209,7 +209,7 @@ def _check_own_network(files: _Files, network: nn.Module | None) -> None:
             "ddpm.load takes one like it as network="
         )
     if network is not None and own is None:
-        raise ValueError(f"network is given; {files.record_file} is of a model that is made without")
+        raise ValueError(f"network is given; {files.record_file} is of a model without a network of its own")
     if network is not None:
         instance("network", network, nn.Module)
 

@@ -76,15 +76,15 @@ def grids(schedule, n):
     return legal.items()
 
 
-#: Draws of noise in a move: annealed Langevin makes five.
+#: The most draws of noise in a move: annealed Langevin makes five.
 MOST_DRAWS = 5
 
 
 def moments(sampler, oracle, grid):
     """Exact mean and variance of what a sampler makes of noise alone with a Gaussian, for which it is linear.
 
-    Row 0 gets a state of 0 and no noise, row 1 a state of the scale, and each further row one of the draws. Rows of
-    which there are more than draws end where row 0 does, and count for nothing.
+    Row 0 gets a state of 0 and no noise, row 1 a state of the scale, and each further row one of the draws. Rows that
+    no draw fills end where row 0 does, and count for nothing.
     """
     x = torch.zeros(2 + MOST_DRAWS * len(grid), 1, dtype=torch.float64)
     x[1] = oracle.schedule.scale(grid[0])

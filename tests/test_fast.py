@@ -341,7 +341,6 @@ def test_no_other_test_sees_a_gpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
     network = stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda()
@@ -364,7 +363,6 @@ def test_recorded_on_a_gpu_a_walk_draws_the_same_images(precision):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
     class Looks(nn.Module):
         def __init__(self):
@@ -382,7 +380,6 @@ def test_on_a_gpu_a_network_that_looks_at_a_value_is_not_recorded():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_threads_share_a_recording_on_a_gpu():
     denoise = NetworkDenoiser(
         stirred(UNet(SMALL_UNET)).requires_grad_(False).cuda(), linear(), "v", "float32", (1, 8, 8)

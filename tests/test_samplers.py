@@ -303,7 +303,6 @@ def test_the_bar_ends_full(name, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_on_a_gpu_agree_with_the_cpu(name, dtype):

@@ -73,14 +73,14 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
     groups = [group for group in optimiser.param_groups for _ in group["params"]]
     for index, (parameter, group) in enumerate(zip(parameters_of(optimiser), groups, strict=True)):
         prefix = f"{name}.{index}."
-        # Others count their steps on the CPU: on a GPU they would wait for it to read the number.
+        # One that is neither reads its count of steps in every step, and would wait for a GPU to say it.
         counts_on_device = group.get("fused") or group.get("capturable")
         for label in (label for label in tensors if label.startswith(prefix)):
-            is_count = tensors[label].shape != parameter.shape
+            is_count = label.endswith(".step")
             value = tensors[label].to("cpu" if is_count and not counts_on_device else parameter.device)
             if value.shape != parameter.shape and value.numel() != 1:
                 raise ValueError(f"{label} has shape {tuple(value.shape)}; its parameter's is {tuple(parameter.shape)}")
-            if value.shape == parameter.shape:
+            if value.shape == parameter.shape and not is_count:
                 # Fused optimisers pair values by their place in memory, so the weight's own layout matters.
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             optimiser.state[parameter][label.removeprefix(prefix)] = value

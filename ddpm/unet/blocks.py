@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddpm.unet.config import UNetConfig
 
-__all__ = ["Float32Conv2d", "GroupNorm", "ResidualBlock", "SelfAttention", "TimeEmbedding", "sinusoids"]
+__all__ = ["Float32Conv2d", "GroupNorm", "ResidualBlock", "SelfAttention", "TimeEmbedding", "attention", "sinusoids"]
 
 
 class Float32Conv2d(nn.Conv2d):
@@ -107,6 +107,14 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Values mixed by softmax(q k / sqrt(d)), all (batch, heads, tokens, d) (Vaswani et al. 2017, eq. 1)."""
+    if q.requires_grad and q.device.type == "cpu":
+        # In bfloat16 on a CPU, the fused kernel's backward pass is ten times slower than the plain formula's.
+        return torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention over all pixels of a feature map; the result is added to the map."""
 
@@ -120,10 +128,5 @@ class SelfAttention(nn.Module):
         tokens = rearrange(self.norm(x), "b c h w -> b (h w) c")
         projected = (project(tokens) for project in (self.query, self.key, self.value))
         q, k, v = (rearrange(p, "b n (heads d) -> b heads n d", heads=self.heads) for p in projected)
-        if q.requires_grad and x.device.type == "cpu":
-            # In bfloat16 on a CPU, the fused kernel's backward pass is ten times slower than the plain formula's.
-            attended = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1).to(v.dtype) @ v
-        else:
-            attended = F.scaled_dot_product_attention(q, k, v)
-        joined: Tensor = self.out(rearrange(attended, "b heads n d -> b n (heads d)"))
+        joined: Tensor = self.out(rearrange(attention(q, k, v), "b heads n d -> b n (heads d)"))
         return x + rearrange(joined, "b (h w) c -> b c h w", h=x.shape[2])

@@ -2,7 +2,6 @@ import json
 import math
 
 import pytest
-import torch
 
 from ddpm.companion import checks
 from ddpm.companion.provenance import Parameters
@@ -135,7 +134,7 @@ def test_a_record_is_read_back_from_a_notebook(monkeypatch):
     assert checks.read_record(notebook) == checks.MEASURED
     assert "| x | 1.5 dB | at least 1 dB | nothing: 0 |" in shown[0]["text/markdown"]
     assert checks.read_record({"cells": []}) == {}
-    assert checks.read_gpu_memory(notebook) is None or torch.cuda.is_available()
+    assert checks.read_gpu_memory(notebook) is None
 
 
 def test_the_memory_of_a_gpu_is_recorded_too(monkeypatch):

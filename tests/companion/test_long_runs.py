@@ -53,11 +53,10 @@ def test_a_run_names_its_processor_and_its_command_and_no_folder_of_the_machine(
     made = measured_with(1.6, [0])
     assert made["command"] == command_line()
     assert (made["seconds"], made["processor"]) == (2, processor())
-    if not torch.cuda.is_available():
-        model, capability, bfloat16 = processor().rsplit(", ", 2)
-        assert model
-        assert capability == torch.backends.cpu.get_cpu_capability()
-        assert bfloat16 in ("fast bfloat16", "no fast bfloat16")
+    model, capability, bfloat16 = processor().rsplit(", ", 2)
+    assert model
+    assert capability == torch.backends.cpu.get_cpu_capability()
+    assert bfloat16 in ("fast bfloat16", "no fast bfloat16")
 
 
 def test_names_are_chosen_of_those_that_are_legal():

@@ -32,8 +32,8 @@ def test_the_transformer_is_that_of_diffusers(channels, side, patch):
         weights |= {f"transformer_blocks.{i}.{name}": f"blocks.{i}.{layer}" for name, layer in LAYERS.items()}
         embedder = f"transformer_blocks.{i}.norm1.emb.timestep_embedder"
         weights |= {f"{embedder}.linear_1": "time.0", f"{embedder}.linear_2": "time.2"}
-        block.norm1.emb.time_proj.downscale_freq_shift = 0  # as in the paper's code
-        block.norm1.emb.time_proj.flip_sin_to_cos = False
+        block.norm1.emb.time_proj.downscale_freq_shift = 0  # as in the paper's code, where diffusers has 1
+        block.norm1.emb.time_proj.flip_sin_to_cos = False  # the order does not matter to the linear layer behind it
         torch.nn.init.zeros_(block.norm1.emb.class_embedder.embedding_table.weight)
     new = {f"{name}.{kind}": own[f"{layer}.{kind}"] for name, layer in weights.items() for kind in ("weight", "bias")}
     new["pos_embed.proj.bias"] = own["embed.bias"]

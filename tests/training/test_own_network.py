@@ -11,6 +11,7 @@ from ddpm.files import load_tensors, read_json
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNetConfig
+from tests.cli.commands import refusal
 
 SETTINGS = TrainingConfig(steps=2, batch_size=4, checkpoint_every=1, threads=1)
 
@@ -24,7 +25,10 @@ class Pixelwise(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(2, width, 1), nn.SiLU(), nn.Conv2d(width, 1, 1))
 
     def forward(self, x, t, labels=None):
-        told = (t / 1000)[:, None] if self.labels is None else (t / 1000)[:, None] + self.labels(labels)
+        told = (t / 1000)[:, None]
+        if self.labels is not None:
+            null = self.labels.num_embeddings - 1
+            told = told + self.labels(torch.full((len(x),), null) if labels is None else labels)
         return self.layers(torch.cat([x, told[:, :, None, None].expand_as(x)], dim=1))
 
 
@@ -88,7 +92,9 @@ def test_it_is_told_labels_where_there_are_classes(tmp_path):
     folder = trained(tmp_path / "run", lambda: Pixelwise(10), model)
     denoise = ddpm.load(folder, network=Pixelwise(10))
     assert "bag" in [name.lower() for name in denoise.classes]
+    assert ddpm.sample(denoise, 2, steps=2, progress=False).shape == (2, 1, 32, 32)
     x = torch.randn(1, 1, 32, 32)
+    assert torch.equal(denoise.given(None)(x, 500).eps, denoise(x, 500).eps)
     assert not torch.equal(denoise.given(0)(x, 500).eps, denoise.given(8)(x, 500).eps)
 
 
@@ -102,7 +108,24 @@ def test_a_network_is_given_to_load_where_and_only_where_there_is_one(tmp_path):
         ddpm.load(folder, network=Pixelwise(width=5))
     with pytest.raises(TypeError, match="network is str; it must be a torch.nn.modules.module.Module"):
         ddpm.load(folder, network="Pixelwise")
-    with pytest.raises(ValueError, match="network is given; .* is of a model that is made without"):
+    with pytest.raises(ValueError, match="network is given; .* is of a model without a network of its own"):
         ddpm.load("fashion-mnist", network=Pixelwise())
     with pytest.raises(TypeError, match="network is type; it must be a torch.nn.modules.module.Module"):
         Diffusion(DiffusionConfig(), Pixelwise)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sample", "--out", "RUN.png", "--model"),
+        ("evaluate", "--n", 65, "--model"),
+        ("round-trip", "--out", "RUN.png", "--model"),
+        ("export", "RUN.onnx", "--to", "onnx", "--model"),
+        ("distill", "--out", "RUN"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_which_have_no_network_to_give_refuse_its_run(command, tmp_path):
+    folder = trained(tmp_path / "run", Pixelwise)
+    assert "network of its own, Pixelwise" in refusal([*command, folder], tmp_path)
