@@ -37,7 +37,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the penalty left out": (1, "gan.py", "self.config.r1 / 2 * gradient", "0 * gradient"),
     "the width of a level": (2, "unet/config.py", "self.base_channels * m for m", "self.base_channels * m // 2 for m"),
     "a dropped skip": (2, "unet/network.py", "[h, skips.pop()], dim=1)", "[h, 0 * skips.pop()], dim=1)"),
-    "attention that looks at all pixels alike": (2, "unet/blocks.py", "product_attention(q, k, v)", "product_attention(0 * q, k, v)"),
+    "attention that looks at all pixels alike": (2, "unet/blocks.py", "_attention(q,", "_attention(0 * q,"),
     "a time that is always the same": (2, "unet/network.py", "self.time(t, of", "self.time(0 * t, of"),
     "attention without its scale": (2, "unet/blocks.py", " / math.sqrt(q.shape[-1])", ""),
     "the last beta": (3, "schedule/named.py", "0.02 * 1000 /", "0.019 * 1000 /"),
