@@ -2,11 +2,8 @@
 
 import os
 import runpy
-import signal
-import socket
 import sys
 import tempfile
-import time
 import traceback
 from functools import wraps
 from pathlib import Path
@@ -52,43 +49,21 @@ def ended(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def all_end_well(children):
-    """Whether these processes all end well; where one does not, the others, which may wait for it, are killed."""
-    left, well = set(children), True
-    while left:
-        for child in sorted(left):
-            ended_one, status = os.waitpid(child, os.WNOHANG)
-            if ended_one:
-                left.remove(child)
-                if status:
-                    well = False
-                    for other in left:
-                        os.kill(other, signal.SIGKILL)
-        time.sleep(0.02)
-    return well
+def forked_module(module, *arguments):
+    """What `python -m module arguments` prints, in a fork, which must end well.
 
-
-def forked_modules(processes, module, *arguments):
-    """What so many forks print, each of which does `python -m module arguments`; all must end well.
-
-    Several find each other by the variables of torch's launcher, which their module may read.
+    Several processes need torch's launcher: a fork takes over what accelerate has settled for this process alone.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
 
-    def program(rank):
-        if processes > 1:
-            os.environ.update({name: str(value) for name, value in (own | {"RANK": rank, "LOCAL_RANK": rank}).items()})
+    def program():
         sys.argv = [module, *map(str, arguments)]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
 
     with tempfile.TemporaryDirectory() as kept:
-        out, err = ([Path(kept, f"{name}{rank}") for rank in range(processes)] for name in ("out", "err"))
-        children = [fork(lambda rank=i: program(rank), out[i], err[i]) for i in range(processes)]
-        assert all_end_well(children), "\n".join(path.read_text(errors="replace") for path in err)
-        return "".join(path.read_text(errors="replace") for path in out)
+        out, err = Path(kept, "out"), Path(kept, "err")
+        code = ended(fork(program, out, err))
+        assert code == 0, err.read_text(errors="replace")
+        return out.read_text(errors="replace")
 
 
 def in_a_fork(test):

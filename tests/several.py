@@ -1,4 +1,4 @@
-"""What several processes do together; `launched` and `forked_modules` start it: python -m tests.several WHAT FOLDER."""
+"""What several processes do together; `launched` starts it: python -m tests.several WHAT FOLDER."""
 
 import os
 import subprocess

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -10,14 +11,14 @@ from PIL import Image
 from ddpm.files import load_tensors
 from ddpm.training.checkpoint import newest_checkpoint
 from tests.folders import log_of
-from tests.forked import forked_modules
+from tests.forked import forked_module
 from tests.several import launched, started, wait_for
 
 pytestmark = pytest.mark.long
 
 
 def test_two_processes_train_as_one_does_to_the_last_digits(tmp_path):
-    forked_modules(1, "tests.several", "train", tmp_path / "1")
+    forked_module("tests.several", "train", tmp_path / "1")
     launched(2, "tests.several", "train", tmp_path / "2")
     one, two = (load_tensors(tmp_path / f"{n}" / "checkpoints" / "step-00000050.safetensors") for n in (1, 2))
     weights = [name for name in one if name.startswith("weights.")]
@@ -35,9 +36,9 @@ def test_two_processes_train_every_kind_as_one_does(tmp_path, kind):
         "--base-channels", "8", "--precision", "float32", "--checkpoint-every", "2", "--warmup", "1",
         "--optimiser", "sgd", "--learning-rate", "0.01", "--track", "none", "--out",
     ]  # fmt: skip
-    forked_modules(1, *command, tmp_path / "one", "--no-samples")
+    forked_module(*command, tmp_path / "one", "--no-samples")
     pieces = () if kind == "vae" else ("--micro-batch-size", "1")  # of two images; a VAE's sigma is of what it sees
-    forked_modules(2, *command, tmp_path / "two", *pieces)
+    launched(2, *command, tmp_path / "two", *pieces)
     one, two = (load_tensors(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert len(log_of(tmp_path / "two")) == 6
     start = load_tensors(tmp_path / "one" / "checkpoints" / "step-00000004.safetensors")
@@ -58,10 +59,10 @@ def test_two_processes_distill_as_one_does(tmp_path):
         "--optimiser", "sgd", "--learning-rate", "0.01", "--out",
     ]  # fmt: skip
     of_the_teacher = ["--steps", "2", "--base-channels", "8", "--track", "none", "--no-samples"]
-    forked_modules(1, "ddpm", "train", *of_the_teacher, *command, tmp_path / "teacher")
+    forked_module("ddpm", "train", *of_the_teacher, *command, tmp_path / "teacher")
     students = ["ddpm", "distill", tmp_path / "teacher", "--calls", "2", "--teacher-calls", "8", "--steps", "4"]
-    for processes, in_processes in ((1, forked_modules), (2, launched)):
-        said = in_processes(processes, *students, *command, tmp_path / str(processes))
+    for processes, run in ((1, forked_module), (2, partial(launched, 2))):
+        said = run(*students, *command, tmp_path / str(processes))
         assert said.count("student 2 of 2: 4 calls become 2") == 1
     start = load_tensors(tmp_path / "teacher" / "model.safetensors")
     for folder in ("teachers/calls-4", "."):
@@ -76,7 +77,7 @@ def test_two_processes_distill_as_one_does(tmp_path):
 
 
 def test_processes_that_do_not_see_one_folder_do_not_train_apart(tmp_path):
-    forked_modules(1, "tests.several", "train", tmp_path / "0")
+    forked_module("tests.several", "train", tmp_path / "0")
     process = started(2, "tests.several", "apart", tmp_path)
     _, said = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -114,8 +115,8 @@ def test_two_processes_that_are_told_to_stop_leave_after_the_same_step(tmp_path)
 
 
 def test_shared_sampling_draws_the_bits_of_one_process(tmp_path):
-    for processes in (1, 2):
-        forked_modules(processes, "tests.several", "sample", tmp_path / str(processes))
+    forked_module("tests.several", "sample", tmp_path / "1")
+    launched(2, "tests.several", "sample", tmp_path / "2")
     alone, *both = (load_tensors(tmp_path / name) for name in ("1/0.safetensors", "2/0.safetensors", "2/1.safetensors"))
     for name, shape in (("images", (40, 1, 32, 32)), ("fakes", (70, 1, 32, 32))):
         assert alone[name].shape == shape
@@ -123,10 +124,11 @@ def test_shared_sampling_draws_the_bits_of_one_process(tmp_path):
 
 
 def test_the_command_line_shares_sampling_and_speaks_once(tmp_path):
-    for processes, in_processes in ((1, forked_modules), (2, launched)):
-        done = in_processes(processes, "ddpm", "sample", "-n", 33, "--steps", 2, "--out", tmp_path / f"{processes}.png")
+    runs = {1: forked_module, 2: partial(launched, 2)}
+    for processes, run in runs.items():
+        done = run("ddpm", "sample", "-n", 33, "--steps", 2, "--out", tmp_path / f"{processes}.png")
         assert done.count("33 images") == 1
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
-    said = [forked_modules(n, "ddpm", "evaluate", "-n", 65, "--steps", 1) for n in (1, 2)]
+    said = [run("ddpm", "evaluate", "-n", 65, "--steps", 1) for run in runs.values()]
     assert said[0] == said[1]
     assert said[0].count("Frechet distance") == 1

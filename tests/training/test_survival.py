@@ -23,7 +23,7 @@ from ddpm.training.config import TrainingConfig
 from ddpm.training.signals import Stopped
 from ddpm.unet import UNetConfig
 from tests.folders import contents
-from tests.forked import ended, fork, forked_modules
+from tests.forked import ended, fork, forked_module
 from tests.several import wait_for
 
 pytestmark = pytest.mark.long
@@ -154,7 +154,7 @@ COMMAND = [
 def whole_command(tmp_path_factory):
     """An uninterrupted run of the command line."""
     folder = tmp_path_factory.mktemp("command") / "whole"
-    forked_modules(1, *COMMAND, folder)
+    forked_module(*COMMAND, folder)
     return folder
 
 
@@ -176,7 +176,7 @@ def test_a_signal_saves_says_so_and_ends_well(number, name, whole_command, tmp_p
     steps = len(log.read_bytes().splitlines())
     assert 0 < steps < 190
     assert [path.stem for path in stopped.glob("checkpoints/*.json")] == [f"step-{steps:08d}"]
-    assert f"resumed from step {steps}" in forked_modules(1, *COMMAND, stopped)
+    assert f"resumed from step {steps}" in forked_module(*COMMAND, stopped)
     for file in ("model.safetensors", "log.jsonl", "config.json", "checkpoints/step-00000200.safetensors"):
         assert (stopped / file).read_bytes() == (whole_command / file).read_bytes(), file
 
