@@ -339,6 +339,21 @@ def test_what_chapter_6_says_of_the_student():
     assert "after some 360,000 garments" in text
 
 
+def test_what_chapter_2_says_of_a_transformer():
+    """From one seed, and far outside of what the draws of images scatter."""
+    measured = results("transformer")
+    table = {line["network"]: line for line in measured["table"]}
+    distance = {name: float(line["Frechet distance"]) for name, line in table.items()}
+    unet, coarse, fine = table
+    text = sources("02_unet_dimensions")
+    assert {line["seeds"] for line in table.values()} == {1}
+    assert measured["provenance"]["minutes"] == 5
+    assert f"The UNet's drawings then lie at a distance of {distance[unet]:.1f} from the test images" in text
+    assert f"of 4 × 4 pixels at {distance[coarse]:.1f}, with patches of 2 × 2 at {distance[fine]:.1f}" in text
+    for line in table.values():
+        assert float(line["bootstrap sd"]) < 0.05 * (min(distance[coarse], distance[fine]) - distance[unet])
+
+
 def test_what_chapter_6_says_of_the_straight_path():
     """The means over three seeds, and which of them every seed confirms."""
     measured = results("straight-path")
