@@ -17,6 +17,10 @@ from ddpm import cli
 
 IMPORTED_ONCE = accelerate, timm.optim, torchmetrics, cli
 
+# Autograd settles its threads in a process's first backward pass. Where an export to ONNX comes before that, they are
+# such that no fork of the process can go backward any more.
+torch.ones(1, requires_grad=True).sum().backward()
+
 
 def fork(program, out=os.devnull, err=os.devnull):
     """Begin to run `program` with its output going to two files; the process's number.
