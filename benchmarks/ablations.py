@@ -11,16 +11,16 @@ run at its last checkpoint.
 import itertools
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.long_runs import chosen, kept_rows, measured_with, run_folder
+from ddpm.companion.long_runs import chosen, forward_cost, kept_rows, measured_with, run_folder
 from ddpm.data import load, normalise
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
@@ -29,7 +29,7 @@ from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.noise import StepRandomness
 from ddpm.training import train
 from ddpm.training.recipes import recipe
-from ddpm.unet import UNet, UNetConfig
+from ddpm.unet import UNet
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "ablations.json"
 
@@ -42,14 +42,6 @@ NETWORKS: dict[str, dict[str, Any]] = {  # name in the table: settings of the re
     "not told the time": {**WHOLE, "time_conditioning": "none"},
     "no skips": {**WHOLE, "skips": False},
 }  # fmt: skip
-
-
-def cost(config: UNetConfig) -> tuple[int, int]:
-    """(number of parameters, FLOPs of a forward pass of one image of 32 x 32)."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = UNet(config)
-        network(torch.empty(1, 1, 32, 32), torch.empty(1))
-    return sum(weight.numel() for weight in network.parameters()), counter.get_total_flops()
 
 
 @torch.no_grad()
@@ -104,7 +96,7 @@ def main(
         model, training = recipe("diffusion", **NETWORKS[name], steps=steps, seed=number)
         here = run_folder(folder, name, data, steps, number)
         train(model, dataset, training, here)
-        parameters, flops = cost(model.unet)
+        parameters, flops = forward_cost(partial(UNet, model.unet))
         row = {
             **what, "parameters": f"{parameters:,}", "MFLOP": round(flops / 1e6),
             **measured(here, model, n), "seconds": round(time.perf_counter() - start),

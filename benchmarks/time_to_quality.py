@@ -36,7 +36,7 @@ import typer
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.long_runs import chosen, machine, measured_with, run_folder
+from ddpm.companion.long_runs import chosen, last_loss, machine, measured_with, run_folder
 from ddpm.companion.results import markdown_table
 from ddpm.data import Dataset, load, normalise
 from ddpm.denoiser import Denoiser, Guided
@@ -126,13 +126,6 @@ def seconds_a_step(recipe: Recipe, dataset: Dataset) -> float:
             train(model, dataset, replace(training, steps=steps), folder, progress=False)
             seconds[steps] = time.perf_counter() - start
     return (seconds[24] - seconds[8]) / 16
-
-
-def last_loss(folder: Path) -> float:
-    """Mean loss over the last tenth of a run's steps."""
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    losses = [json.loads(line)["loss_unet"] for line in lines[-max(1, len(lines) // 10) :]]
-    return sum(losses) / len(losses)
 
 
 def mean_error_at_the_end(folder: Path, n: int = 256) -> float:

@@ -13,7 +13,6 @@ at its last checkpoint.
 """
 
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,18 +20,27 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Annotated, Any
 
 import torch
 import typer
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import ddpm
 from ddpm import metrics
-from ddpm.companion.long_runs import chosen, kept_rows, machine, measured_with, over_seeds, processor, run_folder
+from ddpm.companion.long_runs import (
+    chosen,
+    forward_cost,
+    kept_rows,
+    last_loss,
+    machine,
+    measured_with,
+    over_seeds,
+    processor,
+    run_folder,
+)
 from ddpm.data import Dataset, load
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import read_json, write_json
@@ -143,14 +151,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def cost(make: Callable[[], nn.Module]) -> tuple[int, int]:
-    """(number of parameters, FLOPs of a forward pass of one image of 32 x 32)."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = make()
-        network(torch.empty(1, 1, 32, 32), torch.empty(1))
-    return sum(weight.numel() for weight in network.parameters()), counter.get_total_flops()
-
-
 def seconds_a_step(dataset: Dataset) -> dict[str, float]:
     """Seconds for a step of each network, the median of rounds in which they take turns.
 
@@ -175,12 +175,6 @@ def trained(
 ) -> None:
     """Train a network to the end, or go on where it stopped."""
     train(MODEL, dataset, training, folder, progress=progress, make_task=lambda: Diffusion(MODEL, make()))
-
-
-def last_loss(folder: Path) -> float:
-    """Mean loss over the last tenth of a run's steps."""
-    losses = [json.loads(line)["loss_unet"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return mean(losses[-max(1, len(losses) // 10) :])
 
 
 def main(
@@ -213,7 +207,7 @@ def main(
             ddpm.sample(denoise, n, "dpm_solver_pp", 20, spacing="karras"), weights="EMA"
         )
         typer.echo(f"{name}, seed {number}: {distance}")
-        parameters, flops = cost(NETWORKS[name])
+        parameters, flops = forward_cost(NETWORKS[name])
         rows[name, number] = {
             "network": name,
             "parameters": f"{parameters / 1e6:.2f} M",

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from statistics import mean, stdev
 
 import pytest
@@ -325,7 +326,9 @@ def ablations():
 
 def test_networks_without_a_part_lack_it_and_attention_is_matched(ablations):
     networks = {name: recipe("diffusion", **settings)[0].unet for name, settings in ablations.NETWORKS.items()}
-    costs = {name: ablations.cost(network) for name, network in networks.items()}  # of a pass through each
+    costs = {
+        name: ablations.forward_cost(partial(UNet, network)) for name, network in networks.items()
+    }  # of a pass through each
     without = networks["no attention, as many parameters"]
     for a, b, most in zip(costs["whole"], costs["no attention, as many parameters"], (0.02, 0.01), strict=True):
         assert abs(b / a - 1) < most
@@ -426,6 +429,13 @@ def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkey
         module.main(0.001, list(names), [0], 65, "fashion-mnist-embedded", tmp_path / "runs", out)
         return {(row["network"], row["seed"]): row for row in read_json(out)["rows"]}
 
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ddpm, "load", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            rows("transformer")
     first = rows("transformer")
     both = rows()
     assert len(timed) == 1
@@ -433,7 +443,7 @@ def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkey
     assert both["transformer", 0] == first["transformer", 0]
     speeds = read_json(out)["seconds a step"]
     assert all(row["steps"] == max(1, round(0.06 / speeds[name])) for (name, _), row in both.items())
-    parameters, flops = module.cost(small["transformer"])
+    parameters, flops = module.forward_cost(small["transformer"])
     assert parameters == sum(weight.numel() for weight in small["transformer"]().parameters())
     # sixteen tokens: embedded, four matrices and the scores and their sum in attention, the perceptron, and read out
     tokens = 16 * (64 * 32 + 4 * 32 * 32 + 2 * 16 * 32 + 8 * 32 * 32 + 32 * 64)

@@ -1,10 +1,11 @@
 """What the long runs of `benchmarks/` share: rows that are kept, what they were measured with, tables over seeds."""
 
+import json
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from statistics import mean, stdev
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 import typer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.fast import has_fast_bfloat16
 from ddpm.files import read_json
@@ -20,8 +23,8 @@ from ddpm.settings import one_of
 from ddpm.threads import in_words
 
 __all__ = [
-    "chosen", "command_line", "kept_rows", "machine", "mean_and_deviation", "measured_with", "over_seeds",
-    "processor", "refuse_other", "run_folder", "weights_hash",
+    "chosen", "command_line", "forward_cost", "kept_rows", "last_loss", "machine", "mean_and_deviation",
+    "measured_with", "over_seeds", "processor", "refuse_other", "run_folder", "weights_hash",
 ]  # fmt: skip
 
 
@@ -122,6 +125,21 @@ def chosen(name: str, given: Sequence[str] | None, legal: Sequence[str] | dict[s
 def run_folder(runs: Path, *words: Any) -> Path:
     """The folder of a run, named by these words: the same for the same training."""
     return runs / re.sub(r"[^A-Za-z0-9._]+", "-", " ".join(map(str, words)))
+
+
+def last_loss(run: Path) -> float:
+    """Mean loss over the last tenth of the steps of a diffusion model's run."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    losses: list[float] = [json.loads(line)["loss_unet"] for line in lines[-max(1, len(lines) // 10) :]]
+    return mean(losses)
+
+
+def forward_cost(make: Callable[[], nn.Module]) -> tuple[int, int]:
+    """(number of parameters, FLOPs of a forward pass of one grey image of 32 x 32) of the network that this makes."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = make()
+        network(torch.empty(1, 1, 32, 32), torch.empty(1))
+    return sum(weight.numel() for weight in network.parameters()), counter.get_total_flops()
 
 
 def refuse_other(out: Path, what: dict[str, Any]) -> None:
