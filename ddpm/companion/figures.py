@@ -1,15 +1,18 @@
 """The book's plotting style, and its drawings: rows of images, a UNet with its sizes, and chains of networks."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import matplotlib.pyplot as plt
 import torch
 from cycler import cycler
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
 from ddpm.unet import UNet, UNetConfig, feature_maps
@@ -24,11 +27,20 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 #: The marker of each sampler, by how its name begins; its colour stands at the same place in `COLOURS`.
 _MARKERS = {"ancestral": "o", "DDIM": "s", "Heun": "^", "DPM-Solver++": "D", "flow": "v", "predictor-corrector": "P"}
 
+#: The width of the book's column, in inches: no figure is wider, so that no page shrinks its letters.
+COLUMN = 7.0
+_PIXELS = 96  # of a page in an inch
+_SHARPNESS = 2  # dots of a figure in a page's pixel, as screens have that are sharp
+_LARGEST = 192  # dots of the side of an image in a row
+
 _LEFT, _RIGHT = 0.0, 1.2  # x of the boxes in `draw_unet`: of the way down, of the way up
 
 
 def use_style() -> None:
-    """Set matplotlib's style for every figure of the book: white, safe for colour-blind readers, legible when small."""
+    """Set matplotlib's style for every figure of the book: white, safe for colour-blind readers, as wide as the column.
+
+    In a notebook a figure has two dots in each pixel of the page, so that it is sharp on a sharp screen.
+    """
     plt.rcParams.update(
         {
             "axes.prop_cycle": cycler(color=COLOURS),
@@ -36,15 +48,23 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.grid": True,
             "grid.alpha": 0.3,
-            "figure.dpi": 110,
-            "figure.figsize": (7, 3.6),
+            "axes.titlesize": "medium",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": _PIXELS,
+            "figure.figsize": (COLUMN, 3.2),
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
-            "font.size": 11,
+            "savefig.pad_inches": 0.04,
+            "font.size": 10,
+            "legend.fontsize": 9,
             "legend.frameon": False,
-            "lines.linewidth": 2,
+            "lines.linewidth": 1.8,
+            "xtick.labelsize": 9,
+            "ytick.labelsize": 9,
         }
     )
+    if get_ipython() is not None:
+        set_matplotlib_formats("retina")  # type: ignore[no-untyped-call]
 
 
 def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -67,19 +87,24 @@ def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return looks
 
 
-def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> Figure:
-    """Draw rows of grey images.
+def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure:
+    """Draw rows of grey images, as large as the column allows.
 
     Args:
         rows: the label of each row, which stands on its left, and its images (n, 1, h, w) in [-1, 1].
         titles: one for each column, above the first row.
     """
-    columns, lines = max(len(images) for images in rows.values()), len(rows)
-    side = 3 * max(images.shape[-1] for images in rows.values())  # whole pixels: sharp, and a small file
-    margin, gap, above = 9 * max(map(len, rows)), 5, 25 if titles else 0
-    width, height = margin + columns * (side + gap), above + lines * (side + gap)
-    figure = plt.figure(figsize=(width / plt.rcParams["figure.dpi"], height / plt.rcParams["figure.dpi"]))
-    for line, (label, images) in enumerate(rows.items()):
+    labels, heads = ([textwrap.fill(text, width) for text in texts] for texts, width in ((rows, 16), (titles, 9)))
+    columns, pixels = max(map(len, rows.values())), max(images.shape[-1] for images in rows.values())
+    # In dots. Each pixel of an image has a whole number of them: it is sharp, and the file is small.
+    gap, margin = 8, 15 * max(len(line) for label in labels for line in label.splitlines())
+    above = 28 * max((head.count("\n") + 1 for head in heads), default=0)
+    room = (_SHARPNESS * _PIXELS * COLUMN - margin) / columns - gap
+    side = pixels * max(1, int(min(room, _LARGEST) / pixels))
+    width, height = margin + columns * (side + gap), above + len(rows) * (side + gap)
+    inch = _SHARPNESS * _PIXELS
+    figure = plt.figure(figsize=(width / inch, height / inch))
+    for line, (label, images) in enumerate(zip(labels, rows.values(), strict=True)):
         for column, image in enumerate(images):
             left, bottom = margin + column * (side + gap), height - above - (line + 1) * (side + gap)
             axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
@@ -87,8 +112,8 @@ def image_rows(rows: Mapping[str, Tensor], titles: list[str] | None = None) -> F
             axes.imshow(image[0].float().cpu().numpy(), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             if column == 0:
                 axes.set_ylabel(label, rotation=0, ha="right", va="center")
-            if line == 0 and titles:
-                axes.set_title(titles[column], fontsize=10)
+            if line == 0 and heads:
+                axes.set_title(heads[column], fontsize=9)
     return figure
 
 
@@ -115,7 +140,7 @@ def draw_unet(config: UNetConfig, image_size: int = 32) -> Figure:
     levels = len(config.widths)
     maps = feature_maps(config, image_size)
     boxes = _boxes(maps, levels)
-    figure, axes = plt.subplots(figsize=(5, 1.05 * (levels + 2)))
+    figure, axes = plt.subplots(figsize=(6, 1.05 * (levels + 2)), layout="constrained")
     _blank(axes)
     axes.set(xlim=(_LEFT - 0.45, _RIGHT + 0.45), ylim=(-levels - 0.4, 1.2))
     for row, box in zip(maps, boxes, strict=True):
@@ -173,7 +198,7 @@ def draw_chains(chains: Mapping[str, Sequence[str | tuple[str, ...]]]) -> Figure
             as text; a tuple is a network, and is drawn as a box with these lines.
     """
     rows = max(len(chain) for chain in chains.values())
-    figure, axes = plt.subplots(figsize=(1.3 * len(chains), 0.72 * rows + 0.4))
+    figure, axes = plt.subplots(figsize=(1.6 * len(chains), 0.7 * rows + 0.4), layout="constrained")
     _blank(axes)
     axes.set(xlim=(-0.5, len(chains) - 0.5), ylim=(0.6 - rows, 0.8))
     for x, (name, chain) in enumerate(chains.items()):
@@ -182,10 +207,9 @@ def draw_chains(chains: Mapping[str, Sequence[str | tuple[str, ...]]]) -> Figure
             if not isinstance(stop, str):
                 axes.add_patch(Rectangle((x - 0.46, -i - 0.27), 0.92, 0.54, color=COLOURS[0], alpha=0.25, lw=0))
             text = stop if isinstance(stop, str) else "\n".join(stop)
-            axes.text(x, -i, text, ha="center", va="center", fontsize=9.5)
+            axes.text(x, -i, text, ha="center", va="center")
             if i:
                 _arrow(axes, (x, 0.73 - i), (x, 0.27 - i), "", "right")
-    figure.tight_layout(pad=0.3)
     return figure
 
 
@@ -218,7 +242,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], tex
         va = "center"
     else:  # below an arrow that slants
         va = "top"
-    axes.text((start[0] + end[0]) / 2 + dx, (start[1] + end[1]) / 2, text, ha=ha, va=va, fontsize=9.5, color="0.3")
+    axes.text((start[0] + end[0]) / 2 + dx, (start[1] + end[1]) / 2, text, ha=ha, va=va, fontsize=9, color="0.3")
 
 
 def _blank(axes: Axes) -> None:
