@@ -7,7 +7,8 @@ or accuracy that was ever printed. Their training is kept here as a record.
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,17 @@ def subset() -> None:
         arrays[f"{split}_images"] = full.images[keep, 0, 2:-2, 2:-2].numpy()
         arrays[f"{split}_labels"] = full.labels[keep].numpy().astype(np.uint8)
         print(split, hashlib.sha256(arrays[f"{split}_images"].tobytes()).hexdigest())
-    archive = io.BytesIO()
-    np.savez_compressed(archive, **arrays)
-    files.write_atomically(data.ASSETS / "fashion-mnist-embedded.npz", archive.getvalue())
+    files.write_atomically(data.ASSETS / "fashion-mnist-embedded.npz", _archive(arrays))
+
+
+def _archive(arrays: Mapping[str, Any]) -> bytes:
+    """The arrays as `numpy.savez_compressed` stores them, but in LZMA: a seventh smaller, and `numpy.load` reads it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, array)
+    return content.getvalue()
 
 
 def features() -> None:

@@ -97,7 +97,7 @@ def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure
     labels, heads = ([textwrap.fill(text, width) for text in texts] for texts, width in ((rows, 16), (titles, 9)))
     columns, pixels = max(map(len, rows.values())), max(images.shape[-1] for images in rows.values())
     # In dots. Each pixel of an image has a whole number of them: it is sharp, and the file is small.
-    gap, margin = 8, 15 * max(len(line) for label in labels for line in label.splitlines())
+    gap, margin = 8, 16 + 15 * max(len(line) for label in labels for line in label.splitlines())
     above = 28 * max((head.count("\n") + 1 for head in heads), default=0)
     room = (_SHARPNESS * _PIXELS * COLUMN - margin) / columns - gap
     side = pixels * max(1, int(min(room, _LARGEST) / pixels))
