@@ -53,6 +53,7 @@ def use_style() -> None:
             "figure.dpi": _PIXELS,
             "figure.figsize": (COLUMN, 3.2),
             "figure.facecolor": "white",
+            "savefig.dpi": _SHARPNESS * _PIXELS,
             "savefig.facecolor": "white",
             "savefig.pad_inches": 0.04,
             "font.size": 10,
@@ -103,7 +104,7 @@ def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure
     side = pixels * max(1, int(min(room, _LARGEST) / pixels))
     width, height = margin + columns * (side + gap), above + len(rows) * (side + gap)
     inch = _SHARPNESS * _PIXELS
-    figure = plt.figure(figsize=(width / inch, height / inch))
+    figure = plt.figure(figsize=(width / inch, height / inch), layout="none")
     for line, (label, images) in enumerate(zip(labels, rows.values(), strict=True)):
         for column, image in enumerate(images):
             left, bottom = margin + column * (side + gap), height - above - (line + 1) * (side + gap)

@@ -271,12 +271,27 @@ def test_only_an_empty_heading_of_a_table_is_hidden(name, visit):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_wide_tables_and_small_figures_suit_a_laptop(chapter, visit):
+def test_wide_tables_suit_a_laptop(chapter, visit):
     page = visit(chapter, {"width": 1440, "height": 900})
     tables = page.locator(".pst-scrollable-table-container:not(details *)")
     assert tables.evaluate_all(f"all => ({OVERFLOWING})(all).length") == 0
-    figures = page.locator('div.cell_output figure img[style*="width: 100%"]')
-    assert figures.evaluate_all("all => all.filter(image => image.offsetWidth > image.naturalWidth).length") == 0
+
+
+@pytest.mark.parametrize("screen", [{"width": 1440, "height": 900}, PHONE], ids=["laptop", "phone"])
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_figure_is_shown_at_its_size_wherever_it_is_read(chapter, screen, visit):
+    page = visit(chapter, screen)
+    page.evaluate("document.querySelectorAll('details').forEach(details => (details.open = true))")
+    figures = page.locator("div.cell_output figure img")
+    assert figures.count() > 2
+    sizes = figures.evaluate_all(
+        """all => Promise.all(all.map(async image => {
+            image.loading = "eager"; await image.decode();
+            return [image.naturalWidth, image.naturalHeight, image.offsetWidth, image.offsetHeight];
+        }))"""
+    )
+    for width, height, *shown in sizes:
+        assert shown == [pytest.approx(width / 2, abs=1.5), pytest.approx(height / 2, abs=1.5)]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

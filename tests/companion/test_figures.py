@@ -4,7 +4,8 @@ import pytest
 import torch
 from matplotlib.text import Annotation
 
-from ddpm.companion import draw_chains, draw_unet, image_rows, sampler_looks
+from ddpm.companion import draw_chains, draw_unet, image_rows, sampler_looks, use_style
+from ddpm.companion.figures import COLUMN
 from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
 
 
@@ -38,6 +39,20 @@ def test_drawn_chains_show_every_stop_and_a_box_around_networks():
 def test_black_and_white_of_a_picture_are_the_ends_of_its_range():
     figure = image_rows({"a row": torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)})
     assert [axes.images[0].get_clim() for axes in figure.axes] == [(-1, 1), (-1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"), [(1, "one"), (5, "a label of more than one line"), (12, "flow"), (30, "many")]
+)
+def test_rows_fit_a_pages_column_and_their_images_have_whole_pixels(columns, label):
+    use_style()
+    figure = image_rows({label: torch.zeros(columns, 1, 32, 32), "two": torch.zeros(1, 1, 32, 32)})
+    figure.draw_without_rendering()
+    outline = figure.get_tightbbox()
+    assert outline.width <= COLUMN
+    dots = [axes.get_window_extent().width * 2 for axes in figure.axes]
+    assert all(side == pytest.approx(round(side / 32) * 32, abs=1e-6) for side in dots)
+    assert min(dots) > 31
 
 
 def test_a_skip_leads_across_at_its_own_level():

@@ -120,8 +120,12 @@ def test_every_figure_has_a_caption_and_alt_text(notebook):
     for cell in figures:
         assert len(cell["metadata"]["mystnb"]["image"]["alt"]) > 40
         assert len(cell["metadata"]["mystnb"]["figure"]["caption"]) > 40
-        (png,) = [o["data"]["image/png"] for o in cell["outputs"] if "image/png" in o.get("data", {})]
-        assert Image.open(io.BytesIO(base64.b64decode(png))).mode == "P"  # small, as `ddpm chapters` makes them
+        (output,) = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        picture = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"])))
+        assert picture.mode == "P"  # small, as `ddpm chapters` makes them
+        width = output["metadata"]["image/png"]["width"]
+        assert width <= 672, f"{width} pixels are more than a page's column"
+        assert abs(picture.width - 2 * width) <= 1  # sharp where a screen is
     assert not [c for c in cells if any("image/svg+xml" in o.get("data", {}) for o in c["outputs"])]
 
 
