@@ -33,14 +33,11 @@ class DiffusionConfig(DiffusionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        schedule = self.noise_schedule()  # some need a T that is large enough
-        check_target(self.target, schedule)
-        if self.weighting == "min_snr" and schedule.signal(self.T) == 0:
-            raise ValueError(f"weighting is 'min_snr', which is 0 at T; schedule {self.schedule!r} has no signal there")
+        check_schedule(self.noise_schedule(), self)  # some need a T that is large enough
 
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of this name and length."""
-        return SCHEDULES[self.schedule](self.T)
+        return named_schedule(self)
 
     def network(self, image_size: tuple[int, int] | None = None) -> UNet:
         """A UNet with random weights, in the memory layout that convolutions are fastest in."""
@@ -52,12 +49,15 @@ class DiffusionConfig(DiffusionSettings):
         image_shape: tuple[int, int, int],
         classes: Sequence[str] = (),
         network: nn.Module | None = None,
+        schedule: NoiseSchedule | None = None,
     ) -> NetworkDenoiser:
         """An untrained denoiser of this configuration.
 
-        `classes` are the names of its classes, if it has any; `network` is one of your own in place of the UNet.
+        `classes` are the names of its classes, if it has any; `network` and `schedule` are of your own in place of the
+        UNet and of the schedule that is named.
         """
-        network, schedule = self.network(image_shape[1:]) if network is None else network, self.noise_schedule()
+        network = self.network(image_shape[1:]) if network is None else network
+        schedule = self.noise_schedule() if schedule is None else schedule
         return NetworkDenoiser(network, schedule, self.target, precision, image_shape, classes, self.distilled_for)
 
     def task(self) -> "Diffusion":
@@ -78,20 +78,34 @@ class Diffusion:
             images and labels there are: `channels`, `classes`, and `channel_multipliers` with `resample_last`, by
             which sides must divide. It is called with images and times t - 1 (batch,), and if there are classes with
             labels (batch,), where `classes` itself is the null label; a denoiser that is told no class calls it without
-            labels, which must mean the same. It answers the target.
+            labels, which must mean the same. It answers the target. Times are floats, whole in training and any real
+            numbers in sampling.
+        schedule: one of your own to train on in place of that which the configuration names, of as many times.
+
+    Attributes:
+        loss_weights: (T + 1,) weights of the squared error at times 0 to T, float64; None where all are 1.
+        probabilities: (T,) probabilities with which times 1 to T are drawn, float64.
 
     Raises:
-        TypeError: `network` is no torch module.
+        TypeError: `network` is no torch module, or `schedule` no `NoiseSchedule`.
+        ValueError: the configuration's T, target or weighting is not the schedule's.
     """
 
-    def __init__(self, config: DiffusionConfig, network: nn.Module | None = None) -> None:
-        self.schedule = config.noise_schedule()
+    def __init__(
+        self, config: DiffusionConfig, network: nn.Module | None = None, schedule: NoiseSchedule | None = None
+    ) -> None:
+        self.schedule = config.noise_schedule() if schedule is None else check_schedule(schedule, config)
         self.target = config.target
-        self.loss_weights = loss_weights(config)
-        self.cumulative = time_probabilities(config).cumsum(0)[:-1]  # the probability of times up to 1, 2, ...
+        self.loss_weights = loss_weights(config, self.schedule)
+        self.probabilities = time_probabilities(config, self.schedule)
         self.config, self.classes = config, config.unet.classes
         self.own_network = None if network is None else type(instance("network", network, nn.Module)).__name__
         self.parts: dict[str, nn.Module] = {"unet": config.network() if network is None else network}
+
+    @property
+    def own_schedule(self) -> NoiseSchedule | None:
+        """The schedule where it is not the one that the configuration names."""
+        return None if self.schedule == named_schedule(self.config) else self.schedule
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, labels: Tensor | None = None) -> Tensor:
         """Mean squared error between the network's output and its target, weighted by time, a scalar.
@@ -100,13 +114,14 @@ class Diffusion:
         are (batch,), of a network with classes.
         """
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
-        t = 1 + torch.searchsorted(self.cumulative, randomness.stratified(), right=True)  # (batch,), integers 1..T
+        up_to = self.probabilities.cumsum(0)[:-1]  # the probability of times up to 1, 2, ..., T - 1
+        t = 1 + torch.searchsorted(up_to, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
         signal, noise = self.schedule.coefficients(t, images)  # (batch, 1, 1, 1)
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
         network = self.parts[one_of("part", part, list(self.parts))]
         seen = self.labels_seen(labels, randomness, images.device)
-        output = network(x_t, (t - 1).to(images.device), *seen).float()  # t - 1 is diffusers' index
+        output = network(x_t, (t - 1).to(images), *seen).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
         loss: Tensor
         if self.loss_weights is None:
@@ -132,13 +147,29 @@ class Diffusion:
         return (labels.masked_fill(is_dropped.to(labels.device), self.classes).to(device),)
 
 
-def loss_weights(config: DiffusionConfig) -> Tensor | None:
+def named_schedule(config: DiffusionSettings) -> NoiseSchedule:
+    """The schedule of the name and length that a configuration says."""
+    return SCHEDULES[config.schedule](config.T)
+
+
+def check_schedule(schedule: NoiseSchedule, config: DiffusionConfig) -> NoiseSchedule:
+    """A schedule that a model of these settings can be trained on; raises what `Diffusion` does where it cannot."""
+    if instance("schedule", schedule, NoiseSchedule).T != config.T:
+        raise ValueError(f"schedule is {schedule}; the configuration's T is {config.T}, and must be the schedule's")
+    check_target(config.target, schedule)
+    if config.weighting == "min_snr" and schedule.signal(schedule.T) == 0:
+        name = repr(config.schedule) if schedule == named_schedule(config) else repr(schedule)
+        raise ValueError(f"weighting is 'min_snr', which is 0 at T; schedule {name} has no signal there")
+    return schedule
+
+
+def loss_weights(config: DiffusionConfig, schedule: NoiseSchedule) -> Tensor | None:
     """(T + 1,) weights of the squared error at times 0 to T, float64; None where all are 1."""
     if config.weighting == "simple":
         return None
     if config.weighting == "bound":
-        return bound_weights(config.noise_schedule(), config.target)
-    return min_snr_weights(config.noise_schedule(), config.target, config.snr_gamma)
+        return bound_weights(schedule, config.target)
+    return min_snr_weights(schedule, config.target, config.snr_gamma)
 
 
 def min_snr_weights(schedule: NoiseSchedule, target: Target, gamma: float = 5.0) -> Tensor:
@@ -176,9 +207,13 @@ def x0_error(target: Target, signal: Tensor, noise: Tensor) -> Tensor:
     return {"x0": torch.ones_like(noise), "eps": noise / signal, "v": noise, "flow": noise}[target]
 
 
-def time_probabilities(config: DiffusionConfig) -> Tensor:
-    """(T,) probabilities with which training draws the times 1 to T, float64."""
-    schedule = instance("config", config, DiffusionConfig).noise_schedule()
+def time_probabilities(config: DiffusionConfig, schedule: NoiseSchedule | None = None) -> Tensor:
+    """(T,) probabilities with which training draws the times 1 to T, float64.
+
+    `schedule` is one of your own in place of that which the configuration names.
+    """
+    instance("config", config, DiffusionConfig)
+    schedule = config.noise_schedule() if schedule is None else check_schedule(schedule, config)
     uniform = torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64, device="cpu")
     if config.times == "uniform":
         return uniform

@@ -88,7 +88,13 @@ def distill(
             say(f"student {number} of {len(students)}: {at_once * moves} calls become {moves}, in {folder}")
         student = replace(facts.config, distilled_for=moves, distilled_from=at_once * moves)
         taught_by = pretrained.load(teacher, device="cpu")  # in its float32; `train` says in what it computes
-        make_task = partial(Distillation, student, taught_by.network, midpoint=taught_by.distilled_for is None)
+        make_task = partial(
+            Distillation,
+            student,
+            taught_by.network,
+            midpoint=taught_by.distilled_for is None,
+            schedule=taught_by.schedule,
+        )
         init = pretrained.weights_file(teacher)
         train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
         if config.threads is None and number < len(students):  # the next computes with as many, whoever is busy now
@@ -192,13 +198,20 @@ class Distillation(Diffusion):
         midpoint: follow the teacher's path by the midpoint rule, which is right for a teacher that is no student;
             otherwise make the teacher's own moves of deterministic DDIM. The rule is of second order where the grid has
             many times a move, as its times are rounded.
+        schedule: the teacher's, where it is not the one that the settings name.
 
     Raises:
         ValueError: the settings do not say what the student is distilled for, and from how many calls.
     """
 
-    def __init__(self, config: DiffusionConfig, teacher: nn.Module, midpoint: bool = False) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        teacher: nn.Module,
+        midpoint: bool = False,
+        schedule: NoiseSchedule | None = None,
+    ) -> None:
+        super().__init__(config, schedule=schedule)
         self.moves = positive_int("distilled_for", config.distilled_for)
         calls = positive_int("distilled_from", config.distilled_from)
         self.at_once = calls // self.moves

@@ -15,11 +15,13 @@ from ddpm.arguments import class_names, instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.diffusion import DiffusionConfig
+from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
 from ddpm.messages import say
+from ddpm.own_parts import check_own_network, own_parts, own_schedule
+from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
@@ -39,6 +41,7 @@ def load(
     precision: Precision = "auto",
     device: str | torch.device = "auto",
     network: nn.Module | None = None,
+    schedule: NoiseSchedule | None = None,
 ) -> Any:
     """A trained model: a diffusion model as a `NetworkDenoiser`, an `Autoencoder`, or a `GAN`.
 
@@ -49,20 +52,23 @@ def load(
         device: "auto" is a GPU where there is one.
         network: of a run that trained a network of your own (see `ddpm.diffusion.Diffusion`), one like it: it gets the
             run's weights and is the denoiser's.
+        schedule: of a run that trained on a schedule of a class of your own, that schedule. One that is a table of
+            alpha_bar alone (a `NoiseSchedule`) is in the run's record, and need not be given.
 
     Raises:
-        ValueError: no such model or device, files that are damaged or of another program, or `network` is not given
-            where the run trained one of your own, or is given for a model that has none.
-        TypeError: `name_or_path` is neither a name nor a path, or `network` no torch module.
+        ValueError: no such model or device, files that are damaged or of another program, or `network` or `schedule` is
+            not given where the run trained with one of your own, or is given where it did not, or is another.
+        TypeError: `name_or_path` is neither a name nor a path, `network` no torch module, or `schedule` no schedule.
         FileNotFoundError: the folder lacks one of its files.
     """
     one_of("precision", precision, PRECISIONS)
     place = chosen_device(device)
     files = _read(name_or_path)
     config, shape, classes = _settings(files)
-    _check_own_network(files, network)
+    check_own_network(files.record_file, files.record, network)
+    schedule = own_schedule(files.record_file, files.record, schedule)
     with torch.device("cpu"):
-        model, trained = _untrained(config, shape, precision, classes, network)
+        model, trained = _untrained(config, shape, precision, classes, network, schedule)
     trained.to(torch.float32)  # whatever torch's defaults are
     weights = _without_part(files.weights, config.kind)
     check_weights(files.weights_file, weights, trained.state_dict())
@@ -77,6 +83,7 @@ def save(
     folder: str | os.PathLike[str],
     image_shape: Sequence[int],
     classes: Sequence[str] = (),
+    schedule: NoiseSchedule | None = None,
 ) -> None:
     """Write a network that was trained elsewhere where `load` and the command line find it, as they find a run.
 
@@ -86,11 +93,13 @@ def save(
         folder: an empty one, or one that is not there yet; it is complete or absent.
         image_shape: (channels, height, width) of the images that it was trained on.
         classes: names of the classes that it was told.
+        schedule: of a diffusion model that was trained on one of your own, that schedule.
 
     Raises:
-        TypeError: `network` is no torch module, `config` is no configuration, or `classes` are no names.
+        TypeError: `network` is no torch module, `config` is no configuration, `classes` are no names, or `schedule` is
+            no schedule.
         ValueError: the network is not of this configuration, or its weights are not finite; the configuration takes no
-            such images or classes; or the folder holds something.
+            such images, classes or schedule; or the folder holds something.
     """
     if type(config) not in KINDS.values():
         legal = ", ".join(each.__name__ for each in KINDS.values())
@@ -99,11 +108,16 @@ def save(
     config.check_images(shape)
     classes = class_names(classes)
     _check_classes(config, classes)
+    own = {}
+    if schedule is not None:
+        if not isinstance(config, DiffusionConfig):
+            raise ValueError(f"schedule is given; only a diffusion model has one, and this is {config.kind!r}")
+        own = own_parts(Diffusion(config, schedule=schedule))
     weights = instance("network", network, nn.Module).state_dict()
     with torch.device("cpu"):
         check_weights(Path("network"), weights, config.network().state_dict())
     data = {"name": "", "image_shape": list(shape), "classes": list(classes)}
-    record = {"kind": config.kind, "model": asdict(config), "data": data}
+    record = {"kind": config.kind, "model": asdict(config), "data": data} | own
     with new_folder("folder", expanded(folder)) as made:
         named = {f"{PARTS.get(config.kind, '')}{name}": value for name, value in weights.items()}
         write_json(made / "config.json", record | {"sha256": save_tensors(made / "model.safetensors", named)})
@@ -200,33 +214,20 @@ def _check_classes(config: Any, classes: Sequence[str]) -> None:
         raise ValueError(f"classes are {list(classes)}; the network was made for {wanted or 0} classes")
 
 
-def _check_own_network(files: _Files, network: nn.Module | None) -> None:
-    """Raise `ValueError` or `TypeError` unless a network is given where, and only where, a run trained its own."""
-    own = files.record.get("own_network")
-    if own is not None and network is None:
-        raise ValueError(
-            f"network is not given; {files.record_file} is of a run that trained a network of its own, {own}: "
-            "ddpm.load takes one like it as network="
-        )
-    if network is not None and own is None:
-        raise ValueError(f"network is given; {files.record_file} is of a model without a network of its own")
-    if network is not None:
-        instance("network", network, nn.Module)
-
-
 def _untrained(
     config: Any,
     shape: tuple[int, int, int],
     precision: Precision,
     classes: Sequence[str],
-    own_network: nn.Module | None,
+    network: nn.Module | None,
+    schedule: NoiseSchedule | None,
 ) -> tuple[NetworkDenoiser | Autoencoder | GAN, nn.Module]:
-    """A model with random weights, or with a network of your own, and the network in it that is trained."""
+    """A model with random weights, or with a network or schedule of your own, and the network in it that is trained."""
     if isinstance(config, DiffusionConfig):
-        denoiser = config.denoiser(precision, shape, classes, own_network)
+        denoiser = config.denoiser(precision, shape, classes, network, schedule)
         return denoiser, denoiser.network
-    network = config.network()
-    return network, network
+    other = config.network()
+    return other, other
 
 
 def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:

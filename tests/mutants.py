@@ -822,11 +822,16 @@ CHANGES = {
         ('elif (folder / "model.safetensors").exists():', "elif folder is None:", "a model without a checkpoint"),
         ('if line.endswith(b"\\n")', "if False", "another program's log"),
     ],
+    "own_parts.py": [
+        ('"own_network": getattr(task, "own_network", None)', '"own_network": None', "a network of one's own"),
+        ('schedule and {"class"', 'None and {"class"', "a schedule of one's own"),
+        ("type(task).__name__ if is_own else None", "None", "a loss of one's own"),
+        ("!= name or not torch.equal", "!= name and not torch.equal", "another schedule of the same class"),
+    ],
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
         ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
-        ("if own_network is not None:", "if False:", "the record of a network of one's own"),
         ('"micro_batch_size" not in training', "training", "a run that goes on in other pieces"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
@@ -1082,8 +1087,9 @@ NEAREST = {
     "langevin.py": ["test_every_schedule.py"],
     "likelihood.py": ["test_every_schedule.py"],
     "files.py": ["test_pretrained.py"],
-    "pretrained.py": ["training/test_own_network.py"],
-    "training/record.py": ["training/test_own_network.py"],
+    "own_parts.py": ["training/test_own_parts.py"],
+    "pretrained.py": ["training/test_own_parts.py"],
+    "training/record.py": ["training/test_own_parts.py"],
     "fast.py": ["test_bits.py"],
     "model_settings.py": ["training/test_record.py", "test_settings.py", "test_gan.py", "test_diffusion.py"],
     "arguments.py": [

@@ -24,6 +24,7 @@ LAYERS = [  # each may import from those before it
     {"langevin", "likelihood"},
     {"sampling"},
     {"round_trip"},
+    {"own_parts"},
     {"training"},
     {"pretrained"},
     {"distillation"},

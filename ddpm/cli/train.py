@@ -231,6 +231,8 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
 
 def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
     record = upgraded(record)
+    if own := [name for name in ("own_network", "own_schedule", "own_task") if name in record]:
+        raise ValueError(f"config is {str(path)!r}, of a run with an {own[0]}, which only ddpm.training.train can have")
     model, data = dict(record["model"]), record["data"]
     of_folder = data["name"].startswith("folder:")
     for name, what, so in (("data", "pictures from a folder", of_folder), ("init", "other weights", "init" in record)):

@@ -29,6 +29,7 @@ from ddpm.training.preparation import (
     check_arguments,
     check_trackers,
     first_step,
+    initial_file,
     initial_weights,
     labels_of_steps,
     run_of,
@@ -83,15 +84,16 @@ def train(
         dataset: the images to train on: a `ddpm.data.Dataset`, or what `ddpm.data.pictures.load_folder` returns.
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.
-        init: a file like model.safetensors with the weights to start from, instead of random ones. A model with classes
-            may start from one without.
+        init: a run's folder, or a file like its model.safetensors, with the weights to start from, instead of random
+            ones. A model with classes may start from one without.
         progress: show a bar with an estimate of the time left.
         workers: processes that read `Pictures` while the device computes.
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
         picture: called with `out` after every checkpoint; the picture it draws goes to out/samples and the trackers.
         on_step: called after every step, with the step's line of the log.
-        make_task: makes the `Task` to step, in place of `model.task`. Of it the run's record knows only what class a
-            network of your own has that a `ddpm.diffusion.Diffusion` trains.
+        make_task: makes the `Task` to step, in place of `model.task`: a `ddpm.diffusion.Diffusion` with a network or
+            a schedule of your own, or a class of your own with another loss. The run's record knows the schedule, and
+            of a network and of a class the name.
 
     Raises:
         TypeError: `model`, `dataset` or `config` is something else.
@@ -107,11 +109,11 @@ def train(
     check_arguments(model, dataset, config)
     check_installed()
     check_trackers(trackers)
-    out = files.expanded(out)
+    out, init = files.expanded(out), initial_file(init)
     model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()
-    weights = initial_weights(task, files.expanded(init)) if init is not None else None
+    weights = initial_weights(task, init) if init is not None else None
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)

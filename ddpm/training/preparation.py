@@ -14,6 +14,7 @@ from ddpm.arguments import instance
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
+from ddpm.own_parts import own_parts
 from ddpm.threads import choose_threads
 from ddpm.training.batches import labels_at
 from ddpm.training.config import TrainingConfig
@@ -29,6 +30,7 @@ __all__ = [
     "check_arguments",
     "check_trackers",
     "first_step",
+    "initial_file",
     "initial_weights",
     "labels_of_steps",
     "run_of",
@@ -72,6 +74,14 @@ def check_trackers(trackers: Sequence[str]) -> None:
             raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
 
 
+def initial_file(init: str | Path | None) -> Path | None:
+    """The file of the weights to start from: the one that is named, or that of the run whose folder is."""
+    if init is None:
+        return None
+    path = files.expanded(init)
+    return path / "model.safetensors" if path.is_dir() else path
+
+
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:
     """The weights in a file like model.safetensors; raises `ValueError` unless they fit the task's networks.
 
@@ -105,15 +115,14 @@ def run_of(
     dataset: Dataset | Pictures,
     config: TrainingConfig,
     out: Path,
-    init: str | Path | None,
+    init: Path | None,
     accelerator: "Accelerator",
 ) -> Run:
     """The run of a training; `ValueError` if `out` holds another."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if task.classes is not None:
         data["classes"] = dataset.classes
-    own_network = getattr(task, "own_network", None)
-    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_network)
+    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_parts(task))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 

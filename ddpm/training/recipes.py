@@ -87,6 +87,8 @@ def _no_such_setting(kind: str, name: str) -> str:
     refused = f"model {kind!r} has no such setting"
     if kind == "diffusion" and name in ("image_size", "image_shape"):
         return f"{refused}: the size is that of the images"
+    if kind == "diffusion" and name == "conditional":
+        return f"{refused}: with classes=10 the network is told ten classes"
     configs = [_config_of(kind), TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
     legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
     near = get_close_matches(name, legal, n=1)

@@ -17,6 +17,8 @@ __all__ = [
 
 #: Settings that had another name in version 0.1.0, and their names now.
 RENAMED = {"time": "time_conditioning"}
+#: The letters of a value that a message shows whole; of a longer one it shows the ends.
+LONGEST = 400
 
 
 def record_of(
@@ -25,7 +27,7 @@ def record_of(
     data: Mapping[str, Any],
     init: str | Path | None = None,
     compiled: Mapping[str, Any] | None = None,
-    own_network: str | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of a training.
 
@@ -35,7 +37,7 @@ def record_of(
         data: name, number and shape of the images.
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
         compiled: how torch.compile compiles the networks, if it does.
-        own_network: class of the network that is trained in place of the model's, if one is.
+        own: what of it is the user's own, see `ddpm.own_parts`.
     """
     training = asdict(config) | {"keep": TrainingConfig.keep}  # which changes no result
     record: dict[str, Any] = {"kind": model.kind, "model": asdict(model), "training": training, "data": dict(data)}
@@ -43,9 +45,7 @@ def record_of(
         record["init"] = hashlib.sha256(Path(init).read_bytes()).hexdigest()
     if compiled:
         record["compiled"] = dict(compiled)
-    if own_network is not None:
-        record["own_network"] = own_network
-    return _as_read_back(record)
+    return _as_read_back(record | dict(own or {}))
 
 
 def default_record(model: Any) -> dict[str, Any]:
@@ -106,9 +106,17 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for key, value in new.items():
         if old.get(key) != value:
             nested = isinstance(value, dict) and isinstance(old.get(key), dict)
-            return difference(old[key], value) if nested else f"{key} is {old.get(key)} there and {value} here"
+            if nested:
+                return difference(old[key], value)
+            return f"{key} is {_in_short(old.get(key))} there and {_in_short(value)} here"
     gone = next(key for key in old if key not in new)
-    return f"{gone} is {old[gone]} there and not given here"
+    return f"{gone} is {_in_short(old[gone])} there and not given here"
+
+
+def _in_short(value: Any) -> str:
+    """A value as text, of a long one the ends."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:100]} ... {text[-50:]}"
 
 
 def _as_read_back(record: dict[str, Any]) -> dict[str, Any]:
