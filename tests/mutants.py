@@ -357,7 +357,7 @@ CHANGES = {
     ],
     "diffusion.py": [
         ("snr.clamp(max=", "snr.clamp(min=", "which weights min-SNR cuts off"),
-        ('self.weighting == "min_snr" and', 'self.weighting == "" and', "a weight of 0 at T"),
+        ('config.weighting == "min_snr" and', 'config.weighting == "" and', "a weight of 0 at T"),
         (
             "randomness.uniform() < self.config.label_dropout",
             "randomness.uniform() < 0",

@@ -100,10 +100,10 @@ def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure
     # In dots. Each pixel of an image has a whole number of them: it is sharp, and the file is small.
     gap, margin = 8, 16 + 15 * max(len(line) for label in labels for line in label.splitlines())
     above = 28 * max((head.count("\n") + 1 for head in heads), default=0)
-    room = (_SHARPNESS * _PIXELS * COLUMN - margin) / columns - gap
+    inch = _SHARPNESS * _PIXELS
+    room = (COLUMN * inch - margin) / columns - gap
     side = pixels * max(1, int(min(room, _LARGEST) / pixels))
     width, height = margin + columns * (side + gap), above + len(rows) * (side + gap)
-    inch = _SHARPNESS * _PIXELS
     figure = plt.figure(figsize=(width / inch, height / inch), layout="none")
     for line, (label, images) in enumerate(zip(labels, rows.values(), strict=True)):
         for column, image in enumerate(images):
