@@ -236,14 +236,14 @@ def _spread(values: Sequence[int], least: float, most: float) -> list[float]:
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], text: str, side: str) -> None:
     """An arrow with a text on one side of its middle: "left", "right" or "above"."""
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3", "shrinkA": 1, "shrinkB": 1})
-    ha, dx = {"left": ("right", -0.04), "right": ("left", 0.04), "above": ("center", 0.0)}[side]
+    ha, dx, dy = {"left": ("right", -0.04, 0), "right": ("left", 0.04, 0), "above": ("center", 0, 0.03)}[side]
     if side == "above":
         va = "bottom"
     elif start[0] == end[0]:
         va = "center"
     else:  # below an arrow that slants
         va = "top"
-    axes.text((start[0] + end[0]) / 2 + dx, (start[1] + end[1]) / 2, text, ha=ha, va=va, fontsize=9, color="0.3")
+    axes.text((start[0] + end[0]) / 2 + dx, (start[1] + end[1]) / 2 + dy, text, ha=ha, va=va, fontsize=9, color="0.3")
 
 
 def _blank(axes: Axes) -> None:
