@@ -1,4 +1,4 @@
-"""Pipelines of diffusers in memory, and models with classes that were trained without a null label."""
+"""Models of diffusers in memory: pipelines, some without a null label, and a network that is told a text."""
 
 from types import SimpleNamespace
 
@@ -11,12 +11,15 @@ from diffusers import (
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     LDMPipeline,
+    UNet2DConditionModel,
 )
+from torch import nn
 
 import ddpm
-from ddpm.denoiser import NetworkDenoiser
+from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.interop import export_diffusers, from_diffusers
-from ddpm.schedule import linear
+from ddpm.samplers import ddim, final
+from ddpm.schedule import from_betas, linear
 from ddpm.unet import UNet, UNetConfig
 from tests.parity.test_folders import GOOGLE, SMALL, model
 
@@ -57,7 +60,7 @@ def with_other_betas(scheduler):
 
 
 def with_nan(unet):
-    torch.nn.init.constant_(unet.conv_in.bias, torch.nan)
+    nn.init.constant_(unet.conv_in.bias, torch.nan)
     return unet
 
 
@@ -140,3 +143,37 @@ def test_a_null_label_is_named_in_what_was_exported_and_needs_classes(tmp_path):
         from_diffusers(tmp_path, null_label=None)
     untold = from_diffusers(DDPMPipeline(model(SMALL), DDPMScheduler()), device="cpu", null_label=False)
     assert (untold.classes, type(untold.network)) == ((), UNet)
+
+
+class Prompted(nn.Module):
+    """A network of diffusers that is told one text, as the page on training wraps it."""
+
+    def __init__(self, unet, prompt):
+        super().__init__()
+        self.unet, self.prompt = unet, prompt
+
+    def forward(self, x, t):
+        return self.unet(x, t, self.prompt.expand(len(x), -1, -1)).sample
+
+
+@torch.no_grad()
+def test_a_network_that_is_told_a_text_draws_what_it_draws_there():
+    """Guided, by DDIM in ten steps."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    text, nothing, start = torch.randn(1, 7, 16), torch.zeros(1, 7, 16), torch.randn(2, 4, 8, 8)
+    schedule = from_betas(scheduler.betas)
+    told, untold = (NetworkDenoiser(Prompted(unet, prompt), schedule, "eps") for prompt in (text, nothing))
+    ours = final(ddim(Guided(told, untold, weight=3), start, schedule.timesteps(10)))
+    x = start
+    for t in scheduler.timesteps:
+        with_text, without = (unet(x, t, prompt.expand(2, -1, -1)).sample for prompt in (text, nothing))
+        x = scheduler.step(without + 3 * (with_text - without), t, x).prev_sample
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4 * x.abs().max().item())
+    unguided = final(ddim(told, start, schedule.timesteps(10)))
+    assert (unguided - x).abs().max() > 0.01 * x.abs().max()
