@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm.data import check_range
 from ddpm.metrics.distances import bootstrap_sd, real_test_features
 from ddpm.metrics.features import Features, check_images, check_real, features_in_words, features_of
 
@@ -70,6 +71,7 @@ def copying(
     """
     for name, given in (("images", images), ("training_images", training_images)):
         check_images(name, given, features)
+    check_range(training_images)
     check_real(real, features)
     train = features_of(training_images, features)
     of_test = _nearest(real_test_features() if real is None else features_of(real, features), train)

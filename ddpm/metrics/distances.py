@@ -102,8 +102,8 @@ def frechet_distance(
         real: images to compare with in place of the test images, from 65 up, such as training images that were held
             out: whoever chooses settings by the test images can no longer judge by them.
         features: a function of your own in place of the frozen network, which knows garments alone, such as a network
-            without its head: images (batch, ...) -> features (batch, d). Then the images may have any shape, `real`
-            must be given, and of both there must be more than d.
+            without its head: images (batch, ...) -> features (batch, d), called as `ddpm.metrics.features.features_of`
+            says. Then the images may have any shape, `real` must be given, and of both there must be more than d.
 
     Raises:
         ValueError: too few or too many images, images of another shape or dtype, or with values that are not finite; or

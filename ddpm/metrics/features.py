@@ -155,7 +155,7 @@ def features_of(images: Tensor, own: Features | None) -> Tensor:
     Args:
         images: those that `check_images` lets through.
         own: a function of your own, or None for the frozen features. It is called with at most 100 images at a time,
-            in float32, where they are. A torch module is put into evaluation mode.
+            in float32. A torch module is put into evaluation mode, and called where its weights are.
 
     Raises:
         TypeError: `own` answers no tensor.
@@ -164,9 +164,11 @@ def features_of(images: Tensor, own: Features | None) -> Tensor:
     images = images.clamp(-1, 1)
     if own is None:
         return features(images)
+    place = images.device
     if isinstance(own, nn.Module):
         own.eval()
-    return torch.cat([_checked(own(chunk), chunk) for chunk in images.float().split(100)])
+        place = next(own.parameters(), images).device
+    return torch.cat([_checked(own(chunk.float().to(place)), chunk) for chunk in images.split(100)])
 
 
 def _checked(answer: Tensor, images: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ MEASURES = {
     "kernel_distance": lambda images, **own: metrics.kernel_distance(images, weights="none", **own),
     "precision": lambda images, **own: metrics.precision_and_recall(images, weights="none", **own)[0],
     "recall": lambda images, **own: metrics.precision_and_recall(images, weights="none", **own)[1],
-    "copying": lambda images, **own: metrics.copying(images, images[:50] + 0.01, weights="none", **own),
+    "copying": lambda images, **own: metrics.copying(images, 0.99 * images[:50], weights="none", **own),
 }
 DISTANCES = {name: MEASURES[name] for name in ("frechet_distance", "kernel_distance")}
 
@@ -97,6 +97,23 @@ def test_a_network_is_called_in_evaluation_mode_with_a_hundred_clipped_images_an
     assert "in features of Watched (12); 250 generated" in str(distance)
 
 
+class Elsewhere(nn.Module):
+    """A network on another device; what it answers comes from this one."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, device="meta"))
+
+    def forward(self, images):
+        assert images.device.type == "meta"
+        return torch.rand(len(images), 2)
+
+
+def test_a_network_is_called_where_its_weights_are():
+    distance = metrics.frechet_distance(colours(20), weights="none", real=colours(20), features=Elsewhere())
+    assert math.isfinite(distance.value)
+
+
 def answering(answer):
     return {"features": lambda images: answer(means(images))}
 
@@ -125,6 +142,11 @@ REAL = colours(99)
 def test_what_features_cannot_be_made_of_is_refused_in_one_line(measure, wrong, error, message):
     with pytest.raises(error, match=f"^{message}[^\n]*$"):
         MEASURES[measure](colours(50), **({"real": REAL, "features": means} | wrong))
+
+
+def test_training_images_on_another_scale_are_refused():
+    with pytest.raises(ValueError, match=r"^images lie in \[-255, 255\]; legal is \[-1, 1\]"):
+        metrics.copying(colours(9), 255 * REAL, weights="none", real=REAL, features=means)
 
 
 def test_so_many_images_are_needed():
