@@ -98,12 +98,12 @@ def from_diffusers(
     flag("null_label", null_label)
     place = chosen_device(device)
     parts = _parts_on_disk(path, variant) if isinstance(path, str | os.PathLike) else _parts_in_memory(path, variant)
-    model, scheduler, where, scheduler_file = parts
+    model, scheduler, where, scheduler_file, own_facts = parts
     target = target_of_scheduler(scheduler, scheduler_file)
     schedule = schedule_of_scheduler(scheduler, scheduler_file)
     image_shape = _image_shape(model, where)
     network = _plain_network(model, null_label)
-    classes, distilled_for = _own_facts(where, model.config.num_class_embeds, null_label)
+    classes, distilled_for = _classes_of(own_facts, where / OWN_FACTS, model.config.num_class_embeds, null_label)
     network = network.to(place, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
@@ -115,6 +115,7 @@ class _Parts(NamedTuple):
     scheduler: Any
     where: Path  # for messages, as the next
     scheduler_file: Path
+    own_facts: Mapping[str, Any] | None  # what `export_diffusers` wrote beside it
 
 
 def _parts_on_disk(path: str | os.PathLike[str], variant: str | None) -> _Parts:
@@ -126,7 +127,8 @@ def _parts_on_disk(path: str | os.PathLike[str], variant: str | None) -> _Parts:
     _check_unet(_read(unet_file), unet_file)
     file = _part(folder, "scheduler") / "scheduler_config.json"
     scheduler = scheduler_from(_read(file), kind_of_scheduler, file)
-    return _Parts(_load_model(_part(folder, "unet"), variant), scheduler, folder, file)
+    own_facts = read_json(folder / OWN_FACTS) if (folder / OWN_FACTS).is_file() else None
+    return _Parts(_load_model(_part(folder, "unet"), variant), scheduler, folder, file, own_facts)
 
 
 def _parts_in_memory(pipeline: Any, variant: str | None) -> _Parts:
@@ -142,25 +144,24 @@ def _parts_in_memory(pipeline: Any, variant: str | None) -> _Parts:
     _check_unet(pipeline.unet.config, unet_file)
     check_table(pipeline.scheduler, kinds["scheduler"], file)
     check_file_finite(unet_file, pipeline.unet.state_dict())
-    return _Parts(copy.deepcopy(pipeline.unet).float().eval(), pipeline.scheduler, where, file)
+    return _Parts(copy.deepcopy(pipeline.unet).float().eval(), pipeline.scheduler, where, file, None)
 
 
-def _own_facts(folder: Path, embeddings: int | None, null_label: bool) -> tuple[list[str], int | None]:
+def _classes_of(
+    own_facts: Mapping[str, Any] | None, file: Path, embeddings: int | None, null_label: bool
+) -> tuple[list[str], int | None]:
     """Names of a model's classes, and what a student was distilled for: diffusers' files have a place for neither."""
     count = embeddings or 0
     if null_label and count:
         count -= 1
     numbers = [str(label) for label in range(count)]
-    if not (folder / OWN_FACTS).is_file():
+    if own_facts is None:
         return numbers, None
     if not null_label:
-        raise ValueError(f"null_label is False; {folder} was exported from here, and its last label is the null label")
-    facts = read_json(folder / OWN_FACTS)
-    classes, distilled_for = facts.get("classes"), facts.get("distilled_for")
+        raise ValueError(f"null_label is False; {file} says that it was exported from here, with a null label")
+    classes, distilled_for = own_facts.get("classes"), own_facts.get("distilled_for")
     if not isinstance(classes, list) or len(classes) != len(numbers):
-        raise ValueError(
-            f"{folder / OWN_FACTS} is damaged: classes are {classes!r}; there must be {len(numbers)} names"
-        )
+        raise ValueError(f"{file} is damaged: classes are {classes!r}; there must be {len(numbers)} names")
     return list(map(str, classes)), None if distilled_for is None else positive_int("distilled_for", distilled_for)
 
 

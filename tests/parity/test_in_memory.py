@@ -113,6 +113,14 @@ def test_what_is_refused_on_the_disk_is_refused_in_memory(pipeline, error, messa
         from_diffusers(pipeline)
 
 
+def test_a_folder_that_is_called_pipeline_says_nothing_of_one_in_memory(tmp_path, monkeypatch):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "ddpm.json").write_text('{"classes": ["boot"], "distilled_for": 4}')
+    monkeypatch.chdir(tmp_path)
+    denoise = from_diffusers(DDPMPipeline(model(SMALL | {"num_class_embeds": 2}), DDPMScheduler()), device="cpu")
+    assert (denoise.classes, denoise.distilled_for) == (("0",), None)
+
+
 def test_a_pipeline_in_memory_has_no_variant():
     with pytest.raises(ValueError, match="^variant is 'fp16'; a pipeline in memory has none"):
         from_diffusers(DDPMPipeline(model(SMALL), DDPMScheduler()), variant="fp16")
@@ -137,7 +145,7 @@ def test_a_null_label_is_named_in_what_was_exported_and_needs_classes(tmp_path):
     network = UNet(UNetConfig(channels=1, base_channels=8, classes=2))
     denoise = NetworkDenoiser(network, linear(), image_shape=(1, 32, 32), classes=("boot", "bag"))
     export_diffusers(denoise, tmp_path)
-    with pytest.raises(ValueError, match="^null_label is False; .* was exported from here, and its last label is"):
+    with pytest.raises(ValueError, match="^null_label is False; .*ddpm.json says that it was exported from here, with"):
         from_diffusers(tmp_path, null_label=False)
     with pytest.raises(ValueError, match="^null_label is None; legal are True, False$"):
         from_diffusers(tmp_path, null_label=None)
