@@ -165,7 +165,9 @@ def check_finite(name: str, values: Tensor) -> None:
 def answer_like(name: str, answer: Any, x: Tensor) -> Tensor:
     """`answer`, what the function called `name` makes of x, which must be a tensor of x's shape."""
     if not isinstance(answer, Tensor):
-        raise TypeError(f"{name} answers {type(answer).__name__}; it must be a tensor like x")
+        is_of_diffusers = isinstance(getattr(answer, "sample", None), Tensor)
+        instead = ", such as its .sample; ddpm.from_diffusers takes a whole pipeline" if is_of_diffusers else ""
+        raise TypeError(f"{name} answers {type(answer).__name__}; it must be a tensor like x{instead}")
     if answer.shape != x.shape:
         raise ValueError(f"{name} answers {tuple(answer.shape)} at x of shape {tuple(x.shape)}; they must be alike")
     return answer

@@ -173,7 +173,9 @@ def _record(folder: Path) -> dict[str, Any]:
     """What a run's config.json says."""
     path = folder / "config.json"
     if (folder / "model_index.json").is_file():
-        raise ValueError(f"{folder} is a pipeline of diffusers, which ddpm.from_diffusers opens")
+        raise ValueError(
+            f"{folder} is a pipeline of diffusers; ddpm.from_diffusers opens it in Python, and commands take runs"
+        )
     try:
         record = read_json(path)
     except FileNotFoundError as error:

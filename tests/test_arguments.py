@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,9 @@ def test_an_answer_is_like_what_was_asked_about():
         answer_like("score", X[0], X)  # which would be spread over x
     with pytest.raises(TypeError, match="^score answers tuple; it must be a tensor like x$"):
         answer_like("score", (X,), X)
+    of_diffusers = SimpleNamespace(sample=X)
+    with pytest.raises(TypeError, match="like x, such as its .sample; ddpm.from_diffusers takes a whole pipeline$"):
+        answer_like("network", of_diffusers, X)
 
 
 def test_what_a_thing_must_be_is_named_with_its_module():

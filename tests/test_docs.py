@@ -2,17 +2,20 @@
 
 import doctest
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import ddpm
 from ddpm.cli.distill import distill
 from ddpm.cli.train import settings_of
+from ddpm.denoiser import Denoiser
 from tests.checkout import ROOT
 
 MODULES = sorted(
@@ -44,6 +47,20 @@ def test_examples_are_true(name):
 def test_the_reference_names_every_module_once():
     page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"automodule:: (\S+)", page)) == MODULES
+
+
+def test_the_reference_names_what_import_alone_gives():
+    page = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    named = re.search(r"`import ddpm` alone gives ([^;]+);", page)[1]
+    offered = {name for name in ddpm.__all__ if inspect.isfunction(getattr(ddpm, name))}
+    assert set(re.findall(r"`ddpm\.(\w+)`", named)) == offered
+
+
+def test_the_reference_shows_how_a_denoiser_is_called():
+    """Sphinx leaves methods out whose names have underscores, unless they are named."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert config["sphinx"]["config"]["autodoc_default_options"]["special-members"] == Denoiser.__call__.__name__
+    assert "x_t (batch, ...) at time t" in Denoiser.__call__.__doc__
 
 
 def test_a_network_is_saved_as_the_page_on_training_does(tmp_path, monkeypatch):

@@ -65,7 +65,10 @@ def prepared(
         raise ValueError(f"weight is {guiding.weight:g}; it needs a --guide")
     latent = is_latent(trained)
     if only is not None and tuple(trained.image_shape or ()) != only:
-        raise ValueError(f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}")
+        raise ValueError(
+            f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}: in Python, "
+            "ddpm.metrics.frechet_distance takes real= and features= of your own"
+        )
     if latent and "watch" in options:
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"

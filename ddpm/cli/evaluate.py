@@ -54,7 +54,7 @@ def evaluate(
     """Frechet distance of a model's images to Fashion-MNIST's test images, with the context needed to read it.
 
     Of a model that is told the classes of Fashion-MNIST, also the share of images in which a second classifier sees the
-    class that was told.
+    class that was told. In Python, ddpm.metrics.frechet_distance takes real images and features of your own.
     """
     import torch
 

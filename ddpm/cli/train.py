@@ -35,7 +35,9 @@ class JobSettings:
         data: data set: fashion-mnist (60,000 images), fashion-mnist-embedded, mnist, kmnist, cifar10, cifar100, or
             folder:PATH with pictures of any size and colours.
         data_folder: folder that holds the files of a named data set.
-        image_size: height and width that pictures from a folder are brought to, a multiple of 8 (32 by default).
+        image_size: height and width that pictures from a folder are brought to (32 by default): a multiple of 4 for
+            diffusion and of 8 for the other models, unless a file for --config gives them other levels. In Python,
+            ddpm.data.pictures.load_folder also takes a height that is not the width.
         channels: channels of pictures from a folder: 1 makes them grey, 3 RGB (the default).
         workers: processes that read pictures while the device computes.
         conditional: tell the network each image's class, so that it can draw the one that is asked for. The classes of

@@ -77,7 +77,10 @@ class Dataset:
             if not isinstance(value := getattr(self, name), Tensor):
                 raise TypeError(f"{name} are {type(value).__name__}; they must be a tensor")
         if self.images.dtype != torch.uint8:
-            raise TypeError(f"images are {self.images.dtype}; they must be torch.uint8 (grey levels 0 to 255)")
+            raise TypeError(
+                f"images are {self.images.dtype}; they must be torch.uint8 (grey levels 0 to 255), "
+                "which ddpm.data.denormalise makes of floats in [-1, 1]"
+            )
         shape = tuple(self.images.shape)
         if len(shape) != 4 or not all(shape):
             raise ValueError(f"images have shape {shape}; it must be (n, channels, height, width), none of them 0")

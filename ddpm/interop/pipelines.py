@@ -1,10 +1,11 @@
 """Whole pipelines of diffusers: write one from a trained denoiser, and make a denoiser from one."""
 
+import copy
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,20 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
 from ddpm.files import check_file_finite, expanded, new_folder, read_json, write_json
 from ddpm.interop.card import card_of
-from ddpm.interop.schedulers import make_scheduler, schedule_of_scheduler, scheduler_from, target_of_scheduler
+from ddpm.interop.schedulers import (
+    check_table,
+    make_scheduler,
+    schedule_of_scheduler,
+    scheduler_from,
+    target_of_scheduler,
+)
 from ddpm.interop.weights import diffusers_library, first_line, unet_from_diffusers, unet_to_diffusers
-from ddpm.settings import PRECISIONS, Precision, one_of, positive_int
+from ddpm.settings import PRECISIONS, Precision, flag, one_of, positive_int
 from ddpm.unet import UNet
 from ddpm.unet.blocks import Float32Conv2d
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers import DiffusionPipeline, UNet2DModel
 
 __all__ = ["export_diffusers", "from_diffusers"]
 
@@ -58,68 +65,108 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
 
 
 def from_diffusers(
-    path: str | os.PathLike[str],
+    path: "str | os.PathLike[str] | DiffusionPipeline",
     precision: Precision = "auto",
     device: str | torch.device = "auto",
     variant: str | None = None,
+    null_label: bool = True,
 ) -> NetworkDenoiser:
-    """A denoiser from a diffusers pipeline on the disk: a `UNet2DModel` of pixels.
+    """A denoiser from a diffusers pipeline, on the disk or in memory: a `UNet2DModel` of pixels.
 
     Its network is a `UNet` if one computes the same function. Its weights are float32, whatever they are in the file.
     The scheduler gives the noise schedule and the prediction target. Whether it clips or thresholds x0 is ignored;
     `Clipped` clips. The names of the classes and what a student was distilled for are read from what `export_diffusers`
-    wrote; in other folders, classes have numbers for names. The last of a conditional model's class embeddings is taken
-    as that of the null label, which tells none. Where a model was trained without one, its last class stands there: it
-    cannot be asked for, and is drawn where no class is told.
+    wrote; in other folders, and in memory, classes have numbers for names.
 
     Args:
         path: the pipeline's folder, as `save_pretrained` writes it or with all files in one place, as the oldest have
-            it; nothing is downloaded.
+            it; nothing is downloaded. Or a pipeline in memory, with a `unet` and a `scheduler`; it is copied.
         precision: "auto" computes in bfloat16 where the device does that in hardware; "float32" never does.
         device: "auto" is a GPU if there is one, else the CPU.
-        variant: which weights, where there are several: "fp16" is diffusion_pytorch_model.fp16.safetensors. By default
-            those without such a name, or the only ones there are.
+        variant: which weights of a folder, where there are several: "fp16" is
+            diffusion_pytorch_model.fp16.safetensors. By default those without such a name, or the only ones there are.
+        null_label: whether the last of a conditional model's class embeddings is that of the null label, which tells no
+            class. False is for a model that was trained without one: it must always be told a class.
 
     Raises:
         ValueError: it is another kind of pipeline, or damaged; the message names the part in the way. Or diffusers is
             not installed.
         FileNotFoundError: a part of it is missing.
+        TypeError: `path` is neither a path nor a pipeline.
     """
     one_of("precision", precision, PRECISIONS)
+    flag("null_label", null_label)
     place = chosen_device(device)
-    folder = expanded(path)
-    if path == "" or not os.path.isdir(folder):
-        raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}; nothing is downloaded")
-    kind_of_scheduler = _check_parts(folder)
-    _check_unet(_part(folder, "unet") / "config.json")
-    scheduler_file = _part(folder, "scheduler") / "scheduler_config.json"
-    scheduler = scheduler_from(_read(scheduler_file), kind_of_scheduler, scheduler_file)
+    parts = _parts_on_disk(path, variant) if isinstance(path, str | os.PathLike) else _parts_in_memory(path, variant)
+    model, scheduler, where, scheduler_file, own_facts = parts
     target = target_of_scheduler(scheduler, scheduler_file)
     schedule = schedule_of_scheduler(scheduler, scheduler_file)
-    model: Any = _load_model(_part(folder, "unet"), variant)
-    image_shape = _image_shape(model, folder)
-    network = _plain_network(model)
-    classes, distilled_for = _own_facts(folder, (model.config.num_class_embeds or 1) - 1)
+    image_shape = _image_shape(model, where)
+    network = _plain_network(model, null_label)
+    classes, distilled_for = _classes_of(own_facts, where / OWN_FACTS, model.config.num_class_embeds, null_label)
     network = network.to(place, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
 
-def _own_facts(folder: Path, count: int) -> tuple[list[str], int | None]:
-    """Names of so many classes, and what a student was distilled for: diffusers' files have a place for neither."""
+class _Parts(NamedTuple):
+    """A pipeline's scheduler and its `UNet2DModel`, in float32, which is no one else's."""
+
+    model: Any
+    scheduler: Any
+    where: Path  # for messages, as the next
+    scheduler_file: Path
+    own_facts: Mapping[str, Any] | None  # what `export_diffusers` wrote beside it
+
+
+def _parts_on_disk(path: str | os.PathLike[str], variant: str | None) -> _Parts:
+    folder = expanded(path)
+    if path == "" or not os.path.isdir(folder):
+        raise FileNotFoundError(f"there is no folder {os.fspath(path)!r}; nothing is downloaded")
+    kind_of_scheduler = _scheduler_on_disk(folder)
+    unet_file = _part(folder, "unet") / "config.json"
+    _check_unet(_read(unet_file), unet_file)
+    file = _part(folder, "scheduler") / "scheduler_config.json"
+    scheduler = scheduler_from(_read(file), kind_of_scheduler, file)
+    own_facts = read_json(folder / OWN_FACTS) if (folder / OWN_FACTS).is_file() else None
+    return _Parts(_load_model(_part(folder, "unet"), variant), scheduler, folder, file, own_facts)
+
+
+def _parts_in_memory(pipeline: Any, variant: str | None) -> _Parts:
+    if not (hasattr(pipeline, "unet") and hasattr(pipeline, "scheduler")):
+        kind = type(pipeline).__name__
+        raise TypeError(f"path is {kind}; it must be a path, or a pipeline with a unet and a scheduler")
+    if variant is not None:
+        raise ValueError(f"variant is {variant!r}; a pipeline in memory has none, as its weights are loaded")
+    found = getattr(pipeline, "components", {"unet": pipeline.unet, "scheduler": pipeline.scheduler})
+    kinds = {name: type(part).__name__ for name, part in found.items() if part is not None}
+    where, unet_file, file = Path("pipeline"), Path("pipeline.unet"), Path("pipeline.scheduler")
+    _check_kinds(kinds, where)
+    _check_unet(pipeline.unet.config, unet_file)
+    check_table(pipeline.scheduler, kinds["scheduler"], file)
+    check_file_finite(unet_file, pipeline.unet.state_dict())
+    return _Parts(copy.deepcopy(pipeline.unet).float().eval(), pipeline.scheduler, where, file, None)
+
+
+def _classes_of(
+    own_facts: Mapping[str, Any] | None, file: Path, embeddings: int | None, null_label: bool
+) -> tuple[list[str], int | None]:
+    """Names of a model's classes, and what a student was distilled for: diffusers' files have a place for neither."""
+    count = embeddings or 0
+    if null_label and count:
+        count -= 1
     numbers = [str(label) for label in range(count)]
-    if not (folder / OWN_FACTS).is_file():
+    if own_facts is None:
         return numbers, None
-    facts = read_json(folder / OWN_FACTS)
-    classes, distilled_for = facts.get("classes"), facts.get("distilled_for")
+    if not null_label:
+        raise ValueError(f"null_label is False; {file} says that it was exported from here, with a null label")
+    classes, distilled_for = own_facts.get("classes"), own_facts.get("distilled_for")
     if not isinstance(classes, list) or len(classes) != len(numbers):
-        raise ValueError(
-            f"{folder / OWN_FACTS} is damaged: classes are {classes!r}; there must be {len(numbers)} names"
-        )
+        raise ValueError(f"{file} is damaged: classes are {classes!r}; there must be {len(numbers)} names")
     return list(map(str, classes)), None if distilled_for is None else positive_int("distilled_for", distilled_for)
 
 
-def _check_parts(folder: Path) -> str:
-    """The class of a pipeline's scheduler; a pipeline must have that, a UNet2DModel and no other part."""
+def _scheduler_on_disk(folder: Path) -> str:
+    """The class of a pipeline's scheduler, once its parts are checked."""
     file = folder / "model_index.json"
     if not file.exists() and (folder / "config.json").is_file():
         alone = read_json(folder / "config.json")
@@ -128,9 +175,14 @@ def _check_parts(folder: Path) -> str:
         if "training" in alone:
             raise FileNotFoundError(f"{folder} is a training run's folder, which ddpm.load opens; there is no {file}")
     parts = {name: part[-1] for name, part in _read(file).items() if isinstance(part, list) and part and part[-1]}
-    if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
-        raise ValueError(f"{folder} holds {parts}; a model of pixels is a UNet2DModel and a scheduler")
+    _check_kinds(parts, folder)
     return str(parts["scheduler"])
+
+
+def _check_kinds(parts: Mapping[str, Any], where: Path) -> None:
+    """Check that a pipeline has a scheduler, a UNet2DModel and no other part."""
+    if parts.keys() != {"unet", "scheduler"} or parts["unet"] != "UNet2DModel":
+        raise ValueError(f"{where} holds {parts}; a model of pixels is a UNet2DModel and a scheduler")
 
 
 def _part(folder: Path, name: str) -> Path:
@@ -138,9 +190,8 @@ def _part(folder: Path, name: str) -> Path:
     return folder / name if (folder / name).is_dir() else folder
 
 
-def _check_unet(file: Path) -> None:
+def _check_unet(options: Mapping[str, Any], file: Path) -> None:
     """Check that a UNet is told labels or nothing, and answers an image, or an image and a variance."""
-    options = _read(file)
     if (kind := options.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise ValueError(f"{file} is that of a {kind}; it must be a UNet2DModel")
     if kind := options.get("class_embed_type"):
@@ -203,13 +254,15 @@ def _check_shards(folder: Path, variant: str | None) -> None:
             raise FileNotFoundError(f"there is no {folder / name}, which {file.name} names")
 
 
-def _plain_network(model: Any) -> nn.Module:
+def _plain_network(model: Any, null_label: bool) -> nn.Module:
     """A diffusers model as a network (x, t, labels) -> answer: a `UNet` if one computes the same function."""
     try:
-        return unet_from_diffusers(model)
+        if null_label or not model.config.num_class_embeds:
+            return unet_from_diffusers(model)
     except ValueError:
-        model.conv_in = _in_float32(model.conv_in)  # as in a UNet
-        return _FirstOutput(model)
+        pass
+    model.conv_in = _in_float32(model.conv_in)  # as in a UNet
+    return _FirstOutput(model, null_label)
 
 
 def _image_shape(model: Any, folder: Path) -> tuple[int, int, int] | None:
@@ -238,16 +291,19 @@ def _in_float32(convolution: nn.Conv2d) -> Float32Conv2d:
 class _FirstOutput(nn.Module):
     """A diffusers model as a plain network: its answer is a tensor, without the variance that it may have learnt.
 
-    A model with classes that is told none is told its last label, the null label.
+    A model with classes that is told none is told its last label, the null label, if it has one.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, null_label: bool) -> None:
         super().__init__()
         self.model = model
         self.labels: int = model.config.num_class_embeds or 0
+        self.null_label = null_label
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         if labels is None and self.labels:
+            if not self.null_label:
+                raise ValueError("labels are None; this network has no null label, so `given` must tell it a class")
             labels = torch.full((len(x),), self.labels - 1, dtype=torch.int64, device=x.device)
         answer: Tensor = self.model(x, t, labels).sample
         return answer[:, : x.shape[1]]

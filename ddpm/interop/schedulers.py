@@ -15,7 +15,10 @@ from ddpm.settings import Target, one_of
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler
 
-__all__ = ["PREDICTION_TYPES", "make_scheduler", "schedule_of_scheduler", "scheduler_from", "target_of_scheduler"]
+__all__ = [
+    "PREDICTION_TYPES", "check_table", "make_scheduler", "schedule_of_scheduler", "scheduler_from",
+    "target_of_scheduler",
+]  # fmt: skip
 
 #: What diffusers calls each prediction target.
 PREDICTION_TYPES: dict[Target, str] = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -64,9 +67,14 @@ def scheduler_from(config: Mapping[str, Any], kind: str, file: Path) -> Any:
         scheduler = kind_of_scheduler.from_config(config)  # type: ignore[attr-defined]
     except Exception as error:  # whatever a damaged configuration brings about
         raise ValueError(f"{file} makes no {kind}: {first_line(error)}") from error
+    check_table(scheduler, kind, file)
+    return scheduler
+
+
+def check_table(scheduler: Any, kind: str, file: Path) -> None:
+    """Raise `ValueError` unless a scheduler of this class has a table of betas."""
     if not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
         raise ValueError(f"scheduler is {kind!r} beside {file}; only one with a table of betas has a noise schedule")
-    return scheduler
 
 
 def target_of_scheduler(scheduler: Any, file: Path) -> Target:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddpm.data import check_range
 from ddpm.metrics.distances import bootstrap_sd, real_test_features
-from ddpm.metrics.features import FEATURES_SHA256, check_garments, features
+from ddpm.metrics.features import Features, check_images, check_real, features_in_words, features_of
 
 __all__ = ["Copying", "copying"]
 
@@ -25,6 +26,7 @@ class Copying:
         test: number of test images.
         train: number of training images.
         weights: which weights made the images.
+        features: in which images are near to each other, in words.
     """
 
     value: float
@@ -33,35 +35,47 @@ class Copying:
     test: int
     train: int
     weights: str
+    features: str
 
     def __str__(self) -> str:
         return (
             f"copying {self.value:.2f} (bootstrap sd {self.spread:.2f}; 0.5 is as new as test images, 1 all copies) in "
-            f"features {FEATURES_SHA256[:8]}; {self.generated:,} generated and {self.test:,} test images, each against "
+            f"{self.features}; {self.generated:,} generated and {self.test:,} test images, each against "
             f"the nearest of {self.train:,} training images; {self.weights} weights"
         )
 
 
-def copying(images: Tensor, training_images: Tensor, *, weights: str) -> Copying:
+def copying(
+    images: Tensor,
+    training_images: Tensor,
+    *,
+    weights: str,
+    real: Tensor | None = None,
+    features: Features | None = None,
+) -> Copying:
     """Measure whether images are copies of training images, after the test of Meehan et al. (2020).
 
-    Nearest neighbours are found in the frozen features.
+    Nearest neighbours are found in the frozen features, or in your own.
 
     Args:
         images: (n, 1, 32, 32) in about [-1, 1]. Compared with the 2,000 embedded test images.
         training_images: (m, 1, 32, 32) in [-1, 1], the images that the model was trained on.
         weights: which weights made the images, for the record.
+        real: images to compare with in place of the test images, that the model was not trained on.
+        features: a function of your own, as `frechet_distance` takes it, with `real`. Then images may have any shape.
 
     Raises:
-        ValueError: there are no images, their shape or dtype is another one, or a value is not finite.
+        ValueError: there are no images, their shape or dtype is another one, or a value is not finite; or the same of
+            features of your own, or these without `real`.
+        TypeError: images are no tensor, or `features` is no function that answers one.
     """
     for name, given in (("images", images), ("training_images", training_images)):
-        check_garments(name, given)
-        if not len(given):
-            raise ValueError(f"{name} are 0; legal is at least 1")
-    train = features(training_images)
-    of_test = _nearest(real_test_features(), train)
-    of_generated = _nearest(features(images.clamp(-1, 1)), train)
+        check_images(name, given, features)
+    check_range(training_images)
+    check_real(real, features)
+    train = features_of(training_images, features)
+    of_test = _nearest(real_test_features() if real is None else features_of(real, features), train)
+    of_generated = _nearest(features_of(images, features), train)
 
     def measure(of_generated: Tensor) -> float:
         return (of_generated[:, None] < of_test).float().mean().item()
@@ -73,6 +87,7 @@ def copying(images: Tensor, training_images: Tensor, *, weights: str) -> Copying
         test=len(of_test),
         train=len(train),
         weights=weights,
+        features=features_in_words(features, train.shape[1]),
     )
 
 

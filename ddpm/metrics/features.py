@@ -1,5 +1,6 @@
-"""The features in which every distance is measured: those of one small frozen classifier of Fashion-MNIST."""
+"""The features in which distances are measured: those of one small frozen classifier of Fashion-MNIST, or your own."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
@@ -8,15 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddpm import data
-from ddpm.arguments import check_finite, instance
+from ddpm.arguments import check_finite, function, instance
 from ddpm.files import load_tensors
 
 __all__ = [
-    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "check_garments", "classify", "feature_network", "features",
-    "frozen",
+    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "Features", "check_garments", "check_images", "check_real",
+    "classify", "feature_network", "features", "features_in_words", "features_of", "frozen",
 ]  # fmt: skip
 
 Network = TypeVar("Network", bound=nn.Module)
+#: A function of your own that makes features: images (n, ...) in [-1, 1] -> (n, d).
+Features = Callable[[Tensor], Tensor]
 
 FEATURES = 64  # the dimension
 # The network is frozen: with another one, every distance would be another metric.
@@ -76,8 +79,8 @@ def frozen(network: type[Network], file: str, sha256: str) -> Network:
     return made.eval().requires_grad_(False)
 
 
-def check_garments(name: str, images: Tensor) -> None:
-    """Raise an error unless the frozen network can look at these images.
+def check_garments(name: str, images: Tensor, otherwise: str = "") -> None:
+    """Raise an error unless the frozen network can look at these images; `otherwise` says what to do with others.
 
     Raises:
         TypeError: they are no tensor.
@@ -86,7 +89,7 @@ def check_garments(name: str, images: Tensor) -> None:
     instance(name, images, Tensor)
     if images.ndim != 4 or images.shape[1:] != (1, 32, 32) or not images.is_floating_point():
         raise ValueError(
-            f"{name} are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32)"
+            f"{name} are {images.dtype} of shape {tuple(images.shape)}; features takes floats (n, 1, 32, 32){otherwise}"
         )
     check_finite(name, images)
 
@@ -109,3 +112,77 @@ def classify(images: Tensor) -> Tensor:
     """
     check_garments("images", images)
     return torch.cat([feature_network().logits(chunk).argmax(1) for chunk in images.float().cpu().split(500)])
+
+
+def check_images(name: str, images: Tensor, own: Features | None) -> None:
+    """Raise an error unless features of your own, or the frozen ones if `own` is None, can be made of these images.
+
+    Raises:
+        TypeError: they are no tensor of floating-point values, or `own` is no function.
+        ValueError: there are none, they hold NaN or infinity, or are no garments where the features are frozen.
+    """
+    if own is None:
+        check_garments(name, images, "; for others, features= takes a function of your own")
+    else:
+        function("features", own)
+        if not instance(name, images, Tensor).is_floating_point():
+            raise TypeError(f"{name} are {images.dtype}; they must be floating point, in [-1, 1]")
+        if images.ndim < 2:
+            raise ValueError(f"{name} have shape {tuple(images.shape)}; it must be (n, ...)")
+        check_finite(name, images)
+    if not len(images):
+        raise ValueError(f"{name} are 0; legal is at least 1")
+
+
+def check_real(real: Tensor | None, own: Features | None) -> None:
+    """Raise an error unless images can be compared with these; None, the test images, is for the frozen features alone.
+
+    Raises:
+        TypeError: what `check_images` raises.
+        ValueError: that, too, or they are not in [-1, 1], or None beside features of your own.
+    """
+    if real is not None:
+        check_images("real", real, own)
+        data.check_range(real)
+    elif own is not None:
+        raise ValueError("real is None; in features of your own images are compared with real ones of your own")
+
+
+@torch.no_grad()
+def features_of(images: Tensor, own: Features | None) -> Tensor:
+    """Images (n, ...), which are clipped to [-1, 1] as saved ones are -> their features (n, d) on the CPU.
+
+    Args:
+        images: those that `check_images` lets through.
+        own: a function of your own, or None for the frozen features. It is called with at most 100 images at a time,
+            in float32. A torch module is put into evaluation mode, and called where its weights are.
+
+    Raises:
+        TypeError: `own` answers no tensor.
+        ValueError: its answer has another shape than (n, d), or holds NaN or infinity.
+    """
+    images = images.clamp(-1, 1)
+    if own is None:
+        return features(images)
+    place = images.device
+    if isinstance(own, nn.Module):
+        own.eval()
+        place = next(own.parameters(), images).device
+    return torch.cat([_checked(own(chunk.float().to(place)), chunk) for chunk in images.split(100)])
+
+
+def _checked(answer: Tensor, images: Tensor) -> Tensor:
+    """What features of your own answered, float32 (n, d) on the CPU."""
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"features answers {type(answer).__name__}; it must be a tensor (n, d)")
+    if answer.ndim != 2 or len(answer) != len(images):
+        raise ValueError(f"features answers {tuple(answer.shape)} at {len(images)} images; it must be (n, d)")
+    check_finite("features", answer)
+    return answer.cpu().float()
+
+
+def features_in_words(own: Features | None, d: int) -> str:
+    """The name of these features, of which there are d, for a measure to say with its value."""
+    if own is None:
+        return f"features {FEATURES_SHA256[:8]} (frozen classifier, {d}, whitened)"
+    return f"features of {getattr(own, '__name__', type(own).__name__)} ({d})"

@@ -6,13 +6,20 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ddpm.metrics.distances import Distance, legal_count, real_test_features, real_train_features
-from ddpm.metrics.features import features
+from ddpm.metrics.distances import Distance, compared
+from ddpm.metrics.features import Features, features_in_words
 
 __all__ = ["precision_and_recall"]
 
 
-def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -> tuple[Distance, Distance]:
+def precision_and_recall(
+    images: Tensor,
+    *,
+    weights: str,
+    neighbours: int = 3,
+    real: Tensor | None = None,
+    features: Features | None = None,
+) -> tuple[Distance, Distance]:
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1 and 2), with binomial standard deviations.
 
     Precision is the share of generated images that lie in the manifold of the real ones; recall is the share of real
@@ -24,15 +31,18 @@ def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -
             first n of the 2,000 embedded test images. Both values depend on n.
         weights: which weights made the images, for the record.
         neighbours: k.
+        real: images to compare with in place of the test images, n or more.
+        features: a function of your own, as `frechet_distance` takes it, with `real`. Then n is from 2 up.
 
     Raises:
         ValueError: too few or too many images, images of another shape or dtype or with values that are not finite, or
-            an illegal k.
+            an illegal k; or the same of features of your own, or these without `real`.
+        TypeError: images or `real` are no tensors, or `features` is no function that answers one.
     """
-    n = legal_count(images)
+    generated, others, train = compared(images, real, features)
+    n = len(generated)
     if not isinstance(neighbours, Integral) or not 1 <= neighbours < n:
         raise ValueError(f"neighbours is {neighbours}; legal are 1 to {n - 1}, one fewer than images")
-    real, generated, train = real_test_features()[:n], features(images.clamp(-1, 1)), real_train_features(n)
 
     def described(name: str, value: float, ceiling: float) -> Distance:
         return Distance(
@@ -40,18 +50,19 @@ def precision_and_recall(images: Tensor, *, weights: str, neighbours: int = 3) -
             spread=math.sqrt(value * (1 - value) / n),
             generated=n,
             real=n,
-            split="test",
+            split="test" if real is None else "given",
             weights=weights,
             floor=ceiling,
+            features=features_in_words(features, generated.shape[1]),
             name=f"{name} ({neighbours} neighbours)",
             spread_is="binomial sd",
         )
 
-    precision = _share_inside(generated, real, neighbours)
-    recall = _share_inside(real, generated, neighbours)
+    precision = _share_inside(generated, others, neighbours)
+    recall = _share_inside(others, generated, neighbours)
     return (
-        described("precision", precision, _share_inside(train, real, neighbours)),
-        described("recall", recall, _share_inside(real, train, neighbours)),
+        described("precision", precision, math.nan if train is None else _share_inside(train, others, neighbours)),
+        described("recall", recall, math.nan if train is None else _share_inside(others, train, neighbours)),
     )
 
 

@@ -59,7 +59,7 @@ def test_real_images_that_cannot_be_had_are_missed_before_anything_is_drawn(tmp_
 def test_distances_are_to_garments_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(ddpm, "load", coloured)
     said = refusal(["evaluate", "--n", 65], tmp_path)
-    assert "which draws (3, 16, 16); distances are to garments, (1, 32, 32)" in said
+    assert "which draws (3, 16, 16); distances are to garments, (1, 32, 32): in Python, ddpm.metrics" in said
 
 
 @pytest.mark.parametrize(

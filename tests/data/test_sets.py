@@ -175,7 +175,7 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtyp
     [
         (IMAGES.numpy(), LABELS, TypeError, "images are ndarray; they must be a tensor"),
         (IMAGES, [0] * 4, TypeError, "labels are list; they must be a tensor"),
-        (IMAGES.float(), LABELS, TypeError, r"images are torch.float32; they must be torch.uint8"),
+        (IMAGES.float(), LABELS, TypeError, "must be torch.uint8 .*, which ddpm.data.denormalise makes"),
         (
             IMAGES[:0],
             LABELS[:0],
