@@ -368,7 +368,7 @@ CHANGES = {
             "is_dropped.to(labels.device), 0)",
             "the null label in training",
         ),
-        ("(t - 1).to(images.device)", "t.to(images.device)", "the time that a network in training is told"),
+        ("(t - 1).to(images)", "t.to(images)", "the time that a network in training is told"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
         ('"eps": noise / signal', '"eps": signal / noise', "the bound's weights of eps"),
@@ -538,8 +538,6 @@ CHANGES = {
         ("load_tensors(weights_file, *_hashes(record))", "load_tensors(weights_file)", "the hash of a model's weights"),
         ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
         ("check_weights(files.weights_file, weights, trained.state_dict())", "pass", "the check of a model's weights"),
-        ("if own is not None and network is None:", "if own is None and network is None:", "a network that load lacks"),
-        ("if network is not None and own is None:", "if False:", "a network that load cannot use"),
         (
             "if isinstance(name_or_path, str) and name_or_path in names:",
             "if str(name_or_path) in names:",
@@ -828,6 +826,8 @@ CHANGES = {
         ('"own_network": getattr(task, "own_network", None)', '"own_network": None', "a network of one's own"),
         ('schedule and {"class"', 'None and {"class"', "a schedule of one's own"),
         ("type(task).__name__ if is_own else None", "None", "a loss of one's own"),
+        ("if own is not None and network is None:", "if own is None and network is None:", "a network that load lacks"),
+        ("if network is not None and own is None:", "if False:", "a network that load cannot use"),
         ("!= name or not torch.equal", "!= name and not torch.equal", "another schedule of the same class"),
     ],
     "training/record.py": [
@@ -837,7 +837,7 @@ CHANGES = {
         ('"micro_batch_size" not in training', "training", "a run that goes on in other pieces"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
-            "{old.get(key)} there and {value} here",
+            "{_in_short(old.get(key))} there and {_in_short(value)} here",
             "{value} there and {old.get(key)} here",
             "what a message says is where",
         ),

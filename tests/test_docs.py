@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 
 import ddpm
@@ -99,9 +101,17 @@ def test_the_page_on_parts_of_ones_own_runs_from_top_to_bottom(tmp_path, monkeyp
     blocks = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     assert len(blocks) == page.count("```") / 2 > 6
     monkeypatch.chdir(tmp_path)
-    names = {}
+    network = {"sample_size": 8, "block_out_channels": (4, 8), "norm_num_groups": 2, "cross_attention_dim": 8}
+    blocks_of_it = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    names = {
+        "unet": UNet2DConditionModel(**network, **blocks_of_it),
+        "scheduler": DDPMScheduler(),
+        "prompt": torch.randn(1, 3, 8),
+        "nothing": torch.zeros(1, 3, 8),
+    }
     for block in blocks:
         assert block.count("steps=20_000") == block.count("recipe(")
         exec(block.replace("steps=20_000", "steps=2, batch_size=8"), names)
     assert len(names["lines"]) == 2
+    assert names["latents"].shape == (4, 4, 8, 8)
     assert names["green"].schedule == ddpm.load("runs/middle").schedule
