@@ -571,6 +571,23 @@ def test_what_a_function_needs_is_found_in_a_students_own_cells(cells):
     assert dict(answers(own, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [6.0]}
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("def divergence(mean):\n    return (mean", "SyntaxError, line 4: '(' was never closed"),
+        ("def divergence(mean):\nreturn mean", "IndentationError, line 4: expected an indented block"),
+        ("def divergence(mean) -> float:\n    return mean)", "SyntaxError, line 4: unmatched ')'"),
+    ],
+)
+@pytest.mark.parametrize("begin", ["import math\n\n", "%%time\nimport math\n", "\n\n"])
+def test_a_function_whose_cell_cannot_be_read_is_told_where(lines, said, begin):
+    cells = [("mean = 1", True), (begin + lines, True), ("def other(mean):\n    return 1", True)]
+    answered = dict(answers(cells, {"divergence": [[3.0]], "other": [[3.0]], "third": [[3.0]]}, 0, 5, {}))
+    assert answered["divergence"].startswith(f"needs a cell that does not run: {said}")
+    assert answered["other"] == [1.0]
+    assert answered["third"] == "raises NameError: third is no function of this notebook"
+
+
 def test_a_number_of_the_copy_stands_whatever_a_later_cell_makes_of_it():
     """The hints of the exercises ask for such cells: "at mean 0 and std 1 the answer must be 0"."""
     exercise = "std = 0.45\n\n\ndef divergence(mean):\n    display(mean)\n    return mean / std\n\n\ngrade(divergence)"
