@@ -1019,8 +1019,13 @@ CHANGES = {
         ("if force else _kept(record", "if not record else _kept(record", "a marking that is forced"),
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
         ("published, _code_of_marking()])", "_code_of_marking()])", "marks by chapters that were corrected since"),
-        ("if path.stat().st_size > MOST:", "if path.stat().st_size < 0:", "a zip that is too large"),
+        ("not in (None, edition_of(published))", "is not None", "a copy of the same edition"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
+    ],
+    "companion/unpacking.py": [
+        ("if path.stat().st_size > MOST:", "if path.stat().st_size < 0:", "a zip that is too large"),
+        ("if len(files) > 1:", "if len(files) > 99:", "a chapter that is there twice"),
+        ("if i < MOST_OTHERS else", "if i >= 0 else", "a zip of very many notebooks"),
     ],
     "companion/marks.py": [
         ('.replace("`", "\'")', "", "a backtick that ends a cell of a report"),
@@ -1045,7 +1050,7 @@ CHANGES = {
         ),
         ("preset, only, force=True", "preset, only, force=False", "an earlier run of what is handed in"),
         ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
-        ("sha256(chapter.read_bytes())", 'sha256(b"")', "the hash of the chapter that it is a copy of"),
+        ("sha256(json.dumps(code)", 'sha256(json.dumps("")', "the hash of the chapter that it is a copy of"),
     ],
     "companion/runner.py": [
         (
@@ -1143,6 +1148,7 @@ NEAREST = {
     "gan.py": ["test_networks.py"],
     "companion/answering.py": ["companion/test_marking.py"],
     "companion/sandbox.py": ["companion/test_marking.py"],
+    "companion/unpacking.py": ["companion/test_unpacking.py", "companion/test_marking.py"],
     "cli/chapters.py": ["cli/test_chapters.py", "companion/test_execution.py"],
     "companion/results.py": ["companion/test_ledger.py", "book/test_results.py"],
     "companion/long_runs.py": ["companion/test_long_runs.py", "book/test_results.py"],

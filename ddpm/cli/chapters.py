@@ -52,7 +52,10 @@ def chapters(
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(help="With --hand-in: whose copies these are. Their exercises get numbers of their own."),
+        typer.Option(
+            help="With --hand-in: whose copies these are, a number or a name (up to 64 letters, digits, dots, - and _, "
+            "no space). Their exercises get numbers of their own."
+        ),
     ] = None,
     pack: Annotated[
         Path | None, typer.Option(help="Run the copies in this folder, then zip them with their provenance.")

@@ -12,6 +12,7 @@ import dis
 import json
 import math
 import os
+import re
 import signal
 import symtable
 import sys
@@ -76,11 +77,25 @@ def answers(
         try:
             with _at_most(seconds):
                 answer = _answer(statements, name, called, seed, own.get(name, {}))
+        except NameError as error:
+            answer = _why_unread(cells, error.name) or _raised(error)
         except OutOfTime:
             answer = f"takes longer than {seconds} seconds"
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
             answer = _raised(error)
         yield name, answer
+
+
+def _why_unread(cells: Sequence[tuple[str, bool]], name: str | None) -> str:
+    """Why the last cell cannot be read that defines a function of this name by the look of it; "" where it can."""
+    for source, _ in reversed(cells):
+        if re.search(rf"^[ \t]*def {name}\b", source, re.MULTILINE):
+            try:
+                _parsed(source)
+            except SyntaxError as error:
+                return f"needs a cell that does not run: {type(error).__name__}, line {error.lineno}: {error.msg}"
+            return ""
+    return ""
 
 
 def _answer(
@@ -184,13 +199,16 @@ def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
 def _parsed(source: str) -> list[ast.stmt]:
     """A cell's statements; lines that are for IPython alone are calls of it, which fail here and are passed over."""
     if source.lstrip().startswith(("%%time", "%%capture")):  # also %%timeit: they run the cell
-        source = source.lstrip().partition("\n")[2]
+        source = "\n" + source.lstrip().partition("\n")[2]  # the lines keep their numbers
     try:
         return ast.parse(source).body
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager
 
-        return ast.parse(TransformerManager().transform_cell(source)).body
+        transformed = TransformerManager().transform_cell(source)
+        if transformed.strip("\n") == source.strip("\n"):  # it has no line for IPython alone
+            raise
+        return ast.parse(transformed).body
 
 
 def _names(code: ast.stmt) -> tuple[set[str], set[str], set[str]]:
@@ -295,7 +313,7 @@ def _functions(
     scope |= own
     for name in names:
         if name not in functions:
-            raise NameError(f"{name} is no function of this notebook{failed}")
+            raise NameError(f"{name} is no function of this notebook{failed}", name=name)
     return [functions[name] for name in names]
 
 

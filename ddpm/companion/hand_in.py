@@ -21,7 +21,7 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.companion.runner import run_chapters
 from ddpm.files import check_place, write_atomically
 
-__all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "noted_in", "pack", "seed_of", "write_copies"]
+__all__ = ["MOST", "MOST_OF_A_NOTEBOOK", "code_of", "edition_of", "noted_in", "pack", "seed_of", "write_copies"]
 
 #: Bytes of a hand-in that whoever marks it reads at most, and of one notebook in it: a chapter is 1 MiB.
 MOST, MOST_OF_A_NOTEBOOK = 2**28, 2**24
@@ -38,6 +38,16 @@ def seed_of(student: str) -> int:
             f"student is {student!r}; legal are up to 64 letters, digits, dots, - and _, no dot or - first"
         )
     return int(hashlib.sha256(student.encode()).hexdigest()[:6], 16)
+
+
+def code_of(notebook: Any) -> list[str]:
+    """The code of a notebook's cells."""
+    return [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def edition_of(code: Sequence[str]) -> str:
+    """The hash of a chapter's code, which stays the same where the chapter is run again or its prose is mended."""
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
 
 
 def write_copies(
@@ -74,6 +84,7 @@ def write_copies(
 def _copy_of(chapter: Path, student: str | None) -> Any:
     """A chapter's notebook without outputs; its metadata says which chapter it is a copy of, and whose."""
     notebook = read_notebook(chapter)
+    published = {"chapter": chapter.name, "copy of": edition_of(code_of(notebook)), "guess": _guess(notebook)}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
@@ -81,11 +92,6 @@ def _copy_of(chapter: Path, student: str | None) -> Any:
             cell["source"] = _with_own_numbers(cell["source"], student)
         elif student is not None and cell["cell_type"] == "markdown":
             cell["source"] = _of_fewer_arguments(cell["source"])
-    published = {
-        "chapter": chapter.name,
-        "copy of": hashlib.sha256(chapter.read_bytes()).hexdigest(),
-        "guess": _guess(notebook),
-    }
     notebook["metadata"]["ddpm"] = published | ({} if student is None else {"student": student})
     return notebook
 
@@ -121,8 +127,9 @@ def pack(
     """Execute the copies in a folder from top to bottom and put them into FOLDER.zip, with a provenance.json.
 
     For each chapter the provenance holds what `ddpm chapters` records (versions, device, date, parameters,
-    measurements), the hashes of the chapter it is a copy of and of the file handed in, the prediction at its head and
-    the mark of every exercise. It is a record, and no proof to someone who distrusts the student.
+    measurements), the hashes of the code of the chapter it is a copy of (`edition_of`) and of the file handed in, the
+    prediction at its head and the mark of every exercise. It is a record, and no proof to someone who distrusts the
+    student.
 
     Args:
         folder: the student's copies.

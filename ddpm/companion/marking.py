@@ -10,26 +10,24 @@ import json
 import os
 import re
 import sys
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from tqdm import tqdm
 
 from ddpm import __version__
-from ddpm.companion import answering, hand_in, sandbox
+from ddpm.companion import answering, hand_in, sandbox, unpacking
 from ddpm.companion.answering import TRAINED
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, graded_in, grading
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
-from ddpm.companion.hand_in import MOST, MOST_OF_A_NOTEBOOK, noted_in, seed_of
+from ddpm.companion.hand_in import code_of, edition_of, noted_in, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
+from ddpm.companion.unpacking import Unreadable, files_of_chapters, read_chapter
 from ddpm.files import check_place, write_atomically
 
 __all__ = ["asked_in", "mark_hand_ins"]
@@ -60,11 +58,13 @@ def mark_hand_ins(
 ) -> list[Marked]:
     """Mark hand-ins: a table of the class in `out`, and a report on each in the folder of that name beside it.
 
+    Where several hand-ins have one name, those are called by their folders, too, in the table and among the reports.
+
     A hand-in that has a report already is not marked again unless it, the chapters, what judges it or the limits have
     changed since: a stopped marking goes on.
 
     Args:
-        zips: the hand-ins.
+        zips: the hand-ins; one may also be a notebook that is in no zip.
         out: the table (.csv): a line for each hand-in, a column for each exercise.
         notebooks: folder of the chapters, which say what was asked.
         only: number of the chapter to mark, or numbers of several; by default all.
@@ -73,8 +73,8 @@ def mark_hand_ins(
         force: mark again what has a report.
 
     Raises:
-        ValueError: there is no hand-in, no sandbox or no chapter, two hand-ins have one name, or there is no place for
-            the table or a report. Nothing that was handed in has run.
+        ValueError: there is no hand-in, no sandbox or no chapter, two hand-ins of one name lie in folders of one name,
+            or there is no place for the table or a report. Nothing that was handed in has run.
     """
     _check(zips, out)
     asked = asked_in(notebooks, only)
@@ -85,17 +85,17 @@ def mark_hand_ins(
     by = json.dumps([__version__, chapters, asked, limits, unsandboxed, published, _code_of_marking()])
     reports = out.with_suffix("")
     marked = []
-    for path in tqdm(zips, "marking", unit="hand-in"):
-        record, sha256 = reports / f"{path.stem}.json", _hash_of(path, by)
+    names = _names_of(zips)
+    for path, name in tqdm([*zip(zips, names, strict=True)], "marking", unit="hand-in"):
+        record, sha256 = (reports / name).with_suffix(".json"), _hash_of(path, by)
         one = None if force else _kept(record, sha256)
         if one is None:
-            one = _mark(path, sha256, asked, published, limits, unsandboxed)
-            one.remarks.extend(_remarks_on_names(path, chapters))
+            one = _mark(path, name, sha256, asked, chapters, published, limits, unsandboxed)
             write_atomically(record, json.dumps(asdict(one), indent=1).encode())
         marked.append(one)
     marked = [with_remarks(one, marked) for one in marked]
-    for path, one in zip(zips, marked, strict=True):
-        write_atomically(reports / f"{path.stem}.md", report(one).encode())
+    for name, one in zip(names, marked, strict=True):
+        write_atomically((reports / name).with_suffix(".md"), report(one).encode())
     write_atomically(out, table(marked, asked).encode())
     return marked
 
@@ -109,10 +109,10 @@ def _check(zips: Sequence[Path], out: Path) -> None:
             raise ValueError(f"{str(path)!r} is no file that can be read; --mark takes the zips that --pack has made")
     if out.suffix.lower() != ".csv":
         raise ValueError(f"out is {str(out)!r}; the name of a table of marks must end in .csv")
-    names = [path.stem.casefold() for path in zips]
-    if twice := [path.stem for path in zips if names.count(path.stem.casefold()) > 1]:
+    names = [str(Path(name).with_suffix("")) for name in _names_of(zips)]
+    if twice := [name for name in names if [each.casefold() for each in names].count(name.casefold()) > 1]:
         raise ValueError(f"two hand-ins are called {twice[0]}; their reports would have one name")
-    reports = [out.with_suffix("") / f"{path.stem}{ending}" for path in zips for ending in (".json", ".md")]
+    reports = [out.with_suffix("") / f"{name}{ending}" for name in names for ending in (".json", ".md")]
     for path in (out, *reports):
         if path.is_dir():
             raise ValueError(f"out is {str(out)!r}; there must be no folder {str(path)!r}")
@@ -120,17 +120,25 @@ def _check(zips: Sequence[Path], out: Path) -> None:
         check_place("out", path)
 
 
+def _names_of(zips: Sequence[Path]) -> list[str]:
+    """The hand-ins' names: each its file's, after its folder's where reports would have one name."""
+
+    def name_of(path: Path) -> str:
+        folder = Path(os.path.abspath(path)).parent.name if stems.count(path.stem.casefold()) > 1 else ""
+        return Path(folder, path.name).as_posix()
+
+    stems = [path.stem.casefold() for path in zips]
+    return [name_of(path) for path in zips]
+
+
 def _published(notebooks: Path, chapters: Iterable[str]) -> dict[str, list[str]]:
     """The code that stands in the cells of chapters: in a hand-in these cells are not the student's own."""
-    return {
-        name: [cell["source"] for cell in read_notebook(notebooks / name)["cells"] if cell["cell_type"] == "code"]
-        for name in chapters
-    }
+    return {name: code_of(read_notebook(notebooks / name)) for name in chapters}
 
 
 def _code_of_marking() -> str:
     """What finds a hand-in's functions, calls them and judges their answers."""
-    shared = {sys.modules[__name__], answering, sandbox, hand_in, grading, from_nothing, blank_page}
+    shared = {sys.modules[__name__], unpacking, answering, sandbox, hand_in, grading, from_nothing, blank_page}
     of_exercises = {inspect.getmodule(each.right) for each in EXERCISES.values()}
     return "".join(sorted(inspect.getsource(module) for module in shared | of_exercises if module is not None))
 
@@ -156,34 +164,64 @@ def _kept(record: Path, sha256: str) -> Marked | None:
 
 def _mark(
     path: Path,
+    name: str,
     sha256: str,
     asked: Mapping[str, Sequence[str]],
+    chapters: Collection[str],
     published: Mapping[str, Sequence[str]],
     limits: Limits,
     unsandboxed: bool,
 ) -> Marked:
     """Mark one hand-in. Whatever is wrong with it costs its own marks."""
+    try:
+        files, notes = files_of_chapters(path, chapters)
+    except Unreadable as error:
+        nothing = [result for chapter in asked for result in _not_read(chapter, asked[chapter], error)]
+        return Marked(None, plain(name), sha256, nothing, [], [str(error)])
+    if not any(files[chapter] for chapter in asked):
+        notes.append("it holds no chapter that was set")
     results: list[Result] = []
     students, remarks = set(), []
     for chapter, names in asked.items():
         try:
-            notebook = _notebook_in(path, chapter)
+            notebook = read_chapter(path, files[chapter])
         except Unreadable as error:
-            results += [Result(chapter, TITLES.get(name, name), 0, str(error)) for name in names]
+            results += _not_read(chapter, names, error)
+            notes += [f"chapter {chapter[:2]} {error}"] if files[chapter] else []
             continue
+        notes += _notes_on(notebook, chapter, published[chapter])
         student = _student_of(notebook)
         students.add(student)
         if _is_graded_with_another_seed(notebook, student):
             remarks.append(f"chapter {chapter[:2]}'s exercises are graded with another seed than this copy's")
-        sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        cells = [(source, source not in published[chapter]) for source in sources]
+        cells = [(source, source not in published[chapter]) for source in code_of(notebook)]
         results += _results(chapter, names, cells, student, sha256, limits, unsandboxed)
     if len(students) > 1:
         remarks.append(f"its chapters are copies of several students: {', '.join(sorted(map(str, students)))}")
     if None in students:
         remarks.append("made without --student: its numbers are everybody's")
     named = [student for student in students if student is not None]
-    return Marked(min(named, default=None), plain(path.name), sha256, results, remarks)
+    return Marked(min(named, default=None), plain(name), sha256, results, remarks, notes)
+
+
+def _not_read(chapter: str, names: Sequence[str], error: Unreadable) -> list[Result]:
+    return [Result(chapter, TITLES.get(name, name), 0, str(error)) for name in names]
+
+
+def _notes_on(notebook: Any, chapter: str, published: Sequence[str]) -> Iterator[str]:
+    """What a teacher and its student should know of a chapter that was handed in."""
+    if noted_in(notebook).get("copy of") not in (None, edition_of(published)):
+        yield f"chapter {chapter[:2]} is a copy of another edition"
+    if _preset_of(notebook) == "smoke":
+        yield f"chapter {chapter[:2]} was run at smoke size"
+
+
+def _preset_of(notebook: Any) -> Any:
+    """The size that `pack` has run a copy at, as papermill notes it; None where it does not say."""
+    found = notebook["metadata"]
+    for name in ("papermill", "parameters", "preset"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _is_graded_with_another_seed(notebook: Any, student: str | None) -> bool:
@@ -194,44 +232,6 @@ def _is_graded_with_another_seed(notebook: Any, student: str | None) -> bool:
     cells = [cell["source"] for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
     seeds = {int(seed) for seed in re.findall(r"^grade\w*\(.*\bseed=(\d{1,9})\b", "\n".join(cells), re.MULTILINE)}
     return not seeds <= ({seed_of(student)} if student is not None else set())
-
-
-def _remarks_on_names(path: Path, chapters: Collection[str]) -> list[str]:
-    """A remark on the notebooks in a zip that are not read, as none of the book's chapters has their name."""
-    unread = []
-    if path.stat().st_size <= MOST:
-        with suppress(Exception), zipfile.ZipFile(path) as archive:  # whatever is wrong with it, its marks say so
-            unread = [name for name in archive.namelist() if name.endswith(".ipynb") and name not in chapters]
-    return [plain(f"not read, as no chapter has this name: {', '.join(unread)}")] if unread else []
-
-
-class Unreadable(Exception):
-    """A chapter of a hand-in cannot be read; in words for its report."""
-
-
-def _notebook_in(path: Path, chapter: str) -> Any:
-    """A chapter in a zip.
-
-    Raises:
-        Unreadable: it is not there or cannot be read.
-    """
-    try:
-        if path.stat().st_size > MOST:
-            raise Unreadable("the zip is too large to be read")
-        with zipfile.ZipFile(path) as archive:
-            if chapter not in archive.namelist():
-                raise Unreadable("not handed in")
-            with archive.open(chapter) as file:
-                content = file.read(MOST_OF_A_NOTEBOOK + 1)
-        if len(content) > MOST_OF_A_NOTEBOOK:
-            raise Unreadable("the notebook is too large to be read")
-        notebook = nbformat.reads(content.decode(), as_version=4)
-        nbformat.validate(notebook)
-    except Unreadable:
-        raise
-    except Exception as error:  # a damaged zip, a password, nbformat's own errors, JSON nested without end
-        raise Unreadable(f"it cannot be read: {type(error).__name__}") from error
-    return notebook
 
 
 def _student_of(notebook: Any) -> str | None:

@@ -35,10 +35,11 @@ class Marked:
 
     Attributes:
         student: whose copies they are, as these say; None if they were made without --student.
-        file: the name of the zip.
+        file: the name of the zip; where several have one name, after that of its folder.
         sha256: of the zip and of all that it was marked by: with the same one nothing is marked again.
         results: of every exercise.
         remarks: what a teacher should look at.
+        notes: what its student should know, too: they are in the report.
     """
 
     student: str | None
@@ -46,6 +47,7 @@ class Marked:
     sha256: str
     results: list[Result]
     remarks: list[str]
+    notes: list[str]
 
 
 def with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
@@ -90,6 +92,7 @@ def report(one: Marked) -> str:
     total = sum(result.mark for result in one.results)
     lines = [f"# {one.student or 'A hand-in without a name'}", ""]
     lines += [f"{total} of {len(one.results)} exercises are right, in {_in_a_cell(one.file)}.", ""]
+    lines += [f"- {_in_a_cell(note)}" for note in one.notes] + ([""] if one.notes else [])
     lines += ["| chapter | exercise | mark | |", "| --- | --- | --- | --- |"]
     lines += [f"| {r.chapter[:2]} | {r.exercise} | {r.mark} | {_in_a_cell(r.said)} |" for r in one.results]
     return "\n".join([*lines, ""])
@@ -104,5 +107,5 @@ def table(marked: Sequence[Marked], asked: Mapping[str, Sequence[str]]) -> str:
     for one in sorted(marked, key=lambda each: (each.student or "", each.file)):
         marks = {result.exercise: result.mark for result in one.results}
         row = [_in_a_sheet(one.student or ""), _in_a_sheet(one.file), *(marks[name] for name in exercises)]
-        sheet.writerow([*row, sum(marks.values()), len(exercises), _in_a_sheet("; ".join(one.remarks))])
+        sheet.writerow([*row, sum(marks.values()), len(exercises), _in_a_sheet("; ".join([*one.notes, *one.remarks]))])
     return text.getvalue()

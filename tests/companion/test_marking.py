@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ddpm.companion import answering, hand_in, marking, sandbox
+from ddpm.companion import answering, hand_in, marking, sandbox, unpacking
 from ddpm.companion.answering import answers
 from ddpm.companion.exercises import EXERCISES, blank_page, grading
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
@@ -280,10 +280,11 @@ BROKEN = {
     "no_zip": lambda path: path.write_text("my work"),
     "empty": lambda path: path.write_bytes(b""),
     "no_notebook": lambda path: write_zip(path, {"essay.txt": "my work"}),
+    "zip_in_a_zip": lambda path: write_zip(path, {"mine/ada.zip": "PK"}),
     "no_json": lambda path: write_zip(path, {"01_generative_models.ipynb": "<html>"}),
     "other_json": lambda path: write_zip(path, {"01_generative_models.ipynb": "[1, 2]"}),
     "nested": lambda path: write_zip(path, {"01_generative_models.ipynb": "[" * 100_000}),
-    "bomb": lambda path: write_zip(path, {"01_generative_models.ipynb": " " * (marking.MOST_OF_A_NOTEBOOK + 1)}),
+    "bomb": lambda path: write_zip(path, {"01_generative_models.ipynb": " " * (unpacking.MOST_OF_A_NOTEBOOK + 1)}),
 }
 
 
@@ -303,6 +304,21 @@ def test_a_broken_hand_in_costs_its_own_marks_and_nothing_else(chapters, tmp_pat
     assert scores == {**{path.name: 0 for path in zips}, "honest.zip": 2}
     assert "not handed in" in (tmp_path / "marks" / "no_notebook.md").read_text()
     assert "too large" in (tmp_path / "marks" / "bomb.md").read_text()
+    remarks = {file: row["remarks"] for file, row in rows_of(tmp_path / "marks.csv").items()}
+    no_zip = "it is no zip, or a damaged one: BadZipFile"
+    assert remarks == {
+        "no_zip.zip": no_zip,
+        "empty.zip": no_zip,
+        "no_notebook.zip": "it holds no chapter that was set",
+        "zip_in_a_zip.zip": "it holds no chapter that was set",
+        "no_json.zip": "chapter 01 cannot be read: NotJSONError",
+        "other_json.zip": "chapter 01 cannot be read: AttributeError",
+        "nested.zip": "chapter 01 cannot be read: RecursionError",
+        "bomb.zip": "chapter 01 is too large to be read",
+        "honest.zip": "",
+    }
+    for file, remark in remarks.items():
+        assert remark in (tmp_path / "marks" / file).with_suffix(".md").read_text()
 
 
 def test_what_a_teacher_should_look_at_is_remarked(chapters, tmp_path):
@@ -360,14 +376,89 @@ def test_a_cell_that_names_another_seed_is_known(source, remarked):
 
 
 def test_a_notebook_that_is_not_read_is_remarked(chapters, tmp_path):
-    path = handed_in(tmp_path, chapters, "ada", only=[3, 5])
-    notebooks = notebooks_of(path)
-    notebooks["05_guidance-Copy1.ipynb"] = notebooks.pop("05_guidance.ipynb")
-    write_zip(path, {name: nbformat.writes(notebook) for name, notebook in notebooks.items()})
+    path = handed_in(tmp_path, chapters, "ada", only=[3])
+    write_zip(path, {"essay.ipynb": nbformat.writes(new_notebook()), "03_round_trip.ipynb": "{}"})
     (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[5])
     assert [(result.mark, result.said) for result in marked.results] == [(0, "not handed in")] * 2
-    assert marked.remarks == ["not read, as no chapter has this name: 05_guidance-Copy1.ipynb"]
-    assert rows_of(tmp_path / "marks.csv")["ada.zip"]["remarks"] == marked.remarks[0]
+    assert marked.notes == [
+        "not read, as no chapter has this name: essay.ipynb",
+        "it holds no chapter that was set",
+    ]
+    assert rows_of(tmp_path / "marks.csv")["ada.zip"]["remarks"] == "; ".join(marked.notes)
+    assert all(f"- `{note}`" in (tmp_path / "marks" / "ada.md").read_text() for note in marked.notes)
+
+
+def test_a_zip_of_a_folder_is_marked(chapters, tmp_path):
+    """The Finder, the Explorer and `zip -r` make such a zip; the second chapter was downloaded twice."""
+    path = handed_in(tmp_path, chapters, "ada", only=[3, 5])
+    notebooks = {name: nbformat.writes(notebook) for name, notebook in notebooks_of(path).items()}
+    folder = {
+        "hand-in-ada/03_round_trip.ipynb": notebooks["03_round_trip.ipynb"],
+        "hand-in-ada/05_guidance (1).ipynb": notebooks["05_guidance.ipynb"],
+        "__MACOSX/hand-in-ada/03_round_trip.ipynb": "of macOS",
+    }
+    write_zip(path, folder)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[3, 5])
+    assert (marked.student, [result.mark for result in marked.results]) == ("ada", [1] * 5)
+    assert marked.notes == ["a copy of chapter 05 by another name: hand-in-ada/05_guidance (1).ipynb"]
+
+
+def test_a_chapter_that_is_there_twice_is_not_read(chapters, tmp_path):
+    path = handed_in(tmp_path, chapters, "ada", only=[3])
+    (notebook,) = map(nbformat.writes, notebooks_of(path).values())
+    write_zip(path, {"old/03_round_trip.ipynb": notebook, "new/03_round_trip.ipynb": notebook})
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[3])
+    said = "is there more than once, and not read: old/03_round_trip.ipynb, new/03_round_trip.ipynb"
+    assert [(result.mark, result.said) for result in marked.results] == [(0, said)] * 3
+    assert marked.notes == [f"chapter 03 {said}"]
+
+
+def test_a_notebook_without_a_zip_is_marked(chapters, tmp_path):
+    zipped = handed_in(tmp_path, chapters, "ada", only=[5])
+    path = tmp_path / "guidance of ada.ipynb"
+    path.write_bytes(zipfile.ZipFile(zipped).read("05_guidance.ipynb"))
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[5])
+    assert (marked.student, [result.mark for result in marked.results]) == ("ada", [1, 1])
+
+
+def test_hand_ins_of_one_name_are_called_by_their_folders(chapters, tmp_path, asked):
+    """As in an export of Moodle."""
+    zips = [tmp_path / "Ada L._12_file" / "hand-in.zip", tmp_path / "Bob Ö_13_file" / "Hand-in.zip"]
+    for student, path in zip(("ada", "bob"), zips, strict=True):
+        path.parent.mkdir()
+        handed_in(tmp_path, chapters, student, only=[1]).rename(path)
+    zips.append(handed_in(tmp_path, chapters, "cem", only=[1]))
+    mark_hand_ins(zips, tmp_path / "marks.csv", chapters, only=[1])
+    files = {row["student_id"]: file for file, row in rows_of(tmp_path / "marks.csv").items()}
+    assert files == {"ada": "Ada L._12_file/hand-in.zip", "bob": "Bob Ö_13_file/Hand-in.zip", "cem": "cem.zip"}
+    for student, file in files.items():
+        assert f"# {student}\n" in (tmp_path / "marks" / file).with_suffix(".md").read_text()
+
+
+def test_a_copy_of_another_edition_is_remarked(chapters, tmp_path, asked):
+    """Chapters that were run again, or whose prose was mended, are the same edition."""
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    chapter = Path(shutil.copy(next(chapters.glob("01_*")), notebooks))
+    path = handed_in(tmp_path, notebooks, "ada")
+    notebook = nbformat.read(chapter, as_version=4)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+        else:
+            cell["source"] += " More of it."
+    nbformat.write(notebook, chapter)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", notebooks)
+    assert marked.notes == []
+    notebook["cells"].append(new_code_cell("print('a new exercise')"))
+    nbformat.write(notebook, chapter)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", notebooks)
+    assert marked.notes == ["chapter 01 is a copy of another edition"]
+
+
+@pytest.mark.parametrize("metadata", [None, [], "smoke", {"parameters": None}, {"parameters": {"preset": ["smoke"]}}])
+def test_metadata_that_names_no_size_is_none_of_a_run(metadata):
+    assert marking._preset_of(new_notebook(metadata={"papermill": metadata})) != "smoke"
 
 
 def test_marks_are_of_the_chapters_that_were_set(chapters, tmp_path):
@@ -447,6 +538,9 @@ def test_a_marking_that_is_killed_goes_on(chapters, tmp_path):
     assert json.loads((tmp_path / "marks" / "s0.json").read_text())["student"] == "s1"
 
 
+JUDGING = (answering, marking, unpacking, sandbox, hand_in, grading, blank_page)
+
+
 @pytest.fixture
 def asked(monkeypatch):
     """A list of a line for each chapter of a hand-in that is asked for its answers; none answers, and no sandbox is."""
@@ -469,7 +563,7 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 3
     judged_by = marking._code_of_marking()
     assert all(getsource(exercise.right) in judged_by for exercise in EXERCISES.values())
-    assert all(getsource(module) in judged_by for module in (answering, marking, sandbox, hand_in, grading, blank_page))
+    assert all(getsource(module) in judged_by for module in JUDGING)
     monkeypatch.setattr(marking, "_code_of_marking", lambda: judged_by + "# corrected")
     mark(limits=QUICK)
     assert len(asked) == 4
@@ -507,10 +601,10 @@ def test_a_chapter_that_grades_what_is_no_exercise_is_named_before_anything_is_m
 
 def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, asked):
     path = handed_in(tmp_path, chapters, "ada", only=[1])
-    monkeypatch.setattr(marking, "MOST", path.stat().st_size)
+    monkeypatch.setattr(unpacking, "MOST", path.stat().st_size)
     mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1])
     assert len(asked) == 1
-    monkeypatch.setattr(marking, "MOST", path.stat().st_size - 1)
+    monkeypatch.setattr(unpacking, "MOST", path.stat().st_size - 1)
     (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", chapters, only=[1], force=True)
     assert {(each.mark, each.said) for each in marked.results} == {(0, "the zip is too large to be read")}
     assert len(asked) == 1
@@ -522,7 +616,8 @@ def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, as
         ({"zips": []}, "there is no hand-in to mark; name the zips"),
         ({"zips": ["none.zip"]}, "'none.zip' is no file that can be read"),
         ({"out": "marks.txt"}, "out is 'marks.txt'; the name of a table of marks must end in .csv"),
-        ({"zips": ["a.zip", "b/A.zip"]}, "two hand-ins are called a"),
+        ({"zips": ["b/a.zip", "c/B/A.zip"]}, "two hand-ins are called b/a; their reports would have one name"),
+        ({"zips": ["a.zip", "a.ipynb"]}, "two hand-ins are called "),
         ({"out": "c.csv"}, "out is 'c.csv'; there must be no folder 'c.csv'"),
         ({"only": [9]}, "only is 9"),
         ({"only": [1, 9]}, "only is 9; legal are 1, 2, 3, 4, 5, 6"),
@@ -532,9 +627,9 @@ def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, as
 )
 def test_nothing_is_marked_where_something_is_wrong(chapters, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "b").mkdir()
-    (tmp_path / "c.csv").mkdir()
-    for name in ("a.zip", "b/A.zip"):
+    for folder in ("b", "c/B", "c.csv"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.zip", "a.ipynb", "b/a.zip", "c/B/A.zip"):
         write_zip(tmp_path / name, {})
     zips = [Path(name) for name in arguments.get("zips", ["a.zip"])]
     with pytest.raises(ValueError, match="^" + re.escape(message)):
@@ -569,6 +664,23 @@ def test_what_a_function_needs_is_found_in_a_students_own_cells(cells):
     own = [(exercise if cell is None else cell, True) for cell in cells]
     own += [] if None in cells else [(exercise, True)]
     assert dict(answers(own, {"divergence": [[3.0]]}, 0, 5, {})) == {"divergence": [6.0]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("def divergence(mean):\n    return (mean", "SyntaxError, line 4: '(' was never closed"),
+        ("def divergence(mean):\nreturn mean", "IndentationError, line 4: expected an indented block"),
+        ("def divergence(mean) -> float:\n    return mean)", "SyntaxError, line 4: unmatched ')'"),
+    ],
+)
+@pytest.mark.parametrize("begin", ["import math\n\n", "%%time\nimport math\n", "\n\n"])
+def test_a_function_whose_cell_cannot_be_read_is_told_where(lines, said, begin):
+    cells = [("mean = 1", True), (begin + lines, True), ("def other(mean):\n    return 1", True)]
+    answered = dict(answers(cells, {"divergence": [[3.0]], "other": [[3.0]], "third": [[3.0]]}, 0, 5, {}))
+    assert answered["divergence"].startswith(f"needs a cell that does not run: {said}")
+    assert answered["other"] == [1.0]
+    assert answered["third"] == "raises NameError: third is no function of this notebook"
 
 
 def test_a_number_of_the_copy_stands_whatever_a_later_cell_makes_of_it():
@@ -646,6 +758,7 @@ def test_a_students_copy_is_written_packed_and_marked(tmp_path):
     zipped = pack(tmp_path / "ada", preset="smoke")
     (marked,) = mark_hand_ins([zipped], tmp_path / "marks.csv", tmp_path / "notebooks")
     assert [(each.exercise, each.mark, each.said) for each in marked.results] == [("divergence", 1, "right")]
+    assert marked.notes == ["chapter 01 was run at smoke size"]
     assert rows_of(tmp_path / "marks.csv")["ada.zip"]["score"] == "1"
 
 
