@@ -4,6 +4,7 @@ PRESET ?= cpu
 WORKERS ?= 2
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+WITHOUT := $(if $(filter 0,$(SOLUTIONS)),--no-solutions)
 
 .DEFAULT_GOAL := help
 .PHONY: help run lint check check-lab test test-browser test-gpu test-slow test-all book bundle lab bench lock clean
@@ -20,7 +21,7 @@ help: ## show this list
 
 run: .venv/installed ## execute every chapter (PRESET=cpu, gpu or smoke), then build the book from the executed chapters
 	$(BIN)/ddpm chapters --preset $(PRESET)
-	$(BIN)/python -m ddpm.companion.book _build/chapters/$(PRESET)
+	$(BIN)/python -m ddpm.companion.book _build/chapters/$(PRESET) $(WITHOUT)
 
 lint: .venv/installed ## ruff and mypy
 	$(BIN)/ruff check .
@@ -52,7 +53,7 @@ test-all: test test-browser test-slow ## the slow tests, too
 
 book: .venv/installed ## build the book from the committed outputs, two minutes (SOLUTIONS=0: without solutions)
 ifeq ($(SOLUTIONS),0)
-	$(BIN)/python -m ddpm.companion.book --no-solutions
+	$(BIN)/python -m ddpm.companion.book $(WITHOUT)
 else
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet
 	@echo "the book: _build/html/index.html"

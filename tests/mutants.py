@@ -1052,6 +1052,11 @@ CHANGES = {
         ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
         ("sha256(json.dumps(code)", 'sha256(json.dumps("")', "the hash of the chapter that it is a copy of"),
     ],
+    "companion/book.py": [
+        ("html.exists()", "html.is_file()", "solutions stay where a book without them is built"),
+        ("ROOT if executed is None else stage", "stage", "the book without solutions lies where nobody looks"),
+        (" and their solutions on", " and their solution on", "a chapter promises solutions that were left out"),
+    ],
     "companion/runner.py": [
         (
             'before.get("fingerprint") == fingerprint',

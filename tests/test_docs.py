@@ -65,6 +65,21 @@ def test_the_reference_shows_how_a_denoiser_is_called():
     assert "x_t (batch, ...) at time t" in Denoiser.__call__.__doc__
 
 
+INSTALLS = re.compile(r"pip install (.*)-e \"?\.\[book\]")
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/how_to_run.md", "book/instructors.md"])
+def test_without_make_the_book_is_installed_in_the_locks_versions(page):
+    """By the lock as constraints: it names what only tests need, too."""
+    options = INSTALLS.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert set(options) == {"-c requirements.txt "}
+    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    pins = [line for line in lock.splitlines() if line and not line.lstrip().startswith("#")]
+    assert len(pins) > 200
+    with_extras = [line for line in pins if not re.match(r"[\w.-]+==\S+( ;|$)", line)]
+    assert not with_extras  # which pip does not take as constraints
+
+
 def test_a_network_is_saved_as_the_page_on_training_does(tmp_path, monkeypatch):
     page = (ROOT / "book" / "training.md").read_text(encoding="utf-8")
     (block,) = [block for block in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "ddpm.save(" in block]

@@ -1,8 +1,10 @@
 """What GitHub, pre-commit and a dev container are told names only what the repository has."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 
 import pytest
@@ -148,6 +150,21 @@ def test_the_book_that_is_built_is_the_one_published_and_has_passed_the_tests():
     (folder,) = [step["with"]["path"] for step in jobs["build"]["steps"] if "upload-pages" in step.get("uses", "")]
     assert commands(jobs["build"]) == ["make book"]
     assert f"the book: {folder}/index.html" in MAKEFILE
+
+
+@pytest.mark.parametrize(("solutions", "without"), [(None, False), ("", False), ("1", False), ("0", True)])
+@pytest.mark.parametrize("target", ["book", "run"])
+def test_a_variable_of_the_repository_leaves_the_solutions_out(target, solutions, without):
+    jobs, _ = workflow(ROOT / ".github" / "workflows" / "book.yml")
+    (step,) = [step for step in jobs["build"]["steps"] if step.get("run") == "make book"]
+    assert step["env"] == {"SOLUTIONS": "${{ vars.SOLUTIONS }}"}  # "" where there is no such variable
+    environment = {name: value for name, value in os.environ.items() if name != "SOLUTIONS"}
+    environment |= {} if solutions is None else {"SOLUTIONS": solutions}
+    said = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert (" -m ddpm.companion.book" in said) == (without or target == "run")
+    assert ("--no-solutions" in said) == without
 
 
 def test_ruff_is_the_locked_one():

@@ -1,5 +1,6 @@
 """Build the book: from chapters that were executed just now, or without the solutions of its exercises."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import nbformat
 import typer
 
 from ddpm.companion.checkout import ROOT, beside_package, run
 from ddpm.companion.ledger import ledger
+from ddpm.companion.notebook import read_notebook
 
 __all__ = ["PAGES", "SOLUTIONS", "build", "main", "staged"]
 
@@ -18,6 +21,11 @@ __all__ = ["PAGES", "SOLUTIONS", "build", "main", "staged"]
 PAGES = ("_config.yml", "_toc.yml", "CHANGELOG.md", "book", "notebooks", "tests")
 #: The page of solutions, as the contents name it.
 SOLUTIONS = "book/solutions"
+#: What chapters and pages say of that page: a sentence of its own, or the end of one.
+PROMISE = re.compile(
+    r"\s*(?:\w+\s+)?[Ss]olutions\s+(?:of all chapters\s+)?stand\s+on\s+a\s+page\s+of\s+their\s+own\b[^.]*\."
+    r"|,? and their solutions on a page of their own"
+)
 
 
 def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
@@ -28,7 +36,7 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     Args:
         executed: a folder of executed chapters, which replace the committed ones of the same name; None for no such.
         stage: the folder; what it held is deleted.
-        solutions: whether to keep the page with the exercises' solutions.
+        solutions: whether to keep the page with the exercises' solutions, and what chapters and pages say of it.
 
     Raises:
         FileNotFoundError: the book's pages are not beside the package.
@@ -57,15 +65,28 @@ def _chapters(root: Path) -> list[Path]:
 
 
 def _remove_solutions(stage: Path) -> None:
-    """Remove the page of solutions and its line in the contents."""
+    """Remove the page of solutions, its line in the contents, and the sentences that promise it."""
     (stage / f"{SOLUTIONS}.ipynb").unlink()
     contents = stage / "_toc.yml"
     lines = contents.read_text(encoding="utf-8").splitlines(keepends=True)
     contents.write_text("".join(line for line in lines if SOLUTIONS not in line), encoding="utf-8")
+    for page in (stage / "book").glob("*.md"):
+        page.write_text(PROMISE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    for chapter in _chapters(stage):
+        notebook = read_notebook(chapter)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = PROMISE.sub("", cell["source"])
+        nbformat.write(notebook, chapter)
 
 
-def build(stage: Path) -> Path:
+def build(stage: Path, out: Path | None = None) -> Path:
     """Build the book from staged pages; returns the path of the first page.
+
+    Args:
+        stage: the folder of the pages.
+        out: the folder that gets `_build/html`, from which the book that was there is deleted first; by default the
+            stage.
 
     Raises:
         FileNotFoundError: jupyter-book is not installed beside this interpreter, nor found elsewhere.
@@ -74,19 +95,28 @@ def build(stage: Path) -> Path:
     tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or shutil.which("jupyter-book")
     if tool is None:
         raise FileNotFoundError("jupyter-book is not installed; building needs: pip install 'ddpm[book]'")
-    code = subprocess.run([tool, "build", str(stage), "-n", "-W", "--keep-going", "--quiet"]).returncode
+    out = out or stage
+    html = out / "_build" / "html"
+    if html.exists():
+        shutil.rmtree(html)  # no page of another book, such as one with solutions, is left there
+    command = [tool, "build", str(stage), "--path-output", str(out), "-n", "-W", "--keep-going", "--quiet"]
+    code = subprocess.run(command).returncode
     if code:
         raise ValueError(f"the book was not built: jupyter-book ended with exit code {code}")
-    return stage / "_build" / "html" / "index.html"
+    return html / "index.html"
 
 
 def main(
     executed: Annotated[Path | None, typer.Argument(help="Folder of executed chapters.")] = None,
     solutions: Annotated[bool, typer.Option(help="Include the solutions of the exercises, or leave them out.")] = True,
 ) -> None:
-    """Build the book from executed chapters, or from the committed ones, and print where it is."""
+    """Build the book, and print where it is: _build/stage/_build/html, or _build/html if no chapters are given.
+
+    It is built from executed chapters, or else from the committed ones.
+    """
     started = time.time()
-    page = build(staged(executed, ROOT / "_build" / "stage", solutions))
+    stage = staged(executed, ROOT / "_build" / "stage", solutions)
+    page = build(stage, ROOT if executed is None else stage)
     print(f"the book: {page.relative_to(ROOT)}, built in {time.time() - started:.0f} s")
 
 

@@ -4,11 +4,13 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ddpm.companion.exercises import EXERCISES, grade, graded_in, mark, round_trip
 from tests.checkout import ROOT
 
 CONFIG = (ROOT / "_config.yml").read_text(encoding="utf-8")
@@ -44,6 +46,19 @@ def test_without_that_line_nothing_leads_to_a_repository_that_is_not_there():
     options = yaml.safe_load(prepared)["sphinx"]["config"]["html_theme_options"]
     assert "repository_url" not in options
     assert (options["repository_branch"], options["launch_buttons"]["notebook_interface"]) == ("main", "jupyterlab")
+
+
+def test_the_exercise_that_the_page_adds_is_graded_and_has_a_blank(monkeypatch, capsys):
+    written, blank = (textwrap.dedent(block) for block in re.findall(r"( *```python\n.+?)```", PAGE, re.DOTALL)[1:])
+    chapter = {**vars(round_trip), "EXERCISES": []}
+    exec(written.removeprefix("```python"), chapter)
+    (added,) = chapter["EXERCISES"]
+    assert mark(added, lambda alpha_bar: 1 / (1 / alpha_bar - 1), seed=3) == "right"
+    assert mark(added, lambda alpha_bar: 1 / alpha_bar - 1, seed=3) == "not yet. That is its inverse."
+    monkeypatch.setitem(EXERCISES, "snr", added)
+    assert graded_in(blank) == ["snr"]
+    exec(blank.removeprefix("```python"), {"grade": grade})
+    assert capsys.readouterr().out == "exercise, snr: not written yet\n"
 
 
 def test_the_page_for_those_who_fork_names_what_is_there():
