@@ -26,6 +26,9 @@ __all__ = ["Slide", "deck_of", "write_decks"]
 #: How the headings begin of sections that are worked on, or stand on slides of their own.
 NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this")
 
+#: How many words of prose a slide has at most, in whole sentences: where a section begins, and beside an equation.
+OPENING, BEFORE, AFTER = 45, 55, 30
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -263,9 +266,9 @@ def _beside(sentences: list[str], before: str, following: list[str], opens: bool
     """
     first = last = 0
     if opens or before == "equation":
-        first = _how_many(sentences, 45 if opens else 20)
+        first = _how_many(sentences, OPENING if opens else AFTER)
     if "equation" in (following[0], following[1] if following[0] == "list" else ""):
-        last = _how_many(sentences[::-1], 55)
+        last = _how_many(sentences[::-1], BEFORE)
     elif before == "equation" and following[0] == "list":
         last = 1
     rest = len(sentences) - last
