@@ -128,10 +128,11 @@ def _sections(notebook: Any) -> list[Section]:
 
 
 def _opening(section: Section) -> Iterator[Slide]:
-    """The title with the chapter's question, and what students can do afterwards."""
+    """The title with the chapter's question, or how it begins, and what students can do afterwards."""
     source = "\n\n".join(cell["source"] for cell in section.cells if cell["cell_type"] == "markdown")
     question = re.search(r"\*\*The question\.\*\*(.+?)(?:\n\n|$)", source, re.DOTALL)
-    asked = _html(question[1]) if question else ""
+    begins = _sentences(section.text.split("\n\n")[0])
+    asked = _html(question[1] if question else " ".join(begins[: _how_many(begins, OPENING)]))
     needed = re.search(r"\*\*You need\*\*(.+?)\*\*", source, re.DOTALL)
     notes = _html(f"Students need {needed[1].strip(' :')}") if needed else ""
     yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", notes)

@@ -247,6 +247,12 @@ def test_a_slide_has_a_paragraphs_first_sentences_up_to_45_words(words, sentence
     assert text(slides[1].shown) == "First " + " ".join([sentence] * sentences)
 
 
+def test_a_title_stands_over_the_chapters_question_or_how_it_begins():
+    titles = [text(deck_of(chapter)[1][0].shown) for chapter in CHAPTERS]
+    assert titles[0].startswith("A diffusion model from nothing A diffusion model learns to do one small thing")
+    assert all(title.endswith("?") for title in titles[1:])
+
+
 def test_a_verdict_stands_under_its_claim_and_says_which_it_is(tmp_path):
     cells = [
         new_markdown_cell("## Another claim's section"),
