@@ -22,7 +22,7 @@ function fit(slide) {
     if (slide.scrollHeight <= FILLED && !cut) break;
   }
   const picture = slide.querySelector("img");
-  if (picture) picture.style.height = `${picture.offsetHeight + HEIGHT - 20 - slide.scrollHeight}px`;
+  if (picture) slide.style.setProperty("--room", `${picture.offsetHeight + HEIGHT - 20 - slide.scrollHeight}px`);
   slide.style.display = "";
 }
 

@@ -1,4 +1,4 @@
-"""A deck of slides for each chapter, made of the chapter itself: its question, equations, figures and verdicts.
+"""A deck of slides for each chapter, made of the chapter itself: its question, equations, figures, tables and verdicts.
 
 Nothing is written twice, so that nothing on a slide can be out of date: a verdict is the output that the chapter's cell
 holds, with the numbers it measured. The prose of a section is in the notes of its slides, which only the speaker sees.
@@ -7,8 +7,11 @@ holds, with the numbers it measured. The prose of a section is in the notes of i
 import base64
 import hashlib
 import html
+import math
 import re
+import struct
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +25,9 @@ __all__ = ["Slide", "deck_of", "write_decks"]
 
 #: How the headings begin of sections that are worked on, or stand on slides of their own.
 NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this")
+
+#: How many words of prose a slide has at most, in whole sentences: where a section begins, and beside an equation.
+OPENING, BEFORE, AFTER = 45, 55, 30
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -122,10 +128,11 @@ def _sections(notebook: Any) -> list[Section]:
 
 
 def _opening(section: Section) -> Iterator[Slide]:
-    """The title with the chapter's question, and what students can do afterwards."""
+    """The title with the chapter's question, or how it begins, and what students can do afterwards."""
     source = "\n\n".join(cell["source"] for cell in section.cells if cell["cell_type"] == "markdown")
     question = re.search(r"\*\*The question\.\*\*(.+?)(?:\n\n|$)", source, re.DOTALL)
-    asked = _html(question[1]) if question else ""
+    begins = _sentences(section.text.split("\n\n")[0])
+    asked = _html(question[1] if question else " ".join(begins[: _how_many(begins, OPENING)]))
     needed = re.search(r"\*\*You need\*\*(.+?)\*\*", source, re.DOTALL)
     notes = _html(f"Students need {needed[1].strip(' :')}") if needed else ""
     yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", notes)
@@ -143,65 +150,183 @@ def _prediction(sections: list[Section]) -> Iterator[Slide]:
 
 
 def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Iterator[Slide]:
-    """A section's first sentences with its equations, its table or its code, then its figures and verdicts."""
+    """What a section says, then its figures, the tables that its code displays, and its verdicts."""
     heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
-    is_extra = section.heading.startswith("Break it")
-    for part in _text_slides(section, with_code):
-        is_prose = not re.search(r"\$\$|```|^\|", part, re.MULTILINE)
-        yield Slide(f"{heading}\n{_html(part)}", notes, is_extra or is_prose)
-    for cell in section.cells:
+    for part, is_extra in _text_slides(section, with_code):
+        yield Slide(f"{heading}\n{_html(part)}", notes, is_extra)
+    for i, cell in enumerate(section.cells):
         if picture := next(_outputs(cell, "image/png"), ""):
-            content = base64.b64decode(picture)
-            name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
-            pictures[name] = content
-            rendered = cell["metadata"].get("mystnb", {})
-            alt = html.escape(rendered.get("image", {}).get("alt", ""), quote=True)
-            below = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
-            yield Slide(f'{heading}\n<img src="{name}" alt="{alt}">\n{below}', notes or below, is_extra)
-        elif "-verdict" in " ".join(cell["metadata"].get("tags", [])):
-            yield from (
-                Slide(f"{heading}\n{_verdict(said)}", notes, is_extra) for said in _outputs(cell, "text/markdown")
-            )
+            yield _figure(heading, cell, base64.b64decode(picture), notes, pictures)
+        elif "hide-output" not in cell["metadata"].get("tags", []):
+            for said in _outputs(cell, "text/markdown"):
+                if said.startswith("|"):
+                    yield from _table(heading, _last_sentence(section.cells[:i]), said, notes)
+                elif said.startswith(">"):
+                    yield _verdict(heading, said, notes)
 
 
-def _verdict(said: str) -> str:
-    """A verdict as HTML that says which it is, so that it can have its colour."""
-    return re.sub(r"<blockquote>(?=\s*<p><strong>\w+ · ([\w ]+)\.)", r'<blockquote data-verdict="\1">', _html(said))
+def _figure(heading: str, cell: dict[str, Any], content: bytes, notes: str, pictures: dict[str, bytes]) -> Slide:
+    """A figure with its caption, which stands beside a tall one, so that both are large."""
+    name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
+    pictures[name] = content
+    rendered = cell["metadata"].get("mystnb", {})
+    alt = html.escape(rendered.get("image", {}).get("alt", ""), quote=True)
+    caption = f'<p class="caption">{_inline(rendered.get("figure", {}).get("caption", ""))}</p>'
+    width, height = struct.unpack(">II", content[16:24])  # of any PNG
+    shape = "tall" if width < 1.5 * height else "wide"
+    picture = f'<img src="{name}" alt="{alt}" width="{width}" height="{height}">'
+    return Slide(f'{heading}\n<div class="figure {shape}">{picture}\n{caption}</div>', notes or caption)
 
 
-def _text_slides(section: Section, with_code: bool) -> Iterator[str]:
-    """What a section's first slides say, Markdown: its equations or its table, and the code that a reader sees."""
-    text = _for_a_room(section.text)
-    table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+def _verdict(heading: str, said: str, notes: str) -> Slide:
+    """A verdict below what is claimed; it says which it is, so that it can have its colour."""
+    if claim := re.match(r"> \*\*(\w+) · ([\w ]+)\.\*\* \*(.+?)\* ?", said):
+        heading = f"<h2>{claim[1]}: &quot;{_inline(claim[3])}&quot;</h2>"
+        said = f"> **{claim[1]} · {claim[2]}.** {said[claim.end() :]}"
+    shown = re.sub(r"<blockquote>(?=\s*<p><strong>\w+ · ([\w ]+)\.)", r'<blockquote data-verdict="\1">', _html(said))
+    return Slide(f"{heading}\n{shown}", notes)
+
+
+def _table(heading: str, above: str, displayed: str, notes: str, most: int = 9) -> Iterator[Slide]:
+    """A table that code has displayed, up to so many rows a slide. A talk keeps it if its rows are claims."""
+    head, line, *rows = re.findall(r"^\|.*", displayed, re.MULTILINE)
+    below = _html(re.sub(r"^\|.*\n?", "", displayed, flags=re.MULTILINE))
+    are_claims = any(re.match(r"\| [A-Z]\d", row) for row in rows)
+    slides = math.ceil(len(rows) / most)
+    for i in range(slides):
+        part = "\n".join([head, line, *rows[len(rows) * i // slides : len(rows) * (i + 1) // slides]])
+        yield Slide(f"{heading}\n{_html(above)}\n{_html(part)}", below + notes, is_extra=not are_claims)
+
+
+def _text_slides(section: Section, with_code: bool) -> Iterator[tuple[str, bool]]:
+    """What a section's first slides say, Markdown, and whether a short talk leaves that out."""
     if section.heading == "In short":
-        yield table[0] if table else text
+        text = _for_a_room(section.text)
+        table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+        yield table[0] if table else text, not table
         return
-    parts = list(_equations_and_code(section, with_code))
-    if text:
-        begins_with_equations = bool(parts) and parts[0].startswith("$$")
-        shown = parts.pop(0) if begins_with_equations else table[0] if table else ""
-        yield f"{_first_sentences(text)}\n\n{shown}"
-    yield from parts
-
-
-def _equations_and_code(section: Section, with_code: bool) -> Iterator[str]:
-    """A section's equations, up to three a slide, and the code that a reader sees, in the order of the chapter."""
-    equations: list[str] = []
-    equation = r"\$\$.+?\$\$"
+    statements: list[Statement] = []
+    opens = True
     for cell in section.cells:
-        if cell["cell_type"] == "markdown":
-            text = _for_a_room(_without_asides(cell["source"]))
-            equations += re.findall(equation, text, re.DOTALL)
+        if cell["cell_type"] == "markdown" and (text := _for_a_room(_without_asides(cell["source"]))):
+            statements += _statements(text, opens)
+            opens = False
         elif with_code and cell["cell_type"] == "code" and _is_seen(cell):
-            yield from _threes(equations)
-            yield from (f"```\n{part}\n```" for part in _pages_of(cell["source"]))
-            equations = []
-            equation = r"(?:[A-Z][^.?!:]*:\n\n)?\$\$.+?\$\$"  # below code with the sentence that announces it
-    yield from _threes(equations)
+            yield from _pages(statements)
+            yield from ((f"```\n{part}\n```", False) for part in _pages_of(cell["source"]))
+            statements = []
+    yield from _pages(statements)
 
 
-def _threes(equations: list[str]) -> list[str]:
-    return ["\n\n".join(equations[i : i + 3]) for i in range(0, len(equations), 3)]
+class Statement(NamedTuple):
+    """Paragraphs, Markdown, that are understood only together: an equation and the words beside it. Or words alone."""
+
+    paragraphs: list[str]
+    is_prose: bool
+
+
+def _statements(text: str, opens: bool) -> list[Statement]:
+    """What is shown of a text; of one that opens a section, its first sentences as well."""
+    statements: list[Statement] = []
+    for paragraph, place in _chosen(text, opens):
+        if not statements or (place != "after" and not statements[-1].is_prose):
+            statements.append(Statement([], is_prose=True))
+        paragraphs, is_prose = statements[-1]
+        statements[-1] = Statement([*paragraphs, paragraph], is_prose and place != "itself")
+    return statements
+
+
+def _chosen(text: str, opens: bool) -> Iterator[tuple[str, str]]:
+    """What is shown of a text, and whether it stands before or after an equation, a table or a list, or is that itself.
+
+    Of the prose, these are the sentences that an equation stands between, and those that announce a list.
+    """
+    paragraphs = [each.strip() for each in text.split("\n\n") if each.strip()]
+    kinds = ["", "", *map(_kind, paragraphs), "", ""]
+    said = ""  # the end of the paragraph before, if it is shown
+    for i, paragraph in enumerate(paragraphs):
+        earlier, before, kind, *following = kinds[i : i + 5]
+        if kind in ("equation", "table"):
+            yield paragraph, "after" if said[:1].islower() else "itself"  # the sentence goes on
+            said = ""
+        elif kind == "list" and (said or before == "equation"):
+            yield paragraph, "after" if before == "equation" else "itself" if earlier == "equation" else "before"
+        elif kind == "prose":
+            head, said = _beside(_sentences(paragraph), before, following, opens)
+            if head:
+                yield head, "after" if before == "equation" else "before"
+            if said:
+                yield said, "after" if said[0].islower() else "before"
+            opens = False
+
+
+def _beside(sentences: list[str], before: str, following: list[str], opens: bool) -> tuple[str, str]:
+    """A paragraph's first sentences, which speak of what stands before it, and its last ones, which lead on; or "".
+
+    Where all are shown, they are the last ones: nobody wants half of a paragraph on another slide.
+    """
+    first = last = 0
+    if opens or before == "equation":
+        first = _how_many(sentences, OPENING if opens else AFTER)
+    if "equation" in (following[0], following[1] if following[0] == "list" else ""):
+        last = _how_many(sentences[::-1], BEFORE)
+    elif before == "equation" and following[0] == "list":
+        last = 1
+    rest = len(sentences) - last
+    head, tail = sentences[: min(first, rest)], sentences[rest:]
+    if before != "equation" and len(head) == rest:
+        head, tail = [], sentences
+    return " ".join(head), " ".join(tail)
+
+
+def _kind(paragraph: str) -> str:
+    """What a paragraph of Markdown is: an equation, a table, a list, code or prose."""
+    begins = {"$$": "equation", "|": "table", "- ": "list", "1. ": "list", "```": "code"}
+    return next((kind for mark, kind in begins.items() if paragraph.startswith(mark)), "prose")
+
+
+def _sentences(paragraph: str) -> list[str]:
+    """A paragraph's sentences; what is in brackets is not cut, nor are names that begin with an initial."""
+    sentences: list[str] = []
+    for part in re.split(r"(?:(?<=[.?!])|(?<=[.?!]\)))(?<!\b[A-Z]\.) (?=[A-Z*$`])", paragraph):
+        last = re.sub(r"\$.+?\$", "", sentences[-1]) if sentences else ""
+        if last.count("(") > last.count(")"):
+            sentences[-1] += f" {part}"
+        else:
+            sentences.append(part)
+    return sentences
+
+
+def _how_many(sentences: list[str], words: int) -> int:
+    """How many of these sentences have up to so many words in all, a formula being one; one at least."""
+    lengths = [len(re.sub(r"\$.+?\$", "x", each).split()) for each in sentences]
+    return max(1, sum(length <= words for length in accumulate(lengths)))
+
+
+def _pages(statements: list[Statement], lines: float = 16) -> Iterator[tuple[str, bool]]:
+    """Statements on as few slides as hold them, Markdown, and whether a slide is words or a table alone."""
+    pages: list[list[Statement]] = []
+    for statement in statements:
+        if pages and sum(map(_lines, pages[-1])) + _lines(statement) <= lines:
+            pages[-1].append(statement)
+        else:
+            pages.append([statement])
+    for page in pages:
+        paragraphs = [paragraph for statement in page for paragraph in statement.paragraphs]
+        is_extra = all(statement.is_prose or _kind(statement.paragraphs[-1]) == "table" for statement in page)
+        yield "\n\n".join(paragraphs), is_extra
+
+
+def _lines(statement: Statement) -> float:
+    """How many lines of a slide a statement takes, roughly."""
+    lines = 0.0
+    for paragraph in statement.paragraphs:
+        if _kind(paragraph) == "equation":
+            lines += 2.5 + 2 * paragraph.count(r"\\")
+        else:
+            seen = [re.sub(r"\\[a-zA-Z]+|[\\{}$*]", "", line) for line in paragraph.splitlines()]
+            lines += 0.5 + sum(math.ceil(len(line) / 72) for line in seen)
+    return lines
 
 
 def _is_seen(cell: dict[str, Any]) -> bool:
@@ -221,8 +346,15 @@ def _pages_of(source: str, lines: int = 20) -> list[str]:
 
 def _for_a_room(text: str) -> str:
     """Markdown without the sentences that speak to a reader at a notebook."""
-    to_a_reader = r"\b(?:next cell|folded cell|Here is|If you have read)\b"
-    return re.sub(rf"(?:(?<=[.?!:] )|^)(?=[A-Z])[^.?!]*{to_a_reader}[^.?!]*[.?!] ?", "", text, flags=re.MULTILINE)
+    to_a_reader = r"\b(?:next cell|folded cell|boxes below|Here is|If you have read)\b"
+    return re.sub(rf"(?:(?<=[.?!:] )|^)(?=[A-Z*])[^.?!]*{to_a_reader}[^.?!]*[.?!] ?", "", text, flags=re.MULTILINE)
+
+
+def _last_sentence(cells: list[dict[str, Any]]) -> str:
+    """The last sentence of the prose with which these cells end, or ""."""
+    text = _for_a_room(_without_asides(cells[-1]["source"])) if cells and cells[-1]["cell_type"] == "markdown" else ""
+    paragraph = text.split("\n\n")[-1].strip()
+    return _sentences(paragraph)[-1] if _kind(paragraph) == "prose" else ""
 
 
 def _questions(sections: list[Section]) -> Iterator[Slide]:
@@ -254,24 +386,6 @@ def _without_asides(source: str) -> str:
     return re.sub(r"!\[.*?\]\(.*?\)|^\(.+\)=$", "", source, flags=re.MULTILINE).strip()
 
 
-def _first_sentences(text: str, words: int = 45) -> str:
-    """The first paragraph's first sentences, up to so many words, one at least, and the list that they announce."""
-    paragraphs = [each.strip() for each in text.split("\n\n") if each.strip()]
-    prose = [i for i, each in enumerate(paragraphs) if not each.startswith(("$$", "|", "-", "1.", "```"))]
-    if not prose:
-        return ""
-    shown: list[str] = []
-    length = 0
-    for sentence in re.split(r"(?<=[.?!]) (?=[A-Z*$])", paragraphs[prose[0]]):
-        length += len(sentence.split())
-        if shown and length > words:
-            break
-        shown.append(sentence)
-    following = paragraphs[prose[0] + 1 : prose[0] + 2]
-    announced = [each for each in following if each.startswith(("-", "1.")) and shown[-1].endswith(":")]
-    return "\n\n".join([" ".join(shown), *announced])
-
-
 _MARKDOWN = (
     MarkdownIt("commonmark", {"html": False})
     .enable("table")
@@ -290,7 +404,7 @@ def _html(source: str) -> str:
     source = re.sub(r"\{[\w:-]+\}`([^`<]+?)\s*(?:<[^>]*>)?`", r"\1", source)
     source = re.sub(r"(?<!!)\[([^\]]+)\]\([^)\s]+\)", r"\1", source)
     rendered: str = _MARKDOWN.render(source)
-    return rendered
+    return re.sub(r'(<span class="math">[^<]+</span>)([.,;:?!)]+)', r'<span class="kept">\1\2</span>', rendered)
 
 
 def _inline(source: str) -> str:

@@ -74,6 +74,46 @@ def test_a_slides_text_is_as_large_as_fits_and_its_title_stands_still(name, visi
     assert number["x"] + number["width"] < arrow["x"]
 
 
+@pytest.mark.parametrize("name", DECKS)
+def test_a_figure_is_as_large_as_its_slide_allows(name, visit):
+    page = opened(visit, name)
+    figures = page.evaluate(
+        """() => [...document.querySelectorAll("section")].map((slide, i) => {
+            const image = slide.querySelector("img");
+            if (!image) return null;
+            Reveal.slide(i);
+            const { width, height } = image.getBoundingClientRect(), scale = Reveal.getScale();
+            return { i: i + 1, tall: image.width < 1.5 * image.height, width: width / scale, height: height / scale };
+        }).filter(Boolean)"""
+    )
+    assert figures
+    for figure in figures:
+        assert figure["width"] > 1200 or figure["height"] > (580 if figure["tall"] else 500), figure
+
+
+def test_a_full_stop_never_begins_a_line_because_a_formula_ends_the_one_before(visit):
+    page = opened(visit, DECKS[1])
+    begun = page.evaluate(
+        """() => {
+            let begun = 0;
+            document.querySelectorAll("section:has(> p .kept)").forEach((slide) => {
+                slide.style.cssText = "display: block; font-size: 30px";
+                for (let width = 300; width < 1200; width += 50) {
+                    slide.style.width = `${width}px`;
+                    for (const kept of slide.querySelectorAll(":scope > p .kept")) {
+                        const stop = document.createRange();
+                        stop.selectNodeContents(kept.lastChild);
+                        const formula = kept.querySelector("mjx-container").getBoundingClientRect();
+                        if (stop.getBoundingClientRect().left < formula.left) begun += 1;
+                    }
+                }
+            });
+            return begun;
+        }"""
+    )
+    assert begun == 0
+
+
 def test_the_text_keeps_away_from_the_edge_of_the_screen(visit):
     page = opened(visit, DECKS[1])
     assert page.locator("section.present h1").bounding_box()["x"] >= 40

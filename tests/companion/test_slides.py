@@ -1,12 +1,15 @@
 """Decks of slides are made of their chapters: what they show is what the chapters hold."""
 
+import base64
 import hashlib
 import html
+import io
 import re
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.checks import read_record
@@ -49,7 +52,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
     assert slides[0].shown.startswith("<h1>")
     assert text(slides[0].shown).startswith(re.sub(r"[$`*]", "", title)[:20])
     short = [slide for slide in slides if not slide.is_extra]
-    assert [slide for slide in slides if " · " in slide.shown] == [slide for slide in short if " · " in slide.shown]
+    assert all(slide in short for slide in slides if re.search("<blockquote|<img", slide.shown))
     assert short[0] == slides[0]
     assert sum("\\tag{" in slide.shown for slide in slides) == sum("\\tag{" in slide.shown for slide in short)
     named = [cell for cell in notebook["cells"] if "figure" in cell["metadata"].get("mystnb", {})]
@@ -65,7 +68,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
     assert not re.search(r"\{[\w:-]+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
     for slide in slides:
         shown = re.sub(r"<[^>]+>", "", slide.shown).strip()
-        assert not shown.endswith(":"), shown  # what is announced is there
+        assert not re.search(r"[:,](?: *\\tag\{\w+\})?(?: *\\\])?$", shown), shown  # what is announced is there
         assert not re.search(r"next cell|folded cell|you have read|\b[Hh]ere is the", shown), shown
 
 
@@ -96,19 +99,135 @@ def test_chapter_0_shows_its_code_in_parts_that_fit():
     assert max(part.count("\n") for part in code) < 26
 
 
-def test_an_equation_below_code_stays_there_with_the_sentence_that_announces_it(tmp_path):
+#: The words that make a statement of an equation, and what marks that equation.
+SAID = [
+    ("01", r"\tag{4}", "The loss is the squared error of the answer"),
+    ("01", r"\tag{7}", r"\(L_0\) is the cost of the last step back"),
+    ("02", r"\tag{2}", "are the queries, keys and values of the pixels"),
+    ("03", r"\nabla \log p_t(x_t) =", "Tweedie's formula"),
+    ("03", r"\tag{2}", "with fresh noise"),
+    ("03", r"\tag{3}", "DDIM"),
+    ("03", r"\frac{dy}{d\sigma}", "this velocity is"),
+    ("03", r"\tag{8}", "keeps the correlation"),
+    ("03", r"\tag{9}", "an answer that looks like data costs at least"),
+    ("04", r"\tag{4}", "is the standard deviation of"),
+    ("05", r"\tag{1}", "is called the score"),
+    ("06", r"\tag{5}", "These are two equations for"),
+]
+
+
+@pytest.mark.parametrize(("chapter", "equation", "words"), SAID)
+def test_an_equation_stands_with_the_words_that_make_it_a_statement(chapter, equation, words):
+    _, slides, _ = deck_of(CHAPTERS[int(chapter)])
+    (slide,) = [slide for slide in slides if equation in slide.shown]
+    assert words in text(slide.shown)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_no_equation_is_the_first_thing_that_a_slide_says(chapter):
+    for slide in deck_of(chapter)[1]:
+        for words in re.findall(r"</h2>(.*?)<div class=\"math\">", slide.shown, re.DOTALL):
+            assert len(text(words).split()) > 5, slide.shown
+
+
+def shown_of(cells, tmp_path, number="07"):
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Mine"), *cells]), tmp_path / f"{number}_mine.ipynb")
+    return deck_of(tmp_path / f"{number}_mine.ipynb")[1][1:]
+
+
+def test_an_equation_below_code_stays_there_with_the_sentences_around_it(tmp_path):
     cells = [
-        new_markdown_cell("# Mine\n\n## All of it\n\nThese lines are all.\n\n$$ a $$"),
+        new_markdown_cell("## All of it\n\nThese lines are all.\n\n$$ a $$"),
         new_code_cell("x = 1"),
         new_markdown_cell("It begins. The sampler goes back:\n\n$$ b $$\n\nThat is all."),
     ]
-    nbformat.write(new_notebook(cells=cells), tmp_path / "00_mine.ipynb")
-    nbformat.write(new_notebook(cells=cells), tmp_path / "07_mine.ipynb")
-    shown = [text(slide.shown) for slide in deck_of(tmp_path / "00_mine.ipynb")[1][1:]]
-    announced = r"All of it The sampler goes back: \[ b \]"
-    assert shown == [r"All of it These lines are all. \[ a \]", "All of it x = 1", announced]
-    shown = [text(slide.shown) for slide in deck_of(tmp_path / "07_mine.ipynb")[1][1:]]  # whose slides have no code
-    assert shown == [r"All of it These lines are all. \[ a \] \[ b \]"]
+    around = r"It begins. The sampler goes back: \[ b \] That is all."
+    shown = [text(slide.shown) for slide in shown_of(cells, tmp_path, "00")]
+    assert shown == [r"All of it These lines are all. \[ a \]", "All of it x = 1", f"All of it {around}"]
+    shown = [text(slide.shown) for slide in shown_of(cells, tmp_path)]  # whose slides have no code
+    assert shown == [rf"All of it These lines are all. \[ a \] {around}"]
+
+
+def test_around_an_equation_are_the_nearest_sentences_and_what_is_between_is_left_out(tmp_path):
+    long = " ".join(["Noise", *["falls"] * 39]) + "."
+    before = f"A start. {long} {long} {long} Here J. Song et al. (2021) say"
+    (slide,) = shown_of([new_markdown_cell(f"## First\n\n{before}\n\n$$ a $$\n\n{long} Not.")], tmp_path)
+    paragraphs = [text(each) for each in re.split("</p>|</div>|</h2>", slide.shown) if text(each)]
+    assert paragraphs == ["First", f"A start. {long}", f"{long} Here J. Song et al. (2021) say", r"\[ a \]", long]
+
+
+def test_a_sentence_that_goes_on_below_an_equation_stays_on_its_slide(tmp_path):
+    rows = r" \\ ".join(["a"] * 8)
+    cells = [new_markdown_cell(f"## First\n\nLet it be\n\n$$ {rows}, $$\n\nwhere\n\n$$ {rows}. $$\n\nNow\n\n$$ b $$")]
+    shown = [text(slide.shown).replace(rows, "A") for slide in shown_of(cells, tmp_path)]
+    assert shown == [r"First Let it be \[ A, \] where \[ A. \]", r"First Now \[ b \]"]
+
+
+def test_a_list_that_follows_an_equation_or_leads_to_one_is_shown(tmp_path):
+    follows = "## First\n\nIt is\n\n$$ a $$\n\nPeople differ. We compare two.\n\n- One.\n- Two.\n\nThey end."
+    (slide,) = shown_of([new_markdown_cell(follows)], tmp_path)
+    assert text(slide.shown) == r"First It is \[ a \] People differ. We compare two. One. Two."
+    leads = "## First\n\nA start.\n\nIn steps?\n\n1. One.\n2. Two:\n\n$$ a $$"
+    (slide,) = shown_of([new_markdown_cell(leads)], tmp_path)
+    assert text(slide.shown) == r"First A start. In steps? One. Two: \[ a \]"
+
+
+def displaying(table, tags=()):
+    said = new_output("display_data", {"text/markdown": table})
+    return new_code_cell("show()", metadata={"tags": list(tags)}, outputs=[said])
+
+
+def test_a_table_that_code_displays_is_shown_unless_the_output_is_hidden(tmp_path):
+    table = "| size | A |\n| --- | --- |\n| map | 8 |\n\nOf one network."
+    cells = [
+        new_markdown_cell("## First\n\nThe sizes. Bold ones agree."),
+        displaying(table, ["sizes", "hide-input"]),
+        displaying(table.replace("map", "secret"), ["sizes", "hide-output"]),
+    ]
+    prose, slide = shown_of(cells, tmp_path)
+    assert text(slide.shown) == "First Bold ones agree. size A map 8"
+    assert "Of one network." in slide.notes
+    assert (prose.is_extra, slide.is_extra) == (True, True)
+    cells[1] = displaying(table.replace("map", "C23, down"), ["sizes"])
+    assert not shown_of(cells, tmp_path)[1].is_extra  # it is a verdict, too
+
+
+@pytest.mark.parametrize(("rows", "lengths"), [(1, [1]), (9, [9]), (12, [6, 6]), (19, [6, 6, 7])])
+def test_a_long_table_is_cut_into_slides_of_about_one_length(rows, lengths, tmp_path):
+    table = "\n".join(["| row |", "| --- |", *(f"| line {i} |" for i in range(rows))])
+    shown = [text(slide.shown) for slide in shown_of([new_markdown_cell("## First"), displaying(table)], tmp_path)]
+    assert [each.count("line") for each in shown] == lengths
+    assert all(each.startswith("First row line") for each in shown)
+
+
+def test_chapter_2_answers_its_question_and_says_what_its_conventions_are():
+    _, slides, _ = deck_of(CHAPTERS[2])
+    short = [text(slide.shown) for slide in slides if not slide.is_extra]
+    conventions, sizes, verdict = (
+        next(i for i, shown in enumerate(short) if said in shown)
+        for said in ("B is the network of the figure", "C28, up", "It holds under B")
+    )
+    assert conventions < sizes < verdict
+    assert all(f"C{i}, " in short[sizes] for i in range(23, 30))
+
+
+#: Where each chapter answers its prediction: words of a slide, or of a figure's alternative text.
+ANSWERS = [
+    "it lies little above a horizontal grey line",
+    "Each bar has its number above it",
+    "agree 4 of 7",
+    r"2\,\text{MMSE}. \tag{4}",
+    "share in the large bump, plain Langevin in 2 dimensions: 0.5",
+    "mean by the flow, w = 4: 1.67",
+    "variance after one step: 3.16e-32",
+]
+
+
+@pytest.mark.parametrize(("chapter", "answer"), zip(CHAPTERS, ANSWERS, strict=True), ids=lambda each: str(each)[-20:])
+def test_a_short_deck_has_the_answer_to_its_prediction(chapter, answer):
+    short = [slide.shown for slide in deck_of(chapter)[1] if not slide.is_extra]
+    asked = next(i for i, shown in enumerate(short) if "<h2>Predict first</h2>" in shown)
+    assert any(answer in f"{text(shown)} {shown}" for shown in short[asked + 1 :])
 
 
 def test_a_chapter_without_the_usual_boxes_has_a_deck_too(tmp_path):
@@ -128,12 +247,40 @@ def test_a_slide_has_a_paragraphs_first_sentences_up_to_45_words(words, sentence
     assert text(slides[1].shown) == "First " + " ".join([sentence] * sentences)
 
 
-def test_a_verdict_says_which_it_is(tmp_path):
-    said = new_output("display_data", {"text/markdown": "> **C1 · holds when.** *So it is.*"})
-    cell = new_code_cell("verdict('C1')", metadata={"tags": ["C1-verdict"]}, outputs=[said])
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Mine\n\n## First"), cell]), tmp_path / "07_mine.ipynb")
-    _, slides, _ = deck_of(tmp_path / "07_mine.ipynb")
-    assert '<blockquote data-verdict="holds when">' in slides[1].shown
+def test_a_title_stands_over_the_chapters_question_or_how_it_begins():
+    titles = [text(deck_of(chapter)[1][0].shown) for chapter in CHAPTERS]
+    assert titles[0].startswith("A diffusion model from nothing A diffusion model learns to do one small thing")
+    assert all(title.endswith("?") for title in titles[1:])
+
+
+def test_a_verdict_stands_under_its_claim_and_says_which_it_is(tmp_path):
+    cells = [
+        new_markdown_cell("## Another claim's section"),
+        displaying("> **C4 · holds when.** *The $w$ is two.* So it is.\n>\n> Measured here:", ["C4-verdict"]),
+        displaying("> **C5**: not checked in this tier.", ["C5-verdict"]),
+    ]
+    told, untold = shown_of(cells, tmp_path)
+    assert text(told.shown) == r'C4: "The \(w\) is two." C4 · holds when. So it is. Measured here:'
+    assert '<blockquote data-verdict="holds when">' in told.shown
+    assert text(untold.shown) == "Another claim's section C5 : not checked in this tier."
+
+
+def test_a_formulas_full_stop_stays_with_it(tmp_path):
+    (slide,) = shown_of([new_markdown_cell("## First\n\nCall $x$ the code and the noising $q$. So.")], tmp_path)
+    assert r'<span class="kept"><span class="math">\(q\)</span>.</span> So.' in slide.shown
+    assert slide.shown.count("kept") == 1
+
+
+def test_the_caption_of_a_tall_figure_stands_beside_it(tmp_path):
+    shapes = {}
+    for shape in ((1344, 600), (900, 600), (800, 600)):
+        picture = io.BytesIO()
+        Image.new("L", shape).save(picture, "png")
+        said = new_output("display_data", {"image/png": base64.b64encode(picture.getvalue()).decode()})
+        (slide,) = shown_of([new_markdown_cell("## First"), new_code_cell("draw()", outputs=[said])], tmp_path)
+        assert f'width="{shape[0]}" height="{shape[1]}"' in slide.shown
+        shapes[shape] = re.search(r'class="figure (\w+)"', slide.shown)[1]
+    assert list(shapes.values()) == ["wide", "wide", "tall"]
 
 
 def test_decks_and_their_pictures_are_written(tmp_path):
