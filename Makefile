@@ -4,7 +4,8 @@ PRESET ?= cpu
 WORKERS ?= 2
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-WITHOUT := $(if $(filter 0,$(SOLUTIONS)),--no-solutions)
+# Whatever SOLUTIONS is but 1, or nothing, leaves them out.
+WITHOUT := $(if $(filter-out 1,$(SOLUTIONS)),--no-solutions)
 
 .DEFAULT_GOAL := help
 .PHONY: help run lint check check-lab test test-browser test-gpu test-slow test-all book bundle lab bench lock clean
@@ -52,7 +53,7 @@ test-slow: .venv/installed ## every mutant of the chapters, every copy of a chap
 test-all: test test-browser test-slow ## the slow tests, too
 
 book: .venv/installed ## build the book from the committed outputs, two minutes (SOLUTIONS=0: without solutions)
-ifeq ($(SOLUTIONS),0)
+ifneq ($(WITHOUT),)
 	$(BIN)/python -m ddpm.companion.book $(WITHOUT)
 else
 	$(BIN)/jupyter-book build . -n -W --keep-going --quiet

@@ -8,6 +8,7 @@ of the network's prediction target: eps there, or another of `ddpm.targets`. A n
 each image's label, but for a share of them that is drawn anew in every step (Ho & Salimans 2022, algorithm 1).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ class Diffusion:
         are (batch,), of a network with classes.
         """
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
+        self.check_times()
         up_to = self.probabilities.cumsum(0)[:-1]  # the probability of times up to 1, 2, ..., T - 1
         t = 1 + torch.searchsorted(up_to, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
@@ -130,6 +132,21 @@ class Diffusion:
             errors = (output - target).square().flatten(1).mean(1)
             loss = (self.loss_weights[t].to(errors) * errors).mean()
         return loss
+
+    def check_times(self) -> None:
+        """Raise `ValueError` unless probabilities and weights, which a subclass may have set, can be those of times."""
+        T, checked = self.schedule.T, {"probabilities": self.probabilities}
+        if self.loss_weights is not None:
+            if self.loss_weights.shape != (T + 1,):
+                raise ValueError(f"loss_weights have shape {tuple(self.loss_weights.shape)}; it must be ({T + 1},)")
+            checked["loss_weights"] = self.loss_weights[1:]
+        for name, values in checked.items():
+            if values.shape != (T,):
+                raise ValueError(f"{name} have shape {tuple(values.shape)}; it must be ({T},)")
+            if not 0 <= values.min() <= values.max() < math.inf:
+                raise ValueError(f"{name} run from {values.min():g} to {values.max():g}; legal is 0 and more, finite")
+        if abs(total := self.probabilities.sum().item() - 1) > 1e-6:
+            raise ValueError(f"probabilities sum to {1 + total:.4g}; they must sum to 1")
 
     def labels_seen(
         self, labels: Tensor | None, randomness: StepRandomness, device: torch.device

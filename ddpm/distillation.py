@@ -106,16 +106,22 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     """What is known of a teacher.
 
     Raises:
-        ValueError: there is no such model, or it is a checkpoint, a network of its own or no diffusion model, or its
-            target is eps.
+        ValueError: there is no such model, or it is a checkpoint, a network of its own, on a schedule that is code, or
+            no diffusion model, or its target is eps.
     """
     try:
         weights = pretrained.weights_file(teacher)  # refuses a checkpoint
     except ValueError as error:
         raise ValueError(str(error).replace("model is", "teacher is", 1)) from error
     facts = pretrained.facts(teacher)
-    if (own := read_json(weights.with_name("config.json")).get("own_network")) is not None:
+    record = read_json(weights.with_name("config.json"))
+    if (own := record.get("own_network")) is not None:
         raise ValueError(f"teacher is {str(teacher)!r}, a network of its own, {own}; only a UNet can be distilled")
+    if (schedule := record.get("own_schedule")) is not None and "alpha_bar" not in schedule:
+        raise ValueError(
+            f"teacher is {str(teacher)!r}, on a schedule that is code, {schedule.get('class')}; legal is one with a "
+            "name here, or a table of alpha_bar"
+        )
     if not isinstance(facts.config, DiffusionConfig):
         raise ValueError(f"teacher is {str(teacher)!r}, {facts.config.kind!r}; only a diffusion model can be distilled")
     if facts.config.target == "eps":

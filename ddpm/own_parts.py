@@ -1,15 +1,15 @@
 """What of a model is the user's own and not this package's: what records say of it, and what `ddpm.load` is given.
 
 A record of a training has "own_network", the class of a network in the UNet's place; "own_schedule", a schedule's class
-and its table of alpha_bar; and "own_task", the class of a task, whose loss may be another. A schedule that is nothing
-but its table is made of the record again; networks and other schedules are code, which a record cannot hold.
+and its table of alpha_bar or, where it is code, what it answers at some times; and "own_task", the class of a task,
+whose loss may be another. A schedule that is nothing but its table is made of the record again. Networks and other
+schedules are code, which a record cannot hold.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ddpm.arguments import instance
@@ -17,20 +17,37 @@ from ddpm.schedule import NoiseSchedule
 
 __all__ = ["check_own_network", "own_parts", "own_schedule"]
 
+#: Into how many parts the times are cut at whose ends a schedule that is code is asked.
+TIMES = 64
 
-def own_parts(task: Any) -> dict[str, Any]:
+
+def own_parts(task: Any, is_given: bool = False) -> dict[str, Any]:
     """What a record says of the parts of a training task that are the user's own: nothing where all are the package's.
 
     It has the entries of this module's first lines.
+
+    Args:
+        task: the task.
+        is_given: whether the user made it, and not the model's configuration.
     """
     schedule = getattr(task, "own_schedule", None)
-    is_own = type(task).__module__.partition(".")[0] != "ddpm"
+    is_own = is_given and type(task).__module__.partition(".")[0] != "ddpm"
     entries = {
         "own_network": getattr(task, "own_network", None),
-        "own_schedule": schedule and {"class": type(schedule).__name__, "alpha_bar": schedule.alpha_bar.tolist()},
+        "own_schedule": schedule and _entry(schedule),
         "own_task": type(task).__name__ if is_own else None,
     }
     return {name: value for name, value in entries.items() if value is not None}
+
+
+def _entry(schedule: NoiseSchedule) -> dict[str, Any]:
+    """What a record says of a schedule. Answers are rounded, as the last digits may be another processor's."""
+    entry: dict[str, Any] = {"class": type(schedule).__name__}
+    if type(schedule) is NoiseSchedule:
+        return entry | {"alpha_bar": schedule.alpha_bar.tolist()}
+    answers = [schedule.signal_and_noise(schedule.T * k / TIMES) for k in range(TIMES + 1)]
+    signal, noise = ([float(f"{value:.10g}") for value in values] for values in zip(*answers, strict=True))
+    return entry | {"signal": signal, "noise": noise}
 
 
 def check_own_network(path: Path, record: Mapping[str, Any], network: nn.Module | None) -> None:
@@ -63,19 +80,18 @@ def own_schedule(path: Path, record: Mapping[str, Any], schedule: NoiseSchedule 
     own = record.get("own_schedule")
     if own is None:
         if schedule is not None:
-            raise ValueError(f"schedule is given; {path} is of a model on a schedule that it names")
+            raise ValueError(f"schedule is given; {path} is of a model without a schedule of its own")
         return None
-    try:
-        name, recorded = own["class"], NoiseSchedule(own["alpha_bar"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: its own_schedule has no class or no table of alpha_bar") from error
-    if schedule is None and name != NoiseSchedule.__name__:
-        raise ValueError(
-            f"schedule is not given; {path} is of a run on a schedule of its own, {name}: "
-            "ddpm.load takes it as schedule="
-        )
+    if schedule is None and "alpha_bar" in own:
+        try:
+            return NoiseSchedule(own["alpha_bar"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: its own_schedule is no table of alpha_bar") from error
     if schedule is None:
-        return recorded
-    if type(schedule).__name__ != name or not torch.equal(schedule.alpha_bar, recorded.alpha_bar):
-        raise ValueError(f"schedule is {schedule}; {path} is of a run on another, {name}")
+        raise ValueError(
+            f"schedule is not given; {path} is of a run on a schedule that is code, {own.get('class')}: ddpm.load "
+            "takes it as schedule=, and commands have none to give"
+        )
+    if _entry(schedule) != own:
+        raise ValueError(f"schedule is {schedule}; {path} is of a run on another, {own.get('class')}")
     return schedule

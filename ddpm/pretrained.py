@@ -52,8 +52,9 @@ def load(
         device: "auto" is a GPU where there is one.
         network: of a run that trained a network of your own (see `ddpm.diffusion.Diffusion`), one like it: it gets the
             run's weights and is the denoiser's.
-        schedule: of a run that trained on a schedule of a class of your own, that schedule. One that is a table of
-            alpha_bar alone (a `NoiseSchedule`) is in the run's record, and need not be given.
+        schedule: of a run that trained on a schedule that is code (a `PathSchedule`, or a class of your own), that
+            schedule. One that is a table of alpha_bar alone (a `NoiseSchedule`) is in the run's record, and need not be
+            given.
 
     Raises:
         ValueError: no such model or device, files that are damaged or of another program, or `network` or `schedule` is

@@ -824,11 +824,11 @@ CHANGES = {
     ],
     "own_parts.py": [
         ('"own_network": getattr(task, "own_network", None)', '"own_network": None', "a network of one's own"),
-        ('schedule and {"class"', 'None and {"class"', "a schedule of one's own"),
+        ("schedule and _entry", "None and _entry", "a schedule of one's own"),
         ("type(task).__name__ if is_own else None", "None", "a loss of one's own"),
         ("if own is not None and network is None:", "if own is None and network is None:", "a network that load lacks"),
         ("if network is not None and own is None:", "if False:", "a network that load cannot use"),
-        ("!= name or not torch.equal", "!= name and not torch.equal", "another schedule of the same class"),
+        ("if _entry(schedule) != own:", "if False:", "another schedule of the same class"),
     ],
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),

@@ -152,7 +152,9 @@ def test_the_book_that_is_built_is_the_one_published_and_has_passed_the_tests():
     assert f"the book: {folder}/index.html" in MAKEFILE
 
 
-@pytest.mark.parametrize(("solutions", "without"), [(None, False), ("", False), ("1", False), ("0", True)])
+@pytest.mark.parametrize(
+    ("solutions", "without"), [(None, False), ("", False), ("1", False), ("0", True), ("0 ", True), ("false", True)]
+)
 @pytest.mark.parametrize("target", ["book", "run"])
 def test_a_variable_of_the_repository_leaves_the_solutions_out(target, solutions, without):
     jobs, _ = workflow(ROOT / ".github" / "workflows" / "book.yml")

@@ -12,7 +12,6 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
 from ddpm.unet import UNet, UNetConfig, feature_maps
@@ -65,6 +64,8 @@ def use_style() -> None:
         }
     )
     if get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
         set_matplotlib_formats("retina")  # type: ignore[no-untyped-call]
 
 
@@ -88,14 +89,14 @@ def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
     return looks
 
 
-def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] = ()) -> Figure:
-    """Draw rows of grey images, as large as the column allows.
+def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None) -> Figure:
+    """Draw rows of grey images, as large as the column allows. They are wider where a pixel would have no dot.
 
     Args:
         rows: the label of each row, which stands on its left, and its images (n, 1, h, w) in [-1, 1].
         titles: one for each column, above the first row.
     """
-    labels, heads = ([textwrap.fill(text, width) for text in texts] for texts, width in ((rows, 16), (titles, 9)))
+    labels, heads = ([textwrap.fill(text, width) for text in texts] for texts, width in ((rows, 16), (titles or (), 9)))
     columns, pixels = max(map(len, rows.values())), max(images.shape[-1] for images in rows.values())
     # In dots. Each pixel of an image has a whole number of them: it is sharp, and the file is small.
     gap, margin = 8, 16 + 15 * max(len(line) for label in labels for line in label.splitlines())

@@ -152,15 +152,18 @@ def _prediction(sections: list[Section]) -> Iterator[Slide]:
 def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Iterator[Slide]:
     """What a section says, then its figures, the tables that its code displays, and its verdicts."""
     heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
+    said_already = ""
     for part, is_extra in _text_slides(section, with_code):
         yield Slide(f"{heading}\n{_html(part)}", notes, is_extra)
+        said_already += part
     for i, cell in enumerate(section.cells):
         if picture := next(_outputs(cell, "image/png"), ""):
             yield _figure(heading, cell, base64.b64decode(picture), notes, pictures)
         elif "hide-output" not in cell["metadata"].get("tags", []):
             for said in _outputs(cell, "text/markdown"):
                 if said.startswith("|"):
-                    yield from _table(heading, _last_sentence(section.cells[:i]), said, notes)
+                    above = _announcement(section.cells[:i])
+                    yield from _table(heading, "" if above in said_already else above, said, notes)
                 elif said.startswith(">"):
                     yield _verdict(heading, said, notes)
 
@@ -350,11 +353,12 @@ def _for_a_room(text: str) -> str:
     return re.sub(rf"(?:(?<=[.?!:] )|^)(?=[A-Z*])[^.?!]*{to_a_reader}[^.?!]*[.?!] ?", "", text, flags=re.MULTILINE)
 
 
-def _last_sentence(cells: list[dict[str, Any]]) -> str:
-    """The last sentence of the prose with which these cells end, or ""."""
+def _announcement(cells: list[dict[str, Any]]) -> str:
+    """Of the prose with which these cells end, the last sentence that speaks of a table, or else the last; or ""."""
     text = _for_a_room(_without_asides(cells[-1]["source"])) if cells and cells[-1]["cell_type"] == "markdown" else ""
-    paragraph = text.split("\n\n")[-1].strip()
-    return _sentences(paragraph)[-1] if _kind(paragraph) == "prose" else ""
+    paragraphs = [paragraph.strip() for paragraph in text.split("\n\n") if _kind(paragraph.strip()) == "prose"]
+    sentences = [sentence for paragraph in paragraphs for sentence in _sentences(paragraph)]
+    return ([each for each in sentences if "table" in each.lower()] or sentences or [""])[-1]
 
 
 def _questions(sections: list[Section]) -> Iterator[Slide]:

@@ -31,7 +31,7 @@ def files_of_chapters(path: Path, chapters: Collection[str]) -> tuple[dict[str, 
     """The files in a hand-in that are each chapter, in whatever folders they lie, and what there is to say of others.
 
     A chapter is the file of its name. Where there is none, it is a file of another name that is a copy of it by its
-    metadata. What `pack` has written into `executed` counts where there is nothing else.
+    metadata. What `pack` has written into `executed` counts where there is nothing else of that name.
 
     Args:
         path: the hand-in.
@@ -41,7 +41,8 @@ def files_of_chapters(path: Path, chapters: Collection[str]) -> tuple[dict[str, 
         Unreadable: it is too large, or no zip.
     """
     files = [file for file in _files_in(path) if file.endswith(".ipynb") and not NOT_WRITTEN & {*_parts(file)}]
-    files = [file for file in files if "executed" not in _parts(file)] or files
+    names = {_parts(file)[-1] for file in files if "executed" not in _parts(file)}
+    files = [file for file in files if "executed" not in _parts(file) or _parts(file)[-1] not in names]
     found = {chapter: [file for file in files if _parts(file)[-1] == chapter] for chapter in chapters}
     missing = [chapter for chapter in chapters if not found[chapter]]
     notes, unread = [], []

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,8 +140,7 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
         if folder is not None:
             raise ValueError(f"folder is {str(folder)!r}; {name} is in the package and has none")
         source = "embedded in the package"
-        with np.load(ASSETS / "fashion-mnist-embedded.npz") as file:
-            pixels, labels = file[f"{split}_images"], file[f"{split}_labels"]
+        pixels, labels = _embedded(split)
     else:
         place = expanded(folder) if folder is not None else _fashion_mnist_folder()
         source = str(place)
@@ -184,6 +184,13 @@ def _fashion_mnist_folder() -> Path:
     instead = "name a folder with its IDX files, install Debian's dataset-fashion-mnist"
     _torchvision("FashionMNIST", "train", None, f'{instead}, or use "fashion-mnist-embedded"')
     return cache_folder() / "FashionMNIST" / "raw"
+
+
+@cache
+def _embedded(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (n, 28, 28) and labels uint8 (n,) of the embedded images, unpacked once; nobody writes to them."""
+    with np.load(ASSETS / "fashion-mnist-embedded.npz") as file:
+        return file[f"{split}_images"], file[f"{split}_labels"]
 
 
 def _torchvision_set(name: str, split: Split, folder: str | Path | None, quiet: bool) -> Dataset:

@@ -54,7 +54,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
     if not isinstance(denoise, NetworkDenoiser):
         raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
-        raise ValueError("denoise must hold a UNet and know its image_shape")
+        raise ValueError("denoise must hold a UNet, with a null label if it has classes, and know its image_shape")
     _, height, width = denoise.image_shape
     with new_folder("directory", Path(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))

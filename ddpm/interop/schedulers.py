@@ -74,7 +74,7 @@ def scheduler_from(config: Mapping[str, Any], kind: str, file: Path) -> Any:
 def check_table(scheduler: Any, kind: str, file: Path) -> None:
     """Raise `ValueError` unless a scheduler of this class has a table of betas."""
     if not isinstance(getattr(scheduler, "alphas_cumprod", None), torch.Tensor):
-        raise ValueError(f"scheduler is {kind!r} beside {file}; only one with a table of betas has a noise schedule")
+        raise ValueError(f"scheduler is {kind!r} ({file}); only one with a table of betas has a noise schedule")
 
 
 def target_of_scheduler(scheduler: Any, file: Path) -> Target:

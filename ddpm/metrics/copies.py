@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddpm.data import check_range
 from ddpm.metrics.distances import bootstrap_sd, real_test_features
-from ddpm.metrics.features import Features, check_images, check_real, features_in_words, features_of
+from ddpm.metrics.features import FEATURES, Features, check_images, check_real, features_in_words, features_of
 
 __all__ = ["Copying", "copying"]
 
@@ -35,7 +35,7 @@ class Copying:
     test: int
     train: int
     weights: str
-    features: str
+    features: str = features_in_words(None, FEATURES)
 
     def __str__(self) -> str:
         return (

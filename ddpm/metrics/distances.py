@@ -46,9 +46,9 @@ class Distance:
         weights: which weights made the generated images.
         floor: the value for as many real training images, which is that of a perfect model; nan in features of your
             own. There, measure real images that are not among the others, as many as were generated.
-        features: in which it was measured, in words.
         name: what is measured.
         spread_is: how the spread was found.
+        features: in which it was measured, in words.
     """
 
     value: float
@@ -58,9 +58,9 @@ class Distance:
     split: str
     weights: str
     floor: float
-    features: str
     name: str = "Frechet distance"
     spread_is: str = "bootstrap sd"
+    features: str = features_in_words(None, FEATURES)
 
     def __str__(self) -> str:
         measured = (
@@ -155,8 +155,12 @@ def _real_train(n: int) -> Tensor:
 def real_train_features(n: int) -> Tensor:
     """Features (n, 64) of n real training images."""
     train = _real_train(n)
-    chosen = torch.randperm(len(train), generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:n]
-    return frozen_features(data.normalise(train[chosen]))
+    return frozen_features(data.normalise(train[_drawn(n, len(train))]))
+
+
+def _drawn(n: int, of: int) -> Tensor:
+    """The rows (n,) of so many images, drawn without replacement, always the same."""
+    return torch.randperm(of, generator=torch.Generator("cpu").manual_seed(0), device="cpu")[:n]
 
 
 @cache
@@ -174,7 +178,9 @@ class Compared(NamedTuple):
 
 
 def compared(images: Tensor, real: Tensor | None, own: Features | None) -> Compared:
-    """Features of n images and of the first n real ones, by default of the embedded test images.
+    """Features of n images and of n real ones, by default of the first embedded test images.
+
+    Of real images of one's own, which may lie class by class, n are drawn.
 
     Raises:
         ValueError: too few images, more than real ones, or what `check_images`, `check_real` and `features_of` raise.
@@ -188,7 +194,7 @@ def compared(images: Tensor, real: Tensor | None, own: Features | None) -> Compa
         raise ValueError(f"images are {n}; legal are {least} to {most:,}: no more than real images")
     return Compared(
         generated=features_of(images, own),
-        real=real_test_features()[:n] if real is None else features_of(real[:n], own),
+        real=real_test_features()[:n] if real is None else features_of(real[_drawn(n, len(real))], own),
         train=real_train_features(n) if own is None else None,
     )
 

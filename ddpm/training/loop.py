@@ -85,7 +85,7 @@ def train(
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.
         init: a run's folder, or a file like its model.safetensors, with the weights to start from, instead of random
-            ones. A model with classes may start from one without.
+            ones; no checkpoint, and no name of a model that ships. A model with classes may start from one without.
         progress: show a bar with an estimate of the time left.
         workers: processes that read `Pictures` while the device computes.
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
@@ -117,7 +117,7 @@ def train(
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
     rows = rows_of_this_process(config.batch_size, accelerator)
-    run = run_of(model, task, dataset, config, out, init, accelerator)
+    run = run_of(model, task, dataset, config, out, init, accelerator, make_task is not None)
     start = first_step(run, accelerator)
     threads = threads_of(run, start < config.steps, accelerator)
     state = TrainingState(task.parts, config, accelerator, weights)

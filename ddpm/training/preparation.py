@@ -117,12 +117,13 @@ def run_of(
     out: Path,
     init: Path | None,
     accelerator: "Accelerator",
+    is_given: bool,
 ) -> Run:
-    """The run of a training; `ValueError` if `out` holds another."""
+    """The run of a training, whose task the user has given or not; `ValueError` if `out` holds another."""
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if task.classes is not None:
         data["classes"] = dataset.classes
-    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_parts(task))
+    record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_parts(task, is_given))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 

@@ -185,11 +185,13 @@ def test_a_table_that_code_displays_is_shown_unless_the_output_is_hidden(tmp_pat
         displaying(table.replace("map", "secret"), ["sizes", "hide-output"]),
     ]
     prose, slide = shown_of(cells, tmp_path)
-    assert text(slide.shown) == "First Bold ones agree. size A map 8"
+    assert text(slide.shown) == "First size A map 8"  # the sentence before it stands on the slide before
     assert "Of one network." in slide.notes
     assert (prose.is_extra, slide.is_extra) == (True, True)
     cells[1] = displaying(table.replace("map", "C23, down"), ["sizes"])
     assert not shown_of(cells, tmp_path)[1].is_extra  # it is a verdict, too
+    cells[0] = new_markdown_cell(f"## First\n\nThe sizes. {'A word. ' * 60}Bold ones of the table agree. An end.")
+    assert text(shown_of(cells, tmp_path)[1].shown).startswith("First Bold ones of the table agree. size")
 
 
 @pytest.mark.parametrize(("rows", "lengths"), [(1, [1]), (9, [9]), (12, [6, 6]), (19, [6, 6, 7])])

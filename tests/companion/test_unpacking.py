@@ -33,6 +33,7 @@ def zipped(folder, files):
         (["a/03_round_trip.ipynb", "a/.ipynb_checkpoints/03_round_trip.ipynb"], ["a/03_round_trip.ipynb"]),
         (["a/03_round_trip.ipynb", "a/executed/cpu/03_round_trip.ipynb"], ["a/03_round_trip.ipynb"]),
         (["executed/cpu/03_round_trip.ipynb"], ["executed/cpu/03_round_trip.ipynb"]),
+        (["a/notes.ipynb", "a/executed/cpu/03_round_trip.ipynb"], ["a/executed/cpu/03_round_trip.ipynb"]),
         (["a/03_round_trip.ipynb", "a/03_round_trip-Copy1.ipynb"], ["a/03_round_trip.ipynb"]),
         (["a/03_round_trip (1).ipynb"], ["a/03_round_trip (1).ipynb"]),
         (["a/03_round_trip.ipynb", "b/03_round_trip.ipynb"], ["a/03_round_trip.ipynb", "b/03_round_trip.ipynb"]),

@@ -78,7 +78,7 @@ def with_nan(unet):
         (
             DDPMPipeline(model(SMALL), FlowMatchEulerDiscreteScheduler()),
             ValueError,
-            "scheduler is 'FlowMatchEulerDiscreteScheduler' beside pipeline.scheduler; only one with a table of betas",
+            "scheduler is 'FlowMatchEulerDiscreteScheduler' .pipeline.scheduler.; only one with a table of betas",
         ),
         (
             DDPMPipeline(model(SMALL), DDPMScheduler(rescale_betas_zero_snr=True)),
@@ -105,7 +105,7 @@ def with_nan(unet):
             ValueError,
             "pipeline.unet is damaged: conv_in.bias holds numbers that are not finite",
         ),
-        (SimpleNamespace(unet=model(SMALL), scheduler="ddpm"), ValueError, "scheduler is 'str' beside pipeline.sch"),
+        (SimpleNamespace(unet=model(SMALL), scheduler="ddpm"), ValueError, "scheduler is 'str' .pipeline.sch"),
     ],
 )
 def test_what_is_refused_on_the_disk_is_refused_in_memory(pipeline, error, message):

@@ -13,6 +13,7 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.distillation import distill
 from ddpm.files import load_tensors, read_json, write_json
+from ddpm.noise import StepRandomness
 from ddpm.schedule import NoiseSchedule, PathSchedule, exploding, linear
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
@@ -149,8 +150,12 @@ FAST = NoiseSchedule(linear().alpha_bar ** 1.5)
 class Fading(NoiseSchedule):
     """Code of one's own, which a record cannot hold."""
 
+    def __init__(self, alpha_bar, power=2):
+        super().__init__(alpha_bar)
+        self.power = power
+
     def log_alpha_bar(self, t):
-        return 2 * super().log_alpha_bar(t)
+        return self.power * super().log_alpha_bar(t)
 
 
 def test_a_schedule_of_ones_own_is_the_one_that_is_trained_on_and_loaded(tmp_path):
@@ -211,22 +216,24 @@ def test_a_schedule_that_is_code_is_given_to_load_where_and_only_where_there_is_
     folder = trained(tmp_path / "run", None, schedule=own)
     assert ddpm.load(folder, schedule=own).schedule is own
     with pytest.raises(
-        ValueError, match=r"schedule is not given; .* on a schedule of its own, Fading: ddpm.load takes it"
+        ValueError, match=r"schedule is not given; .* on a schedule that is code, Fading: ddpm.load takes it"
     ):
         ddpm.load(folder)
-    for other in (Fading(FAST.alpha_bar), linear()):
+    for other in (Fading(FAST.alpha_bar), linear(), Fading(linear().alpha_bar, power=3)):
         with pytest.raises(ValueError, match=r"schedule is .*; .*config.json is of a run on another, Fading"):
             ddpm.load(folder, schedule=other)
     with pytest.raises(TypeError, match="schedule is str; it must be a ddpm.schedule.table.NoiseSchedule"):
         ddpm.load(folder, schedule="cosine")
-    with pytest.raises(ValueError, match="schedule is given; .* is of a model on a schedule that it names"):
+    with pytest.raises(ValueError, match="schedule is given; .* is of a model without a schedule of its own"):
         ddpm.load("fashion-mnist", schedule=linear())
+    with pytest.raises(ValueError, match=r"signal is \[1.0, .* there and \[1.0, .* here"):
+        trained(tmp_path / "run", None, schedule=Fading(linear().alpha_bar, power=3))
+    with pytest.raises(ValueError, match="teacher is '.*', on a schedule that is code, Fading; legal is one with"):
+        distill(folder, load("fashion-mnist-embedded", "train", quiet=True), SETTINGS, tmp_path / "student", 8, 16)
     record = read_json(folder / "config.json")
-    write_json(folder / "config.json", record | {"own_schedule": {"class": "Fading", "alpha_bar": [1.0, 2.0]}})
-    with pytest.raises(
-        ValueError, match="config.json is damaged: its own_schedule has no class or no table of alpha_bar"
-    ):
-        ddpm.load(folder, schedule=own)
+    write_json(folder / "config.json", record | {"own_schedule": {"class": "NoiseSchedule", "alpha_bar": [1.0, 2.0]}})
+    with pytest.raises(ValueError, match="config.json is damaged: its own_schedule is no table of alpha_bar"):
+        ddpm.load(folder)
 
 
 def test_a_schedule_that_the_model_cannot_be_trained_on_is_refused_at_once():
@@ -324,6 +331,35 @@ def test_times_and_weights_of_ones_own_are_those_of_the_loss(tmp_path):
     assert times.min() >= 399
     assert times.max() <= 599
     assert times.dtype == torch.float32  # as in sampling, where they need not be whole
+
+
+def test_times_and_weights_that_cannot_be_are_refused_before_a_step():
+    task = Diffusion(DiffusionConfig(SMALL, target="v", weighting="bound"))
+    images, randomness = torch.zeros(4, 1, 32, 32), StepRandomness(0, 0, 4)
+    usual = {"probabilities": task.probabilities, "loss_weights": task.loss_weights}
+    for name, value, said in (
+        ("probabilities", usual["probabilities"] * 3, r"probabilities sum to 3; they must sum to 1"),
+        ("probabilities", torch.full((1001,), 1 / 1001), r"probabilities have shape \(1001,\); it must be \(1000,\)"),
+        ("probabilities", torch.linspace(-1, 1, 1000), "probabilities run from -1 to 1; legal is 0 and more, finite"),
+        ("loss_weights", torch.ones(1000), r"loss_weights have shape \(1000,\); it must be \(1001,\)"),
+        ("loss_weights", torch.full((1001,), torch.nan), "loss_weights run from nan to nan"),
+    ):
+        setattr(task, name, value)
+        with pytest.raises(ValueError, match=said):
+            task.loss("unet", images, randomness)
+        setattr(task, name, usual[name])
+    assert task.loss("unet", images, randomness).isfinite()
+
+
+def test_a_model_of_ones_own_has_its_task_by_right(tmp_path):
+    """Its task is no one's but its own, so there is nothing to write down."""
+
+    class Own(DiffusionConfig):
+        def task(self):
+            return Threefold(self)
+
+    folder = trained(tmp_path / "run", None, Own(SMALL, target="v"))
+    assert "own_task" not in read_json(folder / "config.json")
 
 
 # From other weights.
