@@ -210,10 +210,11 @@ def check_weights(path: Path, weights: Mapping[str, Tensor], wanted: Mapping[str
     for name in wanted:
         if name not in weights:
             raise ValueError(f"{path} does not fit the model: it lacks {name}")
-    for name, value in weights.items():
+    for name in sorted(weights):  # safetensors knows no order
         if name not in wanted:
             raise ValueError(f"{path} does not fit the model, which has no {name}")
-        own = wanted[name]
+    for name, own in wanted.items():
+        value = weights[name]
         if value.shape != own.shape or value.is_floating_point() != own.is_floating_point():
             raise ValueError(
                 f"{path} does not fit the model: {name} is {_described(value)} there; it must be {_described(own)}"
