@@ -115,7 +115,6 @@ class Diffusion:
         are (batch,), of a network with classes.
         """
         check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
-        self.check_times()
         up_to = self.probabilities.cumsum(0)[:-1]  # the probability of times up to 1, 2, ..., T - 1
         t = 1 + torch.searchsorted(up_to, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)

@@ -46,13 +46,13 @@ def known():
     return normalise(load("fashion-mnist-embedded", "train", quiet=True).images)
 
 
-features_of = cache(copies.features)  # of a tensor itself, not of its values
+features_of = cache(copies.features_of)  # of a tensor itself, not of its values
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_the_table_is_reproduced_from_the_shipped_weights(kind, known, monkeypatch):
     """Within two standard deviations of what another draw of as many images would give."""
-    monkeypatch.setattr(copies, "features", features_of)
+    monkeypatch.setattr(copies, "features_of", features_of)
     keep_freed_memory()  # a fifth of the time went into asking the system for memory
     how = {"sampler": "ddim", "steps": 50, "chunk": 80} if kind == "diffusion" else {}
     images = ddpm.sample(ddpm.load(f"equal-{kind}"), RESULTS["terms"]["n"], progress=False, **how)

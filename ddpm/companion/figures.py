@@ -54,7 +54,7 @@ def use_style() -> None:
             "figure.facecolor": "white",
             "savefig.dpi": _SHARPNESS * _PIXELS,
             "savefig.facecolor": "white",
-            "savefig.pad_inches": 0.04,
+            "savefig.pad_inches": 0.02,
             "font.size": 10,
             "legend.fontsize": 9,
             "legend.frameon": False,

@@ -14,6 +14,7 @@ from ddpm.arguments import instance
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
+from ddpm.diffusion import Diffusion
 from ddpm.own_parts import own_parts
 from ddpm.threads import choose_threads
 from ddpm.training.batches import labels_at
@@ -119,7 +120,13 @@ def run_of(
     accelerator: "Accelerator",
     is_given: bool,
 ) -> Run:
-    """The run of a training, whose task the user has given or not; `ValueError` if `out` holds another."""
+    """The run of a training, whose task the user has given or not.
+
+    Raises:
+        ValueError: `out` holds another run, or a diffusion task's times cannot be drawn or weighed.
+    """
+    if isinstance(task, Diffusion):
+        task.check_times()
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if task.classes is not None:
         data["classes"] = dataset.classes

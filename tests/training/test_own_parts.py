@@ -13,7 +13,6 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.distillation import distill
 from ddpm.files import load_tensors, read_json, write_json
-from ddpm.noise import StepRandomness
 from ddpm.schedule import NoiseSchedule, PathSchedule, exploding, linear
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
@@ -333,9 +332,8 @@ def test_times_and_weights_of_ones_own_are_those_of_the_loss(tmp_path):
     assert times.dtype == torch.float32  # as in sampling, where they need not be whole
 
 
-def test_times_and_weights_that_cannot_be_are_refused_before_a_step():
+def test_times_and_weights_that_cannot_be_are_refused_before_a_step(tmp_path):
     task = Diffusion(DiffusionConfig(SMALL, target="v", weighting="bound"))
-    images, randomness = torch.zeros(4, 1, 32, 32), StepRandomness(0, 0, 4)
     usual = {"probabilities": task.probabilities, "loss_weights": task.loss_weights}
     for name, value, said in (
         ("probabilities", usual["probabilities"] * 3, r"probabilities sum to 3; they must sum to 1"),
@@ -346,9 +344,18 @@ def test_times_and_weights_that_cannot_be_are_refused_before_a_step():
     ):
         setattr(task, name, value)
         with pytest.raises(ValueError, match=said):
-            task.loss("unet", images, randomness)
+            task.check_times()
         setattr(task, name, usual[name])
-    assert task.loss("unet", images, randomness).isfinite()
+    task.check_times()
+
+    class Unfinished(Diffusion):
+        def __init__(self, config, network=None, schedule=None):
+            super().__init__(config, network, schedule)
+            self.probabilities[333:667] *= 3
+
+    with pytest.raises(ValueError, match="probabilities sum to 1.6.*; they must sum to 1"):
+        trained(tmp_path / "run", None, task=Unfinished)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_of_ones_own_has_its_task_by_right(tmp_path):
