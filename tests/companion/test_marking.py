@@ -212,7 +212,7 @@ HOSTILE = {
         "\n    while True:\n        try:\n            while True:\n                pass"
         "\n        except BaseException:\n            pass"
     ),
-    "forks": "\n    import os, time\n    for _ in range(200):\n        os.fork() or time.sleep(60)",
+    "forks": "\n    import os, time\n    for _ in range(200):\n        os.fork() or time.sleep(60)\n    time.sleep(60)",
     "fills_tmp": "\n    for i in range(10**6):\n        open(f'/tmp/{i}', 'wb').write(bytes(2**24))",
     "fills_memory_files": "\n    for i in range(10**6):\n        open(f'/dev/shm/{i}', 'wb').write(bytes(2**24))",
     "fills_the_folder_of_the_exercises": (
