@@ -71,6 +71,20 @@ def test_links_to_no_file_and_to_no_heading_are_found(tmp_path):
     assert found == ["none.md#", "none.md#the-first", "other.md#no-such-heading", "#there"]
 
 
+def test_code_of_a_page_fits_its_column():
+    pages = [
+        ROOT / "book" / f"{each}.md"
+        for each in ("how_to_run", "training", "own_parts", "instructors", "start", "make_it_yours")
+    ]
+    code = {
+        page.stem: re.findall(r"^ *```\w*\n(.+?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE) for page in pages
+    }
+    assert all(code.values())
+    assert [
+        (name, line) for name, blocks in code.items() for line in "".join(blocks).splitlines() if len(line) > 88
+    ] == []
+
+
 def test_films_are_small():
     films = [path for suffix in ("webp", "gif", "mp4") for path in ROOT.glob(f"book/**/*.{suffix}")]
     assert films
