@@ -240,8 +240,8 @@ def test_the_keyboard_stops_at_formulas_and_figures_only_where_they_scroll(chapt
 def test_a_figure_on_a_phone_is_scrolled_and_can_be_read(chapter, visit):
     page = visit(chapter, PHONE)
     for figure in page.locator("div.cell_output figure").all():
-        narrow = "60%" in (figure.locator("img").get_attribute("style") or "")
-        assert figure.locator("img").bounding_box()["width"] >= (330 if narrow else 600)
+        drawn = figure.locator("img").evaluate("image => image.naturalWidth / 2")  # at two dots a pixel
+        assert figure.locator("img").bounding_box()["width"] == pytest.approx(drawn, abs=1.5)
         assert figure.bounding_box()["width"] <= PHONE["width"]
         figure.evaluate("figure => figure.scrollTo(figure.scrollWidth, 0)")
         caption = figure.locator("figcaption").bounding_box()
