@@ -144,8 +144,8 @@ class Diffusion:
                 raise ValueError(f"{name} have shape {tuple(values.shape)}; it must be ({T},)")
             if not 0 <= values.min() <= values.max() < math.inf:
                 raise ValueError(f"{name} run from {values.min():g} to {values.max():g}; legal is 0 and more, finite")
-        if abs(total := self.probabilities.sum().item() - 1) > 1e-6:
-            raise ValueError(f"probabilities sum to {1 + total:.4g}; they must sum to 1")
+        if abs((total := self.probabilities.sum().item()) - 1) > 1e-6:
+            raise ValueError(f"probabilities sum to {total:.4g}; they must sum to 1")
 
     def labels_seen(
         self, labels: Tensor | None, randomness: StepRandomness, device: torch.device

@@ -26,7 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 #: The marker of each sampler, by how its name begins; its colour stands at the same place in `COLOURS`.
 _MARKERS = {"ancestral": "o", "DDIM": "s", "Heun": "^", "DPM-Solver++": "D", "flow": "v", "predictor-corrector": "P"}
 
-#: The width of the book's column, in inches: no figure is wider, so that no page shrinks its letters.
+#: The width of the book's column, in inches: no figure of the book is wider, so that no page shrinks its letters.
 COLUMN = 7.0
 _PIXELS = 96  # of a page in an inch
 _SHARPNESS = 2  # dots of a figure in a page's pixel, as screens have that are sharp

@@ -4,6 +4,7 @@ import copy
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -256,11 +257,9 @@ def _check_shards(folder: Path, variant: str | None) -> None:
 
 def _plain_network(model: Any, null_label: bool) -> nn.Module:
     """A diffusers model as a network (x, t, labels) -> answer: a `UNet` if one computes the same function."""
-    try:
-        if null_label or not model.config.num_class_embeds:
+    if null_label or not model.config.num_class_embeds:  # a UNet's last label is the null label
+        with suppress(ValueError):
             return unet_from_diffusers(model)
-    except ValueError:
-        pass
     model.conv_in = _in_float32(model.conv_in)  # as in a UNet
     return _FirstOutput(model, null_label)
 
