@@ -11,7 +11,6 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +19,12 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.notebook import read_notebook
+from ddpm.companion.statements import Statement, kind_of, opening_of, pages_of, sentences_of, statements_of
 
 __all__ = ["Slide", "deck_of", "write_decks"]
 
 #: How the headings begin of sections that are worked on, or stand on slides of their own.
 NOT_SHOWN = ("Predict first", "Questions", "Exercises", "Everything measured", "The claims of this")
-
-#: How many words of prose a slide has at most, in whole sentences: where a section begins, and beside an equation.
-OPENING, BEFORE, AFTER = 45, 55, 30
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -131,8 +128,7 @@ def _opening(section: Section) -> Iterator[Slide]:
     """The title with the chapter's question, or how it begins, and what students can do afterwards."""
     source = "\n\n".join(cell["source"] for cell in section.cells if cell["cell_type"] == "markdown")
     question = re.search(r"\*\*The question\.\*\*(.+?)(?:\n\n|$)", source, re.DOTALL)
-    begins = _sentences(section.text.split("\n\n")[0])
-    asked = _html(question[1] if question else " ".join(begins[: _how_many(begins, OPENING)]))
+    asked = _html(question[1] if question else opening_of(section.text.split("\n\n")[0]))
     needed = re.search(r"\*\*You need\*\*(.+?)\*\*", source, re.DOTALL)
     notes = _html(f"Students need {needed[1].strip(' :')}") if needed else ""
     yield Slide(f"<h1>{_inline(section.heading)}</h1>\n{asked}", notes)
@@ -212,124 +208,13 @@ def _text_slides(section: Section, with_code: bool) -> Iterator[tuple[str, bool]
     opens = True
     for cell in section.cells:
         if cell["cell_type"] == "markdown" and (text := _for_a_room(_without_asides(cell["source"]))):
-            statements += _statements(text, opens)
+            statements += statements_of(text, opens)
             opens = False
         elif with_code and cell["cell_type"] == "code" and _is_seen(cell):
-            yield from _pages(statements)
-            yield from ((f"```\n{part}\n```", False) for part in _pages_of(cell["source"]))
+            yield from pages_of(statements)
+            yield from ((f"```\n{part}\n```", False) for part in _parts_of(cell["source"]))
             statements = []
-    yield from _pages(statements)
-
-
-class Statement(NamedTuple):
-    """Paragraphs, Markdown, that are understood only together: an equation and the words beside it. Or words alone."""
-
-    paragraphs: list[str]
-    is_prose: bool
-
-
-def _statements(text: str, opens: bool) -> list[Statement]:
-    """What is shown of a text; of one that opens a section, its first sentences as well."""
-    statements: list[Statement] = []
-    for paragraph, place in _chosen(text, opens):
-        if not statements or (place != "after" and not statements[-1].is_prose):
-            statements.append(Statement([], is_prose=True))
-        paragraphs, is_prose = statements[-1]
-        statements[-1] = Statement([*paragraphs, paragraph], is_prose and place != "itself")
-    return statements
-
-
-def _chosen(text: str, opens: bool) -> Iterator[tuple[str, str]]:
-    """What is shown of a text, and whether it stands before or after an equation, a table or a list, or is that itself.
-
-    Of the prose, these are the sentences that an equation stands between, and those that announce a list.
-    """
-    paragraphs = [each.strip() for each in text.split("\n\n") if each.strip()]
-    kinds = ["", "", *map(_kind, paragraphs), "", ""]
-    said = ""  # the end of the paragraph before, if it is shown
-    for i, paragraph in enumerate(paragraphs):
-        earlier, before, kind, *following = kinds[i : i + 5]
-        if kind in ("equation", "table"):
-            yield paragraph, "after" if said[:1].islower() else "itself"  # the sentence goes on
-            said = ""
-        elif kind == "list" and (said or before == "equation"):
-            yield paragraph, "after" if before == "equation" else "itself" if earlier == "equation" else "before"
-        elif kind == "prose":
-            head, said = _beside(_sentences(paragraph), before, following, opens)
-            if head:
-                yield head, "after" if before == "equation" else "before"
-            if said:
-                yield said, "after" if said[0].islower() else "before"
-            opens = False
-
-
-def _beside(sentences: list[str], before: str, following: list[str], opens: bool) -> tuple[str, str]:
-    """A paragraph's first sentences, which speak of what stands before it, and its last ones, which lead on; or "".
-
-    Where all are shown, they are the last ones: nobody wants half of a paragraph on another slide.
-    """
-    first = last = 0
-    if opens or before == "equation":
-        first = _how_many(sentences, OPENING if opens else AFTER)
-    if "equation" in (following[0], following[1] if following[0] == "list" else ""):
-        last = _how_many(sentences[::-1], BEFORE)
-    elif before == "equation" and following[0] == "list":
-        last = 1
-    rest = len(sentences) - last
-    head, tail = sentences[: min(first, rest)], sentences[rest:]
-    if before != "equation" and len(head) == rest:
-        head, tail = [], sentences
-    return " ".join(head), " ".join(tail)
-
-
-def _kind(paragraph: str) -> str:
-    """What a paragraph of Markdown is: an equation, a table, a list, code or prose."""
-    begins = {"$$": "equation", "|": "table", "- ": "list", "1. ": "list", "```": "code"}
-    return next((kind for mark, kind in begins.items() if paragraph.startswith(mark)), "prose")
-
-
-def _sentences(paragraph: str) -> list[str]:
-    """A paragraph's sentences; what is in brackets is not cut, nor are names that begin with an initial."""
-    sentences: list[str] = []
-    for part in re.split(r"(?:(?<=[.?!])|(?<=[.?!]\)))(?<!\b[A-Z]\.) (?=[A-Z*$`])", paragraph):
-        last = re.sub(r"\$.+?\$", "", sentences[-1]) if sentences else ""
-        if last.count("(") > last.count(")"):
-            sentences[-1] += f" {part}"
-        else:
-            sentences.append(part)
-    return sentences
-
-
-def _how_many(sentences: list[str], words: int) -> int:
-    """How many of these sentences have up to so many words in all, a formula being one; one at least."""
-    lengths = [len(re.sub(r"\$.+?\$", "x", each).split()) for each in sentences]
-    return max(1, sum(length <= words for length in accumulate(lengths)))
-
-
-def _pages(statements: list[Statement], lines: float = 16) -> Iterator[tuple[str, bool]]:
-    """Statements on as few slides as hold them, Markdown, and whether a slide is words or a table alone."""
-    pages: list[list[Statement]] = []
-    for statement in statements:
-        if pages and sum(map(_lines, pages[-1])) + _lines(statement) <= lines:
-            pages[-1].append(statement)
-        else:
-            pages.append([statement])
-    for page in pages:
-        paragraphs = [paragraph for statement in page for paragraph in statement.paragraphs]
-        is_extra = all(statement.is_prose or _kind(statement.paragraphs[-1]) == "table" for statement in page)
-        yield "\n\n".join(paragraphs), is_extra
-
-
-def _lines(statement: Statement) -> float:
-    """How many lines of a slide a statement takes, roughly."""
-    lines = 0.0
-    for paragraph in statement.paragraphs:
-        if _kind(paragraph) == "equation":
-            lines += 2.5 + 2 * paragraph.count(r"\\")
-        else:
-            seen = [re.sub(r"\\[a-zA-Z]+|[\\{}$*]", "", line) for line in paragraph.splitlines()]
-            lines += 0.5 + sum(math.ceil(len(line) / 72) for line in seen)
-    return lines
+    yield from pages_of(statements)
 
 
 def _is_seen(cell: dict[str, Any]) -> bool:
@@ -337,7 +222,7 @@ def _is_seen(cell: dict[str, Any]) -> bool:
     return not {"hide-input", "parameters", "exercises"} & set(tags) and "my_guess" not in cell["source"]
 
 
-def _pages_of(source: str, lines: int = 20) -> list[str]:
+def _parts_of(source: str, lines: int = 20) -> list[str]:
     """Code in parts of up to so many lines, cut where a line is empty."""
     parts = [""]
     for block in re.split(r"\n{2,}", source.strip()):
@@ -356,8 +241,8 @@ def _for_a_room(text: str) -> str:
 def _announcement(cells: list[dict[str, Any]]) -> str:
     """Of the prose with which these cells end, the last sentence that speaks of a table, or else the last; or ""."""
     text = _for_a_room(_without_asides(cells[-1]["source"])) if cells and cells[-1]["cell_type"] == "markdown" else ""
-    paragraphs = [paragraph.strip() for paragraph in text.split("\n\n") if _kind(paragraph.strip()) == "prose"]
-    sentences = [sentence for paragraph in paragraphs for sentence in _sentences(paragraph)]
+    paragraphs = [paragraph.strip() for paragraph in text.split("\n\n") if kind_of(paragraph.strip()) == "prose"]
+    sentences = [sentence for paragraph in paragraphs for sentence in sentences_of(paragraph)]
     return ([each for each in sentences if "table" in each.lower()] or sentences or [""])[-1]
 
 
