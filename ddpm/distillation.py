@@ -28,6 +28,7 @@ from ddpm.data.pictures import Pictures
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import expanded, read_json
 from ddpm.messages import say
+from ddpm.model_files import weights_file
 from ddpm.noise import StepRandomness
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import one_of, positive_int
@@ -82,7 +83,7 @@ def distill(
     students = moves_of_students(facts.config, calls, teacher_calls, at_once)
     out = expanded(out)
     folders = [out if moves == calls else out / "teachers" / f"calls-{moves}" for moves in students]
-    _check_folders(out, folders, students, at_once, pretrained.weights_file(teacher))
+    _check_folders(out, folders, students, at_once, weights_file("teacher", teacher))
     for number, (moves, folder) in enumerate(zip(students, folders, strict=True), start=1):
         if progress:
             say(f"student {number} of {len(students)}: {at_once * moves} calls become {moves}, in {folder}")
@@ -95,8 +96,7 @@ def distill(
             midpoint=taught_by.distilled_for is None,
             schedule=taught_by.schedule,
         )
-        init = pretrained.weights_file(teacher)
-        train(student, dataset, config, folder, init=init, progress=progress, make_task=make_task, **options)
+        train(student, dataset, config, folder, init=teacher, progress=progress, make_task=make_task, **options)
         if config.threads is None and number < len(students):  # the next computes with as many, whoever is busy now
             choose_threads(read_json(folder / "config.json")["training"].get("threads"))
         teacher = folder.resolve()
@@ -109,10 +109,7 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
         ValueError: there is no such model, or it is a checkpoint, a network of its own, on a schedule that is code, or
             no diffusion model, or its target is eps.
     """
-    try:
-        weights = pretrained.weights_file(teacher)  # refuses a checkpoint
-    except ValueError as error:
-        raise ValueError(str(error).replace("model is", "teacher is", 1)) from error
+    weights = weights_file("teacher", teacher)  # refuses a checkpoint
     facts = pretrained.facts(teacher)
     record = read_json(weights.with_name("config.json"))
     if (own := record.get("own_network")) is not None:

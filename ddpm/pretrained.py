@@ -1,8 +1,6 @@
 """Trained models: those that ship with the package, and those in a training run's folder."""
 
 import os
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,23 +11,20 @@ from torch import Tensor, nn
 
 from ddpm.arguments import class_names, instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
-from ddpm.data import ASSETS
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
-from ddpm.messages import say
+from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder
 from ddpm.own_parts import check_own_network, own_parts, own_schedule
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "save", "weights_file"]
+__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "save"]
 
-#: Folder of the models that ship.
-MODELS = ASSETS / "models"
 #: The kinds of model, each by its configuration's class.
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
 #: What stands before a weight's name in the files of a kind that trains a single part.
@@ -150,8 +145,8 @@ class _Files(NamedTuple):
 
 def _read(name_or_path: str | os.PathLike[str]) -> _Files:
     """Record and weights of a model that ships, of a run's folder or of a checkpoint."""
-    folder = _folder_aloud(name_or_path)
-    if (manifest := _manifest(name_or_path)) is not None:
+    folder = folder_aloud(name_or_path)
+    if (manifest := checkpoint_manifest(name_or_path)) is not None:
         checkpoint = load_checkpoint(manifest)
         return _Files(manifest, checkpoint.config, manifest.with_suffix(".safetensors"), checkpoint.average())
     record, weights_file = _record(folder), folder / "model.safetensors"
@@ -237,74 +232,3 @@ def _without_part(weights: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]
     """Weights by their names in the network."""
     part = PARTS.get(kind, "")
     return {name.removeprefix(part): value for name, value in weights.items()}
-
-
-def _manifest(name_or_path: str | os.PathLike[str]) -> Path | None:
-    """The manifest of a run's checkpoint, if this names one: without an ending, or one of its two files."""
-    path = expanded(name_or_path)
-    step = re.fullmatch(r"(step-\d{8,})(\.json|\.safetensors)?", path.name)
-    if step is None or not os.path.isfile(manifest := path.with_name(f"{step[1]}.json")):
-        return None
-    return manifest
-
-
-def model_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder that holds a model's files.
-
-    A string that is the name of a model that ships means that model, even where a folder of this name lies in the
-    current folder; `load` then says so on stderr. Whatever is written as a path means a folder or a checkpoint:
-    "./fashion-mnist", "fashion-mnist/", ".", an absolute path, every `Path`.
-
-    Raises:
-        ValueError: there is no such model.
-        TypeError: it is neither a string nor a path.
-    """
-    if not isinstance(name_or_path, str | os.PathLike):
-        raise TypeError(f"model is {name_or_path!r}; it must be a string or a path")
-    names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
-    if isinstance(name_or_path, str) and name_or_path in names:
-        return MODELS / name_or_path
-    if (manifest := _manifest(name_or_path)) is not None:
-        return manifest.parent
-    if name_or_path != "" and os.path.isdir(folder := expanded(name_or_path)):
-        return folder
-    raise ValueError(
-        f"model is {os.fspath(name_or_path)!r}; legal are {', '.join(names)}, "
-        "or the folder of a training run, or one of its checkpoints"
-    )
-
-
-def _folder_aloud(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder that holds a model's files, with a line on stderr where another folder here has its name."""
-    folder = model_folder(name_or_path)
-    if name_or_path == folder.name and folder != Path(folder.name) and os.path.isdir(folder.name):
-        line = f'model "{folder.name}" is the one that ships; the folder of that name here is "./{folder.name}"'
-        say(line, file=sys.stderr)
-    return folder
-
-
-def weights_file(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a model's weights, which another training may start from.
-
-    Raises:
-        ValueError: there is no such model, or it is a checkpoint, whose file holds more than the weights.
-        FileNotFoundError: the folder holds no weights.
-    """
-    folder = _folder_aloud(name_or_path)
-    if _manifest(name_or_path) is not None:
-        raise ValueError(f"model is {str(name_or_path)!r}, a checkpoint; name the folder of its run")
-    if not (path := folder / "model.safetensors").is_file():
-        raise FileNotFoundError(f"there is no weights file {path}")
-    return path
-
-
-def card(name_or_path: str | os.PathLike[str]) -> str:
-    """A model's card, Markdown: data, schedule, training, device, date, how to make it again, what it is worth.
-
-    Raises:
-        FileNotFoundError: there is none; models that ship have one.
-    """
-    path = model_folder(name_or_path) / "card.md"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no card {path}; models that ship have one")
-    return path.read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ LAYERS = [  # each may import from those before it
     {"langevin", "likelihood"},
     {"sampling"},
     {"round_trip"},
-    {"own_parts"},
+    {"own_parts", "model_files"},
     {"training"},
     {"pretrained"},
     {"distillation"},

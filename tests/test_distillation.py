@@ -326,7 +326,7 @@ def test_a_run_that_replaced_another_number_of_calls_is_refused(teacher, tmp_pat
 
 
 def test_a_training_and_a_distillation_are_different_runs(teacher, student, tmp_path):
-    init = pretrained.weights_file(student / "teachers" / "calls-4")
+    init = student / "teachers" / "calls-4"
     with pytest.raises(ValueError, match=r"holds another run \(distilled_for is 2 there and None here\)"):
         train(V, first_images(16), TINY, student, init=init, progress=False)
 

@@ -17,10 +17,13 @@ from ddpm.files import save_tensors, write_json
 from ddpm.gan import GANConfig
 from ddpm.metrics import frechet_distance
 from ddpm.metrics.features import classify
+from ddpm.model_files import weights_file
+from ddpm.training import TrainingConfig, train
 from ddpm.training.preparation import initial_weights
 from ddpm.training.run import Run
 from ddpm.unet import UNetConfig
 from tests.networks import SMALL_UNET
+from tests.training.garments import first_images
 
 OWN = DiffusionConfig(SMALL_UNET)
 
@@ -115,7 +118,7 @@ def test_a_bare_name_is_the_model_that_ships_and_says_so_beside_a_folder_of_the_
     assert capsys.readouterr().err == (
         'model "fashion-mnist" is the one that ships; the folder of that name here is "./fashion-mnist"\n'
     )
-    assert pretrained.weights_file("fashion-mnist") == pretrained.MODELS / "fashion-mnist" / "model.safetensors"
+    assert weights_file("model", "fashion-mnist") == pretrained.MODELS / "fashion-mnist" / "model.safetensors"
     assert "is the one that ships" in capsys.readouterr().err
     shutil.rmtree(own)
     assert width(ddpm.load("fashion-mnist", device="cpu")) == 32
@@ -144,7 +147,7 @@ def test_the_current_folder_is_a_model(folder, path, own, monkeypatch):
     (own / "checkpoints").mkdir()
     monkeypatch.chdir(own / folder)
     assert width(ddpm.load(path, device="cpu")) == 8
-    assert pretrained.weights_file(path).samefile(own / "model.safetensors")
+    assert weights_file("model", path).samefile(own / "model.safetensors")
 
 
 def test_the_home_is_written_as_a_wave_unless_a_folder_is_called_so(own, monkeypatch):
@@ -177,13 +180,33 @@ def test_a_folder_may_have_a_name_like_a_checkpoints(own):
 def test_a_training_starts_from_weights_that_are_there_and_from_no_checkpoint(own):
     (own / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no weights file fashion-mnist.model\.safetensors"):
-        pretrained.weights_file("./fashion-mnist")
+        weights_file("model", "./fashion-mnist")
     (own / "checkpoints").mkdir()
     for name in ("json", "safetensors"):
         (own / "checkpoints" / f"step-00000007.{name}").touch()
         for path in (f"fashion-mnist/checkpoints/step-00000007{ending}" for ending in ("", f".{name}")):
             with pytest.raises(ValueError, match=f"^model is {path!r}, a checkpoint; name the folder of its run"):
-                pretrained.weights_file(path)
+                weights_file("model", path, or_file=True)
+
+
+def test_a_training_starts_from_a_model_that_ships_by_its_name(tmp_path):
+    config = TrainingConfig(steps=1, batch_size=4, learning_rate=1e-12, warmup=0)
+    model = pretrained.facts("fashion-mnist").config
+    train(model, first_images(8), config, tmp_path, init="fashion-mnist", progress=False)
+    begun, ended = load_file(weights_file("model", "fashion-mnist")), load_file(tmp_path / "model.safetensors")
+    assert all(torch.allclose(ended[name], value, atol=1e-6) for name, value in begun.items())
+
+
+def test_a_training_may_start_from_a_file_of_weights_and_a_teacher_is_a_model(own):
+    file = own / "model.safetensors"
+    assert weights_file("init", file, or_file=True) == file
+    with pytest.raises(ValueError, match="^init is 'nowhere'; legal are .* run, or a file like its model"):
+        weights_file("init", "nowhere", or_file=True)
+    for path in (file, "nowhere"):
+        with pytest.raises(ValueError, match="^teacher is .*; legal are equal-.*, or the folder of a training run$"):
+            weights_file("teacher", path)
+    with pytest.raises(TypeError, match="^init is 3; it must be a string or a path"):
+        weights_file("init", 3, or_file=True)
 
 
 # Files that are damaged, or another program's.
@@ -383,7 +406,7 @@ def test_a_saved_network_is_a_model_like_any_runs(kind, tmp_path):
 def test_a_training_starts_from_a_saved_network(kind, tmp_path):
     network = SMALL[kind].network()
     ddpm.save(network, SMALL[kind], tmp_path / "mine", (1, 32, 32))
-    weights = initial_weights(SMALL[kind].task(), pretrained.weights_file(tmp_path / "mine"))
+    weights = initial_weights(SMALL[kind].task(), weights_file("model", tmp_path / "mine"))
     for name, value in network.state_dict().items():
         (own,) = [weights[key] for key in weights if key in (name, f"unet.{name}", f"autoencoder.{name}")]
         assert torch.equal(own, value), name

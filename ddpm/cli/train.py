@@ -42,8 +42,8 @@ class JobSettings:
         workers: processes that read pictures while the device computes.
         conditional: tell the network each image's class, so that it can draw the one that is asked for. The classes of
             folder:PATH are its subfolders.
-        init: start from the weights of this model (a name or a run's folder). With --conditional it may be one that was
-            told no classes.
+        init: start from the weights of this model (a name, a run's folder, or a file like its model.safetensors). With
+            --conditional it may be one that was told no classes.
         samples: draw sixteen images at every checkpoint, into OUT/samples and the trackers.
         track: trackers besides OUT/log.jsonl, which has a line for each step: tensorboard (tensorboard --logdir OUT),
             wandb (Weights & Biases, if installed) or none. Give the option several times for several trackers.
@@ -145,8 +145,8 @@ def train(
     _, training = recipe(job.model, **chosen | of_data)  # refuses wrong ones before torch is loaded and images are read
     check_optimiser_settings(training.optimiser, given)
 
-    from ddpm import pretrained
     from ddpm.files import check_place, expanded
+    from ddpm.model_files import weights_file
     from ddpm.training import loop
     from ddpm.training.extra import check_installed
     from ddpm.training.preparation import check_trackers
@@ -154,7 +154,7 @@ def train(
     out = expanded(out)
     check_installed()
     check_trackers(job.trackers)
-    weights = pretrained.weights_file(job.init) if job.init is not None else None
+    weights = weights_file("init", job.init, or_file=True) if job.init is not None else None
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
 

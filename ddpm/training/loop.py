@@ -20,6 +20,7 @@ from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.fast import computes_in_bfloat16
 from ddpm.messages import say
+from ddpm.model_files import weights_file
 from ddpm.threads import computing_with, in_words
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
@@ -29,7 +30,6 @@ from ddpm.training.preparation import (
     check_arguments,
     check_trackers,
     first_step,
-    initial_file,
     initial_weights,
     labels_of_steps,
     run_of,
@@ -84,8 +84,8 @@ def train(
         dataset: the images to train on: a `ddpm.data.Dataset`, or what `ddpm.data.pictures.load_folder` returns.
         config: how to train.
         out: the run's folder, see `ddpm.training.run`.
-        init: a run's folder, or a file like its model.safetensors, with the weights to start from, instead of random
-            ones; no checkpoint, and no name of a model that ships. A model with classes may start from one without.
+        init: the weights to start from, instead of random ones: the name of a model that ships, a run's folder, or a
+            file like its model.safetensors; no checkpoint. A model with classes may start from one without.
         progress: show a bar with an estimate of the time left.
         workers: processes that read `Pictures` while the device computes.
         trackers: accelerate's "tensorboard" (into out/tensorboard) and "wandb"; the log is written in any case.
@@ -109,7 +109,7 @@ def train(
     check_arguments(model, dataset, config)
     check_installed()
     check_trackers(trackers)
-    out, init = files.expanded(out), initial_file(init)
+    out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
     model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()

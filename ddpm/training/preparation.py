@@ -31,7 +31,6 @@ __all__ = [
     "check_arguments",
     "check_trackers",
     "first_step",
-    "initial_file",
     "initial_weights",
     "labels_of_steps",
     "run_of",
@@ -73,14 +72,6 @@ def check_trackers(trackers: Sequence[str]) -> None:
             raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
         if find_spec(tracker) is None:
             raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
-
-
-def initial_file(init: str | Path | None) -> Path | None:
-    """The file of the weights to start from: the one that is named, or that of the run whose folder is."""
-    if init is None:
-        return None
-    path = files.expanded(init)
-    return path / "model.safetensors" if path.is_dir() else path
 
 
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:

@@ -126,7 +126,7 @@ def test_a_wrong_setting_of_a_training_gives_one_line_and_exit_code_2(arguments,
         (["--model", "gan", "--game", "chess"], "game is 'chess'; legal are non-saturating, minimax"),
         (["--model", "gan", "--r1", -1], "r1 is -1.0; it must be a finite number at least 0"),
         (["--model", "gan", "--init", "fashion-mnist"], "does not fit the model: it lacks discriminator."),
-        (["--init", "nothing"], "model is 'nothing'; legal are equal-autoencoder"),
+        (["--init", "nothing"], "init is 'nothing'; legal are equal-autoencoder"),
         (["--init", "fashion-mnist", "--base-channels", 64], "does not fit the model: unet."),
     ],
 )
