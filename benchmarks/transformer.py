@@ -4,7 +4,8 @@
 
 The transformer is that of Peebles & Xie (2023), without classes. To the package it is a network of one's own (see the
 book's page on training), and so is the UNet here: their runs open with `ddpm.load(folder, network=...)`. All else is
-alike: images, target, times, optimiser, averages.
+alike: images, target, times, optimiser, averages. The rate is each network's own: all are tried on the first seed, and
+the best is trained on the others, too.
 
 A network trains for as many steps as fit into the minutes, by its own time for a step. Those times are measured once,
 in turn and with nothing running beside them, and kept, so that a run that is disturbed later does the same work. The
@@ -12,7 +13,6 @@ script writes `book/results/transformer.json` after every run. Started again, it
 at its last checkpoint.
 """
 
-import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,6 +53,7 @@ from ddpm.unet.blocks import attention, sinusoids
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "transformer.json"
 TIME_WIDTH = 256  # of the sinusoids that the time becomes
 HEAD = 32  # numbers in a head of attention
+RATES, SEEDS = [1e-3, 2e-3, 4e-3], [0, 1, 2]
 ROUNDS = 3  # in which the time of a step is measured
 
 
@@ -143,7 +144,7 @@ def set_to_zero(layer: nn.Linear) -> None:
 
 
 MODEL = DiffusionConfig(UNetConfig(blocks_per_level=1), target="v", times="lognormal")
-TRAINING = TrainingConfig(optimiser="muon", learning_rate=2e-3, warmup=50)
+TRAINING = TrainingConfig(optimiser="muon", warmup=50, checkpoint_every=100)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "UNet": MODEL.network,
     "transformer, patches of 4 x 4": partial(Transformer, patch=4, width=192, depth=6),
@@ -182,7 +183,8 @@ def main(
     network: Annotated[
         list[str] | None, typer.Option(help="Network to train. Repeat for several; all of them if none is given.")
     ] = None,
-    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the training. Repeat for several.")] = [0],  # noqa: B006
+    learning_rate: Annotated[list[float], typer.Option(help="Rate to try. Repeat for several.")] = RATES,
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of the training. Repeat for several.")] = SEEDS,
     n: Annotated[int, typer.Option("--n", min=FEATURES + 1, max=60_000, help="Images for each distance.")] = 2000,
     data: Annotated[str, typer.Option(help="Data set, as in ddpm train.")] = "fashion-mnist",
     runs: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs/transformer"),
@@ -191,61 +193,73 @@ def main(
     """Train every network for a number of minutes, and measure the images that it draws."""
     names = chosen("network", network, NETWORKS)
     what = {"minutes": minutes, "n": n, "data": data, "device": machine()}
-    rows = kept_rows(out, what, by=("network", "seed"))
+    rows = kept_rows(out, what, by=("network", "learning rate", "seed"))
     dataset = load(data, "train")
     if not out.exists():
         write_json(out, {"rows": [], "seconds a step": seconds_a_step(dataset), "provenance": what})
     speeds = read_json(out)["seconds a step"]
-    for name, number in itertools.product(names, seed):
-        if (name, number) in rows:
-            continue
-        steps = max(1, round(60 * minutes / speeds[name]))
-        folder = run_folder(runs, name, f"{minutes:g}", data, number)
-        trained(NETWORKS[name], replace(TRAINING, steps=steps, seed=number, checkpoint_every=100), dataset, folder)
-        denoise = ddpm.load(folder.resolve(), network=NETWORKS[name]())
-        distance = metrics.frechet_distance(
-            ddpm.sample(denoise, n, "dpm_solver_pp", 20, spacing="karras"), weights="EMA"
-        )
-        typer.echo(f"{name}, seed {number}: {distance}")
-        parameters, flops = forward_cost(NETWORKS[name])
-        rows[name, number] = {
-            "network": name,
-            "parameters": f"{parameters / 1e6:.2f} M",
-            "FLOPs an image": f"{flops / 1e6:.0f} M",
-            "seconds a step": f"{speeds[name]:.3f}",
-            "steps": steps,
-            "seed": number,
-            "loss": f"{last_loss(folder):.4f}",
-            "Frechet distance": f"{distance.value:.2f}",
-            "bootstrap sd": f"{distance.spread:.2f}",
-        }
-        write_json(out, with_conditions(list(rows.values()), speeds, what, distance.floor))
+
+    def row_of(name: str, rate: float, number: int) -> dict[str, Any]:
+        if (name, rate, number) not in rows:
+            folder = run_folder(runs, name, f"{minutes:g}", data, rate, number)
+            steps = max(1, round(60 * minutes / speeds[name]))
+            training = replace(TRAINING, learning_rate=rate, steps=steps, seed=number)
+            trained(NETWORKS[name], training, dataset, folder)
+            rows[name, rate, number] = measured(name, training, folder, n) | {"seconds a step": f"{speeds[name]:.3f}"}
+            write_json(out, with_conditions(list(rows.values()), speeds, what))
+        return rows[name, rate, number]
+
+    for name in names:
+        tried = [row_of(name, rate, seed[0]) for rate in learning_rate]
+        best = min(tried, key=lambda row: float(row["Frechet distance"]))
+        for number in seed[1:]:
+            row_of(name, best["learning rate"], number)
 
 
-def with_conditions(
-    rows: list[dict[str, Any]], speeds: dict[str, float], what: dict[str, Any], floor: float
-) -> dict[str, Any]:
+def measured(name: str, training: TrainingConfig, folder: Path, n: int) -> dict[str, Any]:
+    """A row of the table: a trained network, and the n images that it draws."""
+    denoise = ddpm.load(folder.resolve(), network=NETWORKS[name]())
+    images = ddpm.sample(denoise, n, "dpm_solver_pp", 20, spacing="karras")
+    distance = metrics.frechet_distance(images, weights="EMA")
+    typer.echo(f"{name}, rate {training.learning_rate:g}, seed {training.seed}: {distance}")
+    parameters, flops = forward_cost(NETWORKS[name])
+    return {
+        "network": name,
+        "parameters": f"{parameters / 1e6:.2f} M",
+        "FLOPs an image": f"{flops / 1e6:.0f} M",
+        "steps": training.steps,
+        "learning rate": training.learning_rate,
+        "seed": training.seed,
+        "loss": f"{last_loss(folder):.4f}",
+        "Frechet distance": f"{distance.value:.2f}",
+        "bootstrap sd": f"{distance.spread:.2f}",
+        "floor": f"{distance.floor:.2f}",
+    }
+
+
+def with_conditions(rows: list[dict[str, Any]], speeds: dict[str, float], what: dict[str, Any]) -> dict[str, Any]:
     """All that the file of results holds."""
-    ordered = sorted(rows, key=lambda row: (list(NETWORKS).index(row["network"]), row["seed"]))
-    columns = ("network", "parameters", "FLOPs an image", "seconds a step", "steps")
+    ordered = sorted(rows, key=lambda row: (list(NETWORKS).index(row["network"]), row["learning rate"], row["seed"]))
+    columns = ("network", "parameters", "FLOPs an image", "seconds a step", "steps", "learning rate")
+    floor = ordered[0]["floor"]
     made = measured_with(60 * what["minutes"] * len(rows), sorted({row["seed"] for row in rows}))
     return {
         "table": over_seeds(ordered, columns, ("loss", "Frechet distance")),
         "rows": ordered,
         "seconds a step": speeds,
-        "floor": f"{floor:.2f}",
+        "floor": floor,
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
             "images against all 10,000 test images; EMA weights; 20 steps of DPM-Solver++(2M) on Karras's grid, seed 0 "
             f"of the samples. Every network is trained for {what['minutes']:g} minutes, which are steps times the time "
             f"of one, measured with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
-            f"v at log-normal times, by Muon with a rate of {TRAINING.learning_rate:g}. Loss: its mean over the last "
-            "tenth of the steps. Transformers are those of Peebles & Xie (2023), six blocks of 192 numbers a token, or "
-            "of 128 with patches of 2 x 2. With several seeds of the training, loss and distance are their mean ± "
-            "their standard deviation. Bootstrap sd: how much a distance scatters when the images are drawn again "
-            f"from the set (the first seed's). The floor, {what['n']:,} real training images against the same: "
-            f"{floor:.2f}. "
-            f"On {machine()} ({processor()}), {date.today()}."
+            "v at log-normal times, by Muon. Every rate is tried on the first seed of the training, and a network's "
+            "best one is taken on the others, too. Loss: its mean over the last tenth of the steps. Transformers are "
+            "those of Peebles & Xie (2023), six blocks of 192 numbers a token, or of 128 with patches of 2 x 2. With "
+            "several seeds, loss and distance are their mean ± their standard deviation. Bootstrap sd: how much a "
+            "distance scatters when the images are drawn again from the set (the first seed's). The floor, "
+            f"{what['n']:,} real training images against the same: {floor}. On {machine()} ({processor()}), "
+            f"{date.today()}."
         ),
         "provenance": made | what,
     }

@@ -426,8 +426,8 @@ def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkey
     out = tmp_path / "transformer.json"
 
     def rows(*names):
-        module.main(0.001, list(names), [0], 65, "fashion-mnist-embedded", tmp_path / "runs", out)
-        return {(row["network"], row["seed"]): row for row in read_json(out)["rows"]}
+        module.main(0.001, list(names), [1e-3, 2e-3], [0, 1], 65, "fashion-mnist-embedded", tmp_path / "runs", out)
+        return {(row["network"], row["learning rate"], row["seed"]): row for row in read_json(out)["rows"]}
 
     def stopped(*_, **__):
         raise KeyboardInterrupt
@@ -439,10 +439,13 @@ def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkey
     first = rows("transformer")
     both = rows()
     assert len(timed) == 1
-    assert set(both) == {(name, 0) for name in small}
-    assert both["transformer", 0] == first["transformer", 0]
+    assert all(both[key] == row for key, row in first.items())
+    for name in small:
+        tried = {rate: float(both[name, rate, 0]["Frechet distance"]) for rate in (1e-3, 2e-3)}
+        best = min(tried, key=tried.get)
+        assert {key for key in both if key[0] == name} == {(name, 1e-3, 0), (name, 2e-3, 0), (name, best, 1)}
     speeds = read_json(out)["seconds a step"]
-    assert all(row["steps"] == max(1, round(0.06 / speeds[name])) for (name, _), row in both.items())
+    assert all(row["steps"] == max(1, round(0.06 / speeds[name])) for (name, *_), row in both.items())
     parameters, flops = module.forward_cost(small["transformer"])
     assert parameters == sum(weight.numel() for weight in small["transformer"]().parameters())
     # sixteen tokens: embedded, four matrices and the scores and their sum in attention, the perceptron, and read out
