@@ -122,10 +122,11 @@ def annealed_langevin(
 ) -> Iterator[Step]:
     """Song & Ermon (2019), algorithm 1: `steps_per_level` moves of eq. 1 at each time of the grid, highest first.
 
-    From level to level x is rescaled by the ratio of the signals; above a sigma of 160, where x is noise alone, by that
-    of the scales. The move to time 0, which their algorithm does not make, is the posterior mean at the last level. A
-    Langevin step goes about `step_size` / 2 of the way to a level's density; all steps together must undo the growth of
-    the signal, or the result is noise. Calls the denoiser `steps_per_level` times in each level, and once more.
+    From level to level x is rescaled by the ratio of the signals (1 in their model); above a sigma of 160, where x is
+    noise alone, by that of the scales. The move to time 0, which their algorithm does not make, is the posterior mean
+    at the last level. A Langevin step goes about `step_size` / 2 of the way to a level's density; all steps
+    together must undo the growth of the signal, or the result is noise. Calls the denoiser `steps_per_level` times in
+    each level, and once more.
     """
     _check(step_size, steps_per_level, "steps_per_level", 4)
     schedule = schedule_of(denoise)

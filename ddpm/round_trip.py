@@ -139,9 +139,9 @@ def edict(denoise: Denoiser, pair: Tensor, timesteps: Grid, *, mixing: float = 0
     move down draws the two together by p^2, so a move up drives them apart by 1 / p^2. At 0.93 that leaves room for
     about 100 moves; more moves need a p nearer 1.
 
-    Rounding grows by scale(t) / signal(t) on the way. In float32 a trip on the linear schedule comes back to 0.002;
-    where the signal is below 0.001 of the scale, as it is at the end of the cosine and the sigmoid schedule, the pair
-    must be float64.
+    What rounding puts between the two grows by a few times (scale(t) / signal(t))^2 over the way down, less p^2 a move.
+    In float32 a trip on the linear schedule comes back to 0.002; where the signal is below 0.001 of the scale, as it is
+    at the end of the cosine and the sigmoid schedule, the pair must be float64.
     """
     schedule = schedule_of(denoise)
     timesteps = _grid_of_pair(pair, timesteps, schedule, mixing)

@@ -276,6 +276,22 @@ def test_the_coupled_ways_have_the_papers_mixing_by_default():
     assert torch.allclose(final(edict(DENOISE, up, grid)), x0.expand(2, 2, 2))
 
 
+@pytest.mark.parametrize(("moves", "mixing"), [(100, 1), (200, 1), (50, 0.93), (100, 0.93)])
+def test_what_rounding_puts_between_a_coupled_pair_grows_on_the_way_down(moves, mixing):
+    """By a few times one over the squared signal, less mixing^2 a move (chapter 3); on the way up it hardly grows."""
+    torch.manual_seed(0)
+    mixture = GaussianMixture([1] * 4, torch.randn(4, 8, dtype=torch.float64), 0.25, SCHEDULE)
+    x0, rounding = mixture.sample(40), 1e-9 * torch.randn(40, 8, dtype=torch.float64)
+    grid = SCHEDULE.timesteps(moves)
+    up = final(invert_edict(mixture, x0, grid, mixing=mixing))
+    moved = final(invert_edict(mixture, x0 + rounding, grid, mixing=mixing)) - up
+    assert moved.norm() / rounding.norm() / 2**0.5 < 5
+    apart = torch.stack([rounding, -rounding])
+    back, other = (final(edict(mixture, pair, grid, mixing=mixing)) for pair in (up, up + apart))
+    growth = ((other - back).norm() / apart.norm()).item()
+    assert 1 < growth / (mixing ** (2 * moves) / SCHEDULE.signal(1000) ** 2) < 6
+
+
 @pytest.mark.parametrize(("order", "within"), [(1, 3e-4), (2, 1e-9)])
 def test_an_inverted_trip_comes_back_in_the_limit_of_small_steps_also_below_time_1(order, within):
     grid = [1000 * (k / 4000) ** 2 for k in range(4000, -1, -1)]  # 126 of these times are below 1
