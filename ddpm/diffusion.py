@@ -114,7 +114,7 @@ class Diffusion:
         Images are (batch, channels, height, width), in [-1, 1] as `normalise` makes them, which is not checked; labels
         are (batch,), of a network with classes.
         """
-        check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
+        check_samples("images", images, batch=randomness.count)
         up_to = self.probabilities.cumsum(0)[:-1]  # the probability of times up to 1, 2, ..., T - 1
         t = 1 + torch.searchsorted(up_to, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)
@@ -124,26 +124,22 @@ class Diffusion:
         seen = self.labels_seen(labels, randomness, images.device)
         output = network(x_t, (t - 1).to(images), *seen).float()  # t - 1 is diffusers' index
         target = target_of(self.target, images, eps, signal, noise)
-        loss: Tensor
         if self.loss_weights is None:
-            loss = F.mse_loss(output, target)  # eq. 14
-        else:
-            errors = (output - target).square().flatten(1).mean(1)
-            loss = (self.loss_weights[t].to(errors) * errors).mean()
-        return loss
+            return F.mse_loss(output, target)  # eq. 14
+        errors: Tensor = (output - target).square().flatten(1).mean(1)
+        return (self.loss_weights[t].to(errors) * errors).mean()
 
     def check_times(self) -> None:
         """Raise `ValueError` unless probabilities and weights, which a subclass may have set, can be those of times."""
-        T, checked = self.schedule.T, {"probabilities": self.probabilities}
-        if self.loss_weights is not None:
-            if self.loss_weights.shape != (T + 1,):
-                raise ValueError(f"loss_weights have shape {tuple(self.loss_weights.shape)}; it must be ({T + 1},)")
-            checked["loss_weights"] = self.loss_weights[1:]
-        for name, values in checked.items():
-            if values.shape != (T,):
-                raise ValueError(f"{name} have shape {tuple(values.shape)}; it must be ({T},)")
-            if not 0 <= values.min() <= values.max() < math.inf:
-                raise ValueError(f"{name} run from {values.min():g} to {values.max():g}; legal is 0 and more, finite")
+        T = self.schedule.T
+        for name, values, n in (("probabilities", self.probabilities, T), ("loss_weights", self.loss_weights, T + 1)):
+            if values is None:
+                continue
+            if values.shape != (n,):
+                raise ValueError(f"{name} have shape {tuple(values.shape)}; it must be ({n},)")
+            low, high = values[-T:].aminmax()  # the weight at time 0 is unused
+            if not 0 <= low <= high < math.inf:
+                raise ValueError(f"{name} run from {low:g} to {high:g}; legal is 0 and more, finite")
         if abs((total := self.probabilities.sum().item()) - 1) > 1e-6:
             raise ValueError(f"probabilities sum to {total:.4g}; they must sum to 1")
 

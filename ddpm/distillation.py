@@ -148,27 +148,24 @@ def moves_of_students(
     """
     if positive_int("at_once", at_once) % 2:
         raise ValueError(f"at_once is {at_once}; it must be an even number from 2 up")
-    first = at_once * positive_int("calls", calls)
-    while first < LEAST_TEACHER_CALLS and at_once * first <= settings.T:
-        first *= at_once
-    if settings.distilled_for is not None:
-        first = settings.distilled_for
-    if teacher_calls is not None and positive_int("teacher_calls", teacher_calls) != first:
-        if settings.distilled_for is not None:
-            raise ValueError(f"teacher_calls is {teacher_calls}; the teacher was itself distilled for {first}")
+    T, own, legal = settings.T, settings.distilled_for, []
+    teachers = at_once * positive_int("calls", calls)
+    while teachers <= T:
+        legal.append(teachers)
+        teachers *= at_once
+    if not legal:
+        raise ValueError(f"calls is {calls}; with at_once {at_once} legal are 1 to {T // at_once} (T is {T})")
+    first = own or next((each for each in legal if each >= LEAST_TEACHER_CALLS), legal[-1])
+    if teacher_calls is not None:
+        if own not in (None, positive_int("teacher_calls", teacher_calls)):
+            raise ValueError(f"teacher_calls is {teacher_calls}; the teacher was itself distilled for {own}")
         first = teacher_calls
-    legal = [calls * at_once]
-    while legal[-1] <= settings.T:
-        legal.append(legal[-1] * at_once)
-    if len(legal) == 1:
-        most = settings.T // at_once
-        raise ValueError(f"calls is {calls}; with at_once {at_once} legal are 1 to {most} (T is {settings.T})")
-    if first not in legal[:-1]:
+    if first not in legal:
         raise ValueError(
             f"teacher_calls is {first}; with calls {calls} and at_once {at_once} legal are "
-            f"{', '.join(map(str, legal[:-1]))} (T is {settings.T})"
+            f"{', '.join(map(str, legal))} (T is {T})"
         )
-    return [moves // at_once for moves in reversed(legal[:-1]) if moves <= first]
+    return [each // at_once for each in reversed(legal) if each <= first]
 
 
 def _check_folders(out: Path, folders: Sequence[Path], students: Sequence[int], at_once: int, weights: Path) -> None:
@@ -227,7 +224,7 @@ class Distillation(Diffusion):
 
         Images are (batch, channels, height, width) in [-1, 1], labels (batch,) of a network with classes.
         """
-        check_samples("images", images, instance("images", images, Tensor).shape[1:], randomness.count)
+        check_samples("images", images, batch=randomness.count)
         student = self.parts[one_of("part", part, list(self.parts))]
         move = (self.moves * randomness.stratified()).long()  # (batch,), 0 is the one that begins at T
         times = [self.times[self.at_once * move + k] for k in range(self.at_once + 1)]

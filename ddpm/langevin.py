@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddpm._moved import noise_is_randn_like
-from ddpm.arguments import answer_like, float_tensor, function, instance, number
+from ddpm.arguments import answer_like, check_finite, float_tensor, function, instance, number
 from ddpm.denoiser import Denoiser, schedule_of
 from ddpm.grids import NOISE_ALONE, Grid, check_grid
 from ddpm.noise import RandnLike, drawn
@@ -52,7 +52,8 @@ def langevin(
     """
     _check(step_size, steps)
     function("score", score)
-    bound = 1e6 * max(1.0, _farthest(float_tensor("x", x)))
+    check_finite("x", float_tensor("x", x))
+    bound = 1e6 * max(1.0, x.abs().max().item() if x.numel() else 0.0)
     for step in range(1, steps + 1):
         slope = _score(score, x)
         if x.device.type == "cpu" and not torch.isfinite(slope).all():
@@ -82,7 +83,7 @@ def metropolis_langevin(
     _check(step_size, steps)
     function("score", score)
     function("log_density", log_density)
-    _farthest(float_tensor("x", x))
+    check_finite("x", float_tensor("x", x))
 
     def log_proposal(to: Tensor, origin: Tensor, slope: Tensor) -> Tensor:
         return -flat(to - origin - step_size / 2 * slope).square().sum(1) / (2 * step_size)
@@ -212,14 +213,6 @@ def _check(step_size: float, steps: int, name: str = "steps", limit: float = mat
     if not 0 < number("step_size", step_size) < limit:
         raise ValueError(f"step_size is {step_size}; it must be above 0 and below {limit:g}")
     positive_int(name, steps)
-
-
-def _farthest(x: Tensor) -> float:
-    """The largest absolute value in x, which must be finite."""
-    farthest = x.abs().max().item() if x.numel() else 0.0
-    if not math.isfinite(farthest):
-        raise ValueError("x holds NaN or infinity; legal are finite values")
-    return farthest
 
 
 def _move(prediction: Prediction, x: Tensor, delta: float, std: float, randn_like: RandnLike) -> Tensor:

@@ -78,7 +78,7 @@ def variational_bound(
             gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
             steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
         else:
-            log_likelihood = _decoder(x0, x0_hat, schedule.noise(t) / schedule.scale(t), levels)
+            log_likelihood = _log_likelihood(x0, x0_hat, schedule.noise(t) / schedule.scale(t), levels)
     terms = torch.stack(steps, dim=1) if steps else x0.new_zeros(len(x0), 0)
     bound = Bound(prior, terms, -_summed(log_likelihood))
     if not torch.isfinite(bound.total).all():
@@ -106,7 +106,7 @@ def _summed(values: Tensor) -> Tensor:
     return flat(values).sum(1)
 
 
-def _decoder(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
+def _log_likelihood(x0: Tensor, mean: Tensor, std: float, levels: int | None) -> Tensor:
     """log p(x0 | x_1) of every pixel: a Gaussian, or its mass on the pixel's grey level (Ho et al. 2020, eq. 13)."""
     if levels is None:
         return -((x0 - mean) / std).square() / 2 - math.log(std * math.sqrt(2 * math.pi))
@@ -162,7 +162,7 @@ def importance_bound(
         if model.config.loss == "logistic":
             log_likelihood = -model.errors(x, z)
         else:
-            log_likelihood = _summed(_decoder(x, model.decode(z), sigma, levels))
+            log_likelihood = _summed(_log_likelihood(x, model.decode(z), sigma, levels))
         log_weights.append(log_likelihood + log_ratio)
     bound = math.log(draws) - torch.stack(log_weights).logsumexp(0)
     if not torch.isfinite(bound).all():
@@ -210,7 +210,7 @@ def flow_nll(
     least = torch.finfo(float_tensor("x", x).dtype).eps  # below that rounding is all that the solver sees
     if not least <= number("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; legal for {x.dtype} is {least:.2g} to below 1")
-    check_finite("x", float_tensor("x", x))
+    check_finite("x", x)
     one_of("divergence", divergence, ("exact", "hutchinson"))
     if denoise.in_bfloat16(x.device):
         raise ValueError("precision is 'auto', bfloat16 on this device; the density needs a denoiser in float32")

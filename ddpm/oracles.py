@@ -19,7 +19,7 @@ from ddpm.arguments import check_finite, check_labels, check_times, exact, float
 from ddpm.denoiser import Conditional, Denoiser
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import integers, positive_int
-from ddpm.shapes import flat
+from ddpm.shapes import flat, per_sample
 from ddpm.targets import Prediction, prediction_of
 
 __all__ = ["EmpiricalData", "Gaussian", "GaussianMixture", "Oracle"]
@@ -242,7 +242,7 @@ class EmpiricalData(Oracle):
         size = max(1, self.ENTRIES // len(self.images))
         for rows, when in zip(x.flatten(1).split(size), times.split(size), strict=True):
             rows = rows.to(self.images.dtype)
-            signal, noise = (torch.as_tensor(c, device=rows.device) for c in self.schedule.coefficients(when, rows))
+            signal, noise = (per_sample(c, rows).to(rows) for c in self.schedule.signal_and_noise(when))
             constant = rows.shape[1] * torch.log(2 * math.pi * noise**2)
             yield -(self._squared_distances(rows, signal) / noise**2 + constant) / 2
 

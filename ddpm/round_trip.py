@@ -40,13 +40,14 @@ class Ends(NamedTuple):
 
 def ends(steps: Iterator[Step]) -> Ends:
     """Walk a trip to its end, however it goes up, and keep its ends."""
-    top, one_shot = next(steps), None
-    step = top
+    top = one_shot = None
     for step in steps:
-        if step.t > top.t:
+        if top is None or step.t > top.t:
             top = step
         elif one_shot is None:
             one_shot = step.prediction.x0  # the first state on the way back carries what was seen at the top
+    if top is None:
+        raise ValueError("the trip has no steps left; make a new one")
     if one_shot is None:
         raise ValueError(f"the trip ends at time {step.t:g}; it must come back")
     return Ends(top.x, one_shot, step.x)

@@ -223,7 +223,8 @@ def predict_below(denoise: Denoiser, x: Tensor, s: float, t: float) -> Predictio
 def predict(denoise: Denoiser, x: Tensor, t: float) -> Prediction:
     """The denoiser's prediction; `TypeError` or `ValueError` where it answers something else.
 
-    Where the prediction or the state is NaN or infinite, `FloatingPointError` names the time.
+    Where the prediction is NaN or infinite, `FloatingPointError` names the time, and says whether the state was so
+    already. On a GPU nothing is read.
     """
     float_tensor("x", x)
     prediction = answer_of(denoise, x, t)
@@ -239,6 +240,7 @@ def final(steps: Iterator[Step]) -> Tensor:
 
     Raises:
         TypeError: what is given are no steps of a sampler.
+        ValueError: there are no steps left.
         FloatingPointError: the last x is not finite.
     """
     x = None

@@ -388,7 +388,7 @@ NAMED = {"step_size": 0.1, "steps": 1}
         ),
         (lambda d, x: langevin(torch.neg, x, step_size=0.1, steps=1.5), ValueError, "steps is 1.5; it must be an int"),
         (lambda d, x: langevin(torch.neg, x, step_size=0.1, steps=math.nan), ValueError, "steps is nan; it must be an"),
-        (lambda d, x: langevin(torch.neg, x / 0, **NAMED), ValueError, "x holds NaN or infinity; legal are finite"),
+        (lambda d, x: langevin(torch.neg, x / 0, **NAMED), ValueError, "x hold NaN or infinity; legal are finite"),
         (
             lambda d, x: langevin(torch.neg, x, **NAMED, randn_like=lambda x: torch.randn(2)),
             ValueError,
@@ -407,7 +407,7 @@ NAMED = {"step_size": 0.1, "steps": 1}
         (
             lambda d, x: metropolis_langevin(lambda x: x.sum(1), torch.neg, x + math.inf, **NAMED),
             ValueError,
-            "x holds NaN or infinity; legal are finite",
+            "x hold NaN or infinity; legal are finite",
         ),
         (
             lambda d, x: annealed_langevin(torch.neg, x, [5, 0]),

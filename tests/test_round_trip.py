@@ -61,6 +61,8 @@ def test_the_ends_of_a_trip_are_those_of_its_states():
         assert torch.equal(kept.back, states[-1].x)
     with pytest.raises(ValueError, match="the trip ends at time 500; it must come back"):
         ends(invert(MIXTURE, POINTS[:5], grid))
+    with pytest.raises(ValueError, match="the trip has no steps left; make a new one"):
+        ends(iter(()))
 
 
 @pytest.mark.parametrize("trip", [round_trip, lambda *args, **options: cycles(*args, 2, **options)])

@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -106,7 +107,7 @@ def _mend_streams() -> None:
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
     """Raise `ValueError` if an argument or the value of an option is empty: as a path it would be this folder."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
+    for before, argument in pairwise(["", *arguments]):
         if not argument or re.fullmatch("--[a-z-]+=", argument):
             name = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
             raise ValueError(f"{name} is empty; a variable of the shell that is not set looks like this")

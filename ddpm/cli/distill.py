@@ -1,6 +1,7 @@
 """`ddpm distill`."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +103,7 @@ def distill(
     with may_be_stopped():
         distillation.distill(
             teacher, dataset, training, out, job.calls, job.teacher_calls, job.at_once, progress=is_main,
-            workers=job.workers, picture=(lambda folder: draw_progress(folder, dataset)) if job.samples else None,
+            workers=job.workers, picture=partial(draw_progress, dataset=dataset) if job.samples else None,
         )  # fmt: skip
         if is_main:
             typer.echo(f"done: {out / 'model.safetensors'} draws in {job.calls} calls")

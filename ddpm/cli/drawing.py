@@ -1,10 +1,14 @@
 """What `ddpm sample` and `ddpm evaluate` share: a model that is told and guided as asked, and how it draws."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ddpm.cli.options import how, launched, sampler_options
 from ddpm.settings import non_negative_int
+
+if TYPE_CHECKING:
+    from ddpm.samplers import Step
 
 __all__ = ["WEIGHT", "Guiding", "Walking", "load_model", "prepared"]
 
@@ -47,7 +51,7 @@ def prepared(
     seed: int,
     precision: str,
     only: tuple[int, int, int] | None = None,
-    **options: Any,
+    watch: Callable[["Step"], None] | None = None,
 ) -> tuple[Any, dict[str, Any], str]:
     """What draws images, the further options of `ddpm.sample`, and in words how they are drawn.
 
@@ -56,7 +60,6 @@ def prepared(
     """
     from ddpm.sampling import default_walk, is_latent, refuse_walk
 
-    distributed, _ = launched()
     sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)
     if not 1 <= guiding.guidance < math.inf:
@@ -69,10 +72,11 @@ def prepared(
             f"model is {model!r}, which draws {trained.image_shape}; distances are to garments, {only}: in Python, "
             "ddpm.metrics.frechet_distance takes real= and features= of your own"
         )
-    if latent and "watch" in options:
+    if latent and watch is not None:
         raise ValueError(
             f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
         )
+    options: dict[str, Any] = {"watch": watch, "distributed": launched().distributed and watch is None}
     trained, pushed = _guided(trained, model, guiding, precision)
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, "spacing": spacing, **sampler_options(None, eta, variance)})
@@ -82,7 +86,6 @@ def prepared(
         options |= {"spacing": spacing, **sampler_options(walk.sampler, eta, variance)}
         trained.schedule.timesteps(walk.steps, walk.spacing)  # refuses wrong ones before anything is said
         drawn = how(*walk, eta, variance)
-    options |= {"distributed": distributed and "watch" not in options}
     return trained, options, drawn + pushed
 
 

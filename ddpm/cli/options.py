@@ -164,8 +164,7 @@ def check_out(out: Path, *endings: str) -> None:
     from ddpm.files import check_place
 
     if out.suffix.lower() not in endings:
-        legal = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
-        raise ValueError(f"out is {str(out)!r}; its name must end in {legal}")
+        raise ValueError(f"out is {str(out)!r}; its name must end in {' or '.join(endings)}")
     check_place("out", out)
     if out.is_dir():
         raise ValueError(f"out is {str(out)!r}; there must be no folder of that name")

@@ -20,6 +20,7 @@ def picture_of(images: "Tensor", columns: int, padding: int = 2) -> "Image.Image
         columns: how many stand in a row.
         padding: how many pixels lie between two images.
     """
+    from einops import rearrange
     from PIL import Image
     from torch.nn.functional import pad
 
@@ -27,7 +28,7 @@ def picture_of(images: "Tensor", columns: int, padding: int = 2) -> "Image.Image
         sheet = images[0]
     else:
         columns = min(columns, len(images))
-        tiles = pad(images, (padding, 0, padding, 0, 0, 0, 0, -len(images) % columns))
-        sheet = tiles.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+        tiles = pad(images, (padding, 0, padding, 0, 0, 0, 0, -len(images) % columns))  # and black ones in the last row
+        sheet = rearrange(tiles, "(row column) c h w -> c (row h) (column w)", column=columns)
         sheet = pad(sheet, (0, padding, 0, padding))
     return Image.fromarray(sheet.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())

@@ -186,7 +186,7 @@ def _trip(
     from ddpm.noise import PerSampleNoise
     from ddpm.round_trip import ends, inverted_round_trip
     from ddpm.round_trip import round_trip as there_and_back
-    from ddpm.sampling import sampler_named, watched
+    from ddpm.sampling import watched
 
     originals = images.to(denoise.device)
     chunks, moves = originals.split(16), len(grid) - 1
@@ -201,7 +201,7 @@ def _trip(
                     denoise,
                     x0,
                     grid,
-                    sampler=sampler_named(sampler),
+                    sampler=sampler,
                     randn_like=PerSampleNoise(seed, FRESH + 16 * i),
                     **options,
                 )
@@ -229,14 +229,12 @@ def _lines_of_pictures(names: list[str], words: list[str], trip: Trip) -> Iterat
     from ddpm.metrics.fidelity import fidelity
 
     kept = fidelity(trip.back, trip.originals)
-    classes = None
     if kept.same_class is not None:
-        classes = zip(*(classify(x.clamp(-1, 1)).tolist() for x in (trip.originals, trip.back)), strict=True)
+        before, after = (classify(x.clamp(-1, 1)).tolist() for x in (trip.originals, trip.back))
     for i, (name, word) in enumerate(zip(names, words, strict=True)):
         line = f"{name} ({word}): PSNR {kept.psnr[i]:.1f} dB, SSIM {kept.ssim[i]:.2f}"
-        if classes is not None:
-            before, after = next(classes)
-            line += f"; looked like {CLASSES[before]}, looks like {CLASSES[after]}"
+        if kept.same_class is not None:
+            line += f"; looked like {CLASSES[before[i]]}, looks like {CLASSES[after[i]]}"
         yield line
 
 

@@ -101,23 +101,22 @@ def sample(
     trained = load_model(model, precision)
     rows = _labels(model, trained, classes or [])
     several = len(rows) > 1
-    if n is None:
-        n = 8 if several else 64
-    columns, n = n, n * max(1, len(rows))
+    each = n if n is not None else 8 if several else 64
+    n = each * max(1, len(rows))
     if not 1 <= n <= MOST:
         most = f"{MOST // max(1, len(rows)):,}"
         of_each = " of each class" if several else ""
-        raise ValueError(f"n is {columns}; legal are 1 to {most} images{of_each} in a grid")
-    labels = [label for label in rows for _ in range(columns)]
-    width = columns if several else math.ceil(math.sqrt(n))
+        raise ValueError(f"n is {each}; legal are 1 to {most} images{of_each} in a grid")
+    labels = [label for label in rows for _ in range(each)]
+    width = each if several else math.ceil(math.sqrt(n))
     is_film = out.suffix.lower() != ".png"
     if is_film:
-        _check_film(out, trained.image_shape, columns, len(rows))
+        _check_film(out, trained.image_shape, each, len(rows))
     states: list[Tensor] = []
-    watch: dict[str, Any] = {"watch": lambda step: states.append(denormalise(step.x).cpu())} if is_film else {}
+    watch = (lambda step: states.append(denormalise(step.x).cpu())) if is_film else None
     walking = Walking(sampler, steps, eta, variance, spacing)
     guiding = Guiding(labels, guidance, guidance_interval, guide, weight)
-    trained, options, _ = prepared(trained, model, walking, guiding, seed, precision, **watch)
+    trained, options, _ = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, chunk=chunk, **options)
     if not launched().is_main:
@@ -172,7 +171,7 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
         return list(range(len(known)))
     numbers_are_names = any(name.isdecimal() for name in known)
     numbers = [int(name) if name.isdecimal() and not numbers_are_names else name for name in names]
-    return [] if not numbers else [int(label) for label in labels_of(numbers, known)]
+    return labels_of(numbers, known).tolist() if numbers else []
 
 
 def _encoded(frames: "list[Image.Image]", kind: str) -> bytes:

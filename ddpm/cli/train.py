@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +159,7 @@ def train(
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
 
-    def configs_for(shape: Shape, classes: int | None = None) -> tuple[Any, Any]:
+    def configs_for(shape: Shape, classes: int | None) -> tuple[Any, Any]:
         of_network = {"channels": shape[0], "classes": classes}
         return recipe(job.model, **chosen | (of_network if job.model == "diffusion" else {"image_shape": shape}))
 
@@ -172,13 +173,11 @@ def train(
         raise ValueError(f"conditional is True; {job.data} has {found}; two or more subfolders must hold all pictures")
     model, training = configs_for(dataset.shape, len(dataset.classes) if job.conditional else None)
 
-    def picture(folder: Path) -> "Image.Image":
-        return draw_progress(folder, dataset)
-
+    picture = partial(draw_progress, dataset=dataset) if job.samples else None
     with may_be_stopped():
         loop.train(
             model, dataset, training, out,
-            init=weights, workers=job.workers, trackers=job.trackers, picture=picture if job.samples else None,
+            init=weights, workers=job.workers, trackers=job.trackers, picture=picture,
         )  # fmt: skip
         if is_main:
             typer.echo(f"done: {out / 'model.safetensors'}")

@@ -67,7 +67,7 @@ def find_pictures(folder: Path) -> Found:
             found.leave_out(_RUN, here)
         else:
             read.add(place)
-            for subfolder in _sort(entries, endings, found):
+            for subfolder in _subfolders(entries, endings, found):
                 if not subfolder.is_symlink():
                     folders.append(subfolder)
                 elif _holds(subfolder.resolve(), here, folder):
@@ -94,8 +94,8 @@ def _holds(target: Path, *folders: Path) -> bool:
     return any(folder.resolve().is_relative_to(target) for folder in folders)
 
 
-def _sort(entries: Sequence[Path], endings: Collection[str], found: Found) -> Iterator[Path]:
-    """Enter the files of a folder into `found`; its subfolders."""
+def _subfolders(entries: Sequence[Path], endings: Collection[str], found: Found) -> Iterator[Path]:
+    """The subfolders among the entries of a folder; its files are entered into `found` on the way."""
     for path in entries:
         try:
             status = path.stat()

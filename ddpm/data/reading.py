@@ -185,7 +185,9 @@ def _white(levels: np.ndarray, *, real: bool) -> int:
     low, high = float(levels.min()), float(levels.max())
     whites, slack = [255, 4095, 65535], 0.0
     if real:
-        whites, slack = (whites if high >= 16 else [1] if high > 0 else []), 0.01
+        slack = 0.01
+        if high < 16:
+            whites = [1] if high > 0 else []
     for white in whites:
         if -slack * white <= low and high <= (1 + slack) * white:
             return white

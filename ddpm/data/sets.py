@@ -165,7 +165,7 @@ def cache_folder() -> Path:
     """
     places = [os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")]  # "~" stays where no home is known
     folders = [Path(place, "ddpm") for place in places if os.path.isabs(place)]  # others are void, says XDG
-    user = getattr(os, "getuid", int)()  # a number of which Windows has none
+    user = os.getuid() if hasattr(os, "getuid") else 0  # Windows has no such number
     temporary = Path(os.environ.get("TMPDIR") or "/tmp", f"ddpm-{user}")
     return next((folder for folder in folders if _is_or_can_be_made(folder)), temporary)
 

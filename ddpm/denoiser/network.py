@@ -113,10 +113,10 @@ class NetworkDenoiser(Conditional):
             output = network(x.to(dtype), times - 1, *(() if labels is None else (labels,)))
         return prediction_of(self.target, answer_like("network", output, x).to(x.dtype), x, signal, noise)
 
-    def _carried_down(self, x: Tensor, t: float | Tensor, lowest: float | Tensor) -> tuple[Prediction, Prediction]:
-        """What the network sees, at times from 1 up, in x_t scaled to time 1; and what that says of x_t at t <= 1."""
-        signal, noise = self.schedule.coefficients(t, x)
+    def _carried_down(self, x: Tensor, low: float | Tensor, high: float | Tensor) -> tuple[Prediction, Prediction]:
+        """What the network sees at `high` >= 1 in x, scaled from `low` <= 1 to time 1; and what that says at `low`."""
+        signal, noise = self.schedule.coefficients(low, x)
         signal_1, sigma_1 = self.schedule.signal(1), self.schedule.sigma(1)
-        at_1 = self._at(x * (signal_1 / signal), lowest)
-        eps = noise / signal / sigma_1 * at_1.eps  # the score of x / signal is -eps / sigma
-        return at_1, prediction_of("eps", eps, x, signal, noise)
+        seen = self._at(x * (signal_1 / signal), high)
+        eps = noise / signal / sigma_1 * seen.eps  # the score of x / signal is -eps / sigma
+        return seen, prediction_of("eps", eps, x, signal, noise)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.files import write_atomically
+from ddpm.files import check_place, write_atomically
 from ddpm.interop.weights import first_line
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
         path: the file; it appears only when all of it is written.
 
     Raises:
-        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, or onnx is not installed.
-            Nothing is written.
+        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, onnx is not installed, or
+            no file can be written there. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
     """
+    check_place("path", Path(path))
     write_atomically(Path(path), onnx_file(denoise))
 
 

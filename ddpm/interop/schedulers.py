@@ -58,13 +58,13 @@ def scheduler_from(config: Mapping[str, Any], kind: str, file: Path) -> Any:
         ValueError: it is no scheduler with a table of betas, or diffusers makes none of this configuration.
     """
     diffusers = diffusers_library()
-    kind_of_scheduler = getattr(diffusers, kind, None)
-    if not (isinstance(kind_of_scheduler, type) and issubclass(kind_of_scheduler, diffusers.SchedulerMixin)):
+    scheduler_class = getattr(diffusers, kind, None)
+    if not (isinstance(scheduler_class, type) and issubclass(scheduler_class, diffusers.SchedulerMixin)):
         raise ValueError(f"scheduler is {kind!r} beside {file}; this version of diffusers has none of that name")
     if config.get("trained_betas") is None and "beta_schedule" in config:
         one_of(f"beta_schedule in {file}", config["beta_schedule"], _BETA_SCHEDULES)
     try:
-        scheduler = kind_of_scheduler.from_config(config)  # type: ignore[attr-defined]
+        scheduler = scheduler_class.from_config(config)  # type: ignore[attr-defined]
     except Exception as error:  # whatever a damaged configuration brings about
         raise ValueError(f"{file} makes no {kind}: {first_line(error)}") from error
     check_table(scheduler, kind, file)
@@ -112,9 +112,9 @@ def schedule_of_scheduler(scheduler: Any, file: Path) -> NoiseSchedule:
 def _schedule(scheduler: Any) -> NoiseSchedule:
     config = scheduler.config
     T, start, end = config.num_train_timesteps, config.get("beta_start"), config.get("beta_end")
-    kind = "trained" if config.get("trained_betas") is not None else config.get("beta_schedule")
-    if kind == "trained":
+    if config.get("trained_betas") is not None:
         return from_betas(np.asarray(config.trained_betas, dtype=np.float64))
+    kind = config.get("beta_schedule")
     if kind == "linear":
         return from_betas(np.linspace(start, end, T))
     if kind == "scaled_linear":

@@ -166,15 +166,31 @@ def _drawn(n: int, of: int) -> Tensor:
 @cache
 def real_test_features() -> Tensor:
     """Features (2,000, 64) of the embedded test images."""
-    return frozen_features(data.normalise(data.load("fashion-mnist-embedded", "test", quiet=True).images))
+    return frozen_features(data.normalise(_real_test()))
+
+
+def _real_test() -> Tensor:
+    """The embedded test images, uint8."""
+    return data.load("fashion-mnist-embedded", "test", quiet=True).images
 
 
 class Compared(NamedTuple):
-    """Features (n, d) of as many generated, real and real training images; None are of training images of your own."""
+    """Features (n, d) of as many generated, real and real training images; `train` is None in features of your own."""
 
     generated: Tensor
     real: Tensor
     train: Tensor | None
+
+
+def check_compared(images: Tensor, real: Tensor | None, own: Features | None) -> int:
+    """The number of images; raises what `compared` raises, before any features are computed."""
+    check_images("images", images, own)
+    check_real(real, own)
+    least = FEATURES + 1 if own is None else 2
+    n, most = len(images), len(_real_test() if real is None else real)
+    if not least <= n <= most:
+        raise ValueError(f"images are {n}; legal are {least} to {most:,}: no more than real images")
+    return n
 
 
 def compared(images: Tensor, real: Tensor | None, own: Features | None) -> Compared:
@@ -186,12 +202,7 @@ def compared(images: Tensor, real: Tensor | None, own: Features | None) -> Compa
         ValueError: too few images, more than real ones, or what `check_images`, `check_real` and `features_of` raise.
         TypeError: what these raise.
     """
-    check_images("images", images, own)
-    check_real(real, own)
-    least = FEATURES + 1 if own is None else 2
-    n, most = len(images), len(real_test_features() if real is None else real)
-    if not least <= n <= most:
-        raise ValueError(f"images are {n}; legal are {least} to {most:,}: no more than real images")
+    n = check_compared(images, real, own)
     return Compared(
         generated=features_of(images, own),
         real=real_test_features()[:n] if real is None else features_of(real[_drawn(n, len(real))], own),

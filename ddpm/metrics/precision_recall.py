@@ -6,7 +6,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ddpm.metrics.distances import Distance, compared
+from ddpm.metrics.distances import Distance, check_compared, compared
 from ddpm.metrics.features import Features, features_in_words
 
 __all__ = ["precision_and_recall"]
@@ -39,10 +39,10 @@ def precision_and_recall(
             an illegal k; or the same of features of your own, or these without `real`.
         TypeError: images or `real` are no tensors, or `features` is no function that answers one.
     """
-    generated, others, train = compared(images, real, features)
-    n = len(generated)
+    n = check_compared(images, real, features)
     if not isinstance(neighbours, Integral) or not 1 <= neighbours < n:
         raise ValueError(f"neighbours is {neighbours}; legal are 1 to {n - 1}, one fewer than images")
+    generated, others, train = compared(images, real, features)
 
     def described(name: str, value: float, ceiling: float) -> Distance:
         return Distance(

@@ -192,11 +192,12 @@ class NoiseSchedule:
 
         Raises:
             TypeError: x0 is not float32 or float64.
-            ValueError: t is neither a number nor one time for each image, or eps has another shape than x0.
+            ValueError: t is neither a number nor one time for each image, or eps has another shape than x0. Only
+                the number may differ, where one of the two is 1.
         """
         signal, noise = self.coefficients(t, float_tensor("x0", x0))
-        counts = {*instance("eps", eps, Tensor).shape[:1], len(x0)} - {1}  # one image goes with any number of noises
-        if eps.ndim != x0.ndim or eps.shape[1:] != x0.shape[1:] or len(counts) > 1:
+        alike = instance("eps", eps, Tensor).ndim == x0.ndim and eps.shape[1:] == x0.shape[1:]
+        if not alike or (len(eps) != len(x0) and 1 not in (len(eps), len(x0))):
             raise ValueError(f"eps has shape {tuple(eps.shape)}; it must be x0's, {tuple(x0.shape)}")
         return signal * x0 + noise * eps.to(x0)
 

@@ -1,5 +1,6 @@
 """Which images a training step sees, and how they reach the device."""
 
+import math
 from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
@@ -12,13 +13,13 @@ from ddpm.data.pictures import Pictures
 from ddpm.data.workers import map_ahead
 from ddpm.noise import ORDER, fold_in
 
-__all__ = ["batches", "image_rows", "labels_at"]
+__all__ = ["batches", "images_of_step", "labels_at"]
 
 
-def image_rows(seed: int, step: int, batch_size: int, n: int) -> Tensor:
+def images_of_step(seed: int, step: int, batch_size: int, n: int) -> Tensor:
     """Indices (batch_size,) of the images of a step: every image once an epoch, in an order of the epoch's own."""
-    first, last = step * batch_size, (step + 1) * batch_size
-    epochs = range(first // n, -(-last // n))
+    first, last = step * batch_size, (step + 1) * batch_size  # counted through all epochs
+    epochs = range(first // n, math.ceil(last / n))
     return torch.cat([_order(seed, e, n)[max(0, first - e * n) : last - e * n] for e in epochs])
 
 
@@ -30,7 +31,7 @@ def _order(seed: int, epoch: int, n: int) -> Tensor:
 
 def labels_at(dataset: Dataset | Pictures, seed: int, step: int, batch_size: int, rows: slice) -> Tensor:
     """The labels, int64 (images,), of the images that `batches` yields at a step."""
-    return dataset.labels[image_rows(seed, step, batch_size, len(dataset))[rows]].long()
+    return dataset.labels[images_of_step(seed, step, batch_size, len(dataset))[rows]].long()
 
 
 def batches(
@@ -55,7 +56,7 @@ def batches(
         device: device that the images go to.
         workers: processes that read pictures; 0 reads them between steps.
     """
-    indices = (image_rows(seed, step, batch_size, len(dataset))[rows] for step in steps)
+    indices = (images_of_step(seed, step, batch_size, len(dataset))[rows] for step in steps)
     if isinstance(dataset, Dataset):
         held = dataset.images.to(device)
         for chosen in indices:

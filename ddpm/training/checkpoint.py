@@ -7,6 +7,7 @@ itself, too, so that no part of a checkpoint can change unnoticed.
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,13 +78,12 @@ def prune(folder: Path, step: int, keep: int) -> None:
 
 def best_checkpoint(folder: Path) -> Path | None:
     """The manifest with the least loss; None where none has one."""
-    losses = {}
+    losses: dict[Path, float] = {}
     for path in folder.glob("step-*.json"):
-        try:
-            losses[path] = _read(path)["loss"]
-        except (ValueError, OSError):
-            continue
-    return min((path for path, loss in losses.items() if loss is not None), key=lambda path: losses[path], default=None)
+        with suppress(ValueError, OSError):
+            if (loss := _read(path)["loss"]) is not None:
+                losses[path] = loss
+    return min(losses, key=losses.__getitem__, default=None)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -146,7 +146,7 @@ def train(
                 recent.append(line)
                 show_on_bar(line, bar, config.batch_size)
                 if is_due or stop_requested:
-                    loss = loss_since_checkpoint(recent, task) if is_due else None
+                    loss = recent_loss(recent, task) if is_due else None
                     run.save(step + 1, state.tensors(), state.averages.of, loss)
                 if is_due and picture is not None:
                     run.show(picture(out), step + 1, accelerator.trackers)
@@ -173,7 +173,7 @@ def show_on_bar(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> N
     bar.set_postfix(losses | {"images/s": f"{images_a_second:.0f}"}, refresh=False)
 
 
-def loss_since_checkpoint(lines: Sequence[Mapping[str, Any]], task: Task) -> float | None:
+def recent_loss(lines: Sequence[Mapping[str, Any]], task: Task) -> float | None:
     """The mean loss of these lines, which tells the best checkpoint; None for two players, whose losses tell little."""
     if len(task.parts) > 1:
         return None

@@ -73,7 +73,7 @@ def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, tensors: Mapp
     groups = [group for group in optimiser.param_groups for _ in group["params"]]
     for index, (parameter, group) in enumerate(zip(parameters_of(optimiser), groups, strict=True)):
         prefix = f"{name}.{index}."
-        # One that is neither reads its count of steps in every step, and would wait for a GPU to say it.
+        # Without these options an optimiser reads its count of steps in every step, and would wait for a GPU.
         counts_on_device = group.get("fused") or group.get("capturable")
         for label in (label for label in tensors if label.startswith(prefix)):
             is_count = label.endswith(".step")

@@ -104,11 +104,10 @@ def with_data_renamed(old: dict[str, Any], new: Mapping[str, Any], former_names:
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The first setting in which two records differ, in words."""
     for key, value in new.items():
-        if old.get(key) != value:
-            nested = isinstance(value, dict) and isinstance(old.get(key), dict)
-            if nested:
-                return difference(old[key], value)
-            return f"{key} is {_in_short(old.get(key))} there and {_in_short(value)} here"
+        if (there := old.get(key)) != value:
+            if isinstance(there, dict) and isinstance(value, dict):
+                return difference(there, value)
+            return f"{key} is {_in_short(there)} there and {_in_short(value)} here"
     gone = next(key for key in old if key not in new)
     return f"{gone} is {_in_short(old[gone])} there and not given here"
 

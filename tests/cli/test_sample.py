@@ -164,7 +164,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("RUN.jpg", "its name must end in .png, .gif or .webp"),
+        ("RUN.jpg", "its name must end in .png or .gif or .webp"),
         ("/dev/null/x.png", "where no file can be written: Not a directory"),
         ("RUN" + "n" * 300 + ".png", "where no file can be written: File name too long"),
     ],

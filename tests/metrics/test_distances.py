@@ -254,6 +254,8 @@ def test_what_is_no_batch_of_garments_is_named(measure):
 
 
 @pytest.mark.parametrize("neighbours", [-1, 65, 2.0, math.nan, "3", None])
-def test_neighbours_are_counted(neighbours):
+def test_neighbours_are_counted_before_any_features_are_computed(neighbours, monkeypatch):
+    monkeypatch.setattr(distances, "features_of", lambda *given: pytest.fail("it computes features"))
+    monkeypatch.setattr(distances, "real_test_features", lambda: pytest.fail("it computes features"))
     with pytest.raises(ValueError, match="neighbours is .*; legal are 1 to 64"):
         metrics.precision_and_recall(torch.zeros(65, 1, 32, 32), weights="none", neighbours=neighbours)

@@ -131,3 +131,10 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(denoise, erro
     with pytest.raises(error, match=message):
         onnx.export_onnx(denoise, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_no_file_can_be_is_refused_before_the_network_is_traced(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "onnx_file", lambda denoise: pytest.fail("it traces the network"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="^path is .*file"):
+        onnx.export_onnx(denoiser(), tmp_path / "file" / "model.onnx")

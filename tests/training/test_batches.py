@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.training.batches import batches, image_rows, labels_at
+from ddpm.training.batches import batches, images_of_step, labels_at
 
 CPU = torch.device("cpu")
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def rows_of(steps, batch_size, n, seed=0):
-    return torch.cat([image_rows(seed, step, batch_size, n) for step in steps])
+    return torch.cat([images_of_step(seed, step, batch_size, n) for step in steps])
 
 
 def test_every_image_is_seen_once_an_epoch():
@@ -33,8 +33,8 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own():
 
 def test_a_steps_images_do_not_depend_on_what_was_asked_before():
     whole = rows_of(range(20), 8, 50)
-    assert torch.equal(image_rows(0, 19, 8, 50), whole[-8:])
-    assert torch.equal(image_rows(0, 2, 8, 50), whole[16:24])
+    assert torch.equal(images_of_step(0, 19, 8, 50), whole[-8:])
+    assert torch.equal(images_of_step(0, 2, 8, 50), whole[16:24])
 
 
 def test_half_the_batch_sees_the_same_images_in_twice_the_steps():
@@ -42,7 +42,7 @@ def test_half_the_batch_sees_the_same_images_in_twice_the_steps():
 
 
 def test_a_batch_may_be_larger_than_the_data():
-    assert image_rows(0, 0, 7, 3)[:6].sort().values.tolist() == [0, 0, 1, 1, 2, 2]
+    assert images_of_step(0, 0, 7, 3)[:6].sort().values.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 # How they come.
@@ -70,7 +70,7 @@ def numbers(feed):
 
 def test_a_data_sets_batches_are_the_images_of_every_step(dataset):
     feed = list(batches(dataset, 3, range(5), 6, slice(None), CPU, 0))
-    assert numbers(feed) == [image_rows(3, step, 6, 20).tolist() for step in range(5)]
+    assert numbers(feed) == [images_of_step(3, step, 6, 20).tolist() for step in range(5)]
     assert all(batch.dtype == torch.uint8 and batch.shape == (6, 1, 4, 4) for batch in feed)
 
 
