@@ -53,7 +53,7 @@ def langevin(
     _check(step_size, steps)
     function("score", score)
     check_finite("x", float_tensor("x", x))
-    bound = 1e6 * max(1.0, x.abs().max().item() if x.numel() else 0.0)
+    bound = 1e6 * torch.cat([x.abs().flatten(), x.new_ones(1)]).max()  # a tensor, for which no GPU is waited for
     for step in range(1, steps + 1):
         slope = _score(score, x)
         if x.device.type == "cpu" and not torch.isfinite(slope).all():

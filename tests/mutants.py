@@ -883,12 +883,17 @@ CHANGES = {
         ),
         ("count -= 1", "count -= 0", "the classes of a model of diffusers"),
         ("if null_label or not model", "if True or not model", "a model of diffusers without a null label"),
+        ("network.requires_grad_(False)", "pass", "gradients of an imported network"),
+        ("network.to(place, torch.float32,", "network.to(place,", "an imported network under another default type"),
         ("self.labels - 1, dtype", "0, dtype", "what a model of diffusers is told where no class is"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),
     ],
     "interop/parts.py": [
         ("check_file_finite(folder, model.state_dict())", "pass", "a NaN among diffusers' weights"),
         ("copy.deepcopy(pipeline.unet)", "pipeline.unet", "a pipeline in memory, which is not changed"),
+    ],
+    "interop/onnx.py": [
+        ("model.metadata_props.add(key=name, value=json.dumps(value))", "pass", "what an exported network says"),
     ],
     "interop/card.py": [
         ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
@@ -1137,6 +1142,7 @@ NEAREST = {
     "interop/card.py": ["parity/test_unet.py", "parity/test_folders.py"],
     "interop/pipelines.py": ["parity/test_folders.py", "parity/test_in_memory.py", "parity/test_unet.py"],
     "interop/parts.py": ["parity/test_folders.py", "parity/test_in_memory.py", "parity/test_unet.py"],
+    "interop/onnx.py": ["parity/test_onnx.py"],
     "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
     "cli/sample.py": ["cli/test_drawing.py"],

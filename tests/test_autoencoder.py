@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from ddpm.autoencoder import AutoencoderConfig, divergence, logistic_log_likelihood
+from ddpm.autoencoder import (
+    Autoencoder,
+    AutoencoderConfig,
+    VariationalAutoencoder,
+    divergence,
+    logistic_log_likelihood,
+)
 from ddpm.data import load, normalise
 from ddpm.noise import StepRandomness
 from ddpm.sampling import sample
@@ -198,3 +204,9 @@ def test_a_loss_names_what_it_cannot_take():
         task.loss("unet", images(3), randomness)
     with pytest.raises(ValueError, match=r"images has shape \(2, 1, 16, 16\); it must be \(3, 1, 16, 16\)"):
         task.loss("autoencoder", images(2), randomness)
+
+
+@pytest.mark.parametrize(("kind", "variational"), [(Autoencoder, True), (VariationalAutoencoder, False)])
+def test_an_autoencoder_of_the_other_kind_is_refused(kind, variational):
+    with pytest.raises(ValueError, match=f"^variational is {variational}; {kind.__name__} is the other kind$"):
+        kind(AutoencoderConfig(variational=variational))

@@ -25,7 +25,9 @@ from ddpm.denoiser import Clipped, Guided, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
 from ddpm.distillation import Distillation
 from ddpm.gan import GANConfig
+from ddpm.metrics.features import feature_network
 from ddpm.metrics.fidelity import fidelity, psnr, ssim
+from ddpm.metrics.judge import judge
 from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
 from ddpm.sampling import SAMPLERS, sample
@@ -33,6 +35,7 @@ from ddpm.schedule import SCHEDULES, exploding, linear, straight, zero_terminal_
 from ddpm.targets import TARGETS
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
+from tests.defaults import default
 from tests.forked import in_a_fork
 from tests.networks import stirred
 
@@ -271,7 +274,7 @@ TO_CPU = {  # what goes to the CPU, which a meta tensor cannot
 #: What waits for the device by design, how often, and why. No walk, no denoiser and no loss does.
 WAITS = {
     "data there": (1, "the images must be finite, which is asked once, when they are taken"),
-    "langevin": (2, "how far out the chain begins, and whether it diverged, which is asked after the last move"),
+    "langevin": (2, "whether the start is finite, and whether it diverged, which is asked after the last move"),
     "metropolis": (4, "the chain, its density and its score must be finite where it begins, and no NaN by its end"),
     "final": (1, "the last state must be finite, as the states before are not looked at"),
     "sample, three chunks": (3, "`final`, once a chunk"),
@@ -385,20 +388,6 @@ def test_a_data_sets_denoiser_without_float64_is_that_of_float64(schedule, t):
 
 
 # Under torch's other defaults.
-
-
-@contextlib.contextmanager
-def default(kind):
-    """A block under another default type, or another default device, of torch's."""
-    if kind == "meta":
-        with torch.device("meta"):
-            yield
-        return
-    torch.set_default_dtype(kind)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 X = 2 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
@@ -539,3 +528,14 @@ def test_torchs_defaults_change_no_bit(name):
         for ours, plain in zip(made, expected, strict=True):
             assert (ours.dtype, ours.device) == (plain.dtype, plain.device), kind
             assert torch.equal(ours, plain), kind
+
+
+@pytest.mark.parametrize("made", [feature_network, judge])
+@pytest.mark.parametrize("kind", [torch.float64, "meta"], ids=str)
+def test_the_frozen_networks_are_the_same_under_every_default(made, kind):
+    plain = made.__wrapped__().state_dict()  # of the function that is cached
+    with default(kind):
+        other = made.__wrapped__().state_dict()
+    for name, value in plain.items():
+        assert (other[name].dtype, other[name].device) == (value.dtype, value.device), name
+        assert torch.equal(other[name], value), name

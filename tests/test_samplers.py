@@ -511,3 +511,9 @@ def test_a_move_written_by_hand_is_ddims():
         prediction = predict(denoise, by_hand, t)
         by_hand = SCHEDULE.add_noise(prediction.x0, s, prediction.eps)
     assert torch.allclose(by_hand, final(ddim(denoise, x, grid)))
+
+
+def test_a_variance_that_there_is_not_is_refused():
+    denoise = Gaussian(torch.zeros(2), 0.5, linear())
+    with pytest.raises(ValueError, match="variance is 'huge'; legal are small, large"):
+        next(ancestral(denoise, torch.zeros(1, 2), [1000, 0], variance="huge"))

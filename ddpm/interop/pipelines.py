@@ -88,14 +88,16 @@ def from_diffusers(
     one_of("precision", precision, PRECISIONS)
     flag("null_label", null_label)
     place = chosen_device(device)
-    parts = parts_on_disk(path, variant) if isinstance(path, str | os.PathLike) else parts_in_memory(path, variant)
-    model, scheduler, where, scheduler_file, own_facts = parts
-    target = target_of_scheduler(scheduler, scheduler_file)
-    schedule = schedule_of_scheduler(scheduler, scheduler_file)
+    with torch.device("cpu"):  # whatever torch's default is
+        parts = parts_on_disk(path, variant) if isinstance(path, str | os.PathLike) else parts_in_memory(path, variant)
+        model, scheduler, where, scheduler_file, own_facts = parts
+        target = target_of_scheduler(scheduler, scheduler_file)
+        schedule = schedule_of_scheduler(scheduler, scheduler_file)
+        network = _plain_network(model, null_label)
     image_shape = _image_shape(model, where)
-    network = _plain_network(model, null_label)
     classes, distilled_for = _classes_of(own_facts, where / OWN_FACTS, model.config.num_class_embeds, null_label)
-    network = network.to(place, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    network.to(place, torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.requires_grad_(False)
     return NetworkDenoiser(network, schedule, target, precision, image_shape, classes, distilled_for)
 
 

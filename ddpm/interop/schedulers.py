@@ -102,7 +102,7 @@ def schedule_of_scheduler(scheduler: Any, file: Path) -> NoiseSchedule:
         schedule = zero_terminal_snr(_schedule(scheduler)) if rescaled else _schedule(scheduler)
     except ValueError as error:
         raise ValueError(f"{file} is no noise schedule: {error}") from error
-    ours, theirs = schedule.alpha_bar[1:], scheduler.alphas_cumprod.double()  # products of float32 numbers
+    ours, theirs = schedule.alpha_bar[1:], scheduler.alphas_cumprod.cpu().double()  # products of float32 numbers
     smallest = 1e-6 if rescaled else 0.0  # some of diffusers' classes put a small number in place of the last 0
     if not torch.allclose(ours, theirs, rtol=0.01, atol=smallest):
         raise ValueError(f"{file} changes the table of its {scheduler.config.get('beta_schedule')} schedule")
@@ -123,4 +123,4 @@ def _schedule(scheduler: Any) -> NoiseSchedule:
         return from_betas(start + (end - start) / (1 + np.exp(-np.linspace(-6, 6, T))))
     if kind == "squaredcos_cap_v2":
         return cosine(T)
-    return from_betas(scheduler.betas.double().numpy())
+    return from_betas(scheduler.betas.cpu().double().numpy())

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ddpm.unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
@@ -167,7 +169,8 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
     """
     if not isinstance(network, UNet):
         raise TypeError(f"network is a {type(network).__name__}; it must be a UNet")
-    model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size))
+    with torch.device("cpu"):  # whatever torch's defaults are
+        model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size)).to(torch.float32)
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
     converted: UNet2DModel = model.eval()
     return converted

@@ -160,3 +160,11 @@ def test_a_rank_is_that_of_an_images_own_original():
     images = originals.clone()
     images[1] = 0.1
     assert fidelity(images, originals).rank.tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize("types", [("float32", "float16"), ("float64", "float32"), ("float32", "float64")])
+def test_images_and_originals_may_have_two_types(types):
+    images, originals = (GARMENTS[:5].to(getattr(torch, kind)) for kind in types)
+    found = fidelity(images, originals)
+    assert found.squared_error.max() < 1e-6
+    assert (found.rank == 1).all()

@@ -15,6 +15,7 @@ from ddpm.interop import export_diffusers, from_diffusers, unet_config, unet_to_
 from ddpm.samplers import ddim, final
 from ddpm.schedule import NoiseSchedule, cosine, linear
 from ddpm.unet import UNet, UNetConfig
+from tests.defaults import default
 from tests.networks import SMALL_UNET
 
 pytestmark = pytest.mark.long
@@ -397,3 +398,32 @@ def test_a_student_and_the_names_of_its_classes_survive_an_export(tmp_path):
     assert "it was distilled for 4 steps of DDIM" in (tmp_path / "export" / "README.md").read_text()
     change(tmp_path / "export" / "ddpm.json", classes=["boot"])
     refused(ValueError, "classes are .'boot'.; there must be 2 names", tmp_path / "export")
+
+
+@pytest.mark.parametrize("options", [SMALL, GOOGLE])
+def test_an_imported_network_is_frozen(options, tmp_path):
+    network = from_diffusers(save(tmp_path, options), device="cpu").network
+    assert not any(weight.requires_grad for weight in network.parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.float64, "meta"], ids=str)
+@pytest.mark.parametrize("options", [SMALL, GOOGLE])
+def test_what_is_imported_and_exported_is_the_same_under_torchs_other_defaults(options, kind, tmp_path):
+    """float64, or another device than the CPU."""
+    save(tmp_path / "theirs", options)
+
+    def made():
+        return from_diffusers(tmp_path / "theirs", "float32", "cpu")
+
+    plain, x = made(), torch.randn(2, options["in_channels"], 16, 16)
+    with default(kind):
+        other = made()
+    assert torch.equal(other.schedule.alpha_bar, plain.schedule.alpha_bar)
+    assert {weight.dtype for weight in other.network.parameters()} == {torch.float32}
+    assert torch.equal(other(x, 500.0).eps, plain(x, 500.0).eps)
+    if isinstance(plain.network, UNet):
+        export_diffusers(plain, tmp_path / "ours")
+        with default(kind):
+            export_diffusers(plain, tmp_path / "ours again")
+        one, again = (tmp_path / name / "unet" / WEIGHTS for name in ("ours", "ours again"))
+        assert one.read_bytes() == again.read_bytes()

@@ -1,7 +1,10 @@
+import inspect
+
 import pytest
 import torch
 
 from ddpm.settings import OPTIMISERS
+from ddpm.training import TrainingConfig
 from ddpm.training.optimisers import flatten_optimiser, optimiser_of, restore_optimiser
 
 LEARNING_RATE = 0.01
@@ -200,3 +203,9 @@ def test_steps_are_counted_where_the_optimiser_reads_the_count(name, shape):
     if counts:
         assert places.pop("step") == ("meta" if name in ("adamw", "adam") else "cpu")
     assert set(places.values()) == {"meta"}
+
+
+def test_an_optimiser_has_the_defaults_of_a_training():
+    given = inspect.signature(optimiser_of).parameters
+    for name in ("momentum", "weight_decay"):
+        assert given[name].default == getattr(TrainingConfig(), name), name
