@@ -46,7 +46,11 @@ def check_place(name: str, path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, which appears under its name only when all of it is on the disk."""
+    """Write a file, which appears under its name only when all of it is on the disk.
+
+    Raises:
+        OSError: it cannot be written, as where the disk is full; the message names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -55,8 +59,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -94,10 +94,10 @@ def test_a_write_that_fails_leaves_the_old_file_alone(operation, tmp_path, monke
     write_json(tmp_path / "value.json", 1)
 
     def full_disk(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, operation, full_disk)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*value\.json'$"):
         write_json(tmp_path / "value.json", 2)
     assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
     assert json.loads((tmp_path / "value.json").read_text()) == 1

@@ -6,9 +6,12 @@ No command imports torch before it runs, so that `--help` and a wrong option are
 import errno
 import io
 import re
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
@@ -33,8 +36,38 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Diffusion models, small and exact: train, sample, measure, export, run the book's chapters.",
 )
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """A context in which Ctrl-C is only noted, and acts when the context ends."""
+    noted = []
+    before = signal.signal(signal.SIGINT, lambda *_: noted.append("Ctrl-C"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _numpy_first(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that imports numpy before anything else.
+
+    torch imports numpy, too, and takes a Ctrl-C meanwhile for numpy's absence: the command would go on, or break later.
+    """
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        with _interrupts_wait():
+            import numpy  # noqa: F401
+        command(**options)
+
+    return run
+
+
 for command in (train, distill, sample, evaluate, round_trip, export, chapters):
-    app.command(command.__name__.replace("_", "-"))(command)
+    app.command(command.__name__.replace("_", "-"))(_numpy_first(command))
 
 
 def _print_version(asked: bool) -> None:
@@ -62,6 +95,8 @@ EXTRAS = {
 WRONG_PATH = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
 )  # fmt: skip
+#: What torch says, in lower case, where memory is too small: of a CPU (twice), of a CPU on Windows, of a GPU.
+NO_MEMORY = ("can't allocate memory", "bad_alloc", "not enough memory", "out of memory")
 UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, whose names it does not export
 
 
@@ -93,6 +128,8 @@ def main() -> None:
         _stop(str(error), 2 if error.errno in WRONG_PATH else 1)
     except FloatingPointError as error:
         _stop(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        _stop(_needs_less(error), 1)
 
 
 def _mend_streams() -> None:
@@ -119,6 +156,13 @@ def _needed(error: ModuleNotFoundError) -> str | None:
         return str(error)
     extra = EXTRAS.get((error.name or "").partition(".")[0])
     return extra and f"{error.name} is not installed; this command needs: pip install 'ddpm[{extra}]'"
+
+
+def _needs_less(error: MemoryError | RuntimeError) -> str:
+    """What to do where the memory is too small; an error for another reason is raised again."""
+    if isinstance(error, RuntimeError) and not any(words in str(error).lower() for words in NO_MEMORY):
+        raise error
+    return "out of memory; a smaller --batch-size, --micro-batch-size, --chunk or --base-channels needs less"
 
 
 def _silence_stdout() -> None:

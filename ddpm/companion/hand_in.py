@@ -66,6 +66,7 @@ def write_copies(
         ValueError: there is no such chapter, it cannot be read, there is a copy already, the folder cannot be
             written to, or the student's name is not legal: it stands in code, in a table and in a heading. Nothing was
             written.
+        OSError: a copy could not be written, as where the disk is full. None of the copies is left.
     """
     if student is not None:
         seed_of(student)
@@ -76,8 +77,17 @@ def write_copies(
     contents = [nbformat.writes(_copy_of(chapter, student)).encode() for chapter in chapters]
     for copy in copies:
         check_place("hand-in", copy)
-    for copy, content in zip(copies, contents, strict=True):
-        write_atomically(copy, content)
+    is_new = not folder.exists()
+    try:
+        for copy, content in zip(copies, contents, strict=True):
+            write_atomically(copy, content)
+    except BaseException:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
     return copies
 
 

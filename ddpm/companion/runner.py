@@ -20,7 +20,7 @@ from ddpm.companion.execution import Unfinished, end_kernels, executed
 from ddpm.companion.notebook import read_notebook, shrink_figures
 from ddpm.companion.provenance import PRESETS
 from ddpm.fast import chosen_device
-from ddpm.files import check_place, write_json
+from ddpm.files import check_place, read_json, write_json
 from ddpm.settings import one_of, positive_int, seed_number
 from ddpm.threads import choose_threads, in_words
 
@@ -196,7 +196,8 @@ def _execute(
         shrink_figures(notebook)
         nbformat.write(notebook, partial)
     except (Unfinished, OSError) as failure:
-        return _Outcome(chapter.stem, f"FAILED, see {partial}", time.time() - started, str(failure))
+        error = str(failure) if isinstance(failure, Unfinished) else f": {failure}"
+        return _Outcome(chapter.stem, f"FAILED, {_left_of(partial)}", time.time() - started, error)
     seconds = time.time() - started
     os.replace(partial, folder / chapter.name)
     record = {
@@ -208,6 +209,16 @@ def _execute(
     }
     write_json(folder / f"{chapter.stem}.json", record)
     return _Outcome(chapter.stem, "done", seconds)
+
+
+def _left_of(partial: Path) -> str:
+    """Where to see how far a failed chapter came; a file that could not be written whole is removed."""
+    try:
+        read_json(partial)
+    except (FileNotFoundError, ValueError):
+        partial.unlink(missing_ok=True)
+        return "and its outputs could not be written"
+    return f"see {partial}"
 
 
 def _print_table(outcomes: Sequence[_Outcome]) -> None:

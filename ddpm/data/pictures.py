@@ -274,8 +274,9 @@ def _report(folder: Path, found: Found, reading: _Reading, cache: Path) -> str:
     if found.others:
         kinds = ", ".join(f"{n} {ending}" for ending, n in found.others.most_common(5))
         lines.append(f"{found.others.total()} files are not pictures, by their endings: {kinds}")
-    if readable < _FEW:
-        lines.append(f"a model soon memorises as few as {readable} pictures")
+    if 0 < readable < _FEW:
+        few = "a single picture" if readable == 1 else f"as few as {readable} pictures"
+        lines.append(f"a model soon memorises {few}")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ Images are uint8 (n, channels, height, width); `ddpm.data.scaling` brings them t
 
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
 )  # fmt: skip
 
+_IDX_OF_BYTES = b"\0\0\x08"  # how such a file begins
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
 _SHA256 = {  # of the 28 x 28 pixels, uncompressed
     ("fashion-mnist", "train"): "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
@@ -219,13 +221,24 @@ def _torchvision(what: str, split: Split, folder: str | Path | None, instead: st
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:
-    """The values of an IDX file, after its header of 4 bytes and 4 more for each dimension; gzipped or not."""
+    """The values of an IDX file, after its header of 4 bytes and 4 more for each dimension; gzipped or not.
+
+    The header's fourth byte is the number of dimensions, and their sizes follow: http://yann.lecun.com/exdb/mnist.
+    """
     for path, opener in ((folder / name, open), (folder / f"{name}.gz", gzip.open)):
         if os.path.isfile(path):
             try:
                 with opener(path, "rb") as file:
                     content = file.read()
-                return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * content[3])
-            except (EOFError, IndexError, OSError, ValueError, zlib.error) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
+            header = 4 + 4 * int.from_bytes(content[3:4])
+            if content[:3] != _IDX_OF_BYTES or len(content) < header:
+                raise ValueError(f"{path} is damaged: it does not begin with the header of an IDX file of bytes")
+            promised = header + math.prod(int.from_bytes(content[i : i + 4]) for i in range(4, header, 4))
+            if len(content) != promised:
+                raise ValueError(
+                    f"{path} is damaged: it holds {len(content):,} bytes where its header promises {promised:,}"
+                )
+            return np.frombuffer(content, dtype=np.uint8, offset=header)
     raise FileNotFoundError(f"{folder} holds neither {name} nor {name}.gz")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import typer
 
 import ddpm
@@ -93,6 +94,11 @@ def test_a_command_line_that_cannot_be_read_gives_one_line_and_exit_code_2(argum
     assert message in refusal(arguments, tmp_path)
 
 
+OUT_OF_MEMORY = (
+    "ddpm: out of memory; a smaller --batch-size, --micro-batch-size, --chunk or --base-channels needs less\n"
+)
+
+
 def raising(error):
     def app(*_, **__):
         raise error
@@ -112,6 +118,14 @@ def raising(error):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "ddpm: [Errno 28] No space left on device\n"),
         (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)), 2, "ddpm: [Errno 36] File name too long\n"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), 2, "ddpm: [Errno 13] Permission denied\n"),
+        (RuntimeError("std::bad_alloc"), 1, OUT_OF_MEMORY),
+        (MemoryError(), 1, OUT_OF_MEMORY),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory: 9 bytes\nof 8"),
+            1,
+            OUT_OF_MEMORY,
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes"), 1, OUT_OF_MEMORY),
         (FloatingPointError("loss is nan"), 1, "ddpm: loss is nan\n"),
         (typer.Abort(), 1, ""),
     ],
@@ -184,6 +198,34 @@ def test_output_that_cannot_be_written_is_one_line_and_no_success(tmp_path):
     assert (process.returncode, process.stderr) == (1, "ddpm: [Errno 28] No space left on device\n")
 
 
+INTERRUPTED = """
+import signal, sys
+
+module = sys.argv.pop(1)
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background are deaf to Ctrl-C
+from ddpm.cli import main
+sys.meta_path.insert(0, CtrlC())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "numpy.exceptions", "numpy._core.getlimits", "torch", "torch.nn", "PIL"])
+def test_ctrl_c_while_a_module_is_imported_ends_the_command(module, tmp_path):
+    """torch takes one in its own import of numpy for numpy's absence: it would be lost, or break numpy."""
+    command = [sys.executable, "-c", INTERRUPTED, module, "sample", "-n", "1", "--steps", "1", "--out", "one.png"]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 130, process.stderr
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_reader_that_has_left_ends_the_command_without_a_traceback():
     program = "from ddpm import cli; cli.app = lambda *_, **__: print('done'); cli.main()"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -192,7 +234,9 @@ def test_a_reader_that_has_left_ends_the_command_without_a_traceback():
     assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("error", [KeyError("a fault"), ModuleNotFoundError("No module named 'x'", name="x")])
+@pytest.mark.parametrize(
+    "error", [KeyError("a fault"), RuntimeError("a fault"), ModuleNotFoundError("No module named 'x'", name="x")]
+)
 def test_a_fault_of_the_program_is_not_hidden(error, monkeypatch):
     monkeypatch.setattr(cli, "app", raising(error))
     with pytest.raises(type(error)):

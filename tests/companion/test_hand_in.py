@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -14,6 +16,7 @@ from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES
 from ddpm.companion.exercises.grading import own_numbers
 from ddpm.companion.hand_in import pack, seed_of, write_copies
+from ddpm.files import write_atomically
 from tests.checkout import ROOT
 
 pytestmark = pytest.mark.long
@@ -154,6 +157,24 @@ def test_work_is_not_overwritten(chapters, tmp_path):
     with pytest.raises(ValueError, match=r"hand-in is .*; 01_small.ipynb is there already"):
         write_copies(chapters, tmp_path / "mine")
     assert "written" in copy.read_text()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_full_disk_leaves_no_copy_and_no_new_folder(chapters, tmp_path, monkeypatch, is_new):
+    def full_disk(path, content):
+        if path.name == "02_second.ipynb":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_atomically(path, content)
+
+    shutil.copy(chapters / "01_small.ipynb", chapters / "02_second.ipynb")
+    (tmp_path / "mine").mkdir()
+    if is_new:
+        (tmp_path / "mine").rmdir()
+    monkeypatch.setattr(hand_in, "write_atomically", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_copies(chapters, tmp_path / "mine")
+    assert list(tmp_path.rglob("mine/*")) == []
+    assert (tmp_path / "mine").exists() is not is_new
 
 
 def test_copies_are_all_written_or_none(chapters, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import torch
 
 from ddpm import threads
 from ddpm.companion import chapter_record, chapters, runner
+from ddpm.companion.execution import Unfinished
 from tests.checkout import ROOT
 from tests.companion.chapters import write
 
@@ -112,12 +114,28 @@ def test_a_failing_cell_is_shown_and_the_other_chapters_still_run(folder, capsys
     output = capsys.readouterr()
     assert "ZeroDivisionError" in output.err
     assert "02_chapter failed in cell" in output.err
-    assert "FAILED" in output.out
+    assert f"FAILED, see {out / 'smoke' / '02_chapter.partial.ipynb'}\n" in output.out
     assert (out / "smoke" / "03_chapter.ipynb").is_file()
     assert not (out / "smoke" / "02_chapter.ipynb").exists()
     capsys.readouterr()
     assert not runner.run_chapters(notebooks, out, "smoke")
     assert capsys.readouterr().out.count("unchanged, skipped") == 2
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["by papermill", "at the end"])
+@pytest.mark.parametrize("written", [b"", b'{"cells": ['])
+def test_a_chapter_that_the_disk_has_no_room_for_points_at_no_file(folder, capsys, monkeypatch, written, wrapped):
+    def full_disk(_, target, *__):
+        target.write_bytes(written)
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise Unfinished(f": {error}") if wrapped else error
+
+    monkeypatch.setattr(runner, "executed", full_disk)
+    assert not runner.run_chapters(folder / "notebooks", folder / "out", "smoke")
+    output = capsys.readouterr()
+    assert "01_chapter failed: [Errno 28] No space left on device\n" in output.err
+    assert output.out.endswith("FAILED, and its outputs could not be written\n")
+    assert list((folder / "out" / "smoke").iterdir()) == []
 
 
 @pytest.mark.parametrize(

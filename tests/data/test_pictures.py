@@ -319,11 +319,18 @@ def test_wrong_options_are_refused_by_name(few, option):
         load_folder(few, (1, 8, 8), **option)
 
 
-def test_a_folder_of_which_nothing_can_be_read_is_refused_whatever_share_is_legal(few):
+def test_a_folder_of_which_nothing_can_be_read_is_refused_whatever_share_is_legal(few, capsys):
     for path in few.iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"^none of the 20 pictures in .* can be read; the first: "):
         load_folder(few, (1, 8, 8), unreadable=1)
+    assert "memorises" not in capsys.readouterr().out
+
+
+def test_one_picture_is_a_single_one(tmp_path, capsys):
+    Image.new("L", (8, 8)).save(tmp_path / "0.png")
+    load_folder(tmp_path, (1, 8, 8))
+    assert capsys.readouterr().out.endswith("a model soon memorises a single picture\n")
 
 
 def test_pictures_are_some_files_of_a_legal_shape(few):

@@ -67,6 +67,28 @@ def test_other_images_are_refused(tmp_path):
         data.load("fashion-mnist", "test", tmp_path)
 
 
+IDX = bytes([0, 0, 8, 3, 0, 0, 0, 7, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(7 * 28 * 28)
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (b"", "it does not begin with the header of an IDX file of bytes"),
+        (IDX[:3], "it does not begin with the header of an IDX file of bytes"),
+        (IDX[:10], "it does not begin with the header of an IDX file of bytes"),
+        (b"<!DOCTYPE html>" * 50, "it does not begin with the header of an IDX file of bytes"),
+        (IDX[:1016], "it holds 1,016 bytes where its header promises 5,504"),
+        (IDX + b"\0", "it holds 5,505 bytes where its header promises 5,504"),
+    ],
+)
+def test_an_idx_file_that_is_cut_or_none_says_so(tmp_path, content, damage):
+    for name, written in (("train-images-idx3-ubyte", content), ("train-images-idx3-ubyte.gz", gzip.compress(content))):
+        (tmp_path / name).write_bytes(written)
+        with pytest.raises(ValueError, match=rf"/{name} is damaged: {damage}$"):
+            data.load("fashion-mnist", "train", tmp_path)
+        (tmp_path / name).unlink()
+
+
 @pytest.mark.skipif(not data.DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_the_embedded_images_are_the_first_of_the_full_set(splits):
     full = data.load("fashion-mnist", "test", quiet=True)
