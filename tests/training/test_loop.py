@@ -25,7 +25,7 @@ from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
 from ddpm.training import checkpoint, preparation, train
-from ddpm.training.batches import image_rows
+from ddpm.training.batches import images_of_step
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.loop import show_on_bar
@@ -150,7 +150,7 @@ def test_a_conditional_run_is_told_the_labels_of_the_images_it_sees(tmp_path, im
     monkeypatch.setattr(Diffusion, "loss", watched)
     train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False)
     for step, (batch, labels) in enumerate(told):
-        seen = image_rows(CONFIG.seed, step, CONFIG.batch_size, len(images))
+        seen = images_of_step(CONFIG.seed, step, CONFIG.batch_size, len(images))
         assert torch.equal(batch.cpu(), data.normalise(images.images[seen]))
         assert torch.equal(labels.cpu(), images.labels[seen])
 
@@ -219,7 +219,7 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
     by_hand = Pair()
     optimisers = {k: torch.optim.AdamW(p.parameters(), weight_decay=0.01) for k, p in by_hand.parts.items()}
     for step in range(3):
-        rows = image_rows(0, step, 4, len(images))
+        rows = images_of_step(0, step, 4, len(images))
         for name, part in by_hand.parts.items():
             loss = by_hand.loss(name, data.normalise(images.images[rows]), None)
             parameters = list(part.parameters())
