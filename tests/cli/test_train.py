@@ -208,6 +208,9 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
     "record",
     [
         {"model": {}, "training": {}, "data": {}},
+        {"model": {}, "training": {}},
+        {"model": {}, "training": {}, "data": []},
+        {"kind": "vae", "model": {}, "training": [], "data": {"name": "mnist", "image_shape": [1, 32, 32]}},
         {"model": {}, "training": {}, "data": {"name": 3}},
         {"model": {"unet": 3}, "training": {}, "data": {"name": "mnist", "image_shape": [1, 32, 32]}},
         {"model": {}, "training": {}, "data": {"name": "mnist", "image_shape": 3}},
@@ -230,6 +233,7 @@ def test_a_record_that_is_damaged_is_refused_in_one_line(record, tmp_path):
         ('skips = "no"', "skips is 'no'; legal are True, False"),
         ("channel-multipliers = 4", "channel_multipliers is 4; it must be a list of integers from 1 up"),
         ("threads = 0", "threads is 0; it must be an integer from 1 up"),
+        ('kind = "vae"', "kind is 'vae'; model 'diffusion' has no such setting"),
         ('"größe" = 3', "größe is 3; model 'diffusion' has no such setting"),
     ],
 )
