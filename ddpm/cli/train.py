@@ -154,7 +154,7 @@ def train(
 
     out = expanded(out)
     check_installed()
-    check_trackers(job.trackers)
+    check_trackers(job.trackers, out)
     weights = weights_file("init", job.init, or_file=True) if job.init is not None else None
     if is_main:
         check_place("out", out / "config.json")  # before a long reading

@@ -108,8 +108,8 @@ def train(
     """
     check_arguments(model, dataset, config)
     check_installed()
-    check_trackers(trackers)
     out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
+    check_trackers(trackers, out)
     model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()

@@ -177,6 +177,11 @@ def test_a_place_where_nothing_can_be_written_gives_one_line_and_exit_code_2(tmp
     assert "out is 'README.md/run/config.json', where no file can be written: Not a directory" in said
 
 
+def test_a_folder_whose_name_is_no_text_is_refused_before_the_images_are_read(tmp_path):
+    said = refusal([*TRAIN, "--data", "mnist", "--data-folder", "docs", "--out", "RUN\udcff"], tmp_path)
+    assert r"\udcff'; tensorboard needs a path that is text in UTF-8, and --track none (in Python no trackers)" in said
+
+
 def test_out_is_required(tmp_path):
     assert "--out" in refusal(["train"], tmp_path)
 

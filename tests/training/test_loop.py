@@ -380,6 +380,13 @@ def test_a_folder_where_nothing_can_be_written_is_refused_at_once(tmp_path, imag
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_tensorboard_needs_a_path_of_text(tmp_path, images):
+    message = r"out is '.*run\\udcff'; tensorboard needs a path that is text in UTF-8, and --track none .* without it$"
+    with pytest.raises(ValueError, match=message):
+        train(MODEL, images, CONFIG, tmp_path / "run\udcff", progress=False, trackers=["tensorboard"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_trained_model_without_checkpoints_is_not_overwritten(tmp_path, images):
     train(MODEL, images, CONFIG, tmp_path, progress=False)
     shutil.rmtree(tmp_path / "checkpoints")
