@@ -82,11 +82,14 @@ def own_schedule(path: Path, record: Mapping[str, Any], schedule: NoiseSchedule 
         if schedule is not None:
             raise ValueError(f"schedule is given; {path} is of a model without a schedule of its own")
         return None
+    damaged = f"{path} is damaged: its own_schedule is no table of alpha_bar"
+    if not isinstance(own, dict):
+        raise ValueError(damaged)
     if schedule is None and "alpha_bar" in own:
         try:
             return NoiseSchedule(own["alpha_bar"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: its own_schedule is no table of alpha_bar") from error
+            raise ValueError(damaged) from error
     if schedule is None:
         raise ValueError(
             f"schedule is not given; {path} is of a run on a schedule that is code, {own.get('class')}: ddpm.load "

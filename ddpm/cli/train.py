@@ -154,7 +154,7 @@ def train(
 
     out = expanded(out)
     check_installed()
-    check_trackers(job.trackers)
+    check_trackers(job.trackers, out)
     weights = weights_file("init", job.init, or_file=True) if job.init is not None else None
     if is_main:
         check_place("out", out / "config.json")  # before a long reading
@@ -220,9 +220,9 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
         raise ValueError(f"config is {str(path)!r}, which cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"config is {str(path)!r}; it must hold names and values")
-    if isinstance(settings.get("model"), dict) and "training" not in settings:  # what ddpm.save writes
-        raise ValueError(f"config is {str(path)!r}, a saved network's; it says nothing of a training")
-    if all(isinstance(settings.get(part), dict) for part in ("model", "training", "data")):  # a run's own record
+    if isinstance(settings.get("model"), dict):  # a record; in a file of settings it is a name
+        if "training" not in settings:  # what ddpm.save writes
+            raise ValueError(f"config is {str(path)!r}, a saved network's; it says nothing of a training")
         try:
             settings = _settings_of_record(path, settings, given)
         except (KeyError, TypeError, AttributeError) as error:
@@ -231,6 +231,9 @@ def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    for part in ("training", "data"):
+        if not isinstance(record.get(part), dict):
+            raise ValueError(f"config is {str(path)!r}, a run's record that is damaged: its {part} is no table")
     record = upgraded(record)
     if own := [name for name in ("own_network", "own_schedule", "own_task") if name in record]:
         raise ValueError(f"config is {str(path)!r}, of a run with an {own[0]}, which only ddpm.training.train can have")

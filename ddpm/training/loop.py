@@ -102,14 +102,14 @@ def train(
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands, if there is one.
-        OSError: a checkpoint or the log cannot be written, a picture has gone, or one of the `workers` was killed; the
-            last checkpoint stands, if there is one.
+        OSError: a checkpoint, the log or a tracker's log cannot be written, a picture has gone, or one of the `workers`
+            was killed; the last checkpoint stands, if there is one.
         Stopped: a signal came; the same call goes on from there.
     """
     check_arguments(model, dataset, config)
     check_installed()
-    check_trackers(trackers)
     out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
+    check_trackers(trackers, out)
     model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
     task = (make_task or model.task)()
@@ -129,33 +129,35 @@ def train(
     steps = range(start, config.steps)
     labels_by_step = labels_of_steps(task, dataset, config, steps, rows, device)
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
-    bar = tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main))
     lock = run.locked() if is_main else nullcontext()
-    watching = run.tracked(accelerator, trackers, start)
-    with lock, computing_with(threads), StopSignals() as signals, watching, bar, closing(feed):
+    with lock, computing_with(threads), StopSignals() as signals, closing(feed):
         if is_main:
             if progress:
                 say(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
-        for step, images, labels in zip(bar, feed, labels_by_step, strict=True):
-            line, stop_requested = train_step(task, state, images, step, config, accelerator, signals, labels)
-            is_last = step + 1 == config.steps
-            is_due = is_last or (step + 1) % config.checkpoint_every == 0
-            if is_main:
-                run.log(line)
-                recent.append(line)
-                show_on_bar(line, bar, config.batch_size)
-                if is_due or stop_requested:
-                    loss = recent_loss(recent, task) if is_due else None
-                    run.save(step + 1, state.tensors(), state.averages.of, loss)
-                if is_due and picture is not None:
-                    run.show(picture(out), step + 1, accelerator.trackers)
-            accelerator.log({key: value for key, value in line.items() if key != "step"}, step + 1)
-            if on_step is not None:
-                on_step(line)
-            if stop_requested or (is_last and signals.name is not None):
-                signal = signals.name or "a signal to another process"
-                raise Stopped(f"stopped by {signal} after step {step + 1} of {config.steps}, and saved in {out}")
+        with (
+            run.tracked(accelerator, trackers, start),
+            tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main)) as bar,
+        ):
+            for step, images, labels in zip(bar, feed, labels_by_step, strict=True):
+                line, stop_requested = train_step(task, state, images, step, config, accelerator, signals, labels)
+                is_last = step + 1 == config.steps
+                is_due = is_last or (step + 1) % config.checkpoint_every == 0
+                if is_main:
+                    run.log(line)
+                    recent.append(line)
+                    show_on_bar(line, bar, config.batch_size)
+                    if is_due or stop_requested:
+                        loss = recent_loss(recent, task) if is_due else None
+                        run.save(step + 1, state.tensors(), state.averages.of, loss)
+                    if is_due and picture is not None:
+                        run.show(picture(out), step + 1, accelerator.trackers)
+                    run.track(line, accelerator.trackers)
+                if on_step is not None:
+                    on_step(line)
+                if stop_requested or (is_last and signals.name is not None):
+                    signal = signals.name or "a signal to another process"
+                    raise Stopped(f"stopped by {signal} after step {step + 1} of {config.steps}, and saved in {out}")
     accelerator.wait_for_everyone()  # and not `end_training`, after which these processes could not train again
 
 

@@ -65,13 +65,21 @@ def check_arguments(model: Any, dataset: Any, config: Any) -> None:
         )
 
 
-def check_trackers(trackers: Sequence[str]) -> None:
-    """Raise `ValueError` unless all are known and installed."""
+def check_trackers(trackers: Sequence[str], out: Path) -> None:
+    """Raise `ValueError` unless all are known and installed, and can write below the run's folder `out`."""
     for tracker in trackers:
         if tracker not in TRACKERS:
             raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
         if find_spec(tracker) is None:
             raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
+    if "tensorboard" in trackers:
+        try:
+            str(out).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"out is {str(out)!r}; tensorboard needs a path that is text in UTF-8, and --track none (in Python no "
+                "trackers) does without it"
+            ) from error
 
 
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ OF_DATA_OR_TEACHER = {"classes", "image_shape", "distilled_for", "distilled_from
 OF_OPTIMISERS = {"momentum": ("adamw", "adam", "sgd"), "weight_decay": ("adamw", "muon")}
 
 
-def recipe(kind: str, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
+def recipe(kind: str, /, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]":
     """The two configurations that `ddpm.training.train` takes.
 
     Args:

@@ -17,8 +17,9 @@ import os
 import re
 import secrets
 import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,20 @@ class Run:
         return lines
 
     def shorten_log(self, step: int) -> list[dict[str, Any]]:
-        """Cut off the lines that a killed run logged after `step` or left incomplete, and return those that stay."""
+        """Cut off the lines that a killed run logged after `step` or left incomplete, and return those that stay.
+
+        Raises:
+            ValueError: a line is whole and has no step; the log is left as it is.
+        """
         path, kept = self.folder / "log.jsonl", []
-        for line in path.read_bytes().splitlines() if path.exists() else []:
+        for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
             try:
-                kept.append(json.loads(line))
+                line = json.loads(text)
             except ValueError:
                 break
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                raise ValueError(f"{path} is damaged: line {number} has no step")
+            kept.append(line)
         kept = [line for line in kept if line["step"] <= step]
         with self._named("the log"):
             files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -167,6 +175,13 @@ class Run:
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
 
+    def track(self, line: Mapping[str, Any], trackers: Sequence[Any]) -> None:
+        """Send a step's line of the log to the trackers."""
+        values = {key: value for key, value in line.items() if key != "step"}
+        for tracker in trackers:
+            with self._named(f"{tracker.name}'s log of step {line['step']}"):
+                tracker.log(values, line["step"])
+
     def show(self, image: Image.Image, step: int, trackers: Sequence[Any]) -> None:
         """Write a picture of what the model draws after `step` to samples/, and send it to the trackers."""
         buffer = io.BytesIO()
@@ -175,7 +190,8 @@ class Run:
             files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
         for tracker in trackers:
             way = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({"samples": np.asarray(image.convert("RGB"))[None]}, step, **way)
+            with self._named(f"{tracker.name}'s samples of step {step}"):
+                tracker.log_images({"samples": np.asarray(image.convert("RGB"))[None]}, step, **way)
 
     @contextmanager
     def tracked(self, accelerator: Any, names: Sequence[str], step: int) -> Iterator[None]:
@@ -190,12 +206,21 @@ class Run:
                 "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
                 "config": self.record,
             }  # fmt: skip
-        if names:
-            accelerator.init_trackers("ddpm", None, {name: ways.get(name, {}) for name in names})
-        try:
-            yield
-        finally:
-            for tracker in accelerator.trackers:
+        with _quiet_writer():
+            if names:
+                with self._named(f"{' and '.join(names)}'s log"):
+                    accelerator.init_trackers("ddpm", None, {name: ways.get(name, {}) for name in names})
+            try:
+                yield
+            except BaseException:
+                with suppress(OSError):  # the error that is on its way says more
+                    self._finish(accelerator.trackers)
+                raise
+            self._finish(accelerator.trackers)
+
+    def _finish(self, trackers: Sequence[Any]) -> None:
+        for tracker in trackers:
+            with self._named(f"{tracker.name}'s log"):
                 tracker.finish()
 
     @contextmanager
@@ -226,6 +251,23 @@ def _is_a_runs_log(path: Path) -> bool:
         return True
     except (ValueError, TypeError):
         return False
+
+
+@contextmanager
+def _quiet_writer() -> Iterator[None]:
+    """A context in which TensorBoard's thread prints no traceback of an `OSError`: its caller gets that error, too."""
+    usual = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        of_tensorboard = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (of_tensorboard and issubclass(failure.exc_type, OSError)):
+            usual(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def _unusable(path: Path, error: OSError) -> ValueError:

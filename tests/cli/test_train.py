@@ -177,6 +177,11 @@ def test_a_place_where_nothing_can_be_written_gives_one_line_and_exit_code_2(tmp
     assert "out is 'README.md/run/config.json', where no file can be written: Not a directory" in said
 
 
+def test_a_folder_whose_name_is_no_text_is_refused_before_the_images_are_read(tmp_path):
+    said = refusal([*TRAIN, "--data", "mnist", "--data-folder", "docs", "--out", "RUN\udcff"], tmp_path)
+    assert r"\udcff'; tensorboard needs a path that is text in UTF-8, and --track none (in Python no trackers)" in said
+
+
 def test_out_is_required(tmp_path):
     assert "--out" in refusal(["train"], tmp_path)
 
@@ -208,6 +213,9 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
     "record",
     [
         {"model": {}, "training": {}, "data": {}},
+        {"model": {}, "training": {}},
+        {"model": {}, "training": {}, "data": []},
+        {"kind": "vae", "model": {}, "training": [], "data": {"name": "mnist", "image_shape": [1, 32, 32]}},
         {"model": {}, "training": {}, "data": {"name": 3}},
         {"model": {"unet": 3}, "training": {}, "data": {"name": "mnist", "image_shape": [1, 32, 32]}},
         {"model": {}, "training": {}, "data": {"name": "mnist", "image_shape": 3}},
@@ -230,6 +238,7 @@ def test_a_record_that_is_damaged_is_refused_in_one_line(record, tmp_path):
         ('skips = "no"', "skips is 'no'; legal are True, False"),
         ("channel-multipliers = 4", "channel_multipliers is 4; it must be a list of integers from 1 up"),
         ("threads = 0", "threads is 0; it must be an integer from 1 up"),
+        ('kind = "vae"', "kind is 'vae'; model 'diffusion' has no such setting"),
         ('"größe" = 3', "größe is 3; model 'diffusion' has no such setting"),
     ],
 )

@@ -2,10 +2,12 @@ import inspect
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,8 +27,8 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
-from ddpm.training import checkpoint, preparation, train
-from ddpm.training.batches import image_rows
+from ddpm.training import checkpoint, preparation, run, train
+from ddpm.training.batches import images_of_step
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.loop import show_on_bar
@@ -150,7 +153,7 @@ def test_a_conditional_run_is_told_the_labels_of_the_images_it_sees(tmp_path, im
     monkeypatch.setattr(Diffusion, "loss", watched)
     train(CONDITIONAL, images, CONFIG, tmp_path / "run", progress=False)
     for step, (batch, labels) in enumerate(told):
-        seen = image_rows(CONFIG.seed, step, CONFIG.batch_size, len(images))
+        seen = images_of_step(CONFIG.seed, step, CONFIG.batch_size, len(images))
         assert torch.equal(batch.cpu(), data.normalise(images.images[seen]))
         assert torch.equal(labels.cpu(), images.labels[seen])
 
@@ -219,7 +222,7 @@ def test_parts_do_not_leak_gradients_into_each_other(tmp_path, images):
     by_hand = Pair()
     optimisers = {k: torch.optim.AdamW(p.parameters(), weight_decay=0.01) for k, p in by_hand.parts.items()}
     for step in range(3):
-        rows = image_rows(0, step, 4, len(images))
+        rows = images_of_step(0, step, 4, len(images))
         for name, part in by_hand.parts.items():
             loss = by_hand.loss(name, data.normalise(images.images[rows]), None)
             parameters = list(part.parameters())
@@ -378,6 +381,47 @@ def test_a_folder_where_nothing_can_be_written_is_refused_at_once(tmp_path, imag
         with pytest.raises(ValueError, match=f"^out is '{place}', where nothing can be written: "):
             train(MODEL, images, CONFIG, place, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_training_that_is_refused_has_no_bar(tmp_path, images, monkeypatch, capsys):
+    monkeypatch.setattr(run, "PATIENCE", 0.1)
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="is being trained in by another process"):
+        train(MODEL, images, CONFIG, tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_log_is_refused_before_anything_is_written(tmp_path, images, capsys):
+    train(MODEL, images, CONFIG, tmp_path, progress=False, trackers=["tensorboard"])
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"loss": 5}\n')
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"log.jsonl is damaged: line 2 has no step$"):
+        train(MODEL, images, CONFIG, tmp_path, trackers=["tensorboard"])
+    assert capsys.readouterr().err == ""
+    assert contents(tmp_path) == before
+
+
+def test_tensorboard_needs_a_path_of_text(tmp_path, images):
+    message = r"out is '.*run\\udcff'; tensorboard needs a path that is text in UTF-8, and --track none .* without it$"
+    with pytest.raises(ValueError, match=message):
+        train(MODEL, images, CONFIG, tmp_path / "run\udcff", progress=False, trackers=["tensorboard"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_in_one_line_though_tensorboard_writes_in_a_thread(tmp_path, images, monkeypatch):
+    """Files may grow as large as the log's first lines are; afterwards the same call goes on."""
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit, what in ((10, "tensorboard's log"), (200, "tensorboard's log of step 1")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(OSError, match=rf"^{what} could not be written \(.*\); there is no checkpoint yet$"):
+                train(MODEL, images, CONFIG, tmp_path, progress=False, trackers=["tensorboard"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said == []
+    train(MODEL, images, CONFIG, tmp_path, progress=False, trackers=["tensorboard"])
+    assert [line["step"] for line in log_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_trained_model_without_checkpoints_is_not_overwritten(tmp_path, images):

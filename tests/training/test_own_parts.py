@@ -230,9 +230,12 @@ def test_a_schedule_that_is_code_is_given_to_load_where_and_only_where_there_is_
     with pytest.raises(ValueError, match="teacher is '.*', on a schedule that is code, Fading; legal is one with"):
         distill(folder, load("fashion-mnist-embedded", "train", quiet=True), SETTINGS, tmp_path / "student", 8, 16)
     record = read_json(folder / "config.json")
-    write_json(folder / "config.json", record | {"own_schedule": {"class": "NoiseSchedule", "alpha_bar": [1.0, 2.0]}})
+    for damaged in ({"class": "NoiseSchedule", "alpha_bar": [1.0, 2.0]}, 3, "x", [1]):
+        write_json(folder / "config.json", record | {"own_schedule": damaged})
+        with pytest.raises(ValueError, match="config.json is damaged: its own_schedule is no table of alpha_bar"):
+            ddpm.load(folder)
     with pytest.raises(ValueError, match="config.json is damaged: its own_schedule is no table of alpha_bar"):
-        ddpm.load(folder)
+        ddpm.load(folder, schedule=own)
 
 
 def test_a_schedule_that_the_model_cannot_be_trained_on_is_refused_at_once():

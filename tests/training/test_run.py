@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import re
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -248,6 +249,17 @@ def test_a_torn_line_is_cut_off(torn, tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == '{"step": 1, "rate": 0.1}\n'
 
 
+@pytest.mark.parametrize("damaged", ['{"loss": 5}', "[5]", "5", "null", '{"step": "x"}', '{"step": 1.5}'])
+def test_a_whole_line_without_a_step_is_refused_by_its_number(damaged, tmp_path):
+    here = logged(tmp_path, (1,))
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write(f'{damaged}\n{{"step": 3}}\n')
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'log.jsonl'} is damaged: line 2 has no step$"):
+        here.shorten_log(3)
+    assert contents(tmp_path) == before
+
+
 def test_a_run_that_begins_has_an_empty_log(tmp_path):
     assert run_in(tmp_path).shorten_log(0) == []
     assert (tmp_path / "log.jsonl").read_bytes() == b""
@@ -393,7 +405,10 @@ class Tracker:
     """Writes down what it is given."""
 
     def __init__(self, name):
-        self.name, self.images, self.finished = name, [], False
+        self.name, self.lines, self.images, self.finished = name, [], [], False
+
+    def log(self, values, step):
+        self.lines.append((values, step))
 
     def log_images(self, values, step, **ways):
         self.images.append((values, step, ways))
@@ -412,15 +427,27 @@ def test_a_picture_goes_to_the_folder_and_to_the_trackers(tmp_path):
         assert np.array_equal(values["samples"], np.full((1, 5, 7, 3), 40))
 
 
+class Full(Tracker):
+    """Has a full disk."""
+
+    log = log_images = finish = full_disk
+
+
 class Accelerator(SimpleNamespace):
     """accelerate's, as far as a run knows it."""
 
-    def __init__(self, is_main_process=True):
-        super().__init__(is_main_process=is_main_process, trackers=[], begun=[])
+    def __init__(self, is_main_process=True, kind=Tracker):
+        super().__init__(is_main_process=is_main_process, trackers=[], begun=[], kind=kind)
 
     def init_trackers(self, project, config, ways):
         self.begun.append((project, config, ways))
-        self.trackers = [Tracker(name) for name in ways]
+        self.trackers = [self.kind(name) for name in ways]
+
+
+def test_a_step_goes_to_the_trackers(tmp_path):
+    board, wandb = Tracker("tensorboard"), Tracker("wandb")
+    run_in(tmp_path).track({"step": 3, "rate": 0.1, "loss": 0.5}, [board, wandb])
+    assert board.lines == wandb.lines == [({"rate": 0.1, "loss": 0.5}, 3)]
 
 
 def test_trackers_are_begun_with_the_run_and_finished_after_it(tmp_path):
@@ -435,6 +462,50 @@ def test_trackers_are_finished_after_an_error_too(tmp_path):
     with pytest.raises(RuntimeError), run_in(tmp_path).tracked(accelerator, ["tensorboard"], 0):
         raise RuntimeError
     assert accelerator.trackers[0].finished
+
+
+def test_a_tracker_whose_disk_is_full_is_named(tmp_path, monkeypatch):
+    here = run_in(tmp_path)
+    why = r"could not be written \(No space left on device\); there is no checkpoint yet$"
+    with pytest.raises(OSError, match=f"^tensorboard's log of step 3 {why}"):
+        here.track({"step": 3}, [Full("tensorboard")])
+    with pytest.raises(OSError, match=f"^tensorboard's samples of step 3 {why}"):
+        here.show(Image.new("L", (4, 4)), 3, [Full("tensorboard")])
+    with pytest.raises(OSError, match=f"^tensorboard's log {why}"):
+        enter(here.tracked(Accelerator(kind=Full), ["tensorboard"], 0))
+    monkeypatch.setattr(Accelerator, "init_trackers", full_disk)
+    with pytest.raises(OSError, match=f"^tensorboard and wandb's log {why}"):
+        enter(here.tracked(Accelerator(is_main_process=False), ["tensorboard", "wandb"], 0))
+
+
+def test_a_tracker_that_cannot_be_finished_hides_no_error(tmp_path):
+    here = run_in(tmp_path)
+    with (
+        pytest.raises(RuntimeError, match="the first"),
+        here.tracked(Accelerator(kind=Full), ["tensorboard"], 0),
+    ):
+        raise RuntimeError("the first")
+
+
+def test_only_tensorboards_own_thread_is_kept_from_printing_that_it_cannot_write(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: said.append((failure.exc_type, failure.thread)))
+
+    class Writer(threading.Thread):
+        __module__ = "tensorboard.summary.writer.event_file_writer"
+
+    def wrong():
+        raise ValueError
+
+    threads = [Writer(target=full_disk), Writer(target=wrong), threading.Thread(target=full_disk)]
+    with run_in(tmp_path).tracked(Accelerator(), ["tensorboard"], 0):
+        for thread in threads:
+            thread.start()
+            thread.join()
+    assert said == [(ValueError, threads[1]), (OSError, threads[2])]
+    (after := Writer(target=full_disk)).start()
+    after.join()
+    assert said[2:] == [(OSError, after)]
 
 
 def test_tensorboard_forgets_the_steps_that_are_repeated(tmp_path):
