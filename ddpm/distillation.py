@@ -114,7 +114,8 @@ def teacher_named(teacher: str | Path) -> pretrained.Facts:
     record = read_json(weights.with_name("config.json"))
     if (own := record.get("own_network")) is not None:
         raise ValueError(f"teacher is {str(teacher)!r}, a network of its own, {own}; only a UNet can be distilled")
-    if (schedule := record.get("own_schedule")) is not None and "alpha_bar" not in schedule:
+    schedule = record.get("own_schedule")
+    if isinstance(schedule, dict) and "alpha_bar" not in schedule:  # `load` refuses another that is no table
         raise ValueError(
             f"teacher is {str(teacher)!r}, on a schedule that is code, {schedule.get('class')}; legal is one with a "
             "name here, or a table of alpha_bar"

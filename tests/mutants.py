@@ -524,6 +524,7 @@ CHANGES = {
         ('or "forward" in vars(module)', "", "a module whose forward was replaced"),
     ],
     "files.py": [
+        ("error.filename = str(path)", "pass", "which file a full disk has no room for"),
         ("beside.unlink(missing_ok=True)", "pass", "a half-written file that stays"),
         ("hexdigest() not in sha256", "hexdigest() in ()", "a hash that is not compared"),
         ("if value.shape != own.shape or", "if value.numel() != own.numel() or", "weights of another shape"),
@@ -612,6 +613,7 @@ CHANGES = {
         ("low >= -1 and high <= 1", "low >= -1 or high <= 1", "images beyond [-1, 1] on one side"),
     ],
     "data/sets.py": [
+        ("if len(content) != promised:", "if len(content) < header:", "an IDX file that is cut"),
         ("hexdigest() != _SHA256[name, split]", 'hexdigest() == ""', "the hash of a data set"),
         ("((0, 0), (2, 2), (2, 2))", "((0, 0), (4, 0), (4, 0))", "garments in the middle of their frame"),
         ('train=split == "train"', "train=True", "the split of torchvision's sets"),
@@ -809,6 +811,8 @@ CHANGES = {
         ("len(dataset))[rows] for", "len(dataset)) for", "the rows of one process"),
     ],
     "training/run.py": [
+        ("with suppress(OSError):  # the error", "if True:  # the error", "which error a full disk is told by"),
+        ('or not isinstance(line.get("step"), int)', "", "a line of the log without a step"),
         ("lock.acquire()", "pass", "the lock of a run's folder"),
         ("!= self._seen:", "is None:", "a training that came in between"),
         ("HALF_WRITTEN.fullmatch(path.name)", "path.name", "files of other programs"),
@@ -899,6 +903,7 @@ CHANGES = {
         ("denoise.distilled_for or min(50, denoise", "min(50, denoise", "the calls of a student, on its card"),
     ],
     "cli/__init__.py": [
+        ("(_numpy_first(command))", "(command)", "Ctrl-C while numpy is imported"),
         ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
         ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
     ],
@@ -1044,6 +1049,7 @@ CHANGES = {
         ("if home.is_relative_to(Path(path).resolve())]", "if not path]", "a home beside the interpreter"),
     ],
     "companion/hand_in.py": [
+        ("copy.unlink(missing_ok=True)", "pass", "copies that a full disk cut short"),
         ("hexdigest()[:6]", "hexdigest()[:7]", "the numbers of copies that are handed out already"),
         (
             "[copy for copy in copies if copy.exists()]",

@@ -13,6 +13,7 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.distillation import distill
 from ddpm.files import load_tensors, read_json, write_json
+from ddpm.own_parts import own_parts
 from ddpm.schedule import NoiseSchedule, PathSchedule, exploding, linear
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
@@ -370,6 +371,12 @@ def test_a_model_of_ones_own_has_its_task_by_right(tmp_path):
 
     folder = trained(tmp_path / "run", None, Own(SMALL, target="v"))
     assert "own_task" not in read_json(folder / "config.json")
+
+
+def test_a_given_task_of_the_package_is_no_ones_own():
+    config = DiffusionConfig(SMALL)
+    assert own_parts(Diffusion(config), is_given=True) == {}
+    assert set(own_parts(Diffusion(config, schedule=FAST), is_given=True)) == {"own_schedule"}
 
 
 # From other weights.

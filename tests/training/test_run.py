@@ -554,3 +554,10 @@ def test_a_model_can_be_loaded_after_two_kills_between_its_files(tmp_path, monke
         with pytest.raises(OSError, match="No space left"):
             run_in(tmp_path).publish(step, averages(step))
         load_tensors(tmp_path / "model.safetensors", *hashes_that_load(tmp_path))
+
+
+def test_averages_that_cannot_be_published_again_are_named(tmp_path, monkeypatch):
+    saved(tmp_path, 3)
+    monkeypatch.setattr(run.Run, "publish", full_disk)
+    with pytest.raises(OSError, match=r"the averaged weights of step 3 could not be written \(No space left"):
+        run_in(tmp_path).resume(3, 6, averages(3))
