@@ -17,9 +17,10 @@ def pytest_runtest_setup(item):
         import torch  # after pytest_configure, as torch reads the variable once
 
         if not torch.cuda.is_available():
-            (pytest.fail if item.config.option.markexpr == "gpu" else pytest.skip)("needs a GPU")
+            end = pytest.fail if item.config.option.markexpr == "gpu" else pytest.skip
+            end("needs a GPU")
 
 
 def pytest_collectstart(collector):
     if collector.path and collector.path.suffix == ".ipynb":
-        collector.skip_compare += ("stderr", "application/vnd.ddpm.record+json")
+        collector.skip_compare += ("stderr", "application/vnd.ddpm.record+json")  # of nbval: they differ by machine

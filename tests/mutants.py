@@ -981,6 +981,7 @@ CHANGES = {
     ],
     "companion/answering.py": [
         ("return None if is_blank(function) else NOTHING", "return None", "a function without a return"),
+        ("except UNREADABLE as error:", "except SyntaxError as error:", "a cell that is nested without end"),
         ("_replace(changes=each.changes - imported)", "_replace(changes=set())", "a table that another cell fills"),
     ],
     "companion/exercises/grading.py": [

@@ -12,7 +12,7 @@ STRIPS = Path(__file__).parents[1] / "explorers" / "explorers.json"
 PICTURE = re.compile(r'<img (?=[^>]*src="[^"]*_images/([\w-]+)\.png")')
 
 
-def find(app, pagename, templatename, context, doctree):
+def describe(app, pagename, templatename, context, doctree):
     """Write beside each strip of a page what it shows, and add the script that makes an explorer of it."""
     strips = json.loads(STRIPS.read_text(encoding="utf-8"))
 
@@ -28,5 +28,5 @@ def find(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Register with Sphinx."""
-    app.connect("html-page-context", find)
+    app.connect("html-page-context", describe)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

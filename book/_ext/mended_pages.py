@@ -76,10 +76,9 @@ def description(doctree, length=300):
     """The first sentences, up to so many characters, of the first paragraph below a page's title, or ""."""
     section = doctree.next_node(nodes.section)
     for paragraph in section.children if section else []:
-        sentences = re.split(r"(?<=[.?!]) ", " ".join(paragraph.astext().split()))
         if isinstance(paragraph, nodes.paragraph) and not any(paragraph.findall(nodes.math)):
             shown = ""
-            for sentence in sentences:
+            for sentence in re.split(r"(?<=[.?!]) ", " ".join(paragraph.astext().split())):
                 if sentence.endswith(":") or (shown and len(shown) + len(sentence) > length):
                     break
                 shown = f"{shown} {sentence}".strip()

@@ -6,6 +6,8 @@ The decks are made by `ddpm.companion.slides`; the page `book/slides.md` leads t
 import shutil
 from pathlib import Path
 
+from ddpm.companion.slides import write_decks
+
 HERE = Path(__file__).parent
 FILES = [HERE / "reveal.js" / name for name in ("reveal.js", "reveal.css", "notes.js")]
 FILES += [HERE.parent / "_static" / name for name in ("slides.js", "slides.css")]
@@ -15,8 +17,6 @@ def write(app, exception):
     """Write the decks once the pages are there."""
     if exception is not None or app.builder.format != "html":
         return
-    from ddpm.companion.slides import write_decks
-
     folder = Path(app.outdir) / "slides"
     write_decks(Path(app.srcdir) / "notebooks", folder)
     for file in FILES:

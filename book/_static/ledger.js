@@ -6,10 +6,11 @@ document.addEventListener("DOMContentLoaded", () => {
   const headings = [...tables[0].tHead.rows[0].cells].map((cell) => cell.textContent.trim());
   for (const row of rows) {
     row.dataset.verdict = row.cells[1].textContent.trim();
+    row.dataset.chapter = row.cells[0].textContent.match(/\(chapter (\d+)\)/)[1];
     [...row.cells].forEach((cell, i) => (cell.dataset.heading = headings[i]));
   }
 
-  const chapters = [...new Set(rows.map((row) => row.cells[0].textContent.match(/\(chapter (\d+)\)/)[1]))];
+  const chapters = [...new Set(rows.map((row) => row.dataset.chapter))];
 
   const form = document.createElement("form");
   form.className = "ledger-filter";
@@ -37,7 +38,7 @@ document.addEventListener("DOMContentLoaded", () => {
       row.hidden = !(
         words.every((word) => text.includes(word)) &&
         (!verdict.value || row.dataset.verdict === verdict.value) &&
-        (!chapter.value || row.cells[0].textContent.includes(`(chapter ${chapter.value})`))
+        (!chapter.value || row.dataset.chapter === chapter.value)
       );
       shown += !row.hidden;
     }

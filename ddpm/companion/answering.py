@@ -24,6 +24,8 @@ __all__ = ["NOTHING", "TRAINED", "answer_of", "answers", "is_blank", "main", "ne
 
 #: What is said of a function that is written and answers None.
 NOTHING = "returns nothing: is there a `return` on every way through it?"
+#: What Python raises of a cell that it cannot read: the last two of code that is nested without end.
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 #: Exercises that train a model, by the functions they are given.
 TRAINED = {"grade_ddpm": ("noised", "loss", "step_back"), "grade_model": ("diffusion_model",)}
 
@@ -88,13 +90,12 @@ def answers(
 
 def _why_unread(cells: Sequence[tuple[str, bool]], name: str | None) -> str:
     """Why the last cell cannot be read that defines a function of this name by the look of it; "" where it can."""
-    for source, _ in reversed(cells):
-        if re.search(rf"^[ \t]*def {name}\b", source, re.MULTILINE):
-            try:
-                _parsed(source)
-            except SyntaxError as error:
-                return f"needs a cell that does not run: {type(error).__name__}, line {error.lineno}: {error.msg}"
-            return ""
+    found = (source for source, _ in reversed(cells) if re.search(rf"^[ \t]*def {name}\b", source, re.MULTILINE))
+    try:
+        _parsed(next(found, ""))
+    except UNREADABLE as error:
+        where = f", line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else ""
+        return f"needs a cell that does not run: {type(error).__name__}{where}"
     return ""
 
 
@@ -187,7 +188,7 @@ def statements_of(cells: Sequence[tuple[str, bool]]) -> list[Statement]:
     """The statements of all cells that can be read, but for the grading there."""
     found = []
     for i, (source, own) in enumerate(cells):
-        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        with suppress(*UNREADABLE):
             for code in _parsed(source):
                 if not _is_grading(code):
                     binds, needs, later = _names(code)

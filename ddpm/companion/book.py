@@ -50,10 +50,10 @@ def staged(executed: Path | None, stage: Path, solutions: bool = True) -> Path:
     for page in pages:
         copy = shutil.copytree if page.is_dir() else shutil.copy
         copy(page, stage / page.name)
-    for chapter in _chapters(stage):
-        if executed is not None and (executed / chapter.name).is_file():  # the others keep their committed outputs
-            shutil.copy(executed / chapter.name, chapter)
     if executed is not None:
+        for chapter in _chapters(stage):
+            if (executed / chapter.name).is_file():  # the others keep their committed outputs
+                shutil.copy(executed / chapter.name, chapter)
         (stage / "book" / "ledger.md").write_text(ledger(stage), encoding="utf-8", newline="\n")
     if not solutions:
         _remove_solutions(stage)

@@ -6,7 +6,6 @@ check prints can be compared on every machine: nbval takes out the numbers befor
 check also keeps the measurement, for the verdicts and the chapter's last table.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -47,7 +46,7 @@ class Measurement:
     no_rival: str = ""
 
     def __str__(self) -> str:
-        return f"{format_number(self.measured)}{' ' + self.unit if self.unit else ''}"
+        return f"{format_number(self.measured)} {self.unit}".rstrip()
 
     @property
     def against(self) -> str:
@@ -103,10 +102,11 @@ def check(
             reason for none; or a rival is NaN, which every bound would refuse.
     """
     measured, rivals = float(measured), {what: float(value) for what, value in (rival or {}).items()}
-    low, high, claim = _bounds(name, reference, tolerance, at_least, at_most, f" {unit}" if unit else "")
+    suffix = f" {unit}" if unit else ""
+    low, high, claim = _bounds(name, reference, tolerance, at_least, at_most, suffix)
     _check_rivals(name, rivals, no_rival)
     if _enforced and not low <= measured <= high:
-        raise AssertionError(f"{name}: measured {measured:.6g}{' ' + unit if unit else ''}, claimed {claim}")
+        raise AssertionError(f"{name}: measured {measured:.6g}{suffix}, claimed {claim}")
     for what, value in rivals.items():
         if _enforced and low <= value <= high:
             raise AssertionError(f"{name}: measured {value:.6g} for the rival, {what}, too: claimed {claim}")
@@ -177,23 +177,19 @@ def record() -> None:
 
 def read_gpu_memory(notebook: Mapping[str, Any]) -> int | None:
     """The most memory of a GPU that an executed notebook recorded, in MiB; None if it recorded none."""
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            if GPU_MEMORY in output.get("data", {}):
-                return int(output["data"][GPU_MEMORY]["MiB"])
-    return None
+    memory = _first_output(notebook, GPU_MEMORY)
+    return None if memory is None else int(memory["MiB"])
 
 
 def read_record(notebook: Mapping[str, Any]) -> dict[str, Measurement]:
     """The measurements that an executed notebook recorded, by name; empty if it recorded none."""
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            if MIME in output.get("data", {}):
-                entries = output["data"][MIME]
-                if entries and isinstance(entries[0], str):  # nbformat may keep JSON as a list of lines
-                    entries = json.loads("".join(entries))
-                return {entry["name"]: Measurement(**entry) for entry in entries}
-    return {}
+    return {entry["name"]: Measurement(**entry) for entry in _first_output(notebook, MIME) or []}
+
+
+def _first_output(notebook: Mapping[str, Any], kind: str) -> Any:
+    """What a notebook's first output of this type holds; None if it has none."""
+    outputs = (output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", []))
+    return next((data[kind] for data in outputs if kind in data), None)
 
 
 def format_number(value: float) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import numpy as np
 import torch
 import typer
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -193,8 +194,8 @@ EXPLORERS = {
 
 def strip(images: Tensor) -> Image.Image:
     """Settings line by line, with white between them: images (settings, rows, columns, 1, h, w) in [-1, 1], clipped."""
-    grey = ((images[:, :, :, 0] + 1) * 127.5).round().clamp(0, 255).byte()
-    blocks = grey.transpose(2, 3).flatten(3).flatten(1, 2)  # (settings, rows x h, columns x w)
+    grey = ((images + 1) * 127.5).round().clamp(0, 255).byte()
+    blocks = rearrange(grey, "settings rows columns 1 h w -> settings (rows h) (columns w)")
     down, right = (side + GAP for side in blocks.shape[1:])
     lines = math.ceil(len(blocks) / LINE)
     picture = np.full((lines * down - GAP, LINE * right - GAP), 255, dtype=np.uint8)

@@ -96,7 +96,8 @@ def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None) 
         rows: the label of each row, which stands on its left, and its images (n, 1, h, w) in [-1, 1].
         titles: one for each column, above the first row.
     """
-    labels, heads = ([textwrap.fill(text, width) for text in texts] for texts, width in ((rows, 16), (titles or (), 9)))
+    labels = [textwrap.fill(label, 16) for label in rows]
+    heads = [textwrap.fill(title, 9) for title in titles or ()]
     columns, pixels = max(map(len, rows.values())), max(images.shape[-1] for images in rows.values())
     # In dots. Each pixel of an image has a whole number of them: it is sharp, and the file is small.
     gap, margin = 8, 16 + 15 * max(len(line) for label in labels for line in label.splitlines())

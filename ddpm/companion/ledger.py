@@ -179,8 +179,8 @@ def _pattern(name: ast.expr) -> str:
 
 def _link(evidence: str) -> str:
     """A link to a cell of a chapter or to a test's code."""
-    name, cell, tag = evidence.partition("#")
-    text = f"chapter {int(name[:2])}, {tag}" if cell else _sentence(evidence.partition("::")[2])
+    name, _, tag = evidence.partition("#")
+    text = f"chapter {int(name[:2])}, {tag}" if tag else _sentence(evidence.partition("::")[2])
     return f"{{ref}}`{text} <{_target(evidence)}>`"
 
 
@@ -193,8 +193,8 @@ def _sentence(test: str) -> str:
 
 def _target(evidence: str) -> str:
     """The label that a link to this evidence leads to."""
-    name, cell, tag = evidence.partition("#")
-    return (f"{Path(name).stem}-{tag}" if cell else evidence.partition("::")[2].replace("_", "-")).lower()
+    name, _, tag = evidence.partition("#")
+    return (f"{Path(name).stem}-{tag}" if tag else evidence.partition("::")[2].replace("_", "-")).lower()
 
 
 def _measured(claim: Claim, root: Path) -> dict[str, Measurement]:
@@ -208,7 +208,7 @@ def _measured(claim: Claim, root: Path) -> dict[str, Measurement]:
 def _cells_named(claim: Claim) -> list[tuple[str, str]]:
     """The notebook and the tag of each cell that is evidence for a claim."""
     parts = [evidence.partition("#") for evidence in claim.evidence]
-    return [(name, tag) for name, hash_sign, tag in parts if hash_sign]
+    return [(name, tag) for name, _, tag in parts if tag]
 
 
 def _tagged_cells(root: Path, name: str, tag: str) -> list[dict[str, Any]]:

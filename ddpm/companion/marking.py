@@ -41,10 +41,14 @@ def asked_in(notebooks: Path, only: int | Collection[int] | None = None) -> dict
     """
     found = {}
     for chapter in find_chapters(notebooks, only):
-        cells = [cell for cell in read_notebook(chapter)["cells"] if "exercises" in cell["metadata"].get("tags", [])]
-        source = "\n".join(cell["source"] for cell in cells)
+        source = _code_of_exercises(read_notebook(chapter))
         found[chapter.name] = [*graded_in(source), *(name for name in TRAINED if f"\n{name}(" in source)]
     return found
+
+
+def _code_of_exercises(notebook: Any) -> str:
+    cells = [cell for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
+    return "\n".join(cell["source"] for cell in cells)
 
 
 def mark_hand_ins(
@@ -122,13 +126,12 @@ def _check(zips: Sequence[Path], out: Path) -> None:
 
 def _names_of(zips: Sequence[Path]) -> list[str]:
     """The hand-ins' names: each its file's, after its folder's where reports would have one name."""
-
-    def name_of(path: Path) -> str:
-        folder = Path(os.path.abspath(path)).parent.name if stems.count(path.stem.casefold()) > 1 else ""
-        return Path(folder, path.name).as_posix()
-
     stems = [path.stem.casefold() for path in zips]
-    return [name_of(path) for path in zips]
+    names = []
+    for path, stem in zip(zips, stems, strict=True):
+        folder = Path(os.path.abspath(path)).parent.name if stems.count(stem) > 1 else ""
+        names.append(Path(folder, path.name).as_posix())
+    return names
 
 
 def _published(notebooks: Path, chapters: Iterable[str]) -> dict[str, list[str]]:
@@ -229,8 +232,8 @@ def _is_graded_with_another_seed(notebook: Any, student: str | None) -> bool:
 
     The numbers in such a cell do not tell: its functions are called with those of the student's own copy.
     """
-    cells = [cell["source"] for cell in notebook["cells"] if "exercises" in cell["metadata"].get("tags", [])]
-    seeds = {int(seed) for seed in re.findall(r"^grade\w*\(.*\bseed=(\d{1,9})\b", "\n".join(cells), re.MULTILINE)}
+    named = re.findall(r"^grade\w*\(.*\bseed=(\d{1,9})\b", _code_of_exercises(notebook), re.MULTILINE)
+    seeds = {int(seed) for seed in named}
     return not seeds <= ({seed_of(student)} if student is not None else set())
 
 
@@ -276,16 +279,17 @@ def _results(
             is_right = name in TRAINED and answer.startswith("right")
             said = answer if is_right or answer.startswith("not") else f"not yet. {title} {answer}"
             yield Result(chapter, title, int(is_right), plain(said))
-        elif name in TRAINED or not _are_answers(answer, 6):
+        elif name in TRAINED or not _are_six_answers(answer):
             yield Result(chapter, title, 0, "not yet. What it answers is no answer.")
         else:
-            said = judged(EXERCISES[name], answer[:3], seed, own[name])
-            if said == "right" and judged(EXERCISES[name], answer[3:], hidden, own[name]) != "right":
+            at_own, at_hidden = answer[:3], answer[3:]
+            said = judged(EXERCISES[name], at_own, seed, own[name])
+            if said == "right" and judged(EXERCISES[name], at_hidden, hidden, own[name]) != "right":
                 said = "not yet. It is right at the three points of its copy, and wrong at others."
-            numbers = answer[:3] if all(isinstance(each, float) for each in answer[:3]) else None
+            numbers = at_own if all(isinstance(each, float) for each in at_own) else None
             yield Result(chapter, title, int(said == "right"), plain(said), numbers)
 
 
-def _are_answers(answer: Any, number: int) -> bool:
-    """Whether this is a list of so many answers; the process that gave it is not to be trusted."""
-    return isinstance(answer, list) and len(answer) == number and all(isinstance(a, float | str | None) for a in answer)
+def _are_six_answers(answer: Any) -> bool:
+    """Whether this is what `calls` asks for, a list of six answers; the process that gave it is not to be trusted."""
+    return isinstance(answer, list) and len(answer) == 6 and all(isinstance(a, float | str | None) for a in answer)

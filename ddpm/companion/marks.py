@@ -51,9 +51,9 @@ class Marked:
 
 
 def with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
-    """A hand-in's remarks with those that need the whole class."""
+    """A hand-in, with the remarks that need the whole class beside its own."""
     remarks = list(one.remarks)
-    others = {other.student for other in everyone if other is not one} - {None}
+    others = {other.student for other in everyone if other is not one and other.student is not None}
     if one.student in others:
         remarks.append(f"another hand-in is {one.student}'s, too")
     for result in one.results:
@@ -63,7 +63,7 @@ def with_remarks(one: Marked, everyone: Sequence[Marked]) -> Marked:
         seed = seed_of(one.student)
         theirs = [
             other
-            for other in sorted(str(each) for each in others - {one.student})
+            for other in sorted(others - {one.student})
             if agrees(exercise.right, result.numbers, points_of(exercise, seed, own_numbers(exercise, seed_of(other))))
         ]
         if theirs:

@@ -50,7 +50,9 @@ def shrink_figures(notebook: Any) -> None:
 def _with_few_colours(png: bytes) -> bytes:
     """A picture with a palette; the palette is the one that keeps each colour closest, also a rare one."""
     picture = Image.open(io.BytesIO(png))
-    if picture.mode.startswith("I") or _is_more_than_colours(picture):  # sixteen bits would be cut to eight
+    if picture.mode.startswith("I"):  # sixteen bits would be cut to eight
+        return png
+    if _is_see_through(picture) or getattr(picture, "is_animated", False):
         return png
     file = io.BytesIO()
     palette = picture.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -58,8 +60,7 @@ def _with_few_colours(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def _is_more_than_colours(picture: Image.Image) -> bool:
-    """Whether a picture can be seen through anywhere, or moves."""
-    bands = dict(zip(picture.getbands(), picture.split(), strict=True))
-    is_opaque = "transparency" not in picture.info and ("A" not in bands or bands["A"].getextrema()[0] == 255)
-    return not is_opaque or getattr(picture, "is_animated", False)
+def _is_see_through(picture: Image.Image) -> bool:
+    """Whether a picture can be seen through anywhere."""
+    veiled = "A" in picture.getbands() and picture.getchannel("A").getextrema() != (255, 255)
+    return veiled or "transparency" in picture.info

@@ -200,11 +200,12 @@ def _execute(
         return _Outcome(chapter.stem, f"FAILED, {_left_of(partial)}", time.time() - started, error)
     seconds = time.time() - started
     os.replace(partial, folder / chapter.name)
+    memory = read_gpu_memory(notebook)
     record = {
         "fingerprint": fingerprint,
         "seconds": round(seconds, 1),
         **made_with({**defaults_of(chapter), **values}, threads),
-        **({} if (memory := read_gpu_memory(notebook)) is None else {"GPU memory, MiB": memory}),
+        **({} if memory is None else {"GPU memory, MiB": memory}),
         "measured": [asdict(m) for m in read_record(notebook).values()],
     }
     write_json(folder / f"{chapter.stem}.json", record)

@@ -58,10 +58,8 @@ def check_sandbox(unsandboxed: bool) -> None:
             "bubblewrap is not installed, which keeps a notebook's code from your files and your network; install it, "
             "or say --unsandboxed: then whatever was handed in may read, send and delete whatever you may"
         )
-    request = _request(
-        [("import torch\n\n\ndef twice(x):\n    return 2 * torch.tensor(x)", True)], {"twice": [(1.5,)]}, 0, {}
-    )
-    answer, trouble = _run(request, Limits(), unsandboxed, hide_answers=True)
+    cells = [("import torch\n\n\ndef twice(x):\n    return 2 * torch.tensor(x)", True)]
+    answer, trouble = _run(cells, {"twice": [(1.5,)]}, 0, {}, Limits(), unsandboxed)
     if dict(_lines(answer, 1)) != {"twice": [3.0]}:
         where = "here" if unsandboxed else "in bubblewrap's sandbox"
         raise ValueError(f"a function that is right cannot be called {where}: {trouble or 'it gave no answer'}")
@@ -79,26 +77,25 @@ def answers_of(
 
     A function that is asked and does not answer is left out. Nothing here is to be trusted but its being JSON.
     """
-    hide_answers = not any(name in answering.TRAINED for name in calls)
-    said, _ = _run(_request(cells, calls, seed, own, limits), limits, unsandboxed, hide_answers)
+    said, _ = _run(cells, calls, seed, own, limits, unsandboxed)
     return dict(_lines(said, len(calls)))
 
 
-def _request(
+def _run(
     cells: list[tuple[str, bool]],
-    calls: dict[str, Any],
+    calls: Mapping[str, list[tuple[float, ...]] | None],
     seed: int,
     own: Mapping[str, Mapping[str, float]],
-    limits: Limits | None = None,
-) -> dict[str, Any]:
-    seconds, memory, file_size = limits or Limits()
-    what = {"cells": cells, "calls": calls, "seed": seed, "own": own}
-    return what | {"seconds": seconds, "memory": memory, "file size": file_size}
-
-
-def _run(request: dict[str, Any], limits: Limits, unsandboxed: bool, hide_answers: bool) -> tuple[bytes, str]:
+    limits: Limits,
+    unsandboxed: bool,
+) -> tuple[bytes, str]:
     """What the answering program writes to its standard output, and the last line of what it complains of."""
+    request = {
+        "cells": cells, "calls": calls, "seed": seed, "own": own,
+        "seconds": limits.seconds, "memory": limits.memory, "file size": limits.file_size,
+    }  # fmt: skip
     program = [sys.executable, "-P", answering.__file__]
+    hide_answers = not any(name in answering.TRAINED for name in calls)  # what judges these stands beside the answers
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile() as asked,
@@ -112,7 +109,7 @@ def _run(request: dict[str, Any], limits: Limits, unsandboxed: bool, hide_answer
             stdin=asked, stdout=said, stderr=complaint,
             cwd=folder if unsandboxed else None, env=_environment(unsandboxed), start_new_session=True,
         )  # fmt: skip
-        _watch(child, limits.seconds * max(2, len(request["calls"])), limits.memory)
+        _watch(child, limits.seconds * max(2, len(calls)), limits.memory)
         said.seek(0)
         complaint.seek(0)
         lines = complaint.read(MOST_SAID).decode("utf-8", "replace").strip().splitlines()

@@ -92,7 +92,7 @@ def write_decks(notebooks: Path, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     decks = []
-    for chapter in find_chapters(notebooks, None):
+    for chapter in find_chapters(notebooks):
         title, slides, pictures = deck_of(chapter)
         sections = "\n".join(_element(slide) for slide in slides)
         decks.append(folder / f"{chapter.stem}.html")
@@ -264,7 +264,7 @@ def _outputs(cell: dict[str, Any], kind: str) -> Iterator[str]:
     """The outputs of this kind of a code cell."""
     for output in cell.get("outputs", []):
         if found := output.get("data", {}).get(kind):
-            yield found if isinstance(found, str) else "".join(found)
+            yield found
 
 
 def _without_asides(source: str) -> str:

@@ -683,6 +683,14 @@ def test_a_function_whose_cell_cannot_be_read_is_told_where(lines, said, begin):
     assert answered["third"] == "raises NameError: third is no function of this notebook"
 
 
+def test_a_cell_that_is_nested_without_end_costs_its_own_function_alone():
+    nested = f"def divergence(mean):\n    return {'-' * 100_000}mean"  # a MemoryError of Python's parser
+    cells = [(nested, True), ("def other(mean):\n    return 1", True)]
+    answered = dict(answers(cells, {"divergence": [[3.0]], "other": [[3.0]]}, 0, 5, {}))
+    assert answered["divergence"].startswith("needs a cell that does not run: ")
+    assert answered["other"] == [1.0]
+
+
 def test_a_number_of_the_copy_stands_whatever_a_later_cell_makes_of_it():
     """The hints of the exercises ask for such cells: "at mean 0 and std 1 the answer must be 0"."""
     exercise = "std = 0.45\n\n\ndef divergence(mean):\n    display(mean)\n    return mean / std\n\n\ngrade(divergence)"

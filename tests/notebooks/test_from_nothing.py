@@ -48,7 +48,7 @@ def test_the_lines_that_are_changed_are_the_models_own(cells):
 
 def test_the_exercise_knows_the_chapters_ring_and_network(cells):
     """What `grade_ddpm` trains is the chapter's own network, so that what the chapter shows to be enough is enough."""
-    model, hidden = source(cells, "from-nothing"), inspect.getsource(from_nothing._Small)
+    model, hidden = source(cells, "from-nothing"), inspect.getsource(from_nothing._SmallNetwork)
     assert "10_000 ** (-torch.arange(32) / 32)" in model
     assert "10_000 ** (-torch.arange(32) / 32)" in hidden
     assert model.count("nn.Linear(") == hidden.count("nn.Linear(") == 4

@@ -70,8 +70,8 @@ def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
     x = torch.randn(6, 2)
     calls: dict[str, Callable[[], Tensor | None]] = {
         "noised": lambda: noised(x.clone(), torch.arange(6), x.clone()),
-        "loss": lambda: loss(_Network(lambda x, t: x.clone()), x.clone()),
-        "step_back": lambda: step(_Network(lambda x, t: x.clone()), x.clone(), 5),
+        "loss": lambda: loss(_StandIn(lambda x, t: x.clone()), x.clone()),
+        "step_back": lambda: step(_StandIn(lambda x, t: x.clone()), x.clone(), 5),
     }
     for name, call in calls.items():
         if call() is None:
@@ -83,8 +83,8 @@ def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
         yield "not yet, and none of the usual slips: each part looks right, but the ring is not what is drawn"
 
 
-class _Network(nn.Module):
-    """Answers what a function does, and remembers what it was asked."""
+class _StandIn(nn.Module):
+    """Stands in for a trained network: answers what a function does, and remembers what it was asked."""
 
     def __init__(self, answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -121,8 +121,8 @@ def _faults_of_noised(noised: Noised) -> Iterator[str]:
     if answer.shape != x0.shape:
         yield f"x_t has shape {tuple(answer.shape)}; its images have {tuple(x0.shape)}. One alpha_bar an image."
     elif not _alike(answer, left.sqrt() * x0 + (1 - left).sqrt() * eps):
-        hints = [hint for hint, slip in slips.items() if _alike(answer, slip)]
-        yield hints[0] if hints else "x_t is not sqrt(alpha_bar) of the image and sqrt(1 - alpha_bar) of the noise."
+        hints = (hint for hint, slip in slips.items() if _alike(answer, slip))
+        yield next(hints, "x_t is not sqrt(alpha_bar) of the image and sqrt(1 - alpha_bar) of the noise.")
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
@@ -169,8 +169,8 @@ def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Itera
     if max(abs(value.item()) for value in off) > 0.1:
         yield "The loss: its noisy images are not those of equation 1, with a fresh N(0, 1) for every number."
     elif not _alike(value, (eps - 2).square().mean()):
-        hints = [hint for hint, slip in slips.items() if _alike(value, slip)]
-        yield hints[0] if hints else "The loss is not the mean squared error of the noise."
+        hints = (hint for hint, slip in slips.items() if _alike(value, slip))
+        yield next(hints, "The loss is not the mean squared error of the noise.")
 
 
 def _described(value: object) -> str:
@@ -185,9 +185,9 @@ def _faults_of_step(step: Step) -> Iterator[str]:
         yield "The step back: the last one, from t = 0, adds no noise, or it would stay in the image."
 
 
-def _constant(guess: float) -> "_Network":
+def _constant(guess: float) -> _StandIn:
     """A network that always answers the same."""
-    return _Network(lambda x, t: torch.full_like(x, guess))
+    return _StandIn(lambda x, t: torch.full_like(x, guess))
 
 
 def _faults_at(step: Step, t: int) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _faults_at(step: Step, t: int) -> Iterator[str]:
         yield "The step back: the network must be told the time of the state that it sees."
     noise = after(0, 0)
     of_state, of_guess = (after(1, 0) - noise).mean(), (after(0, 1) - noise).mean()
-    (beta, alpha_bar) = _schedule()
+    beta, alpha_bar = _schedule()
     b, left = beta[t], alpha_bar[t]
     grows, takes = 1 / (1 - b).sqrt(), b / (1 - left).sqrt()
     slips = {
@@ -224,14 +224,15 @@ def _faults_at(step: Step, t: int) -> Iterator[str]:
         return bool((of_state / state - 1).abs() < 3e-3 and (of_guess / guess - 1).abs() < 3e-3)
 
     if not fits(grows, -grows * takes):
-        hints = [hint for hint, slip in slips.items() if fits(*slip)]
-        yield f"The step back: {hints[0] if hints else f'at t = {t} it is not equation 2. Are its numbers those of t?'}"
+        hints = (hint for hint, slip in slips.items() if fits(*slip))
+        hint = next(hints, f"at t = {t} it is not equation 2. Are its numbers those of t?")
+        yield f"The step back: {hint}"
     yield from _faults_of_noise(noise.std(), t)
 
 
 def _faults_of_noise(std: Tensor, t: int) -> Iterator[str]:
     """Of the noise that a step back adds: its variance is beta, or the posterior's, a little smaller."""
-    (beta, alpha_bar) = _schedule()
+    beta, alpha_bar = _schedule()
     smaller = beta[t] * (1 - alpha_bar[t - 1]) / (1 - alpha_bar[t])
     if std < 0.01 * smaller.sqrt():
         yield f"The step back: every step but the last adds fresh noise, and at t = {t} none was found."
@@ -243,7 +244,7 @@ def _draws_the_ring(loss: Loss, step: Step) -> bool:
     """Whether a network trained by this loss, and walked back by this step, draws what it was trained on."""
     centres, std = bumps_of_the_ring()
     data = centres.to(torch.get_default_device())[torch.randint(_BUMPS, (20_000,))] + std * torch.randn(20_000, 2)
-    network = _Small()
+    network = _SmallNetwork()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     cooling = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=1500)
     for _ in range(1500):
@@ -259,7 +260,7 @@ def _draws_the_ring(loss: Loss, step: Step) -> bool:
     return bool(share.sum() > 0.75 and share.min() > 0.04)
 
 
-class _Small(nn.Module):
+class _SmallNetwork(nn.Module):
     """A network like chapter 0's, for the plane."""
 
     def __init__(self) -> None:
