@@ -377,6 +377,10 @@ def test_what_chapter_2_says_of_a_transformer():
     assert measured["provenance"]["minutes"] == 5
     assert f"The UNet's drawings then lie at a distance of {distance[unet]:.1f} from the test images" in text
     assert f"of 4 × 4 pixels at {distance[coarse]:.1f}, with patches of 2 × 2 at {distance[fine]:.1f}" in text
+    steps = [table[name]["steps"] for name in (unet, coarse, fine)]
+    assert "In these minutes they made {}, {} and {} steps".format(*steps) in text
+    sizes = {name: float(line["parameters"].removesuffix(" M")) for name, line in table.items()}
+    assert min(sizes, key=sizes.get) == fine
     for line in table.values():
         assert float(line["bootstrap sd"]) < 0.05 * (min(distance[coarse], distance[fine]) - distance[unet])
 
