@@ -53,8 +53,8 @@ from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import write_atomically, write_json
 from ddpm.likelihood import bits_per_dimension, importance_bound, variational_bound
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
+from ddpm.model_files import MODELS
 from ddpm.noise import PerSampleNoise, StepRandomness
-from ddpm.pretrained import MODELS
 from ddpm.training import train
 from ddpm.training.optimisers import optimiser_of
 from ddpm.training.recipes import recipe

@@ -16,14 +16,14 @@ from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
-from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder
+from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder  # noqa: F401 - once here
 from ddpm.own_parts import check_own_network, own_parts, own_schedule
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
 from ddpm.training.record import upgraded
 
-__all__ = ["KINDS", "MODELS", "Facts", "card", "facts", "load", "model_folder", "save"]
+__all__ = ["KINDS", "Facts", "facts", "load", "save"]
 
 #: The kinds of model, each by its configuration's class.
 KINDS: dict[str, Any] = {config.kind: config for config in (DiffusionConfig, AutoencoderConfig, GANConfig)}
@@ -42,7 +42,8 @@ def load(
 
     Args:
         name_or_path: the name of a model that ships ("fashion-mnist"), the folder of a training run, or one of its
-            checkpoints, such as the best: runs/first/checkpoints/step-00004500. `model_folder` says which is meant.
+            checkpoints, such as the best: runs/first/checkpoints/step-00004500. `ddpm.model_files.model_folder` says
+            which is meant.
         precision: of a denoiser: "auto" computes in bfloat16 where the device does that in hardware, "float32" never.
         device: "auto" is a GPU where there is one.
         network: of a run that trained a network of your own (see `ddpm.diffusion.Diffusion`), one like it: it gets the

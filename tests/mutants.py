@@ -866,6 +866,7 @@ CHANGES = {
         ("signal.signal(number, handler)", "pass", "the handlers afterwards"),
     ],
     "interop/weights.py": [
+        ("UNet(unet_config(model)).float()", "UNet(unet_config(model))", "weights that another default type rounds"),
         ("labels is None else labels - 1", "labels is None else labels", "the null label of a model of diffusers"),
         ("channel_multipliers[0]) != 1:", "channel_multipliers[0]) < 1:", "a first level that diffusers lacks"),
         ('"attention_head_dim": config.head_channels', '"attention_head_dim": 8', "the heads in diffusers"),
@@ -888,6 +889,7 @@ CHANGES = {
         ("count -= 1", "count -= 0", "the classes of a model of diffusers"),
         ("if null_label or not model", "if True or not model", "a model of diffusers without a null label"),
         ("network.requires_grad_(False)", "pass", "gradients of an imported network"),
+        ("new.float().load_state_dict", "new.load_state_dict", "a first convolution that another default type rounds"),
         ("network.to(place, torch.float32,", "network.to(place,", "an imported network under another default type"),
         ("self.labels - 1, dtype", "0, dtype", "what a model of diffusers is told where no class is"),
         ("answer[:, : x.shape[1]]", "answer[:, -x.shape[1] :]", "which half of the answer is the noise"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ddpm
-from ddpm import metrics
+from ddpm import metrics, model_files
 from ddpm.companion.results import results
 from ddpm.data import load, normalise
 from ddpm.fast import keep_freed_memory
@@ -147,7 +147,7 @@ def best(kind):
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_the_shipped_settings_are_those_that_did_best(kind):
-    record = json.loads((ddpm.pretrained.MODELS / f"equal-{kind}" / "config.json").read_text(encoding="utf-8"))
+    record = json.loads((model_files.MODELS / f"equal-{kind}" / "config.json").read_text(encoding="utf-8"))
     shipped = record["model"] | record["training"]
     assert {name: shipped[name] for name in best(kind)} == best(kind)
     (terms,) = [own for own in TERMS[kind] if own["settings"] == best(kind)]
@@ -166,7 +166,7 @@ def test_the_terms_are_equal():
 
 @pytest.mark.parametrize("kind", SHIPPED)
 def test_a_card_says_what_its_weights_are(kind):
-    card = ddpm.pretrained.card(f"equal-{kind}")
+    card = model_files.card(f"equal-{kind}")
     model = ddpm.load(f"equal-{kind}")
     weights = sum(weight.numel() for weight in getattr(model, "network", model).parameters())
     assert f"{weights:,} parameters" in card

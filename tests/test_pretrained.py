@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import ddpm
-from ddpm import pretrained
+from ddpm import model_files, pretrained
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.files import save_tensors, write_json
@@ -39,7 +39,7 @@ SMALL = {
 
 @pytest.fixture
 def copy(tmp_path):
-    shutil.copytree(pretrained.MODELS / "fashion-mnist", tmp_path / "run")
+    shutil.copytree(model_files.MODELS / "fashion-mnist", tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -91,7 +91,7 @@ def test_both_precisions_and_a_path_load_the_same_weights(copy):
 
 
 def test_what_the_card_says_is_there():
-    card = pretrained.card("fashion-mnist")
+    card = model_files.card("fashion-mnist")
     for fact in ("60,000", "batch", "EMA", "ddpm train", "Frechet distance", "floor", "linear"):
         assert fact in card
 
@@ -118,7 +118,7 @@ def test_a_bare_name_is_the_model_that_ships_and_says_so_beside_a_folder_of_the_
     assert capsys.readouterr().err == (
         'model "fashion-mnist" is the one that ships; the folder of that name here is "./fashion-mnist"\n'
     )
-    assert weights_file("model", "fashion-mnist") == pretrained.MODELS / "fashion-mnist" / "model.safetensors"
+    assert weights_file("model", "fashion-mnist") == model_files.MODELS / "fashion-mnist" / "model.safetensors"
     assert "is the one that ships" in capsys.readouterr().err
     shutil.rmtree(own)
     assert width(ddpm.load("fashion-mnist", device="cpu")) == 32
@@ -126,7 +126,7 @@ def test_a_bare_name_is_the_model_that_ships_and_says_so_beside_a_folder_of_the_
 
 
 def test_a_model_that_ships_is_no_other_folder_where_the_models_lie(monkeypatch, capsys):
-    monkeypatch.chdir(pretrained.MODELS)
+    monkeypatch.chdir(model_files.MODELS)
     for path in ("fashion-mnist", "./fashion-mnist", Path("fashion-mnist")):
         assert width(ddpm.load(path, device="cpu")) == 32
 
@@ -154,7 +154,7 @@ def test_the_home_is_written_as_a_wave_unless_a_folder_is_called_so(own, monkeyp
     monkeypatch.setenv("HOME", str(own.parent))
     assert width(ddpm.load("~/fashion-mnist", device="cpu")) == 8
     (own.parent / "~").mkdir()
-    assert pretrained.model_folder("~") == Path("~")
+    assert model_files.model_folder("~") == Path("~")
 
 
 @pytest.mark.parametrize("path", ["", "dangling", "file", "nowhere/run", "a" * 5000, "\0", "~nobody-at-all", "step-1"])
@@ -277,7 +277,7 @@ def test_settings_that_are_not_legal_or_of_a_later_version_are_named(changed, me
 
 
 def test_an_autoencoders_images_are_those_of_its_data(tmp_path):
-    shutil.copytree(pretrained.MODELS / "equal-vae", tmp_path / "run")
+    shutil.copytree(model_files.MODELS / "equal-vae", tmp_path / "run")
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     write_json(tmp_path / "run" / "config.json", record | {"data": record["data"] | {"image_shape": [1, 28, 28]}})
     with pytest.raises(ValueError, match=r"image_shape is \(1, 32, 32\); the images are \(1, 28, 28\)"):
@@ -381,7 +381,7 @@ def test_a_loaded_model_is_ready_and_trains_no_further(name):
 
 def test_a_folder_without_a_card_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no card .*card.md; models that ship have one"):
-        pretrained.card(tmp_path)
+        model_files.card(tmp_path)
 
 
 # Models that another program trained.

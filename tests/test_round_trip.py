@@ -280,7 +280,7 @@ def test_the_coupled_ways_have_the_papers_mixing_by_default():
 
 @pytest.mark.parametrize(("moves", "mixing"), [(100, 1), (200, 1), (50, 0.93), (100, 0.93)])
 def test_what_rounding_puts_between_a_coupled_pair_grows_on_the_way_down(moves, mixing):
-    """By a few times one over the squared signal, less mixing^2 a move (chapter 3); on the way up it hardly grows."""
+    """By a few times one over the squared signal, less mixing^2 a move (chapter 3). What both share hardly grows."""
     torch.manual_seed(0)
     mixture = GaussianMixture([1] * 4, torch.randn(4, 8, dtype=torch.float64), 0.25, SCHEDULE)
     x0, rounding = mixture.sample(40), 1e-9 * torch.randn(40, 8, dtype=torch.float64)

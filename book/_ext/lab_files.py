@@ -15,7 +15,7 @@ from pathlib import Path
 from sphinx.errors import ExtensionError
 
 import ddpm
-from ddpm import pretrained
+from ddpm import model_files, pretrained
 from ddpm.companion.checkout import ROOT
 from ddpm.files import write_atomically
 from ddpm.interop import onnx
@@ -39,7 +39,7 @@ def check(app):
 
 def exported(name):
     """A shipped network as ONNX."""
-    parts = (pretrained.MODELS / name / "config.json", Path(onnx.__file__))
+    parts = (model_files.MODELS / name / "config.json", Path(onnx.__file__))
     version = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
     file = KEPT / f"{name}-{version}.onnx"
     if not file.exists():

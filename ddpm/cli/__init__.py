@@ -8,6 +8,7 @@ import io
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ app = typer.Typer(
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
     """A context in which Ctrl-C is only noted, and acts when the context ends."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        yield
+        return
     noted = []
     before = signal.signal(signal.SIGINT, lambda *_: noted.append("Ctrl-C"))
     try:
@@ -162,7 +166,11 @@ def _needs_less(error: MemoryError | RuntimeError) -> str:
     """What to do where the memory is too small; an error for another reason is raised again."""
     if isinstance(error, RuntimeError) and not any(words in str(error).lower() for words in NO_MEMORY):
         raise error
-    return "out of memory; a smaller --batch-size, --micro-batch-size, --chunk or --base-channels needs less"
+    said = str(error).partition("\n")[0] or "of this machine"
+    return (
+        f"out of memory: {said}; where the command has it, a smaller --batch-size, --micro-batch-size, --chunk or "
+        "--base-channels needs less"
+    )
 
 
 def _silence_stdout() -> None:

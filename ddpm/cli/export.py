@@ -26,7 +26,7 @@ def export(
     diffusers opens the folder offline, DDIMPipeline.from_pretrained("OUT"); it holds the model's card, too. The file
     for onnx holds the network and the facts that sampling needs; onnxruntime runs it without torch.
     """
-    from ddpm import pretrained
+    from ddpm import model_files, pretrained
     from ddpm.denoiser import NetworkDenoiser
     from ddpm.interop import export_diffusers
     from ddpm.interop.onnx import export_onnx
@@ -34,12 +34,12 @@ def export(
 
     if one_of("to", to, FORMATS) == "onnx":
         check_out(out, ".onnx")
-    described = (pretrained.model_folder(model) / "card.md").is_file()
+    described = (model_files.model_folder(model) / "card.md").is_file()
     trained = pretrained.load(model)
     if not isinstance(trained, NetworkDenoiser):
         raise ValueError(f"model is {model!r}; only diffusion models are exported")
     if to == "onnx":
         export_onnx(trained, out)
     else:
-        export_diffusers(trained, out, pretrained.card(model) if described else "")
+        export_diffusers(trained, out, model_files.card(model) if described else "")
     typer.echo(f"done: {out}")

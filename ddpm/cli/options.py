@@ -196,9 +196,9 @@ def how(sampler: str, steps: int, spacing: str, eta: float, variance: str) -> st
 
 def say_data(model: str) -> None:
     """Say in a line on stderr where a model learnt other images than the garments that it is measured with."""
-    from ddpm import pretrained
+    from ddpm import model_files, pretrained
 
-    if pretrained.model_folder(model).parent == pretrained.MODELS:
+    if model_files.model_folder(model).parent == model_files.MODELS:
         return  # what ships learnt garments
     data = pretrained.facts(model).data
     if launched().is_main and data and not data.startswith("fashion-mnist"):

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.fast import has_fast_bfloat16
 from ddpm.files import read_json
-from ddpm.pretrained import model_folder
+from ddpm.model_files import model_folder
 from ddpm.settings import one_of
 from ddpm.threads import in_words
 

@@ -147,7 +147,7 @@ def _in_float32(convolution: nn.Conv2d) -> Float32Conv2d:
         convolution.kernel_size,  # type: ignore[arg-type]
         padding=convolution.padding,  # type: ignore[arg-type]
     )
-    new.load_state_dict(convolution.state_dict())
+    new.float().load_state_dict(convolution.state_dict())
     return new
 
 

@@ -170,7 +170,7 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
     if not isinstance(network, UNet):
         raise TypeError(f"network is a {type(network).__name__}; it must be a UNet")
     with torch.device("cpu"):  # whatever torch's defaults are
-        model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size)).to(torch.float32)
+        model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size)).float()
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
     converted: UNet2DModel = model.eval()
     return converted
@@ -183,7 +183,7 @@ def unet_from_diffusers(model: Any) -> UNet:
         ValueError: no `UNet` computes what this model does; the message names the option in the way.
         TypeError: `model` is no `UNet2DModel`.
     """
-    network = UNet(unet_config(model))
+    network = UNet(unet_config(model)).float()  # whatever torch's default is
     theirs = model.state_dict()
     network.load_state_dict({name: theirs[diffusers_name(name)] for name in network.state_dict()})
     return network.eval()

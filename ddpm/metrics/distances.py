@@ -182,27 +182,30 @@ class Compared(NamedTuple):
     train: Tensor | None
 
 
-def check_compared(images: Tensor, real: Tensor | None, own: Features | None) -> int:
-    """The number of images; raises what `compared` raises, before any features are computed."""
+def check_compared(images: Tensor, real: Tensor | None, own: Features | None) -> None:
+    """Check what `compared` compares, before any features are computed.
+
+    Raises:
+        ValueError: too few images, more than real ones, or what `check_images` and `check_real` raise.
+        TypeError: what these raise.
+    """
     check_images("images", images, own)
     check_real(real, own)
     least = FEATURES + 1 if own is None else 2
     n, most = len(images), len(_real_test() if real is None else real)
     if not least <= n <= most:
         raise ValueError(f"images are {n}; legal are {least} to {most:,}: no more than real images")
-    return n
 
 
 def compared(images: Tensor, real: Tensor | None, own: Features | None) -> Compared:
     """Features of n images and of n real ones, by default of the first embedded test images.
 
-    Of real images of one's own, which may lie class by class, n are drawn.
+    Of real images of one's own, which may lie class by class, n are drawn. All are checked (`check_compared`).
 
     Raises:
-        ValueError: too few images, more than real ones, or what `check_images`, `check_real` and `features_of` raise.
-        TypeError: what these raise.
+        ValueError, TypeError: what `features_of` raises.
     """
-    n = check_compared(images, real, own)
+    n = len(images)
     return Compared(
         generated=features_of(images, own),
         real=real_test_features()[:n] if real is None else features_of(real[_drawn(n, len(real))], own),
@@ -230,6 +233,7 @@ def kernel_distance(
             the same of features of your own, or these without `real`.
         TypeError: images or `real` are no tensors, or `features` is no function that answers one.
     """
+    check_compared(images, real, features)
     generated, others, train = compared(images, real, features)
     others = others.double()
 

@@ -39,7 +39,8 @@ def precision_and_recall(
             an illegal k; or the same of features of your own, or these without `real`.
         TypeError: images or `real` are no tensors, or `features` is no function that answers one.
     """
-    n = check_compared(images, real, features)
+    check_compared(images, real, features)
+    n = len(images)
     if not isinstance(neighbours, Integral) or not 1 <= neighbours < n:
         raise ValueError(f"neighbours is {neighbours}; legal are 1 to {n - 1}, one fewer than images")
     generated, others, train = compared(images, real, features)

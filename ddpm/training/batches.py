@@ -23,6 +23,9 @@ def images_of_step(seed: int, step: int, batch_size: int, n: int) -> Tensor:
     return torch.cat([_order(seed, e, n)[max(0, first - e * n) : last - e * n] for e in epochs])
 
 
+image_rows = images_of_step  # its name in version 0.1.0
+
+
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(fold_in(ORDER, seed, epoch))

@@ -102,6 +102,7 @@ def train(
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
             `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands, if there is one.
+        FileNotFoundError: the folder `init` holds no weights.
         OSError: a checkpoint, the log or a tracker's log cannot be written, a picture has gone, or one of the `workers`
             was killed; the last checkpoint stands, if there is one.
         Stopped: a signal came; the same call goes on from there.

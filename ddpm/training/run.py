@@ -19,7 +19,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +219,13 @@ class Run:
             self._finish(accelerator.trackers)
 
     def _finish(self, trackers: Sequence[Any]) -> None:
-        for tracker in trackers:
-            with self._named(f"{tracker.name}'s log"):
-                tracker.finish()
+        with ExitStack() as stack:  # which comes to all of them, whichever fails
+            for tracker in trackers:
+                stack.callback(self._finish_one, tracker)
+
+    def _finish_one(self, tracker: Any) -> None:
+        with self._named(f"{tracker.name}'s log"):
+            tracker.finish()
 
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:

@@ -3,7 +3,7 @@ import json
 import onnxruntime
 import pytest
 
-from ddpm import pretrained
+from ddpm import model_files, pretrained
 from tests.cli.commands import TRAIN, alone, done, forked, refusal
 from tests.folders import contents
 
@@ -30,7 +30,7 @@ def test_a_pipeline_goes_into_the_current_folder_if_that_is_empty(trained, tmp_p
 def test_a_pipeline_has_the_models_card(pipeline):
     card = (pipeline / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: diffusers\n")
-    assert pretrained.card("fashion-mnist") in card
+    assert model_files.card("fashion-mnist") in card
 
 
 def test_a_pipeline_has_the_files_that_diffusers_reads_and_one_of_our_own(pipeline):

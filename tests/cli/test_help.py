@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 import typer
+from typer.testing import CliRunner
 
 import ddpm
 from ddpm import cli
@@ -94,9 +96,11 @@ def test_a_command_line_that_cannot_be_read_gives_one_line_and_exit_code_2(argum
     assert message in refusal(arguments, tmp_path)
 
 
-OUT_OF_MEMORY = (
-    "ddpm: out of memory; a smaller --batch-size, --micro-batch-size, --chunk or --base-channels needs less\n"
+NEEDS_LESS = (
+    "where the command has it, a smaller --batch-size, --micro-batch-size, --chunk or --base-channels needs less\n"
 )
+CPU_MEMORY = "[enforce fail at alloc_cpu.cpp:127] can't allocate memory: 9 bytes"
+GPU_MEMORY = "CUDA out of memory. Tried to allocate 9 bytes"
 
 
 def raising(error):
@@ -118,14 +122,10 @@ def raising(error):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "ddpm: [Errno 28] No space left on device\n"),
         (OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)), 2, "ddpm: [Errno 36] File name too long\n"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), 2, "ddpm: [Errno 13] Permission denied\n"),
-        (RuntimeError("std::bad_alloc"), 1, OUT_OF_MEMORY),
-        (MemoryError(), 1, OUT_OF_MEMORY),
-        (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:127] can't allocate memory: 9 bytes\nof 8"),
-            1,
-            OUT_OF_MEMORY,
-        ),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 bytes"), 1, OUT_OF_MEMORY),
+        (RuntimeError("std::bad_alloc"), 1, f"ddpm: out of memory: std::bad_alloc; {NEEDS_LESS}"),
+        (MemoryError(), 1, f"ddpm: out of memory: of this machine; {NEEDS_LESS}"),
+        (RuntimeError(f"{CPU_MEMORY}\nof 8"), 1, f"ddpm: out of memory: {CPU_MEMORY}; {NEEDS_LESS}"),
+        (torch.OutOfMemoryError(GPU_MEMORY), 1, f"ddpm: out of memory: {GPU_MEMORY}; {NEEDS_LESS}"),
         (FloatingPointError("loss is nan"), 1, "ddpm: loss is nan\n"),
         (typer.Abort(), 1, ""),
     ],
@@ -138,6 +138,15 @@ def test_an_error_is_one_line_and_an_exit_code(error, code, line, monkeypatch, c
     said = capsys.readouterr().err
     assert said.endswith(line)
     assert said.count("\n") <= 1
+
+
+def test_a_command_runs_in_another_thread_than_the_main_one_which_alone_hears_ctrl_c(tmp_path):
+    said = []
+    arguments = ["sample", "--out", str(tmp_path / "x.jpg")]
+    thread = threading.Thread(target=lambda: said.append(CliRunner().invoke(cli.app, arguments).exception))
+    thread.start()
+    thread.join()
+    assert "its name must end in .png" in str(said[0])
 
 
 def ends(app, out, **streams):

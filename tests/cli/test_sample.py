@@ -10,7 +10,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 import ddpm
-from ddpm import pretrained
+from ddpm import model_files
 from ddpm.cli.sample import _check_film, sample
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
@@ -188,7 +188,7 @@ def test_a_run_without_its_weights_is_refused(trained, tmp_path):
 
 def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "run").mkdir()
-    config = pretrained.MODELS / "fashion-mnist" / "config.json"
+    config = model_files.MODELS / "fashion-mnist" / "config.json"
     (tmp_path / "run" / "config.json").write_bytes(config.read_bytes())
     (tmp_path / "run" / "model.safetensors").write_bytes(b"nonsense")
     said = refusal(["sample", "--model", tmp_path / "run", "--out", "RUN.png"], tmp_path)

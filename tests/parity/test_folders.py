@@ -406,10 +406,10 @@ def test_an_imported_network_is_frozen(options, tmp_path):
     assert not any(weight.requires_grad for weight in network.parameters())
 
 
-@pytest.mark.parametrize("kind", [torch.float64, "meta"], ids=str)
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, "meta"], ids=str)
 @pytest.mark.parametrize("options", [SMALL, GOOGLE])
-def test_what_is_imported_and_exported_is_the_same_under_torchs_other_defaults(options, kind, tmp_path):
-    """float64, or another device than the CPU."""
+def test_what_is_imported_and_exported_is_the_same_under_torchs_other_defaults(options, kind, tmp_path, capsys):
+    """Another type, or another device than the CPU."""
     save(tmp_path / "theirs", options)
 
     def made():
@@ -427,3 +427,4 @@ def test_what_is_imported_and_exported_is_the_same_under_torchs_other_defaults(o
             export_diffusers(plain, tmp_path / "ours again")
         one, again = (tmp_path / name / "unet" / WEIGHTS for name in ("ours", "ours again"))
         assert one.read_bytes() == again.read_bytes()
+    assert capsys.readouterr().err == ""

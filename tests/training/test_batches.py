@@ -8,7 +8,7 @@ from PIL import Image
 
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
-from ddpm.training.batches import batches, images_of_step, labels_at
+from ddpm.training.batches import batches, image_rows, images_of_step, labels_at
 
 CPU = torch.device("cpu")
 
@@ -158,3 +158,7 @@ def test_a_closed_feed_leaves_no_worker(pictures):
         next(feed)
         assert len(set(active_children()) - set(before)) == 2
     assert set(active_children()) <= set(before)
+
+
+def test_the_images_of_a_step_have_their_name_of_version_0_1_0_too():
+    assert image_rows is images_of_step

@@ -9,7 +9,7 @@ import ddpm
 from ddpm import data
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import read_json
-from ddpm.pretrained import MODELS
+from ddpm.model_files import MODELS
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.optimisers import OPTIMISERS, optimiser_of

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ddpm
-from ddpm import pretrained
+from ddpm import model_files
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
@@ -143,12 +143,12 @@ def test_a_setting_that_only_the_old_record_has_is_gone():
 
 
 def shipped(name):
-    return json.loads((pretrained.MODELS / name / "config.json").read_text(encoding="utf-8"))
+    return json.loads((model_files.MODELS / name / "config.json").read_text(encoding="utf-8"))
 
 
 def copy_of(name, record, folder):
     """The folder of a model that ships, with another record."""
-    (folder / "model.safetensors").write_bytes((pretrained.MODELS / name / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").write_bytes((model_files.MODELS / name / "model.safetensors").read_bytes())
     (folder / "config.json").write_text(json.dumps(record))
     return folder
 

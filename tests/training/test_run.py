@@ -478,6 +478,15 @@ def test_a_tracker_whose_disk_is_full_is_named(tmp_path, monkeypatch):
         enter(here.tracked(Accelerator(is_main_process=False), ["tensorboard", "wandb"], 0))
 
 
+@pytest.mark.parametrize("full_first", [True, False])
+def test_a_tracker_that_cannot_be_finished_keeps_no_other_open(full_first, tmp_path):
+    accelerator, wandb, board = Accelerator(), Tracker("wandb"), Full("tensorboard")
+    watching = run_in(tmp_path).tracked(accelerator, [], 0)
+    with pytest.raises(OSError, match="^tensorboard's log could not be written"), watching:
+        accelerator.trackers = [board, wandb] if full_first else [wandb, board]
+    assert wandb.finished
+
+
 def test_a_tracker_that_cannot_be_finished_hides_no_error(tmp_path):
     here = run_in(tmp_path)
     with (
