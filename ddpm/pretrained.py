@@ -16,7 +16,7 @@ from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
-from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder  # noqa: F401 - once here
+from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder  # noqa: F401 - names known here
 from ddpm.own_parts import check_own_network, own_parts, own_schedule
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
