@@ -76,7 +76,7 @@ def weights_file(argument: str, value: str | os.PathLike[str], or_file: bool = F
         path = folder_aloud(value)
     elif checkpoint_manifest(value) is not None:
         raise ValueError(f"{argument} is {str(value)!r}, a checkpoint; name the folder of its run")
-    elif or_file and path.is_file():
+    elif or_file and os.path.isfile(path):
         return path
     elif value == "" or not os.path.isdir(path):
         legal = f"{', '.join(_names())}, or the folder of a training run"

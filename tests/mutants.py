@@ -536,7 +536,7 @@ CHANGES = {
     "model_files.py": [
         ("if isinstance(name_or_path, str) and name", "if str(name_or_path) in _names() or name", "a path like a name"),
         ("elif checkpoint_manifest(value) is not None:", "elif False:", "a checkpoint to start a training from"),
-        ("elif or_file and path.is_file():", "elif path.is_file():", "a file as a teacher"),
+        ("elif or_file and os.path.isfile(path):", "elif os.path.isfile(path):", "a file as a teacher"),
     ],
     "pretrained.py": [
         ("trained.eval().to(", "trained.to(", "a loaded model in training mode"),

@@ -200,8 +200,9 @@ def test_a_training_starts_from_a_model_that_ships_by_its_name(tmp_path):
 def test_a_training_may_start_from_a_file_of_weights_and_a_teacher_is_a_model(own):
     file = own / "model.safetensors"
     assert weights_file("init", file, or_file=True) == file
-    with pytest.raises(ValueError, match="^init is 'nowhere'; legal are .* run, or a file like its model"):
-        weights_file("init", "nowhere", or_file=True)
+    for path in ("nowhere", "", "a" * 5000, "\0", "nowhere/run"):
+        with pytest.raises(ValueError, match=f"^init is {re.escape(repr(path))}; legal are .* run, or a file like its"):
+            weights_file("init", path, or_file=True)
     for path in (file, "nowhere"):
         with pytest.raises(ValueError, match="^teacher is .*; legal are equal-.*, or the folder of a training run$"):
             weights_file("teacher", path)
