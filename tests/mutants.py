@@ -810,8 +810,13 @@ CHANGES = {
         ("_order(seed, e, n)", "_order(seed, 0, n)", "an order of every epoch's own"),
         ("len(dataset))[rows] for", "len(dataset)) for", "the rows of one process"),
     ],
-    "training/run.py": [
+    "training/trackers.py": [
         ("with suppress(OSError):  # the error", "if True:  # the error", "which error a full disk is told by"),
+        ('"purge_step": step + 1', '"purge_step": step', "the step that TensorBoard keeps"),
+        ("if step == 0 or not path.exists():", "if True:", "a run that goes on at wandb"),
+        (" and self.accelerator.is_main_process", "", "how many processes name a run at wandb"),
+    ],
+    "training/run.py": [
         ('or not isinstance(line.get("step"), int)', "", "a line of the log without a step"),
         ("lock.acquire()", "pass", "the lock of a run's folder"),
         ("!= self._seen:", "is None:", "a training that came in between"),

@@ -21,5 +21,5 @@ def test_no_mutant_stands_twice_in_the_list():
 
 
 def test_the_list_is_as_long_as_is_said():
-    assert "lists some five hundred changes" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert 450 < len(MUTANTS) < 550
+    assert "lists more than five hundred changes" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert 500 < len(MUTANTS) < 600

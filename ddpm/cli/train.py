@@ -150,7 +150,7 @@ def train(
     from ddpm.model_files import weights_file
     from ddpm.training import loop
     from ddpm.training.extra import check_installed
-    from ddpm.training.preparation import check_trackers
+    from ddpm.training.trackers import check_trackers
 
     out = expanded(out)
     check_installed()

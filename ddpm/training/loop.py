@@ -28,7 +28,6 @@ from ddpm.training.extra import check_installed
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.preparation import (
     check_arguments,
-    check_trackers,
     first_step,
     initial_weights,
     labels_of_steps,
@@ -38,6 +37,7 @@ from ddpm.training.preparation import (
 from ddpm.training.signals import Stopped, StopSignals
 from ddpm.training.state import TrainingState
 from ddpm.training.step import Task, train_step
+from ddpm.training.trackers import Trackers, check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -130,6 +130,7 @@ def train(
     steps = range(start, config.steps)
     labels_by_step = labels_of_steps(task, dataset, config, steps, rows, device)
     feed = batches(dataset, config.seed, steps, config.batch_size, rows, device, workers)
+    watchers = Trackers(accelerator, trackers, out, run.record)
     lock = run.locked() if is_main else nullcontext()
     with lock, computing_with(threads), StopSignals() as signals, closing(feed):
         if is_main:
@@ -137,7 +138,7 @@ def train(
                 say(describe(config, accelerator, threads))
             recent.extend(run.resume(start, config.steps, state.averages.of))
         with (
-            run.tracked(accelerator, trackers, start),
+            watchers.recording(start),
             tqdm(steps, initial=start, total=config.steps, unit="step", disable=not (progress and is_main)) as bar,
         ):
             for step, images, labels in zip(bar, feed, labels_by_step, strict=True):
@@ -152,8 +153,8 @@ def train(
                         loss = recent_loss(recent, task) if is_due else None
                         run.save(step + 1, state.tensors(), state.averages.of, loss)
                     if is_due and picture is not None:
-                        run.show(picture(out), step + 1, accelerator.trackers)
-                    run.track(line, accelerator.trackers)
+                        watchers.show(picture(out), step + 1)
+                    watchers.log(line)
                 if on_step is not None:
                     on_step(line)
                 if stop_requested or (is_last and signals.name is not None):

@@ -1,7 +1,6 @@
 """What a training settles before its first step: its weights, its run, the step to go on from, and its threads."""
 
-from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,15 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_arguments",
-    "check_trackers",
     "first_step",
     "initial_weights",
     "labels_of_steps",
     "run_of",
     "threads_of",
 ]
-
-TRACKERS = ("tensorboard", "wandb")
 
 
 def check_arguments(model: Any, dataset: Any, config: Any) -> None:
@@ -63,23 +59,6 @@ def check_arguments(model: Any, dataset: Any, config: Any) -> None:
             f"micro_batch_size is {config.micro_batch_size}; a VAE with loss mse needs its batch whole, from which its "
             "sigma is made"
         )
-
-
-def check_trackers(trackers: Sequence[str], out: Path) -> None:
-    """Raise `ValueError` unless all are known and installed, and can write below the run's folder `out`."""
-    for tracker in trackers:
-        if tracker not in TRACKERS:
-            raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
-        if find_spec(tracker) is None:
-            raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
-    if "tensorboard" in trackers:
-        try:
-            str(out).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"out is {str(out)!r}; tensorboard needs a path that is text in UTF-8, and --track none (in Python no "
-                "trackers) does without it"
-            ) from error
 
 
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:

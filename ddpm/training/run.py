@@ -11,20 +11,15 @@ It holds
 
 import errno
 import hashlib
-import io
 import json
 import os
 import re
-import secrets
 import sys
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from ddpm import files
@@ -36,7 +31,7 @@ from ddpm.training.record import difference, filled, settled, with_data_renamed,
 with needed("filelock"):
     from filelock import FileLock, Timeout
 
-__all__ = ["Run"]
+__all__ = ["Run", "writing"]
 
 HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
 PATIENCE = 15  # seconds to wait for the lock: a killed process and its workers take a while to exit
@@ -120,7 +115,7 @@ class Run:
         lines = self.shorten_log(step)
         if step > 0:
             say(f"resumed from step {step} of {steps} in {self.folder}")
-            with self._named(f"the averaged weights of step {step}"):
+            with writing(f"the averaged weights of step {step}", self.folder):
                 self.publish(step, averages)  # a kill may have come right after the checkpoint
         return lines
 
@@ -140,25 +135,25 @@ class Run:
                 raise ValueError(f"{path} is damaged: line {number} has no step")
             kept.append(line)
         kept = [line for line in kept if line["step"] <= step]
-        with self._named("the log"):
+        with writing("the log", self.folder):
             files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a step's line to log.jsonl."""
         with (
-            self._named(f"the log of step {line['step']}"),
+            writing(f"the log of step {line['step']}", self.folder),
             open(self.folder / "log.jsonl", "a", encoding="utf-8") as file,
         ):
             file.write(json.dumps(line) + "\n")
 
     def save(self, step: int, state: Mapping[str, Tensor], averages: AveragesByDecay, loss: float | None) -> None:
         """Write a checkpoint (see `save_checkpoint`), then publish the averages."""
-        with self._named(f"the checkpoint of step {step}"):
+        with writing(f"the checkpoint of step {step}", self.folder):
             with open(self.folder / "log.jsonl", "rb+") as file:
                 os.fsync(file.fileno())
             save_checkpoint(self.folder / "checkpoints", step, state, self.record, loss)
-        with self._named(f"the averaged weights of step {step}"):
+        with writing(f"the averaged weights of step {step}", self.folder):
             self.publish(step, averages)
 
     def publish(self, step: int, averages: AveragesByDecay) -> None:
@@ -175,67 +170,20 @@ class Run:
             files.write_atomically(folder / "model.safetensors", content)
             files.write_json(folder / "config.json", config)
 
-    def track(self, line: Mapping[str, Any], trackers: Sequence[Any]) -> None:
-        """Send a step's line of the log to the trackers."""
-        values = {key: value for key, value in line.items() if key != "step"}
-        for tracker in trackers:
-            with self._named(f"{tracker.name}'s log of step {line['step']}"):
-                tracker.log(values, line["step"])
 
-    def show(self, image: Image.Image, step: int, trackers: Sequence[Any]) -> None:
-        """Write a picture of what the model draws after `step` to samples/, and send it to the trackers."""
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        with self._named(f"the samples of step {step}"):
-            files.write_atomically(self.folder / "samples" / f"step-{step:08d}.png", buffer.getvalue())
-        for tracker in trackers:
-            way = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            with self._named(f"{tracker.name}'s samples of step {step}"):
-                tracker.log_images({"samples": np.asarray(image.convert("RGB"))[None]}, step, **way)
+@contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """A context that writes something into a run's folder, or sends it to a tracker.
 
-    @contextmanager
-    def tracked(self, accelerator: Any, names: Sequence[str], step: int) -> Iterator[None]:
-        """A context in which accelerate's trackers of these names record the steps from `step` on."""
-        ways: dict[str, dict[str, Any]] = {"tensorboard": {"purge_step": step + 1}}
-        if "wandb" in names and accelerator.is_main_process:
-            path = self.folder / "wandb-id"  # a resumed run continues the same run at wandb
-            if step == 0 or not path.exists():
-                with self._named(path.name):
-                    files.write_atomically(path, secrets.token_hex(6).encode())
-            ways["wandb"] = {
-                "name": self.folder.name, "id": path.read_text(), "resume": "allow", "dir": self.folder,
-                "config": self.record,
-            }  # fmt: skip
-        with _quiet_writer():
-            if names:
-                with self._named(f"{' and '.join(names)}'s log"):
-                    accelerator.init_trackers("ddpm", None, {name: ways.get(name, {}) for name in names})
-            try:
-                yield
-            except BaseException:
-                with suppress(OSError):  # the error that is on its way says more
-                    self._finish(accelerator.trackers)
-                raise
-            self._finish(accelerator.trackers)
-
-    def _finish(self, trackers: Sequence[Any]) -> None:
-        with ExitStack() as stack:  # which comes to all of them, whichever fails
-            for tracker in trackers:
-                stack.callback(self._finish_one, tracker)
-
-    def _finish_one(self, tracker: Any) -> None:
-        with self._named(f"{tracker.name}'s log"):
-            tracker.finish()
-
-    @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
-        """A context in which what could not be written is named, and what is left."""
-        try:
-            yield
-        except OSError as error:
-            there_is_one = any(self.folder.glob("checkpoints/*.json"))
-            left = "the last checkpoint stands" if there_is_one else "there is no checkpoint yet"
-            raise OSError(f"{what} could not be written ({error}); {left}") from error
+    Raises:
+        OSError: it could not be written; the message says what, and whether a checkpoint is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        there_is_one = any(folder.glob("checkpoints/*.json"))
+        left = "the last checkpoint stands" if there_is_one else "there is no checkpoint yet"
+        raise OSError(f"{what} could not be written ({error}); {left}") from error
 
 
 def _sha256(path: Path) -> str | None:
@@ -255,23 +203,6 @@ def _is_a_runs_log(path: Path) -> bool:
         return True
     except (ValueError, TypeError):
         return False
-
-
-@contextmanager
-def _quiet_writer() -> Iterator[None]:
-    """A context in which TensorBoard's thread prints no traceback of an `OSError`: its caller gets that error, too."""
-    usual = threading.excepthook
-
-    def hook(failure: threading.ExceptHookArgs) -> None:
-        of_tensorboard = type(failure.thread).__module__.startswith("tensorboard.")
-        if not (of_tensorboard and issubclass(failure.exc_type, OSError)):
-            usual(failure)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = usual
 
 
 def _unusable(path: Path, error: OSError) -> ValueError:

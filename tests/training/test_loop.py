@@ -27,7 +27,7 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
 from ddpm.threads import choose_threads
-from ddpm.training import checkpoint, preparation, run, train
+from ddpm.training import checkpoint, run, trackers, train
 from ddpm.training.batches import images_of_step
 from ddpm.training.config import TrainingConfig
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
@@ -689,7 +689,7 @@ def test_a_tracker_that_is_unknown_or_not_installed_is_refused_before_anything_i
 ):
     with pytest.raises(ValueError, match="tracker is 'mlflow'; legal are tensorboard, wandb"):
         train(MODEL, images, CONFIG, tmp_path / "run", trackers=["mlflow"])
-    monkeypatch.setattr(preparation, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="tracker is 'wandb', which is not installed: pip install wandb"):
         train(MODEL, images, CONFIG, tmp_path / "run", trackers=["wandb"])
     assert not (tmp_path / "run").exists()
