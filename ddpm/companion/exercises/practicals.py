@@ -1,0 +1,117 @@
+"""What the exercises share that write code around a network: who stands in for it, and what is said of a loss."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "StandIn", "alike", "constant", "described", "fault_of_mean", "fault_of_one_call", "first_fault",
+    "is_fresh_noise", "rises_evenly",
+]  # fmt: skip
+
+
+def first_fault(faults: Iterator[str], seed: int, right: str = "right") -> str:
+    """What a student is told: the first fault, or that there is none.
+
+    Args:
+        faults: what is wrong, in the order in which it is best mended; found while it is walked.
+        seed: of everything that is drawn meanwhile.
+        right: what is told where there is no fault.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return next(faults, right)
+        except Exception as error:  # whatever a student's code runs into
+            return f"not yet. It raises {type(error).__name__}: {error}"
+
+
+class StandIn(nn.Module):
+    """Stands in for a trained network or a denoiser: answers what a function does, and remembers what it was asked."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        super().__init__()
+        self.answer = answer
+        self.calls: list[tuple[Any, ...]] = []
+
+    def forward(self, *asked: Any) -> Any:
+        self.calls.append(tuple(each.detach().clone() if isinstance(each, Tensor) else each for each in asked))
+        return self.answer(*asked)
+
+
+def constant(guess: float | Tensor) -> StandIn:
+    """A network that always answers the same; what it answers has a gradient if the guess has one."""
+    return StandIn(lambda x, *_: guess * torch.ones_like(x))
+
+
+def alike(a: Tensor, b: Tensor, rtol: float = 1e-3, atol: float = 1e-4) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    return torch.allclose(a, b.to(a), rtol=rtol, atol=atol, equal_nan=True)
+
+
+def described(value: object) -> str:
+    """What a value is that should be a tensor of another shape."""
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
+
+
+def fault_of_one_call(network: StandIn, value: object) -> str | None:
+    """Of a loss as such: it calls the network once, and is a number from which one can learn."""
+    if len(network.calls) != 1:
+        return f"The loss calls the network {len(network.calls)} times. One call at one time an image is enough."
+    if not isinstance(value, Tensor) or value.shape:
+        return f"The loss is {described(value)}; it is one number, as a tensor with a gradient: a mean."
+    if not value.requires_grad:
+        return "The loss has no gradient, and the network would learn nothing: detach nothing, and leave no_grad out."
+    return None
+
+
+def rises_evenly(times: Tensor) -> bool:
+    """Whether 20,000 numbers in [0, 1] are spread evenly: their quantiles are off by 0.02 once in ten million draws."""
+    ranks = torch.arange(1, len(times) + 1) / len(times)
+    return bool((times.sort().values - ranks).abs().max() < 0.02)
+
+
+def is_fresh_noise(eps: Tensor, x0: Tensor, times: Tensor) -> bool:
+    """Whether noise (20,000, d) is N(0, 1), each number independent of the others and of the images, at any time.
+
+    Args:
+        eps: the noise.
+        x0: the images (20,000, d), with mean 0 and variance 1.
+        times: (20,000,).
+    """
+    order = times.argsort()
+    for part in order.chunk(4):  # 5,000 images: what is averaged below scatters by 0.014 at most
+        e = eps[part]
+        off = [e.mean(), e.square().mean() - 1, (e * x0[part]).mean(), e.prod(1).mean()]
+        if not max(abs(each.item()) for each in off) < 0.1:
+            return False
+    return True
+
+
+def fault_of_mean(value: Tensor, said: float, wanted: Tensor, instead: Mapping[str, Tensor]) -> str | None:
+    """Which slip makes a loss something else than the mean squared error of what a network said; None if none did.
+
+    Args:
+        value: the loss.
+        said: what the network says of every number.
+        wanted: what it should say, (n, ...).
+        instead: what it is often compared with instead, by the hint that helps.
+    """
+    error = wanted - said
+    if _same(value, error.square().mean()):
+        return None
+    slips = {hint: (other - said).square().mean() for hint, other in instead.items()} | {
+        "that is the sum. Its mean does not depend on the size of a batch.": error.square().sum(),
+        "that is the sum over an image's numbers. Take the mean over these, too.": error.square().sum() / len(error),
+        "squared, not absolute: the mean is what is wanted, not the median.": error.abs().mean(),
+        "the mean of the squares, without a root.": error.square().mean().sqrt(),
+        "square first, then take the mean.": error.mean().square(),
+    }
+    hint = next((hint for hint, slip in slips.items() if _same(value, slip)), "it is not the mean squared error.")
+    return f"The loss: {hint}"
+
+
+def _same(value: Tensor, other: Tensor) -> bool:
+    return alike(value.detach(), other, rtol=1e-4, atol=0)
