@@ -31,6 +31,8 @@ PRACTICALS = {
     "grade_ddpm": ("noised", "loss", "step_back"),
     "grade_model": ("diffusion_model",),
     "grade_samplers": ("walk_by_ddim", "walk_by_solver"),
+    "grade_loss_with_labels": ("loss_with_labels",),
+    "grade_flow_loss": ("flow_loss",),
 }
 
 

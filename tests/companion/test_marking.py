@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from ddpm.companion import answering, hand_in, marking, sandbox, unpacking
 from ddpm.companion.answering import answers
-from ddpm.companion.exercises import EXERCISES, blank_page, grading, practicals, two_samplers
+from ddpm.companion.exercises import EXERCISES, JUDGES, blank_page, grading, practicals
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.marking import asked_in
@@ -28,7 +28,9 @@ from ddpm.companion.sandbox import Limits
 from tests.cells import tags
 from tests.checkout import ROOT
 from tests.companion.exercises import test_blank_page as page
+from tests.companion.exercises import test_flow_loss as flow
 from tests.companion.exercises import test_from_nothing as parts
+from tests.companion.exercises import test_loss_with_labels as labelled
 from tests.companion.exercises import test_two_samplers as walks
 from tests.until import until
 
@@ -205,12 +207,15 @@ def test_models_that_were_written_in_chapter_0_are_trained_and_looked_at(tmp_pat
 WRITTEN = {
     4: (
         "two_samplers",
-        {
-            "walk_by_ddim": walks.walk_by_ddim,
-            "walk_by_solver": walks.in_lambda,
-        },
+        {"walk_by_ddim": walks.walk_by_ddim, "walk_by_solver": walks.in_lambda},
         ("noise[s] / noise[t]", "noise[t] / noise[s]", "walk_by_solver is wrong in move 1"),
     ),
+    5: (
+        "loss_with_labels",
+        {"loss_with_labels": labelled.loss_with_labels},
+        ("torch.rand(len(x0)) < dropout", "torch.rand(()) < dropout", "drops the labels of a whole batch"),
+    ),
+    6: ("flow_loss", {"flow_loss": flow.flow_loss}, ("- eps + x0", "+ eps - x0", "not x0 - eps")),
 }
 
 
@@ -602,7 +607,7 @@ def test_a_marking_that_is_killed_goes_on(chapters, tmp_path):
     assert json.loads((tmp_path / "marks" / "s0.json").read_text())["student"] == "s1"
 
 
-JUDGING = (answering, marking, unpacking, sandbox, hand_in, grading, practicals, blank_page, two_samplers)
+JUDGING = (answering, marking, unpacking, sandbox, hand_in, grading, practicals, blank_page)
 
 
 @pytest.fixture
@@ -627,6 +632,7 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 3
     judged_by = marking._code_of_marking()
     assert all(getsource(exercise.right) in judged_by for exercise in EXERCISES.values())
+    assert all(getsource(judge) in judged_by for judge in JUDGES.values())
     assert all(getsource(module) in judged_by for module in JUDGING)
     monkeypatch.setattr(marking, "_code_of_marking", lambda: judged_by + "# corrected")
     mark(limits=QUICK)

@@ -21,7 +21,7 @@ from tests.companion.exercises.wrong_answers import WRONG
 
 NOTEBOOKS = ROOT / "notebooks"
 #: The chapters that ask for more than functions of numbers.
-WITH_A_PRACTICAL = ("00", "04")
+WITH_A_PRACTICAL = ("00", "04", "05", "06")
 CASES = [
     pytest.param(name, index, wrong, hint, id=f"{name}-{index}")
     for name, answers in WRONG.items()
