@@ -59,7 +59,7 @@ def _faults(loss: Loss) -> Iterator[str]:
     else:
         x_t, tau = network.calls[0]
         yield from _faults_of_times(tau)
-        yield from _faults_of_error(value, x0, x_t, tau.double())
+        yield from _faults_of_error(value, network.answers[0], x0, x_t, tau.double())
 
 
 def _faults_of_times(tau: object) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _faults_of_times(tau: object) -> Iterator[str]:
         yield "The loss: every tau from 0 to 1 is equally likely."
 
 
-def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, tau: Tensor) -> Iterator[str]:
+def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, tau: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     one = torch.ones_like(tau)
     slips = {
@@ -95,5 +95,5 @@ def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, tau: Tensor) -> Ite
         "on the straight path the velocity is eps - x0; that is v.": (1 - tau) * eps - tau * x0,
     }
     path = fault_of_path(x_t, x0, tau[:, 0], (1 - tau, tau), slips)
-    if fault := path or fault_of_mean(value, 2.0, eps - x0, instead):
+    if fault := path or fault_of_mean(value, said, eps - x0, instead):
         yield fault

@@ -133,10 +133,10 @@ def _faults_of_loss(loss: Loss) -> Iterator[str]:
     elif (t.float().mean() - 499.5).abs() > 15:
         yield "The loss: every time is equally likely."
     else:
-        yield from _faults_of_error(value, x0, x_t, t)
+        yield from _faults_of_error(value, network.answers[0], x0, x_t, t)
 
 
-def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
+def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     left = _schedule()[1][t][:, None]
     eps = (x_t - left.sqrt() * x0) / (1 - left).sqrt()
@@ -147,7 +147,7 @@ def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Itera
     }
     if max(abs(value.item()) for value in off) > 0.1:
         yield "The loss: its noisy images are not those of equation 1, with a fresh N(0, 1) for every number."
-    elif fault := fault_of_mean(value, 2.0, eps, instead):
+    elif fault := fault_of_mean(value, said, eps, instead):
         yield fault
 
 

@@ -72,7 +72,7 @@ def _faults(loss: Loss) -> Iterator[str]:
         yield from _faults_of_times(t, len(table) - 1)
         yield from _faults_of_labels(told, labels, null_label)
         yield from _faults_of_dropping(told == null_label, t / len(table), labels, dropout, dropped_in)
-        yield from _faults_of_error(value, x0, x_t, t, table)
+        yield from _faults_of_error(value, network.answers[0], x0, x_t, t, table)
 
 
 def _faults_of_times(t: object, last: int) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _faults_of_dropping(
         yield "The loss: the same images lose their labels in every call. Draw anew each time."
 
 
-def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: Tensor) -> Iterator[str]:
+def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     left = table[t][:, None]
     right = left.sqrt(), (1 - left).sqrt()
@@ -136,5 +136,5 @@ def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: T
     }
     if torch.equal(x_t[t == 1], x0[t == 1]):
         yield "The loss: at time 1 there is no noise in its images. alpha_bar[t] is that of t: the table begins at 0."
-    elif (fault := fault_of_path(x_t, x0, t, right, slips)) or (fault := fault_of_mean(value, 2.0, eps, instead)):
+    elif (fault := fault_of_path(x_t, x0, t, right, slips)) or (fault := fault_of_mean(value, said, eps, instead)):
         yield fault

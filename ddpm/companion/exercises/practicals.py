@@ -29,17 +29,20 @@ def first_fault(faults: Iterator[str], seed: int, right: str = "right") -> str:
 
 
 class StandIn(nn.Module):
-    """Stands in for a trained network or a denoiser: answers what a function does, and remembers what it was asked."""
+    """Stands in for a network or a denoiser: answers what a function does, and remembers what it was asked and said."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         super().__init__()
         self.answer = answer
         self.calls: list[tuple[Any, ...]] = []
+        self.answers: list[Any] = []
 
     def forward(self, *asked: Any, **named: Any) -> Any:
         asked += tuple(named.values())
         self.calls.append(tuple(each.detach().clone() if isinstance(each, Tensor) else each for each in asked))
-        return self.answer(*asked)
+        answer = self.answer(*asked)
+        self.answers.append(answer)
+        return answer.clone() if isinstance(answer, Tensor) else answer  # which a student may change in place
 
 
 def constant(guess: float | Tensor) -> StandIn:
@@ -110,27 +113,31 @@ def _is_fresh(eps: Tensor, x0: Tensor, times: Tensor) -> bool:
     return True
 
 
-def fault_of_mean(value: Tensor, said: float, wanted: Tensor, instead: Mapping[str, Tensor]) -> str | None:
+def fault_of_mean(value: Tensor, said: Tensor, wanted: Tensor, instead: Mapping[str, Tensor]) -> str | None:
     """Which slip makes a loss something else than the mean squared error of what a network said; None if none did.
 
     Args:
         value: the loss.
-        said: what the network says of every number.
-        wanted: what it should say, (n, ...).
+        said: what the network has said, (n, ...), from which the loss was computed.
+        wanted: what it should say.
         instead: what it is often compared with instead, by the hint that helps.
     """
-    error = wanted - said
-    if _same(value, error.square().mean()):
+    error = wanted - said.detach()
+    (slope,) = torch.autograd.grad(value, said)
+    compared = -slope * error.numel() / 2  # of a mean squared error the error of each number
+    if _same(value, error.square().mean()) and (compared - error).abs().mean() < 0.01:
         return None
-    slips = {hint: (other - said).square().mean() for hint, other in instead.items()} | {
+    slips = {hint: (other - said.detach()).square().mean() for hint, other in instead.items()} | {
         "that is the sum. Its mean does not depend on the size of a batch.": error.square().sum(),
         "that is the sum over an image's numbers. Take the mean over these, too.": error.square().sum() / len(error),
         "squared, not absolute: the mean is what is wanted, not the median.": error.abs().mean(),
         "the mean of the squares, without a root.": error.square().mean().sqrt(),
         "square first, then take the mean.": error.mean().square(),
     }
-    hint = next((hint for hint, slip in slips.items() if _same(value, slip)), "it is not the mean squared error.")
-    return f"The loss: {hint}"
+    unknown = "it is not the mean squared error."
+    if _same(value, compared.square().mean()):
+        unknown = "it compares with something else than was mixed into the images. Is the noise drawn once?"
+    return f"The loss: {next((hint for hint, slip in slips.items() if _same(value, slip)), unknown)}"
 
 
 def _same(value: Tensor, other: Tensor) -> bool:

@@ -110,6 +110,7 @@ WRONG = {
     "eps - x_t is 1 - tau times": loss(target=lambda x0, eps, x_t, tau: eps - x_t),
     "the two are subtracted": loss(target=lambda x0, eps, x_t, tau: eps + x0),
     "that is v": loss(target=lambda x0, eps, x_t, tau: (1 - tau) * eps - tau * x0),
+    "Is the noise drawn once": loss(target=lambda x0, eps, x_t, tau: torch.randn_like(eps) - x0),
     "that is the sum. Its mean": loss(mean=torch.sum),
     "the sum over an image's numbers": loss(mean=lambda x: x.sum(1).mean()),
     "squared, not absolute": loss(power=torch.abs),

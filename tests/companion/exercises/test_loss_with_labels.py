@@ -64,7 +64,9 @@ RIGHT = {
             .squeeze(0)
         )
     ),
-    "in place of a copy": loss(power=lambda x: x.mul(x)),
+    "in place": lambda network, *given: loss(power=lambda x: x.square())(
+        lambda *asked: network(*asked).mul_(1), *given
+    ),
 }
 
 
@@ -190,12 +192,14 @@ WRONG = {
     "not for the noisy image": loss(target=lambda x0, eps, x_t, a: x_t),
     "compared with the image": loss(target=lambda x0, eps, x_t, a: x0),
     "compared with v": loss(target=lambda x0, eps, x_t, a: a.sqrt() * eps - (1 - a).sqrt() * x0),
+    "Is the noise drawn once": loss(target=lambda x0, eps, x_t, a: torch.randn_like(eps)),
+    "something else than was mixed": loss(target=lambda x0, eps, x_t, a: -eps),
     "that is the sum. Its mean": loss(mean=torch.sum),
     "the sum over an image's numbers": loss(mean=lambda x: x.sum(1).mean()),
     "squared, not absolute": loss(power=torch.abs),
     "without a root": loss(mean=lambda x: x.mean().sqrt()),
     "square first": loss(power=lambda x: x, mean=lambda x: x.mean().square()),
-    "it is not the mean squared error": loss(target=lambda x0, eps, x_t, a: -eps),
+    "it is not the mean squared error": loss(power=lambda x: x.square() / 2),
     "a tensor of shape (20000,); it is one number": loss(mean=lambda x: x.mean(1)),
     "of type float; it is one number": loss(mean=lambda x: x.mean().item()),
     "The loss returns nothing": loss(mean=lambda x: None),
