@@ -171,7 +171,7 @@ async function* langevin(denoise, x, { stepSize, steps, randnLike }) {
 async function* annealedLangevin(denoise, x, timesteps, { stepSize, randnLike }) {
   const { schedule } = denoise;
   const leastSignal = 1 / Math.hypot(1, NOISE_ALONE);
-  const signal = (u) => Math.max(schedule.signal(u), leastSignal * schedule.scale(u));
+  const signal = (/** @type {number} */ u) => Math.max(schedule.signal(u), leastSignal * schedule.scale(u));
   for (const [t, s] of pairwise(timesteps)) {
     const delta = stepSize * schedule.noise(t) ** 2;
     for (let i = 0; i < 5; i++) {
