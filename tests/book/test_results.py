@@ -456,3 +456,16 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     card = words("ddpm/assets/models/fashion-mnist-classes/card.md")
     for name in ("none, no class told", "none, a network without classes", "none", middle, "classes, w = 2"):
         assert f"| {table[name]['Frechet distance']} |" in card
+
+
+def test_the_challenge_for_a_class_is_measured_by_the_distances_of_the_table():
+    page = words("book/instructors.md")
+    distances = {
+        (row["model"], row["network calls"]): row["Frechet distance"].split(" ")[0]
+        for row in results("distillation")["table"]
+    }
+    for model, said in (
+        ("teacher, DDIM", "`fashion-mnist` by DDIM"),
+        ("student", "its students, by progressive distillation"),
+    ):
+        assert f"| {said} | {' | '.join(distances[model, calls] for calls in (1, 2, 4))} |" in page
