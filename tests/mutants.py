@@ -1073,6 +1073,7 @@ CHANGES = {
         ),
         ("preset, only, force=True", "preset, only, force=False", "an earlier run of what is handed in"),
         ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
+        ("[cell, *_caption_below(cell)]", "[*_caption_below(cell), cell]", "a caption above its figure"),
         ("sha256(json.dumps(code)", 'sha256(json.dumps("")', "the hash of the chapter that it is a copy of"),
     ],
     "companion/book.py": [
