@@ -978,7 +978,8 @@ CHANGES = {
         ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
     ],
     "cli/chapters.py": [
-        ("unsandboxed=unsandboxed, force=force)", "unsandboxed=unsandboxed)", "--force of a marking"),
+        ("force=force, weights", "weights", "--force of a marking"),
+        ("weights=weights_of(weight or [])", "weights={}", "--weight of a marking"),
         ("parameters, force, threads, jobs)", "parameters, force, threads)", "--jobs"),
     ],
     "companion/checks.py": [
@@ -1042,6 +1043,7 @@ CHANGES = {
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
         ("published, _code_of_marking()])", "_code_of_marking()])", "marks by chapters that were corrected since"),
         ("not in (None, edition_of(published))", "is not None", "a copy of the same edition"),
+        ("check_weights(weights or {}, asked)", "pass", "a weight of an exercise that is not marked"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
     "companion/unpacking.py": [
@@ -1051,6 +1053,8 @@ CHANGES = {
     ],
     "companion/marks.py": [
         ('.replace("`", "\'")', "", "a backtick that ends a cell of a report"),
+        ("if not 0 < weight < math.inf:", "if weight < 0:", "a weight of 0"),
+        ("most = sum(weights.get(name, 1) for", "most = sum(1 for", "the most that a weighted hand-in can have"),
         ('startswith(("=", "+", "-", "@"))', 'startswith(("=",))', "formulas in a sheet"),
     ],
     "companion/sandbox.py": [
