@@ -281,4 +281,5 @@ def test_a_conditional_run_is_trained_again_from_its_record(conditional, tmp_pat
 
 def test_one_image_is_one(tmp_path):
     said = done("sample", "--n", 1, "--steps", 1, "--out", tmp_path / "one.png").stdout
-    assert said == f"1 image: {tmp_path / 'one.png'}\n"
+    how = "dpm_solver_pp, 1 step (1 network call), log_snr grid, seed 0"
+    assert said == f"1 image, {how}: {tmp_path / 'one.png'}\n"
