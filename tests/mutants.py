@@ -506,6 +506,8 @@ CHANGES = {
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
         ('"dpm_solver_pp", 12, "log_snr"', '"dpm_solver_pp", 20, "log_snr"', "the steps of the default walk"),
         ("not (progress and share.is_main)", "False", "a bar that nobody asked for"),
+        ("_counted(denoise.guide, counting)", "denoise.guide", "the network calls of a guide"),
+        ("denoise.weight, denoise.interval)", "denoise.weight)", "network calls outside of an interval"),
     ],
     "fast.py": [
         ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),
@@ -976,7 +978,8 @@ CHANGES = {
         ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
     ],
     "cli/chapters.py": [
-        ("unsandboxed=unsandboxed, force=force)", "unsandboxed=unsandboxed)", "--force of a marking"),
+        ("force=force, weights", "weights", "--force of a marking"),
+        ("weights=weights_of(weight or [])", "weights={}", "--weight of a marking"),
         ("parameters, force, threads, jobs)", "parameters, force, threads)", "--jobs"),
     ],
     "companion/checks.py": [
@@ -1040,6 +1043,7 @@ CHANGES = {
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
         ("published, _code_of_marking()])", "_code_of_marking()])", "marks by chapters that were corrected since"),
         ("not in (None, edition_of(published))", "is not None", "a copy of the same edition"),
+        ("check_weights(weights or {}, asked)", "pass", "a weight of an exercise that is not marked"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
     "companion/unpacking.py": [
@@ -1049,6 +1053,8 @@ CHANGES = {
     ],
     "companion/marks.py": [
         ('.replace("`", "\'")', "", "a backtick that ends a cell of a report"),
+        ("if not 0 < weight < math.inf:", "if weight < 0:", "a weight of 0"),
+        ("most = sum(weights.get(name, 1) for", "most = sum(1 for", "the most that a weighted hand-in can have"),
         ('startswith(("=", "+", "-", "@"))', 'startswith(("=",))', "formulas in a sheet"),
     ],
     "companion/sandbox.py": [
@@ -1071,6 +1077,7 @@ CHANGES = {
         ),
         ("preset, only, force=True", "preset, only, force=False", "an earlier run of what is handed in"),
         ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
+        ("[cell, *_caption_below(cell)]", "[*_caption_below(cell), cell]", "a caption above its figure"),
         ("sha256(json.dumps(code)", 'sha256(json.dumps("")', "the hash of the chapter that it is a copy of"),
     ],
     "companion/book.py": [

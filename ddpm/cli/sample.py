@@ -23,6 +23,7 @@ from ddpm.cli.options import (
     VarianceOption,
     WeightOption,
     check_out,
+    counted,
     launched,
     say_where,
 )
@@ -116,14 +117,14 @@ def sample(
     watch = (lambda step: states.append(denormalise(step.x).cpu())) if is_film else None
     walking = Walking(sampler, steps, eta, variance, spacing)
     guiding = Guiding(labels, guidance, guidance_interval, guide, weight)
-    trained, options, _ = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
+    trained, options, drawn = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, chunk=chunk, **options)
     if not launched().is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
     write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
-    typer.echo(f"{n} {'image' if n == 1 else 'images'}: {out}")
+    typer.echo(f"{counted(n, 'image')}, {drawn}, seed {seed}: {out}")
 
 
 def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:
