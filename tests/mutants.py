@@ -369,6 +369,7 @@ CHANGES = {
             "the null label in training",
         ),
         ("(t - 1).to(images)", "t.to(images)", "the time that a network in training is told"),
+        ("images = images.float()", "pass", "images that a network made in bfloat16"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
         ('"eps": noise / signal', '"eps": signal / noise', "the bound's weights of eps"),
@@ -627,6 +628,8 @@ CHANGES = {
             "digits in the middle of their frame",
         ),
         ('str(name).split(" - ")[0]', "str(name)", "the names of MNIST's classes"),
+        ("if low >= 0:", "if False:", "floats that are grey levels"),
+        ('check_finite("images", images)', "pass", "floats that are not finite"),
     ],
     "data/toys.py": [
         ("row = 2 * rng.integers(2, size=n) + column % 2", "row = 2 * rng.integers(2, size=n)", "the checkerboard"),
@@ -734,6 +737,7 @@ CHANGES = {
         ("piece.share * task", "1 / len(pieces) * task", "pieces of a batch that are not equally large"),
         ("piece is pieces[-1]", "piece is pieces[0]", "when processes exchange their gradients"),
         ("uniform() < 0.5", "uniform() < 0", "images that are mirrored"),
+        ("if images.dtype == torch.uint8:", "if True:", "floats that are learnt as they are"),
         ("images.flip(-1)", "images.flip(-2)", "along which axis images are mirrored"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
         ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
@@ -938,6 +942,7 @@ CHANGES = {
     "cli/sample.py": [
         ("if rows > down:", "if False:", "a film of too many rows"),
         ("if n > most:", "if False:", "a film too large for its format"),
+        ("if shape[0] not in (1, 3):", "if False:", "latents, which are no picture"),
         (
             "[label for label in rows for _ in range(each)]",
             "[label for _ in range(each) for label in rows]",

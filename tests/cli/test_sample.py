@@ -14,7 +14,9 @@ from ddpm import model_files
 from ddpm.cli.sample import _check_film, sample
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
+from ddpm.diffusion import DiffusionConfig
 from ddpm.noise import PerSampleNoise
+from ddpm.unet import UNetConfig
 from tests.cli.commands import TRAIN, alone, done, refusal
 
 pytestmark = pytest.mark.long
@@ -194,6 +196,13 @@ def test_damaged_weights_are_refused(tmp_path):
     (tmp_path / "run" / "model.safetensors").write_bytes(b"nonsense")
     said = refusal(["sample", "--model", tmp_path / "run", "--out", "RUN.png"], tmp_path)
     assert "damaged" in said
+
+
+def test_a_model_of_what_is_no_picture_is_refused(tmp_path):
+    config = DiffusionConfig(UNetConfig(channels=4, base_channels=4, head_channels=4))
+    ddpm.save(config.network(), config, tmp_path / "latents", (4, 8, 8))
+    said = refusal(["sample", "--model", tmp_path / "latents", "--out", "RUN.png"], tmp_path)
+    assert "which draws (4, 8, 8); a picture has 1 or 3 channels: ddpm.sample draws it in Python" in said
 
 
 # Classes.
