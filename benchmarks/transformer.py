@@ -2,10 +2,10 @@
 
     python benchmarks/transformer.py
 
-The transformer is that of Peebles & Xie (2023), without classes. To the package it is a network of one's own (see the
-book's page on training), and so is the UNet here: their runs open with `ddpm.load(folder, network=...)`. All else is
-alike: images, target, times, optimiser, averages. The rate is each network's own: all are tried on the first seed, and
-the best is trained on the others, too.
+The transformer is that of Peebles & Xie (2023), without classes. To the package it is a network of one's own (see
+`book/own_parts.md`), and so is the UNet here: their runs open with `ddpm.load(folder, network=...)`. All else is alike:
+images, target, times, optimiser, averages. The rate is each network's own: all are tried on the first seed, and the
+best is trained on the others, too.
 
 A network trains for as many steps as fit into the minutes, by its own time for a step. Those times are measured once,
 in turn and with nothing running beside them, and kept, so that a run that is disturbed later does the same work. The

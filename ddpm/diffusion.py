@@ -115,6 +115,7 @@ class Diffusion:
         are (batch,), of a network with classes.
         """
         check_samples("images", images, batch=randomness.count)
+        images = images.float()  # bfloat16 where a network has made them under autocast
         up_to = self.probabilities.cumsum(0)[:-1]  # the probability of times up to 1, 2, ..., T - 1
         t = 1 + torch.searchsorted(up_to, randomness.stratified(), right=True)  # (batch,), integers 1..T
         eps = randomness.normal(*images.shape[1:]).to(images.device)

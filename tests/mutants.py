@@ -369,6 +369,7 @@ CHANGES = {
             "the null label in training",
         ),
         ("(t - 1).to(images)", "t.to(images)", "the time that a network in training is told"),
+        ("images = images.float()", "pass", "images that a network made in bfloat16"),
         (".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "the mean over an image's values"),
         ("self.loss_weights[t].to(", "self.loss_weights[t - 1].to(", "the weight of a time"),
         ('"eps": noise / signal', '"eps": signal / noise', "the bound's weights of eps"),
@@ -506,6 +507,8 @@ CHANGES = {
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
         ('"dpm_solver_pp", 12, "log_snr"', '"dpm_solver_pp", 20, "log_snr"', "the steps of the default walk"),
         ("not (progress and share.is_main)", "False", "a bar that nobody asked for"),
+        ("_counted(denoise.guide, counting)", "denoise.guide", "the network calls of a guide"),
+        ("denoise.weight, denoise.interval)", "denoise.weight)", "network calls outside of an interval"),
     ],
     "fast.py": [
         ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),
@@ -625,6 +628,8 @@ CHANGES = {
             "digits in the middle of their frame",
         ),
         ('str(name).split(" - ")[0]', "str(name)", "the names of MNIST's classes"),
+        ("if low >= 0:", "if False:", "floats that are grey levels"),
+        ('check_finite("images", images)', "pass", "floats that are not finite"),
     ],
     "data/toys.py": [
         ("row = 2 * rng.integers(2, size=n) + column % 2", "row = 2 * rng.integers(2, size=n)", "the checkerboard"),
@@ -732,6 +737,7 @@ CHANGES = {
         ("piece.share * task", "1 / len(pieces) * task", "pieces of a batch that are not equally large"),
         ("piece is pieces[-1]", "piece is pieces[0]", "when processes exchange their gradients"),
         ("uniform() < 0.5", "uniform() < 0", "images that are mirrored"),
+        ("if images.dtype == torch.uint8:", "if True:", "floats that are learnt as they are"),
         ("images.flip(-1)", "images.flip(-2)", "along which axis images are mirrored"),
         ("fold_in(DROPOUT, config.seed, step,", "fold_in(DROPOUT, config.seed, 0,", "dropout of every step"),
         ("(math.isfinite(loss) and", "(math.isfinite(loss) or", "a gradient that is not finite"),
@@ -936,6 +942,7 @@ CHANGES = {
     "cli/sample.py": [
         ("if rows > down:", "if False:", "a film of too many rows"),
         ("if n > most:", "if False:", "a film too large for its format"),
+        ("if shape[0] not in (1, 3):", "if False:", "latents, which are no picture"),
         (
             "[label for label in rows for _ in range(each)]",
             "[label for _ in range(each) for label in rows]",
@@ -976,7 +983,8 @@ CHANGES = {
         ("RECIPES[kind].get(name, field.default)", "field.default", "the defaults that --help shows"),
     ],
     "cli/chapters.py": [
-        ("unsandboxed=unsandboxed, force=force)", "unsandboxed=unsandboxed)", "--force of a marking"),
+        ("force=force, weights", "weights", "--force of a marking"),
+        ("weights=weights_of(weight or [])", "weights={}", "--weight of a marking"),
         ("parameters, force, threads, jobs)", "parameters, force, threads)", "--jobs"),
     ],
     "companion/checks.py": [
@@ -1063,6 +1071,7 @@ CHANGES = {
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),
         ("published, _code_of_marking()])", "_code_of_marking()])", "marks by chapters that were corrected since"),
         ("not in (None, edition_of(published))", "is not None", "a copy of the same edition"),
+        ("check_weights(weights or {}, asked)", "pass", "a weight of an exercise that is not marked"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
     "companion/unpacking.py": [
@@ -1072,6 +1081,8 @@ CHANGES = {
     ],
     "companion/marks.py": [
         ('.replace("`", "\'")', "", "a backtick that ends a cell of a report"),
+        ("if not 0 < weight < math.inf:", "if weight < 0:", "a weight of 0"),
+        ("most = sum(weights.get(name, 1) for", "most = sum(1 for", "the most that a weighted hand-in can have"),
         ('startswith(("=", "+", "-", "@"))', 'startswith(("=",))', "formulas in a sheet"),
     ],
     "companion/sandbox.py": [
@@ -1094,6 +1105,7 @@ CHANGES = {
         ),
         ("preset, only, force=True", "preset, only, force=False", "an earlier run of what is handed in"),
         ("sha256(finished.read_bytes())", 'sha256(b"")', "the hash of what is handed in"),
+        ("[cell, *_caption_below(cell)]", "[*_caption_below(cell), cell]", "a caption above its figure"),
         ("sha256(json.dumps(code)", 'sha256(json.dumps("")', "the hash of the chapter that it is a copy of"),
     ],
     "companion/book.py": [

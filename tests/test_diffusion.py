@@ -73,6 +73,14 @@ def test_a_perfect_network_has_no_loss(target, weighting):
     assert task.loss("unet", x0, StepRandomness(0, 0, 16)) < 1e-6
 
 
+def test_images_that_a_network_made_in_bfloat16_have_the_loss_of_the_same_in_float32():
+    """As an encoder makes them in a loss of one's own, under autocast."""
+    task, rounded = task_of(replace(MODEL, target="v"), lambda x, t: x / 2), images(16).bfloat16()
+    of_both = [task.loss("unet", each, StepRandomness(0, 0, 16)) for each in (rounded, rounded.float())]
+    assert of_both[0].dtype == torch.float32
+    assert torch.equal(*of_both)
+
+
 def test_processes_that_share_a_batch_have_its_loss_as_their_mean():
     task = task_of(MODEL, lambda x, t: x.tanh())
     whole = task.loss("unet", images(8), StepRandomness(0, 5, 8))

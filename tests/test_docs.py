@@ -15,6 +15,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from PIL import Image
 
 import ddpm
+from ddpm import metrics
 from ddpm.cli.distill import distill
 from ddpm.cli.train import settings_of
 from ddpm.denoiser import Denoiser
@@ -109,9 +110,21 @@ def test_the_trainings_that_a_page_writes_in_python_run(tmp_path, monkeypatch):
         assert ddpm.load(run).image_shape == (3, 32, 32)
 
 
+#: How the runs are trained whose learning is looked at; all others make two steps.
+LONGER = {
+    "runs/codes": "steps=120",
+    "runs/consistent": "steps=40, batch_size=16, base_channels=16, channel_multipliers=(1, 2), attention_levels=()",
+}
+
+
+def covariance_error(drawn, real):
+    """How far the covariance of samples (n, d, 1, 1) is from that of others, summed over its squared entries."""
+    return (torch.cov(drawn.flatten(1).T) - torch.cov(real.flatten(1).T)).square().sum()
+
+
 @pytest.mark.long
 def test_the_page_on_parts_of_ones_own_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    """With two steps in place of many."""
+    """With few steps in place of many, and fewer images."""
     page = (ROOT / "book" / "own_parts.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     assert len(blocks) == page.count("```") / 2 > 6
@@ -126,7 +139,23 @@ def test_the_page_on_parts_of_ones_own_runs_from_top_to_bottom(tmp_path, monkeyp
     }
     for block in blocks:
         assert block.count("steps=20_000") == block.count("recipe(")
-        exec(block.replace("steps=20_000", "steps=2, batch_size=8"), names)
+        settings = next((longer for run, longer in LONGER.items() if run in block), "steps=2, batch_size=8")
+        block = block.replace('load("fashion-mnist-embedded", "train")', 'load("fashion-mnist-embedded", "test")')
+        exec(block.replace("steps=20_000", settings), names)
     assert len(names["lines"]) == 2
     assert names["latents"].shape == (4, 4, 8, 8)
     assert names["green"].schedule == ddpm.load("runs/middle").schedule
+    assert names["bags"].shape == names["decoded"].shape == (16, 1, 32, 32)
+
+    real, noise = names["coded"].images, torch.randn(500, 24, 1, 1, generator=torch.Generator().manual_seed(0))
+    drawn = ddpm.sample(ddpm.load("runs/codes", "float32", "cpu"), 500, progress=False)
+    assert covariance_error(drawn, real) < covariance_error(noise, real) / 2
+    assert drawn.std() == pytest.approx(1, abs=0.2)
+
+    told = ddpm.load("runs/told", "float32", "cpu", network=names["Told"]())
+    x, t = torch.randn(2, 1, 32, 32), torch.full((2,), 500.0)
+    assert torch.equal(told.network(x, t), told.network(x, t, torch.tensor([10, 10])))
+    assert not torch.equal(told.given("bag")(x, 501).x0, told.given("shirt")(x, 501).x0)
+
+    one_call = ddpm.sample(ddpm.load("runs/consistent"), 100, progress=False)
+    assert metrics.frechet_distance(one_call, weights="EMA").value < 300  # 830 where the loss is Diffusion's own

@@ -17,7 +17,7 @@ SECONDS = 60
 ALONE = {
     "hand-in": ("notebooks", "student"),
     "pack": ("preset", "threads"),
-    "mark": ("zips", "notebooks", "out", "unsandboxed", "seconds", "force"),
+    "mark": ("zips", "notebooks", "out", "unsandboxed", "seconds", "force", "weight"),
 }
 
 
@@ -78,6 +78,13 @@ def chapters(
     seconds: Annotated[
         int, typer.Option(help="With --mark: seconds that one exercise may take, on one thread.")
     ] = SECONDS,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="With --mark: what an exercise counts, by default 1; such as empty_page=5. Repeat for several.",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     jobs: Annotated[
         int | None, typer.Option(help="Chapters that run side by side; by default 2 on two free cores or more, else 1.")
@@ -91,8 +98,8 @@ def chapters(
     given = {
         "zips": zips, "preset": preset != "cpu", "parameter": parameter, "notebooks": notebooks != NOTEBOOKS,
         "out": out is not None, "force": force, "hand-in": hand_in, "student": student is not None, "pack": pack,
-        "mark": mark, "unsandboxed": unsandboxed, "seconds": seconds != SECONDS, "threads": threads is not None,
-        "jobs": jobs is not None,
+        "mark": mark, "unsandboxed": unsandboxed, "seconds": seconds != SECONDS, "weight": weight,
+        "threads": threads is not None, "jobs": jobs is not None,
     }  # fmt: skip
     _refuse_what_does_not_go_together({name: value for name, value in given.items() if value})
     from ddpm.companion import hand_in as copies
@@ -108,11 +115,15 @@ def chapters(
         typer.echo(f"hand in: {target}")
     elif mark:
         from ddpm.companion.marking import mark_hand_ins
+        from ddpm.companion.marks import weights_of
         from ddpm.companion.sandbox import Limits
 
         table = out or MARKS
         limits = Limits(seconds=positive_int("seconds", seconds))
-        marked = mark_hand_ins(zips or [], table, notebooks, only, limits, unsandboxed=unsandboxed, force=force)
+        marked = mark_hand_ins(
+            zips or [], table, notebooks, only, limits,
+            unsandboxed=unsandboxed, force=force, weights=weights_of(weight or []),
+        )  # fmt: skip
         typer.echo(f"{len(marked)} hand-ins: {table}, and a report on each in {table.with_suffix('')}")
     else:
         parameters = parse_parameters(parameter or [])
@@ -126,7 +137,7 @@ def _refuse_what_does_not_go_together(given: Mapping[str, Any]) -> None:
     if job is None:
         if "zips" in given:
             raise ValueError(f"{given['zips'][0]} is given; zips need --mark, and a chapter is named with --only")
-        for name, owner in (("student", "hand-in"), ("unsandboxed", "mark"), ("seconds", "mark")):
+        for name, owner in (("student", "hand-in"), ("unsandboxed", "mark"), ("seconds", "mark"), ("weight", "mark")):
             if name in given:
                 raise ValueError(f"--{name} is given; it needs --{owner}")
     elif others := [name for name in given if name != job and name not in ALONE[job]]:

@@ -58,7 +58,7 @@ def prepared(
     Raises:
         ValueError: something is wrong, or does not go together.
     """
-    from ddpm.sampling import default_walk, is_latent, refuse_walk
+    from ddpm.sampling import default_walk, is_latent, network_calls, refuse_walk
 
     sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)
@@ -80,12 +80,13 @@ def prepared(
     trained, pushed = _guided(trained, model, guiding, precision)
     if latent:
         refuse_walk({"sampler": sampler, "steps": steps, "spacing": spacing, **sampler_options(None, eta, variance)})
-        drawn = "one call"
+        drawn = "1 network call"
     else:
         walk = default_walk(trained, sampler, steps, spacing)
-        options |= {"spacing": spacing, **sampler_options(walk.sampler, eta, variance)}
-        trained.schedule.timesteps(walk.steps, walk.spacing)  # refuses wrong ones before anything is said
-        drawn = how(*walk, eta, variance)
+        own = sampler_options(walk.sampler, eta, variance)
+        options |= {"spacing": spacing, **own}
+        grid = trained.schedule.timesteps(walk.steps, walk.spacing)  # refuses wrong ones before anything is said
+        drawn = how(*walk, eta, variance, network_calls(trained, walk.sampler, grid, **own))
     return trained, options, drawn + pushed
 
 

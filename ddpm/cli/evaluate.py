@@ -40,8 +40,8 @@ def evaluate(
     guidance: Annotated[
         float | None,
         typer.Option(
-            help="Tell a model with classes one of them after the other, with this weight of guidance: 1 is none. By "
-            "default none is told."
+            help="Tell a model with classes one of them after the other, with this weight of guidance: 1 is none; more "
+            "costs a second network call for each. By default none is told."
         ),
     ] = None,
     guidance_interval: IntervalOption = None,

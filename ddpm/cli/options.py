@@ -32,6 +32,7 @@ __all__ = [
     "VarianceOption",
     "WeightOption",
     "check_out",
+    "counted",
     "how",
     "launched",
     "leave",
@@ -50,7 +51,8 @@ StepsOption = Annotated[
         "--steps",
         help="Moves of the sampler, 1 to the schedule's T; by default 12 where no sampler is named, else 50; a student "
         "makes as many as it was distilled for. "
-        "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin.",
+        "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin; with "
+        "guidance each of them is two. How many an image took is printed.",
     ),
 ]
 SAMPLER_HELP = f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral."
@@ -188,10 +190,15 @@ def sampler_options(sampler: str | None, eta: float, variance: str) -> dict[str,
     return options
 
 
-def how(sampler: str, steps: int, spacing: str, eta: float, variance: str) -> str:
-    """A sampler and its settings, in words."""
+def how(sampler: str, steps: int, spacing: str, eta: float, variance: str, calls: int) -> str:
+    """A sampler, its settings and the network calls that each image takes, in words."""
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
-    return f"{sampler}{option}, {steps} steps, {spacing} grid"
+    return f"{sampler}{option}, {counted(steps, 'step')} ({counted(calls, 'network call')}), {spacing} grid"
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of something, in words."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def say_data(model: str) -> None:

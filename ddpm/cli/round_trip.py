@@ -74,6 +74,7 @@ def round_trip(
     The shipped model knows garments, light on black; it makes garments of other pictures, too.
     """
     from ddpm.files import expanded, write_atomically
+    from ddpm.sampling import network_calls
     from ddpm.threads import choose_threads
 
     choose_threads(threads)
@@ -103,7 +104,8 @@ def round_trip(
     for line in _lines_of_pictures(names, words, trip):
         typer.echo(line)
     way, drawn = ("up by inversion", "") if invert else ("noised in one shot", f", seed {seed}")
-    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, steps, spacing, eta, variance)}{drawn}\n")
+    calls = network_calls(denoise, sampler, grid, **options)
+    typer.echo(f"\n{way} to t = {depth}, back by {how(sampler, steps, spacing, eta, variance, calls)}{drawn}\n")
     for line in _table(trip):
         typer.echo(line)
     typer.echo(f"\noriginal, {'inverted' if invert else 'noised'}, one-shot mean, back, difference: {out}")

@@ -23,6 +23,7 @@ from ddpm.cli.options import (
     VarianceOption,
     WeightOption,
     check_out,
+    counted,
     launched,
     say_where,
 )
@@ -99,6 +100,7 @@ def sample(
     if guidance != 1 and not classes:
         raise ValueError(f"guidance is {guidance:g}; it needs a --class")
     trained = load_model(model, precision)
+    _check_channels(model, trained.image_shape)
     rows = _labels(model, trained, classes or [])
     several = len(rows) > 1
     each = n if n is not None else 8 if several else 64
@@ -116,14 +118,22 @@ def sample(
     watch = (lambda step: states.append(denormalise(step.x).cpu())) if is_film else None
     walking = Walking(sampler, steps, eta, variance, spacing)
     guiding = Guiding(labels, guidance, guidance_interval, guide, weight)
-    trained, options, _ = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
+    trained, options, drawn = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
     say_where("sampling", trained.device)
     images = ddpm.sample(trained, n, sampler, steps, seed, chunk=chunk, **options)
     if not launched().is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
     write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
-    typer.echo(f"{n} {'image' if n == 1 else 'images'}: {out}")
+    typer.echo(f"{counted(n, 'image')}, {drawn}, seed {seed}: {out}")
+
+
+def _check_channels(model: str, shape: tuple[int, int, int]) -> None:
+    """Raise `ValueError` where what the model draws, such as latents, is no picture."""
+    if shape[0] not in (1, 3):
+        raise ValueError(
+            f"model is {model!r}, which draws {shape}; a picture has 1 or 3 channels: ddpm.sample draws it in Python"
+        )
 
 
 def _check_film(out: Path, shape: tuple[int, int, int], n: int, rows: int) -> None:

@@ -55,6 +55,8 @@ def write_copies(
 ) -> list[Path]:
     """Copy chapters into a folder, without outputs. Their exercises are blanks, as they are in the chapters.
 
+    The captions of figures, which only the built book shows, stand in cells of their own.
+
     Args:
         notebooks: folder of the chapters, NN_name.ipynb.
         folder: where the copies go; it is made if it is not there.
@@ -95,15 +97,26 @@ def _copy_of(chapter: Path, student: str | None) -> Any:
     """A chapter's notebook without outputs; its metadata says which chapter it is a copy of, and whose."""
     notebook = read_notebook(chapter)
     published = {"chapter": chapter.name, "copy of": edition_of(code_of(notebook)), "guess": _guess(notebook)}
-    for cell in notebook["cells"]:
+    cells, notebook["cells"] = notebook["cells"], []
+    for cell in cells:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
         if student is not None and "exercises" in cell["metadata"].get("tags", []):
             cell["source"] = _with_own_numbers(cell["source"], student)
         elif student is not None and cell["cell_type"] == "markdown":
             cell["source"] = _of_fewer_arguments(cell["source"])
+        notebook["cells"] += [cell, *_caption_below(cell)]
     notebook["metadata"]["ddpm"] = published | ({} if student is None else {"student": student})
     return notebook
+
+
+def _caption_below(cell: Any) -> list[Any]:
+    """A cell with the caption of this cell's figure, if it has one."""
+    caption = cell["metadata"].get("mystnb", {}).get("figure", {}).get("caption")
+    if caption is None:
+        return []
+    name = {"id": f"{cell['id']}-caption"} if "id" in cell else {}  # cells have names since version 4.5
+    return [nbformat.from_dict({"cell_type": "markdown", "metadata": {}, "source": f"*{caption}*", **name})]
 
 
 def _of_fewer_arguments(source: str) -> str:

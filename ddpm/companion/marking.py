@@ -24,7 +24,7 @@ from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES, JUDGES, graded_in, grading, practicals
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
 from ddpm.companion.hand_in import code_of, edition_of, noted_in, seed_of
-from ddpm.companion.marks import TITLES, Marked, Result, plain, report, table, with_remarks
+from ddpm.companion.marks import TITLES, Marked, Result, check_weights, plain, report, table, with_remarks
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.sandbox import Limits, answers_of, check_sandbox
 from ddpm.companion.unpacking import Unreadable, files_of_chapters, read_chapter
@@ -59,6 +59,7 @@ def mark_hand_ins(
     limits: Limits | None = None,
     unsandboxed: bool = False,
     force: bool = False,
+    weights: Mapping[str, float] | None = None,
 ) -> list[Marked]:
     """Mark hand-ins: a table of the class in `out`, and a report on each in the folder of that name beside it.
 
@@ -75,13 +76,17 @@ def mark_hand_ins(
         limits: what a notebook may take.
         unsandboxed: run what was handed in without a sandbox.
         force: mark again what has a report.
+        weights: what exercises count, by the names of their columns in the table; by default each counts 1. With other
+            weights nothing is marked again.
 
     Raises:
         ValueError: there is no hand-in, no sandbox or no chapter, two hand-ins of one name lie in folders of one name,
-            or there is no place for the table or a report. Nothing that was handed in has run.
+            there is no place for the table or a report, or a weight is not above 0 or of no exercise that is marked.
+            Nothing that was handed in has run.
     """
     _check(zips, out)
     asked = asked_in(notebooks, only)
+    check_weights(weights or {}, asked)
     chapters = [path.name for path in find_chapters(notebooks)]
     check_sandbox(unsandboxed)
     limits = limits or Limits()
@@ -99,8 +104,8 @@ def mark_hand_ins(
         marked.append(one)
     marked = [with_remarks(one, marked) for one in marked]
     for name, one in zip(names, marked, strict=True):
-        write_atomically((reports / name).with_suffix(".md"), report(one).encode())
-    write_atomically(out, table(marked, asked).encode())
+        write_atomically((reports / name).with_suffix(".md"), report(one, weights).encode())
+    write_atomically(out, table(marked, asked, weights).encode())
     return marked
 
 

@@ -79,7 +79,7 @@ def deck_of(chapter: Path) -> tuple[str, list[Slide], dict[str, bytes]]:
     slides = [*_opening(first), *_prediction(others)]
     for section in others:
         if not section.heading.startswith(NOT_SHOWN):
-            slides += _shown(section, pictures, with_code=chapter.name.startswith("00_"))  # which is about code
+            slides += _shown(section, pictures, is_about_code=chapter.name.startswith("00_"))
     slides += _questions(others)
     return first.heading, slides, pictures
 
@@ -145,11 +145,11 @@ def _prediction(sections: list[Section]) -> Iterator[Slide]:
             yield Slide(f"<h2>Predict first</h2>\n{_html(_for_a_room(section.text))}", notes)
 
 
-def _shown(section: Section, pictures: dict[str, bytes], with_code: bool) -> Iterator[Slide]:
+def _shown(section: Section, pictures: dict[str, bytes], is_about_code: bool) -> Iterator[Slide]:
     """What a section says, then its figures, the tables that its code displays, and its verdicts."""
     heading, notes = f"<h2>{_inline(section.heading)}</h2>", _html(section.text)
     said_already = ""
-    for part, is_extra in _text_slides(section, with_code):
+    for part, is_extra in _text_slides(section, is_about_code):
         yield Slide(f"{heading}\n{_html(part)}", notes, is_extra)
         said_already += part
     for i, cell in enumerate(section.cells):
@@ -197,8 +197,11 @@ def _table(heading: str, above: str, displayed: str, notes: str, most: int = 9) 
         yield Slide(f"{heading}\n{_html(above)}\n{_html(part)}", below + notes, is_extra=not are_claims)
 
 
-def _text_slides(section: Section, with_code: bool) -> Iterator[tuple[str, bool]]:
-    """What a section's first slides say, Markdown, and whether a short talk leaves that out."""
+def _text_slides(section: Section, is_about_code: bool) -> Iterator[tuple[str, bool]]:
+    """What a section's first slides say, Markdown, and whether a short talk leaves that out.
+
+    Of a chapter that is not about code, the code is shown that writes something out, and not in a short talk.
+    """
     if section.heading == "In short":
         text = _for_a_room(section.text)
         table = re.search(r"(?:^\|.*\n?)+", text, re.MULTILINE)
@@ -210,9 +213,9 @@ def _text_slides(section: Section, with_code: bool) -> Iterator[tuple[str, bool]
         if cell["cell_type"] == "markdown" and (text := _for_a_room(_without_asides(cell["source"]))):
             statements += statements_of(text, opens)
             opens = False
-        elif with_code and cell["cell_type"] == "code" and _is_seen(cell):
+        elif cell["cell_type"] == "code" and _is_seen(cell) and (is_about_code or _writes_out(cell["source"])):
             yield from pages_of(statements)
-            yield from ((f"```\n{part}\n```", False) for part in _parts_of(cell["source"]))
+            yield from ((f"```\n{part}\n```", not is_about_code) for part in _parts_of(cell["source"]))
             statements = []
     yield from pages_of(statements)
 
@@ -222,10 +225,18 @@ def _is_seen(cell: dict[str, Any]) -> bool:
     return not {"hide-input", "parameters", "exercises"} & set(tags) and "my_guess" not in cell["source"]
 
 
+def _writes_out(source: str) -> bool:
+    """Whether code makes a function or a class, or names an equation."""
+    return bool(re.search(r"^(def|class) |# eq\. \d", source, re.MULTILINE))
+
+
 def _parts_of(source: str, lines: int = 20) -> list[str]:
-    """Code in parts of up to so many lines, cut where a line is empty."""
+    """Code in parts of up to so many lines, cut at empty lines, within a definition only if that is longer."""
+    blocks = []
+    for definition in re.split(r"\n{2,}(?=\S)", source.strip()):
+        blocks += re.split(r"\n{2,}", definition) if definition.count("\n") >= lines else [definition]
     parts = [""]
-    for block in re.split(r"\n{2,}", source.strip()):
+    for block in blocks:
         if parts[-1] and parts[-1].count("\n") + block.count("\n") + 3 > lines:
             parts.append("")
         parts[-1] = f"{parts[-1]}\n\n{block}".strip()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddpm.arguments import class_names
+from ddpm.arguments import check_finite, class_names
 from ddpm.files import expanded
 from ddpm.messages import say
 from ddpm.settings import one_of
@@ -56,15 +56,17 @@ class Dataset:
     Attributes:
         name: of the data set.
         split: "train" or "test".
-        images: uint8 (n, channels, height, width).
+        images: (n, channels, height, width): grey levels uint8, which training brings to [-1, 1]; or float32, such as
+            latents, which are learnt as they are.
         labels: int64 (n,).
         source: where the images were read from, for people.
         former_names: other names that records of the same data have.
         classes: names of the classes, by label; empty where the images have none.
 
     Raises:
-        TypeError: images or labels are no tensors, the images are not uint8, or the classes are no names.
-        ValueError: there is no image, they have another number of axes, or the labels are not as many.
+        TypeError: images or labels are no tensors, the images neither uint8 nor float32, or the classes are no names.
+        ValueError: there is no image, they have another number of axes, or the labels are not as many; or images of
+            float32 are not finite, or all from 0 up.
     """
 
     name: str
@@ -79,14 +81,16 @@ class Dataset:
         for name in ("images", "labels"):
             if not isinstance(value := getattr(self, name), Tensor):
                 raise TypeError(f"{name} are {type(value).__name__}; they must be a tensor")
-        if self.images.dtype != torch.uint8:
+        if self.images.dtype not in (torch.uint8, torch.float32):
             raise TypeError(
                 f"images are {self.images.dtype}; they must be torch.uint8 (grey levels 0 to 255), "
-                "which ddpm.data.denormalise makes of floats in [-1, 1]"
+                "or torch.float32 where they are to be learnt as they are"
             )
         shape = tuple(self.images.shape)
         if len(shape) != 4 or not all(shape):
             raise ValueError(f"images have shape {shape}; it must be (n, channels, height, width), none of them 0")
+        if self.images.is_floating_point():
+            check_scaled(self.images)
         if self.labels.shape != shape[:1]:
             raise ValueError(
                 f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"
@@ -103,6 +107,17 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+
+def check_scaled(images: Tensor) -> None:
+    """Raise `ValueError` unless these floats are finite and lie around 0, which grey levels do not."""
+    check_finite("images", images)
+    low, high = (value.item() for value in images.aminmax())
+    if low >= 0:
+        raise ValueError(
+            f"images are floats from {low:g} to {high:g}; floats are learnt as they are and must lie around 0: "
+            "bring grey levels to [-1, 1], or make them torch.uint8 (0 to 255)"
+        )
 
 
 def check_labels_of_classes(labels: Tensor, classes: Sequence[str]) -> None:

@@ -46,7 +46,7 @@ def batches(
     device: torch.device,
     workers: int,
 ) -> Generator[Tensor]:
-    """The uint8 images of every step, on the device.
+    """The images of every step, on the device, as the data set holds them.
 
     Close the generator when the training ends, which ends its workers.
 

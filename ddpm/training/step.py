@@ -34,7 +34,9 @@ class Task(Protocol):
     classes: int | None
 
     def loss(self, part: str, images: Tensor, randomness: StepRandomness, *labels: Tensor) -> Tensor:
-        """The scalar loss that a part minimises on a batch in [-1, 1]; earlier parts have already taken their step.
+        """The scalar loss that a part minimises on a batch; earlier parts have already taken their step.
+
+        Images are in [-1, 1], or as the data set's floats are.
 
         Where a batch is computed in pieces it is called for each of them: the loss of a batch must be the mean of its
         images' losses, ask every piece's randomness for the same in turn, and change nothing but gradients.
@@ -47,7 +49,7 @@ class MicroBatch(NamedTuple):
 
     Attributes:
         randomness: the random numbers of these images, which are rows of the step's batch.
-        images: (images, channels, height, width), in [-1, 1].
+        images: (images, channels, height, width), float32: in [-1, 1], or as the data set's floats are.
         labels: what the loss is told besides: nothing, or the labels (images,).
         share: which part of the process's batch they are.
     """
@@ -75,7 +77,7 @@ def train_step(
     signals: StopSignals,
     labels: Tensor | None = None,
 ) -> StepResult:
-    """One step of every part on this process's images, uint8 (batch, channels, height, width).
+    """One step of every part on this process's images (batch, channels, height, width), uint8 or float32.
 
     Labels (batch,) are given to a task with classes alone.
     """
@@ -101,7 +103,8 @@ def micro_batches(
     """What this process computes a step with: all of its images, or pieces of at most `micro_batch_size`."""
     rows = rows_of_this_process(config.batch_size, accelerator)
     randomness = StepRandomness(config.seed, step, config.batch_size, rows.start, len(images))
-    images = normalise(images)
+    if images.dtype == torch.uint8:
+        images = normalise(images)
     if config.flip:
         is_flipped = (randomness.uniform() < 0.5).to(images.device)
         images = torch.where(is_flipped[:, None, None, None], images.flip(-1), images)

@@ -53,7 +53,13 @@ CASES = [
         ("ddim", {"told": "1", "weight": 3}),
         ("ddim", {"told": "2", "weight": 1}),
     )
-] + [{"sampler": "langevin", "schedule": "linear", "spacing": "trailing", "delta": 0.05}]
+] + [
+    {"sampler": "langevin", "schedule": "linear", "spacing": "trailing", "delta": 0.05},
+    # so many levels that several of them are noise alone
+    {"sampler": "annealed_langevin", "schedule": "straight", "spacing": "trailing", "stepSize": 0.5, "steps": 200},
+]
+#: States of a walk that are kept.
+MOST = 30
 
 
 def numbers(x):
@@ -71,7 +77,7 @@ def states_of(case):
         model = mixture.given(int(case["told"]))
         model = Guided(model, mixture, case["weight"]) if case["weight"] > 1 else model
     randn_like = PerSampleNoise(SEED)
-    grid = schedule.timesteps(STEPS, case["spacing"])
+    grid = schedule.timesteps(case.get("steps", STEPS), case["spacing"])
     x = schedule.scale(grid[0]) * randn_like(torch.empty(POINTS, 2, dtype=torch.float64))
     if case["sampler"] == "langevin":
         step_size = case["delta"]
@@ -103,7 +109,11 @@ def computed(bench):
         return [{"setup": case, "states": garments_of(case)} for case in GARMENTS]
     bumps = [{"weight": weight, "mean": [x, y], "std": std} for weight, x, y, std in BUMPS]
     shared = {"bumps": bumps, "points": POINTS, "steps": STEPS, "seed": SEED}
-    return [{"setup": shared | case, "states": states_of(case)} for case in CASES]
+    walks = [states_of(case) for case in CASES]
+    return [
+        {"setup": shared | case, "length": len(walk), "states": walk[:MOST]}
+        for case, walk in zip(CASES, walks, strict=True)
+    ]
 
 
 def kept(bench):

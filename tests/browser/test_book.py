@@ -12,6 +12,7 @@ from tests.browser.conftest import FAULTS_ALONE, HTML, PHONE
 from tests.checkout import ROOT
 
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+SOURCES = ["_modules/index", "_modules/ddpm/samplers"]
 CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
 OVERFLOWING = "parts => parts.filter(part => part.scrollWidth > part.clientWidth + 1)"
 
@@ -72,7 +73,7 @@ def links():
     return {path: Links(path) for path in HTML.rglob("*.html") if "_static" not in path.parts}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, *SOURCES])
 def test_every_link_inside_the_book_resolves(name, links):
     path = HTML / f"{name}.html"
     for target in links[path].targets:
@@ -99,6 +100,17 @@ def test_a_film_stands_still_for_those_who_prefer_that(motion, shown, visit):
     film = page.locator("details.film img")
     expect(film).to_be_visible()
     assert film.evaluate("image => image.decode().then(() => image.currentSrc)").endswith(shown)
+
+
+def test_a_functions_code_is_one_click_from_its_reference(visit):
+    page = visit("book/api")
+    page.locator("dt[id='ddpm.samplers.ancestral']").get_by_text("[source]").click()
+    page.wait_for_url("**/_modules/ddpm/samplers.html#ancestral")
+    code = page.locator("#ancestral")
+    expect(code).to_contain_text("def ancestral(")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    code.get_by_text("[docs]").click()
+    page.wait_for_url("**/book/api.html#ddpm.samplers.ancestral")
 
 
 def test_search_finds_ddim(visit):

@@ -30,7 +30,7 @@ SOON = 120_000  # milliseconds until a network has surely answered
 def test_the_vectors_are_what_the_package_computes(bench):
     exactness = {"plane": 1e-8, "garments": 1e-4}[bench]
     for kept, now in zip(lab_vectors.kept(bench), lab_vectors.computed(bench), strict=True):
-        assert kept["setup"] == now["setup"]
+        assert (kept["setup"], kept.get("length")) == (now["setup"], now.get("length"))
         assert kept["states"] == [pytest.approx(state, rel=0, abs=exactness) for state in now["states"]]
 
 
@@ -53,8 +53,8 @@ def test_every_state_of_a_walk_in_the_plane_is_the_packages(visit):
         states = page.evaluate(
             "async setup => (await walked({ ...FIRST, ...setup })).walk.slice(1).map(({ x }) => [...x])", walk["setup"]
         )
-        assert len(states) == len(walk["states"])
-        for ours, theirs in zip(states, walk["states"], strict=True):
+        assert len(states) == walk["length"]
+        for ours, theirs in zip(states, walk["states"], strict=False):
             assert ours == pytest.approx(theirs, rel=0, abs=1e-6), walk["setup"]
 
 

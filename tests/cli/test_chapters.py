@@ -52,13 +52,17 @@ def test_a_chapter_that_fails_is_exit_code_1(option, tmp_path):
     assert "Traceback" not in process.stderr
 
 
-@pytest.mark.parametrize("given", [{}, {"force": True}, {"unsandboxed": True}, {"only": [2, 5]}, {"seconds": 90}])
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"force": True}, {"unsandboxed": True}, {"only": [2, 5]}, {"seconds": 90}, {"weight": ["scores=3", "a=.5"]}],
+)
 def test_what_is_said_of_a_marking_reaches_it(given, monkeypatch):
     marked = []
     monkeypatch.setattr("ddpm.companion.marking.mark_hand_ins", lambda *a, **k: marked.append((a, k)) or [])
     chapters([Path("ada.zip")], mark=True, notebooks=Path("some"), out=Path("table.csv"), **given)
     said = {"force": False, "unsandboxed": False, "only": None, "seconds": Limits().seconds} | given
     limits = Limits(seconds=said.pop("seconds"))
+    said["weights"] = {"scores": 3, "a": 0.5} if said.pop("weight", None) else {}
     arguments = ([Path("ada.zip")], Path("table.csv"), Path("some"), said.pop("only"), limits)
     assert marked == [(arguments, said)]
 
@@ -88,6 +92,9 @@ def test_what_is_said_of_a_marking_reaches_it(given, monkeypatch):
         (["--pack", "RUN", "mine.zip"], "mine.zip is given; it does not go with --pack"),
         (["--seconds", 90], "--seconds is given; it needs --mark"),
         (["--pack", "RUN", "--seconds", 90], "--seconds is given; it does not go with --pack"),
+        (["--weight", "empty_page=5"], "--weight is given; it needs --mark"),
+        (["--mark", "mine.zip", "--weight", "empty_page"], "weight is 'empty_page'; it must be NAME=NUMBER"),
+        (["--mark", "mine.zip", "--weight", "empty_page=much"], "weight is 'empty_page=much'; it must be NAME=NUMBER"),
         (["--mark", "mine.zip", "--seconds", 0], "seconds is 0; it must be an integer from 1 up"),
         (["--hand-in", "RUN", "--unsandboxed"], "--unsandboxed is given; it does not go with --hand-in"),
         (["-p", "seed=[1"], "parameter is 'seed=[1'; VALUE must be a number, a text"),

@@ -54,7 +54,8 @@ def test_a_student_draws_in_its_own_calls(student, tmp_path):
     assert drawn["own"] == drawn["two"] != drawn["many"]
     said = done("sample", "--model", folder, "-n", 1, "--steps", 1, "--out", tmp_path / "one.png").stderr
     assert "distilled for 2 moves of ddim on a trailing grid; 1 of ddim on a trailing grid may ask it at times" in said
-    assert "ddim, eta 0, 2 steps, trailing grid" in done("evaluate", "--model", folder, "-n", 65).stdout
+    said = done("evaluate", "--model", folder, "-n", 65).stdout
+    assert "ddim, eta 0, 2 steps (2 network calls), trailing grid" in said
     assert ddpm.load(folder).distilled_for == 2
 
 

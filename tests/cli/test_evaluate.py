@@ -14,12 +14,19 @@ pytestmark = pytest.mark.long
 
 def test_a_distance_comes_with_how_it_was_measured(trained):
     said = alone("evaluate", "--model", trained, "--n", 65, "--steps", 1).stdout
-    assert "dpm_solver_pp, 1 steps, log_snr grid, seed 0: Frechet distance" in said
+    assert "dpm_solver_pp, 1 step (1 network call), log_snr grid, seed 0: Frechet distance" in said
 
 
 def test_a_distance_says_which_model_guided(trained):
     said = done("evaluate", "--model", trained, "--n", 65, "--steps", 1, "--guide", "equal-diffusion").stdout
-    assert "log_snr grid, guided by equal-diffusion with weight 1.6, seed 0: Frechet distance" in said
+    how = "1 step (2 network calls), log_snr grid, guided by equal-diffusion with weight 1.6"
+    assert f"{how}, seed 0: Frechet distance" in said
+
+
+def test_a_distance_says_the_network_calls_of_heun_and_of_two_guides(conditional):
+    guides = ("--guidance", 2, "--guide", "equal-diffusion")
+    said = done("evaluate", "--model", conditional, "--n", 65, "--sampler", "heun", "--steps", 2, *guides).stdout
+    assert "heun, 2 steps (9 network calls), trailing grid, told the classes with guidance 2, guided by" in said
 
 
 def test_an_early_checkpoint_of_the_run_can_guide_it(trained):
@@ -29,7 +36,7 @@ def test_an_early_checkpoint_of_the_run_can_guide_it(trained):
 
 
 def test_a_model_that_draws_in_one_call_has_a_distance(vae):
-    assert "one call, seed 0: Frechet distance" in done("evaluate", "--model", vae, "--n", 65).stdout
+    assert "1 network call, seed 0: Frechet distance" in done("evaluate", "--model", vae, "--n", 65).stdout
 
 
 def test_a_model_of_other_data_is_measured_aloud(trained, tmp_path):
@@ -90,6 +97,8 @@ def test_a_conditional_model_is_told_every_class_in_turn_and_guided(conditional)
         done(*command, *more).stdout
         for more in ((), ("--guidance", 1), ("--guidance", 3, "--guidance-interval", 0.5, 200))
     )
+    assert all("1 step (1 network call)" in said for said in (untold, told))
+    assert "1 step (2 network calls)" in guided
     assert "told" not in untold
     assert "told the classes with guidance" not in told
     assert "told the classes with guidance 3 for sigma from 0.5 to 200, seed 0" in guided

@@ -14,7 +14,9 @@ from ddpm import model_files
 from ddpm.cli.sample import _check_film, sample
 from ddpm.data import CLASSES, denormalise
 from ddpm.denoiser import Guided
+from ddpm.diffusion import DiffusionConfig
 from ddpm.noise import PerSampleNoise
+from ddpm.unet import UNetConfig
 from tests.cli.commands import TRAIN, alone, done, refusal
 
 pytestmark = pytest.mark.long
@@ -24,7 +26,8 @@ TWO_ROWS_OF_THREE = (3 * 34 + 2, 2 * 34 + 2)  # images of 32 pixels, with two be
 
 def test_a_grid_of_the_images(trained, tmp_path):
     said = alone("sample", "--model", trained, "--n", 5, "--steps", 2, "--out", tmp_path / "grid.png").stdout
-    assert said == f"5 images: {tmp_path / 'grid.png'}\n"
+    how = "dpm_solver_pp, 2 steps (2 network calls), log_snr grid, seed 0"
+    assert said == f"5 images, {how}: {tmp_path / 'grid.png'}\n"
     assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
 
 
@@ -195,6 +198,13 @@ def test_damaged_weights_are_refused(tmp_path):
     assert "damaged" in said
 
 
+def test_a_model_of_what_is_no_picture_is_refused(tmp_path):
+    config = DiffusionConfig(UNetConfig(channels=4, base_channels=4, head_channels=4))
+    ddpm.save(config.network(), config, tmp_path / "latents", (4, 8, 8))
+    said = refusal(["sample", "--model", tmp_path / "latents", "--out", "RUN.png"], tmp_path)
+    assert "which draws (4, 8, 8); a picture has 1 or 3 channels: ddpm.sample draws it in Python" in said
+
+
 # Classes.
 
 
@@ -208,7 +218,8 @@ def test_damaged_weights_are_refused(tmp_path):
 )
 def test_several_classes_have_a_row_each(conditional, tmp_path, arguments, n, size):
     said = done("sample", "--model", conditional, "--steps", 1, *arguments, "--out", tmp_path / "grid.png").stdout
-    assert said == f"{n} images: {tmp_path / 'grid.png'}\n"
+    assert said.startswith(f"{n} images, dpm_solver_pp, 1 step (1 network call), log_snr grid, told the classes")
+    assert said.endswith(f", seed 0: {tmp_path / 'grid.png'}\n")
     assert Image.open(tmp_path / "grid.png").size == tuple(34 * side + 2 for side in size)
 
 
@@ -279,4 +290,5 @@ def test_a_conditional_run_is_trained_again_from_its_record(conditional, tmp_pat
 
 def test_one_image_is_one(tmp_path):
     said = done("sample", "--n", 1, "--steps", 1, "--out", tmp_path / "one.png").stdout
-    assert said == f"1 image: {tmp_path / 'one.png'}\n"
+    how = "dpm_solver_pp, 1 step (1 network call), log_snr grid, seed 0"
+    assert said == f"1 image, {how}: {tmp_path / 'one.png'}\n"

@@ -5,9 +5,11 @@ import re
 import shutil
 import zipfile
 from hashlib import sha256
+from itertools import pairwise
 
 import nbformat
 import pytest
+from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ddpm.companion import hand_in
@@ -16,7 +18,7 @@ from ddpm.companion.book import staged
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES
 from ddpm.companion.exercises.grading import own_numbers
-from ddpm.companion.hand_in import pack, seed_of, write_copies
+from ddpm.companion.hand_in import code_of, edition_of, pack, seed_of, write_copies
 from ddpm.files import write_atomically
 from tests.checkout import ROOT
 
@@ -55,7 +57,37 @@ def test_every_chapter_is_copied_without_outputs(tmp_path):
         notebook = nbformat.read(copy, as_version=4)
         original = nbformat.read(ROOT / "notebooks" / copy.name, as_version=4)
         assert not any(cell.get("outputs") for cell in notebook["cells"])
-        assert [cell["source"] for cell in notebook["cells"]] == [cell["source"] for cell in original["cells"]]
+        cells = [cell for cell in notebook["cells"] if not cell["id"].endswith("-caption")]
+        assert [cell["source"] for cell in cells] == [cell["source"] for cell in original["cells"]]
+        assert notebook["metadata"]["ddpm"]["copy of"] == edition_of(code_of(notebook))
+
+
+def test_a_copy_has_every_caption_below_its_figure_in_plain_markdown(tmp_path):
+    for copy in write_copies(ROOT / "notebooks", tmp_path, student="ada"):
+        notebook = nbformat.read(copy, as_version=4)
+        nbformat.validate(notebook)
+        cells = notebook["cells"]
+        for cell, below in pairwise(cells):
+            caption = cell["metadata"].get("mystnb", {}).get("figure", {}).get("caption")
+            assert below["id"].endswith("-caption") == (caption is not None)
+            if caption is not None:
+                assert (below["cell_type"], below["source"]) == ("markdown", f"*{caption}*")
+                assert re.fullmatch(r"<p><em>.*</em></p>\n", MarkdownIt().render(below["source"]))
+                assert not re.search(r"\{[\w:]+\}`", caption)  # a role, which MyST alone reads
+        assert any(cell["id"].endswith("-caption") for cell in cells)
+
+
+def test_a_figure_in_a_notebook_whose_cells_have_no_names_has_its_caption(chapters, tmp_path):
+    notebook = nbformat.read(chapters / "01_small.ipynb", as_version=4)
+    notebook["nbformat_minor"] = 4
+    for cell in notebook["cells"]:
+        del cell["id"]
+    notebook["cells"][1]["metadata"]["mystnb"] = {"figure": {"caption": "Where it goes."}}
+    nbformat.write(notebook, chapters / "01_small.ipynb")
+    (copy,) = write_copies(chapters, tmp_path / "mine")
+    copied = nbformat.read(copy, as_version=4)
+    nbformat.validate(copied)
+    assert copied["cells"][2]["source"] == "*Where it goes.*"
 
 
 def test_a_students_copies_have_its_own_numbers_and_no_answer(tmp_path):

@@ -639,6 +639,17 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 4
 
 
+def test_other_weights_count_anew_and_mark_nothing_again(chapters, tmp_path, asked):
+    path = handed_in(tmp_path, chapters, "ada", only=[2])
+    mark = partial(mark_hand_ins, [path], tmp_path / "marks.csv", chapters, only=[2])
+    mark()
+    mark(weights={"scores": 4})
+    assert len(asked) == 1
+    (row,) = rows_of(tmp_path / "marks.csv").values()
+    assert (row["scores (of 4)"], row["max_score"]) == ("0", "5")
+    assert "0 of 2 exercises are right, 0 of 5 points" in (tmp_path / "marks" / "ada.md").read_text()
+
+
 def test_what_is_unchanged_is_marked_again_where_a_chapter_has_changed(chapters, tmp_path, asked):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
@@ -693,6 +704,9 @@ def test_a_zip_that_is_too_large_is_not_read(chapters, tmp_path, monkeypatch, as
         ({"only": [1, 9]}, "only is 9; legal are 1, 2, 3, 4, 5, 6"),
         ({"only": 0}, "only is 0; legal are 1, 2, 3, 4, 5, 6"),
         ({"only": []}, "only is []; legal are 1, 2, 3, 4, 5, 6"),
+        ({"weights": {"scoers": 2}}, "weight is given for 'scoers'; legal here are divergence, "),
+        ({"weights": {"scores": 0}}, "weight of scores is 0; it must be finite and above 0"),
+        ({"weights": {"scores": 2}, "only": 3}, "weight is given for 'scores'; legal here are "),
     ],
 )
 def test_nothing_is_marked_where_something_is_wrong(chapters, tmp_path, monkeypatch, arguments, message):
@@ -702,8 +716,9 @@ def test_nothing_is_marked_where_something_is_wrong(chapters, tmp_path, monkeypa
     for name in ("a.zip", "a.ipynb", "b/a.zip", "c/B/A.zip"):
         write_zip(tmp_path / name, {})
     zips = [Path(name) for name in arguments.get("zips", ["a.zip"])]
+    only, weights = arguments.get("only"), arguments.get("weights")
     with pytest.raises(ValueError, match="^" + re.escape(message)):
-        mark_hand_ins(zips, Path(arguments.get("out", "marks.csv")), chapters, arguments.get("only"))
+        mark_hand_ins(zips, Path(arguments.get("out", "marks.csv")), chapters, only, weights=weights)
     assert not (tmp_path / "marks").exists()
 
 

@@ -65,6 +65,7 @@ def test_a_deck_has_every_figure_and_question_and_its_length(chapter):
         assert not re.search(r"<li>\s*(?:<p>)?Yes\.", slide.shown)
     assert all(slide.notes for slide in slides)
     written = " ".join(f"{slide.shown} {slide.notes}" for slide in slides)
+    written = re.sub("<pre>.+?</pre>", "", written, flags=re.DOTALL)
     assert not re.search(r"\{[\w:-]+\}`|```\{|\]\(|\$\$", written)  # nothing that only a page understands
     for slide in slides:
         shown = re.sub(r"<[^>]+>", "", slide.shown).strip()
@@ -92,11 +93,25 @@ def test_every_numbered_equation_of_a_chapter_is_shown_once():
                     assert shown.count(rf"\tag{{{number}}}") == 1, (chapter.name, number)
 
 
-def test_chapter_0_shows_its_code_in_parts_that_fit():
-    _, slides, _ = deck_of(CHAPTERS[0])
-    code = [slide.shown for slide in slides if "<pre>" in slide.shown]
-    assert "alpha_bar" in code[0]
-    assert max(part.count("\n") for part in code) < 26
+#: A line of the code that a chapter writes out.
+WRITTEN_OUT = {
+    "00": "return left.sqrt() * x0 + (1 - left).sqrt() * eps",
+    "01": "# eq. 2",
+    "02": "def attention_by_hand(layer, x):",
+    "03": "def ancestral_by_hand(denoise, x, times, noise):",
+    "04": "def heun_step(denoise, x, t, s):",
+    "05": "told = labels.masked_fill(is_dropped, null_label)",
+    "06": "loss = F.mse_loss(said, eps - x0)",
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_code_that_a_chapter_writes_out_is_shown_in_parts_that_fit(chapter):
+    code = [slide for slide in deck_of(chapter)[1] if "<pre>" in slide.shown]
+    assert max(slide.shown.count("\n") for slide in code) < 29
+    assert any(WRITTEN_OUT[chapter.name[:2]] in text(slide.shown) for slide in code)
+    assert not any("results_table(" in slide.shown or "verdict(" in slide.shown for slide in code)
+    assert {slide.is_extra for slide in code} == {not chapter.name.startswith("00")}
 
 
 #: The words that make a statement of an equation, and what marks that equation.
@@ -144,8 +159,26 @@ def test_an_equation_below_code_stays_there_with_the_sentences_around_it(tmp_pat
     around = r"It begins. The sampler goes back: \[ b \] That is all."
     shown = [text(slide.shown) for slide in shown_of(cells, tmp_path, "00")]
     assert shown == [r"All of it These lines are all. \[ a \]", "All of it x = 1", f"All of it {around}"]
-    shown = [text(slide.shown) for slide in shown_of(cells, tmp_path)]  # whose slides have no code
+    shown = [text(slide.shown) for slide in shown_of(cells, tmp_path)]  # which is not about code
     assert shown == [rf"All of it These lines are all. \[ a \] {around}"]
+
+
+@pytest.mark.parametrize("source", ["def move(x):\n    return x", "class Move:\n    pass", "y = a * x  # eq. 2"])
+def test_code_that_writes_something_out_is_shown_but_not_in_a_short_talk(source, tmp_path):
+    cells = [new_markdown_cell("## First\n\nA sentence."), new_code_cell(source)]
+    assert [slide.is_extra for slide in shown_of(cells, tmp_path) if "<pre>" in slide.shown] == [True]
+
+
+def test_a_part_of_code_ends_where_a_definition_does(tmp_path):
+    move = "\n".join(["def move(x):", *["    x = x + 1"] * 8, "", *["    x = x - 1"] * 6])
+    first, second = shown_of([new_markdown_cell("## First"), new_code_cell(f"{move}\n\n\n{move}")], tmp_path)
+    assert text(first.shown) == text(second.shown)
+
+
+def test_code_of_a_definition_that_is_too_long_is_cut_at_an_empty_line(tmp_path):
+    half = "\n".join(["    x = x + 1"] * 14)
+    cells = [new_markdown_cell("## First"), new_code_cell(f"def move(x):\n{half}\n\n{half}")]
+    assert [text(slide.shown).count("x + 1") for slide in shown_of(cells, tmp_path)] == [14, 14]
 
 
 def test_around_an_equation_are_the_nearest_sentences_and_what_is_between_is_left_out(tmp_path):

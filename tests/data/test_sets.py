@@ -197,7 +197,11 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtyp
     [
         (IMAGES.numpy(), LABELS, TypeError, "images are ndarray; they must be a tensor"),
         (IMAGES, [0] * 4, TypeError, "labels are list; they must be a tensor"),
-        (IMAGES.float(), LABELS, TypeError, "must be torch.uint8 .*, which ddpm.data.denormalise makes"),
+        (IMAGES.double(), LABELS, TypeError, "images are torch.float64; they must be torch.uint8 .*, or torch.float32"),
+        (IMAGES.int(), LABELS, TypeError, "images are torch.int32; they must be torch.uint8"),
+        (IMAGES.float(), LABELS, ValueError, "images are floats from 0 to 0; .* must lie around 0"),
+        (IMAGES + torch.linspace(0, 1, 8), LABELS, ValueError, r"from 0 to 1; .* bring grey levels to \[-1, 1\]"),
+        (IMAGES - torch.inf, LABELS, ValueError, "images hold NaN or infinity"),
         (
             IMAGES[:0],
             LABELS[:0],
@@ -212,6 +216,12 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtyp
 def test_a_data_set_has_images_and_a_label_for_each(images, labels, error, words):
     with pytest.raises(error, match=words):
         data.Dataset("mine", "train", images, labels, "made here")
+
+
+def test_floats_around_0_are_images():
+    latents = torch.randn(4, 24, 1, 1)
+    assert torch.equal(data.Dataset("mine", "train", latents, LABELS, "made here")[2][0], latents[2])
+    assert data.Dataset("mine", "train", IMAGES - 1.0, LABELS, "made here").shape == (1, 8, 8)
 
 
 # Where things are kept.

@@ -113,6 +113,17 @@ class Watching(Dropping):
         return super().loss(part, images, randomness)
 
 
+def test_grey_levels_are_brought_to_the_range_and_floats_are_learnt_as_they_are(images):
+    accelerator, task, config = make_accelerator(Path("unused"), ()), Watching(), TrainingConfig(batch_size=50)
+    state, there = TrainingState(task.parts, config, accelerator), images.images.to(accelerator.device)
+    latents = 5 * normalise(there)  # as far from 0 as some latents are
+    for given in (there, latents):
+        train_step(task, state, given, 0, config, accelerator, StopSignals())
+    seen_grey, seen_latents = task.seen
+    assert torch.equal(seen_grey, normalise(there))
+    assert torch.equal(seen_latents, latents)
+
+
 @pytest.mark.parametrize("micro_batch_size", [None, 7])
 def test_about_half_of_the_images_are_mirrored_and_others_in_every_step(images, micro_batch_size):
     accelerator, task = make_accelerator(Path("unused"), ()), Watching()

@@ -171,6 +171,7 @@ async function* langevin(denoise, x, { stepSize, steps, randnLike }) {
 async function* annealedLangevin(denoise, x, timesteps, { stepSize, randnLike }) {
   const { schedule } = denoise;
   const leastSignal = 1 / Math.hypot(1, NOISE_ALONE);
+  const signal = (/** @type {number} */ u) => Math.max(schedule.signal(u), leastSignal * schedule.scale(u));
   for (const [t, s] of pairwise(timesteps)) {
     const delta = stepSize * schedule.noise(t) ** 2;
     for (let i = 0; i < 5; i++) {
@@ -179,7 +180,7 @@ async function* annealedLangevin(denoise, x, timesteps, { stepSize, randnLike })
       yield { x, t, prediction };
     }
     if (s > 0) {
-      x = combine([schedule.signal(s) / Math.max(schedule.signal(t), leastSignal * schedule.scale(t)), x]);
+      x = combine([signal(s) / signal(t), x]);
     } else {
       const prediction = await denoise.predict(x, t);
       yield { x: prediction.x0, t: s, prediction };
