@@ -125,19 +125,26 @@ def fault_of_mean(value: Tensor, said: Tensor, wanted: Tensor, instead: Mapping[
     error = wanted - said.detach()
     (slope,) = torch.autograd.grad(value, said)
     compared = -slope * error.numel() / 2  # of a mean squared error the error of each number
-    if _same(value, error.square().mean()) and (compared - error).abs().mean() < 0.01:
+    is_mean_square = _same(value, compared.square().mean())
+    if is_mean_square and _is_near(compared, error):
         return None
-    slips = {hint: (other - said.detach()).square().mean() for hint, other in instead.items()} | {
+    slips = {
         "that is the sum. Its mean does not depend on the size of a batch.": error.square().sum(),
         "that is the sum over an image's numbers. Take the mean over these, too.": error.square().sum() / len(error),
         "squared, not absolute: the mean is what is wanted, not the median.": error.abs().mean(),
         "the mean of the squares, without a root.": error.square().mean().sqrt(),
         "square first, then take the mean.": error.mean().square(),
     }
-    unknown = "it is not the mean squared error."
-    if _same(value, compared.square().mean()):
-        unknown = "it compares with something else than was mixed into the images. Is the noise drawn once?"
-    return f"The loss: {next((hint for hint, slip in slips.items() if _same(value, slip)), unknown)}"
+    hints = [hint for hint, slip in slips.items() if _same(value, slip)]
+    if is_mean_square:
+        hints += [hint for hint, other in instead.items() if _is_near(compared, other - said.detach())]
+        hints.append("it compares with something else than was mixed into the images. Is the noise drawn once?")
+    return f"The loss: {[*hints, 'it is not the mean squared error.'][0]}"
+
+
+def _is_near(error: Tensor, other: Tensor) -> bool:
+    """Whether the errors of all numbers are the same, but where what was mixed is hard to tell from an image."""
+    return bool((error - other).abs().mean() < 0.01)
 
 
 def _same(value: Tensor, other: Tensor) -> bool:
