@@ -234,11 +234,10 @@ def _moves(mixture: GaussianMixture, states: list[Tensor], times: list[int]) -> 
 
 
 def _hint(moves: list[Move], states: list[Tensor], wrong: list[int], slips: Mapping[str, Moved]) -> str:
-    """What may have been overlooked: the slip that explains all moves that are wrong, or else the first."""
-    for these in (wrong, wrong[:1]):
-        for hint, slip in slips.items():
-            if all(_is_there(states[i + 1], slip(moves[i])) for i in these):
-                return hint
+    """What may have been overlooked: the slip that explains all moves that are wrong."""
+    for hint, slip in slips.items():
+        if all(_is_there(states[i + 1], slip(moves[i])) for i in wrong):
+            return hint
     if not states[wrong[0] + 1].isfinite().all():
         return "its end is not finite. At time 0 sigma is 0: it has no logarithm, and divides nothing."
     return "its end is none of the usual slips'. Is each number that of its own time? alpha_bar[0] is 1."
