@@ -20,14 +20,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-__all__ = ["NOTHING", "TRAINED", "answer_of", "answers", "is_blank", "main", "needed", "statements_of"]
+__all__ = ["NOTHING", "PRACTICALS", "answer_of", "answers", "is_blank", "main", "needed", "statements_of"]
 
 #: What is said of a function that is written and answers None.
 NOTHING = "returns nothing: is there a `return` on every way through it?"
 #: What Python raises of a cell that it cannot read: the last two of code that is nested without end.
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
-#: Exercises that train a model, by the functions they are given.
-TRAINED = {"grade_ddpm": ("noised", "loss", "step_back"), "grade_model": ("diffusion_model",)}
+#: Exercises that are more than a function of numbers, such as a model or a sampler, by the functions they are given.
+PRACTICALS = {
+    "grade_ddpm": ("noised", "loss", "step_back"),
+    "grade_model": ("diffusion_model",),
+    "grade_samplers": ("walk_by_ddim", "walk_by_solver"),
+    "grade_loss_with_labels": ("loss_with_labels",),
+    "grade_flow_loss": ("flow_loss",),
+}
 
 
 def main() -> None:
@@ -68,8 +74,8 @@ def answers(
 
     Args:
         cells: the code of a notebook's cells, in order, and whether it is the student's own or the chapter's.
-        calls: the arguments of each call, by the function's name; None for an exercise of `TRAINED`.
-        seed: of the exercises of `TRAINED`.
+        calls: the arguments of each call, by the function's name; None for an exercise of `PRACTICALS`.
+        seed: of the exercises of `PRACTICALS`.
         seconds: that one exercise may take.
         own: the numbers of the student's copy that a function uses, by the function's name: it is called with these,
             whatever a later cell makes of them.
@@ -106,14 +112,12 @@ def _answer(
     seed: int,
     own: Mapping[str, float],
 ) -> Any:
-    functions = _functions(statements, TRAINED.get(name, (name,)), own)
+    functions = _functions(statements, PRACTICALS.get(name, (name,)), own)
     if calls is not None:
         return [answer_of(functions[0], call) for call in calls]
-    from ddpm.companion.exercises.blank_page import said_of_model
-    from ddpm.companion.exercises.from_nothing import said_of_ddpm
+    from ddpm.companion.exercises import JUDGES
 
-    judge: Callable[..., str] = said_of_ddpm if name == "grade_ddpm" else said_of_model
-    return judge(*functions, seed=seed)
+    return JUDGES[name](*functions, seed=seed)
 
 
 def answer_of(function: Callable[..., Any], call: Sequence[float]) -> float | str | None:

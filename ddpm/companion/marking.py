@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from ddpm import __version__
 from ddpm.companion import answering, hand_in, sandbox, unpacking
-from ddpm.companion.answering import TRAINED
+from ddpm.companion.answering import PRACTICALS
 from ddpm.companion.chapters import find_chapters
-from ddpm.companion.exercises import EXERCISES, blank_page, from_nothing, graded_in, grading
+from ddpm.companion.exercises import EXERCISES, JUDGES, graded_in, grading, practicals
 from ddpm.companion.exercises.grading import calls_of, judged, own_numbers
 from ddpm.companion.hand_in import code_of, edition_of, noted_in, seed_of
 from ddpm.companion.marks import TITLES, Marked, Result, check_weights, plain, report, table, with_remarks
@@ -42,7 +42,7 @@ def asked_in(notebooks: Path, only: int | Collection[int] | None = None) -> dict
     found = {}
     for chapter in find_chapters(notebooks, only):
         source = _code_of_exercises(read_notebook(chapter))
-        found[chapter.name] = [*graded_in(source), *(name for name in TRAINED if f"\n{name}(" in source)]
+        found[chapter.name] = [*graded_in(source), *(name for name in PRACTICALS if f"\n{name}(" in source)]
     return found
 
 
@@ -146,8 +146,9 @@ def _published(notebooks: Path, chapters: Iterable[str]) -> dict[str, list[str]]
 
 def _code_of_marking() -> str:
     """What finds a hand-in's functions, calls them and judges their answers."""
-    shared = {sys.modules[__name__], unpacking, answering, sandbox, hand_in, grading, from_nothing, blank_page}
-    of_exercises = {inspect.getmodule(each.right) for each in EXERCISES.values()}
+    shared = {sys.modules[__name__], unpacking, answering, sandbox, hand_in, grading, practicals}
+    judging = [*(each.right for each in EXERCISES.values()), *JUDGES.values()]
+    of_exercises = {inspect.getmodule(each) for each in judging}
     return "".join(sorted(inspect.getsource(module) for module in shared | of_exercises if module is not None))
 
 
@@ -269,22 +270,26 @@ def _results(
     """
     seed = 0 if student is None else seed_of(student)
     hidden = int(sha256[:8], 16)
-    own = {name: {} if student is None or name in TRAINED else own_numbers(EXERCISES[name], seed) for name in names}
+    own = {name: {} if student is None or name in PRACTICALS else own_numbers(EXERCISES[name], seed) for name in names}
 
     def calls(name: str) -> list[tuple[float, ...]] | None:
-        if name in TRAINED:
+        if name in PRACTICALS:
             return None
         return [call for each in (seed, hidden) for call in calls_of(EXERCISES[name], each, own[name])]
 
-    answers = answers_of(cells, {name: calls(name) for name in names}, seed, own, limits, unsandboxed)
+    asked = {name: calls(name) for name in names}
+    answers: dict[str, Any] = {}
+    for practical in (False, True):  # in two sandboxes: where practicals are judged, the right functions can be read
+        group = {name: given for name, given in asked.items() if (name in PRACTICALS) == practical}
+        answers |= answers_of(cells, group, seed, own, limits, unsandboxed) if group else {}
     for name in names:
         answer = answers.get(name, "took too long, or ended the process it ran in")
         title = TITLES.get(name, name)
         if isinstance(answer, str):
-            is_right = name in TRAINED and answer.startswith("right")
+            is_right = name in PRACTICALS and answer.startswith("right")
             said = answer if is_right or answer.startswith("not") else f"not yet. {title} {answer}"
             yield Result(chapter, title, int(is_right), plain(said))
-        elif name in TRAINED or not _are_six_answers(answer):
+        elif name in PRACTICALS or not _are_six_answers(answer):
             yield Result(chapter, title, 0, "not yet. What it answers is no answer.")
         else:
             at_own, at_hidden = answer[:3], answer[3:]

@@ -15,8 +15,14 @@ from ddpm.companion.hand_in import seed_of
 
 __all__ = ["TITLES", "Marked", "Result", "check_weights", "plain", "report", "table", "weights_of", "with_remarks"]
 
-#: What the table and the reports call the exercises that train a model.
-TITLES = {"grade_ddpm": "three_parts", "grade_model": "empty_page"}
+#: What the table and the reports call the exercises that are more than a function of numbers.
+TITLES = {
+    "grade_ddpm": "three_parts",
+    "grade_model": "empty_page",
+    "grade_samplers": "two_samplers",
+    "grade_loss_with_labels": "loss_with_labels",
+    "grade_flow_loss": "flow_loss",
+}
 
 
 @dataclass(frozen=True)

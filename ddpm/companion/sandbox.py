@@ -95,7 +95,8 @@ def _run(
         "seconds": limits.seconds, "memory": limits.memory, "file size": limits.file_size,
     }  # fmt: skip
     program = [sys.executable, "-P", answering.__file__]
-    hide_answers = not any(name in answering.TRAINED for name in calls)  # what judges these stands beside the answers
+    # What judges a practical stands beside the right functions.
+    hide_answers = not any(name in answering.PRACTICALS for name in calls)
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile() as asked,

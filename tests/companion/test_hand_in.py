@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ddpm.companion import hand_in
+from ddpm.companion.answering import PRACTICALS
 from ddpm.companion.book import staged
 from ddpm.companion.chapters import find_chapters
 from ddpm.companion.exercises import EXERCISES
@@ -98,6 +99,9 @@ def test_a_students_copies_have_its_own_numbers_and_no_answer(tmp_path):
         differ = [a for a, b in zip(first["cells"], second["cells"], strict=True) if a["source"] != b["source"]]
         assert [cell["metadata"]["tags"] for cell in differ] == [["exercises"]]
         (cell,) = differ
+        for grading, functions in PRACTICALS.items():
+            given = f"{grading}({', '.join(functions)}, "
+            assert cell["source"].count(given) == cell["source"].count(f"{given}seed={seed_of('ada')})")
         for name in re.findall(r"^grade\((\w+)", cell["source"], re.MULTILINE):
             own = own_numbers(EXERCISES[name], seed_of("ada"))
             graded = "".join(f", {argument}={argument}" for argument in own)

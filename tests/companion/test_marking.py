@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from ddpm.companion import answering, hand_in, marking, sandbox, unpacking
 from ddpm.companion.answering import answers
-from ddpm.companion.exercises import EXERCISES, blank_page, grading
+from ddpm.companion.exercises import EXERCISES, JUDGES, blank_page, grading, practicals
 from ddpm.companion.exercises.grading import agrees, calls_of, judged, own_numbers, points_of
 from ddpm.companion.hand_in import pack, seed_of, write_copies
 from ddpm.companion.marking import asked_in
@@ -28,7 +28,10 @@ from ddpm.companion.sandbox import Limits
 from tests.cells import tags
 from tests.checkout import ROOT
 from tests.companion.exercises import test_blank_page as page
+from tests.companion.exercises import test_flow_loss as flow
 from tests.companion.exercises import test_from_nothing as parts
+from tests.companion.exercises import test_loss_with_labels as labelled
+from tests.companion.exercises import test_two_samplers as walks
 from tests.until import until
 
 pytestmark = pytest.mark.long
@@ -85,9 +88,15 @@ SLIPS = {
 
 @pytest.fixture(scope="module")
 def chapters(tmp_path_factory):
-    """Chapters 1 to 6, whose exercises are functions of numbers."""
+    """Chapters 1 to 6 without what is no function of numbers, for which a sandbox of its own imports torch."""
     folder = tmp_path_factory.mktemp("book") / "notebooks"
     shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("00_*"))
+    for path in folder.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook["cells"]:
+            if "exercises" in tags(cell):
+                cell["source"] = re.sub(r"^grade_\w+\(.*\)$", "", cell["source"], flags=re.MULTILINE)
+        nbformat.write(notebook, path)
     return folder
 
 
@@ -192,6 +201,66 @@ def test_models_that_were_written_in_chapter_0_are_trained_and_looked_at(tmp_pat
     assert [(each.exercise, each.mark) for each in ada.results] == [("three_parts", 1), ("empty_page", 1)]
     assert [each.mark for each in bob.results] == [0, 0]
     assert "No optimiser has made a step" in bob.results[1].said
+
+
+#: A chapter's practical: its name in the table, what an honest student writes, what a slip makes of it and its hint.
+WRITTEN = {
+    4: (
+        "two_samplers",
+        {"walk_by_ddim": walks.walk_by_ddim, "walk_by_solver": walks.in_lambda},
+        ("noise[s] / noise[t]", "noise[t] / noise[s]", "walk_by_solver is wrong in move 1"),
+    ),
+    5: (
+        "loss_with_labels",
+        {"loss_with_labels": labelled.loss_with_labels},
+        ("torch.rand(len(x0)) < dropout", "torch.rand(()) < dropout", "drops the labels of a whole batch"),
+    ),
+    6: ("flow_loss", {"flow_loss": flow.flow_loss}, ("- eps + x0", "+ eps - x0", "not x0 - eps")),
+}
+
+
+def practical_of(folder, chapter, student, slip=None, more=""):
+    """The zip of a student who has written a chapter's practical and no more."""
+    (copy,) = write_copies(ROOT / "notebooks", folder / student, [chapter], student)
+    notebook = nbformat.read(copy, as_version=4)
+    (cell,) = [cell for cell in notebook["cells"] if "exercises" in tags(cell)]
+    for name, function in WRITTEN[chapter][1].items():
+        blank = re.search(rf"^def {name}\(.*?# write me$", cell["source"], re.MULTILINE | re.DOTALL)[0]
+        cell["source"] = cell["source"].replace(
+            blank, getsource(function).replace(f"def {function.__name__}(", f"def {name}(")
+        )
+    if slip is not None:
+        assert cell["source"].count(slip[0]) == 1
+        cell["source"] = cell["source"].replace(slip[0], slip[1])
+    cell["source"] = f"import math\nfrom itertools import pairwise\n\nimport torch\n{cell['source']}{more}"
+    write_zip(folder / f"{student}.zip", {copy.name: nbformat.writes(notebook)})
+    return folder / f"{student}.zip"
+
+
+@pytest.mark.parametrize("chapter", WRITTEN)
+def test_a_chapters_practical_is_marked(chapter, tmp_path):
+    title, _, slip = WRITTEN[chapter]
+    zips = [practical_of(tmp_path, chapter, "ada"), practical_of(tmp_path, chapter, "bob", slip)]
+    ada, bob = mark_hand_ins(zips, tmp_path / "marks.csv", ROOT / "notebooks", only=[chapter])
+    assert {each.exercise: each.mark for each in ada.results} == {**dict.fromkeys(numbers_of(chapter), 0), title: 1}
+    assert {each.exercise: each.mark for each in bob.results} == {**dict.fromkeys(numbers_of(chapter), 0), title: 0}
+    assert slip[2] in bob.results[-1].said
+    assert (ada.remarks, bob.remarks) == ([], [])
+
+
+def numbers_of(chapter):
+    ((_, names),) = asked_in(ROOT / "notebooks", chapter).items()
+    return [name for name in names if name in EXERCISES]
+
+
+@pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
+def test_beside_a_practical_the_right_functions_are_hidden_all_the_same(tmp_path):
+    look = "from ddpm.companion.exercises.samplers import langevin_variance as known"
+    written = f"\n\n\ndef langevin_variance(*given):\n    {look}\n    return known(*given)"
+    path = practical_of(tmp_path, 4, "ada", more=written)
+    (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", ROOT / "notebooks", only=[4])
+    assert {each.exercise: each.mark for each in marked.results}["langevin_variance"] == 0
+    assert marked.results[-1].mark == 1
 
 
 HOSTILE = {
@@ -538,7 +607,7 @@ def test_a_marking_that_is_killed_goes_on(chapters, tmp_path):
     assert json.loads((tmp_path / "marks" / "s0.json").read_text())["student"] == "s1"
 
 
-JUDGING = (answering, marking, unpacking, sandbox, hand_in, grading, blank_page)
+JUDGING = (answering, marking, unpacking, sandbox, hand_in, grading, practicals, blank_page)
 
 
 @pytest.fixture
@@ -563,6 +632,7 @@ def test_what_is_unchanged_is_marked_again_only_by_force_or_other_exercises(chap
     assert len(asked) == 3
     judged_by = marking._code_of_marking()
     assert all(getsource(exercise.right) in judged_by for exercise in EXERCISES.values())
+    assert all(getsource(judge) in judged_by for judge in JUDGES.values())
     assert all(getsource(module) in judged_by for module in JUDGING)
     monkeypatch.setattr(marking, "_code_of_marking", lambda: judged_by + "# corrected")
     mark(limits=QUICK)

@@ -1,15 +1,19 @@
 """The exercises of the chapters: what a reader writes is called with numbers of its own, and answered at once."""
 
 import re
+from collections.abc import Callable
 
 from ddpm.companion.exercises import flows, generative_models, guidance, round_trip, samplers, unet_dimensions
-from ddpm.companion.exercises.blank_page import grade_model
-from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, grade_ddpm, share_on_bumps
+from ddpm.companion.exercises.blank_page import grade_model, said_of_model
+from ddpm.companion.exercises.flow_loss import grade_flow_loss, said_of_flow_loss
+from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, grade_ddpm, said_of_ddpm, share_on_bumps
 from ddpm.companion.exercises.grading import Exercise, Function, mark
+from ddpm.companion.exercises.loss_with_labels import grade_loss_with_labels, said_of_loss_with_labels
+from ddpm.companion.exercises.two_samplers import grade_samplers, said_of_samplers
 
 __all__ = [
-    "EXERCISES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", "grade_model", "graded_in", "mark",
-    "share_on_bumps",
+    "EXERCISES", "JUDGES", "Exercise", "bumps_of_the_ring", "grade", "grade_ddpm", "grade_flow_loss",
+    "grade_loss_with_labels", "grade_model", "grade_samplers", "graded_in", "mark", "share_on_bumps",
 ]  # fmt: skip
 
 #: Every exercise that is one function of numbers, by that function's name.
@@ -17,6 +21,14 @@ EXERCISES: dict[str, Exercise] = {
     exercise.right.__name__: exercise
     for chapter in (generative_models, unet_dimensions, round_trip, samplers, guidance, flows)
     for exercise in chapter.EXERCISES
+}
+#: What says of the functions of an exercise of `PRACTICALS` what is wrong, or "right", by the name of its grading.
+JUDGES: dict[str, Callable[..., str]] = {
+    "grade_ddpm": said_of_ddpm,
+    "grade_model": said_of_model,
+    "grade_samplers": said_of_samplers,
+    "grade_loss_with_labels": said_of_loss_with_labels,
+    "grade_flow_loss": said_of_flow_loss,
 }
 
 

@@ -8,6 +8,15 @@ from torch import Tensor, nn
 
 from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.checks import enforced
+from ddpm.companion.exercises.practicals import (
+    StandIn,
+    alike,
+    constant,
+    described,
+    fault_of_mean,
+    fault_of_one_call,
+    first_fault,
+)
 from ddpm.schedule import linear
 
 __all__ = ["bumps_of_the_ring", "grade_ddpm", "said_of_ddpm", "share_on_bumps"]
@@ -54,12 +63,7 @@ def grade_ddpm(noised: Noised, loss: Loss, step: Step, *, seed: int = 0) -> None
 
 def said_of_ddpm(noised: Noised, loss: Loss, step: Step, seed: int) -> str:
     """What `grade_ddpm` tells; it begins with "right" if the three parts are."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            return next(_faults(noised, loss, step), "right: what it was trained on is what it draws")
-        except Exception as error:  # whatever a student's code runs into
-            return f"not yet. It raises {type(error).__name__}: {error}"
+    return first_fault(_faults(noised, loss, step), seed, "right: what it was trained on is what it draws")
 
 
 def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
@@ -70,8 +74,8 @@ def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
     x = torch.randn(6, 2)
     calls: dict[str, Callable[[], Tensor | None]] = {
         "noised": lambda: noised(x.clone(), torch.arange(6), x.clone()),
-        "loss": lambda: loss(_StandIn(lambda x, t: x.clone()), x.clone()),
-        "step_back": lambda: step(_StandIn(lambda x, t: x.clone()), x.clone(), 5),
+        "loss": lambda: loss(StandIn(lambda x, t: x.clone()), x.clone()),
+        "step_back": lambda: step(StandIn(lambda x, t: x.clone()), x.clone(), 5),
     }
     for name, call in calls.items():
         if call() is None:
@@ -81,19 +85,6 @@ def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
         yield f"not yet. {fault}"
     if enforced() and not _draws_the_ring(loss, step):
         yield "not yet, and none of the usual slips: each part looks right, but the ring is not what is drawn"
-
-
-class _StandIn(nn.Module):
-    """Stands in for a trained network: answers what a function does, and remembers what it was asked."""
-
-    def __init__(self, answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.answer = answer
-        self.calls: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        self.calls.append((x, t))
-        return self.answer(x, t)
 
 
 def _schedule() -> tuple[Tensor, Tensor]:
@@ -120,27 +111,21 @@ def _faults_of_noised(noised: Noised) -> Iterator[str]:
     }
     if answer.shape != x0.shape:
         yield f"x_t has shape {tuple(answer.shape)}; its images have {tuple(x0.shape)}. One alpha_bar an image."
-    elif not _alike(answer, left.sqrt() * x0 + (1 - left).sqrt() * eps):
-        hints = (hint for hint, slip in slips.items() if _alike(answer, slip))
+    elif not alike(answer, left.sqrt() * x0 + (1 - left).sqrt() * eps):
+        hints = (hint for hint, slip in slips.items() if alike(answer, slip))
         yield next(hints, "x_t is not sqrt(alpha_bar) of the image and sqrt(1 - alpha_bar) of the noise.")
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 def _faults_of_loss(loss: Loss) -> Iterator[str]:
     """By what it asks of a network that always answers 2, of 20,000 images."""
-    network, x0 = _constant(2.0), 3 * torch.randn(20_000, 2)
+    network, x0 = constant(torch.tensor(2.0, requires_grad=True)), 3 * torch.randn(20_000, 2)
     value = loss(network, x0.clone())
-    if len(network.calls) != 1:
-        yield f"The loss calls the network {len(network.calls)} times. One call at one time an image is enough."
+    if fault := fault_of_one_call(network, value):
+        yield fault
         return
     ((x_t, t),) = network.calls
-    if not isinstance(value, Tensor) or value.shape:
-        yield f"The loss is {_described(value)}; it is one number, as a tensor with a gradient: a mean."
-    elif not isinstance(t, Tensor) or t.shape != (len(x0),) or t.is_floating_point():
-        yield f"The loss: its times are {_described(t)}; they are integers from 0 to 999, one for each image."
+    if not isinstance(t, Tensor) or t.shape != (len(x0),) or t.is_floating_point():
+        yield f"The loss: its times are {described(t)}; they are integers from 0 to 999, one for each image."
     elif (t == t[0]).all():
         yield "The loss: every image needs a time of its own; a batch at one time is far noisier."
     elif t.min() != 0 or t.max() != 999:
@@ -148,46 +133,30 @@ def _faults_of_loss(loss: Loss) -> Iterator[str]:
     elif (t.float().mean() - 499.5).abs() > 15:
         yield "The loss: every time is equally likely."
     else:
-        yield from _faults_of_error(value, x0, x_t, t)
+        yield from _faults_of_error(value, network.answers[0], x0, x_t, t)
 
 
-def _faults_of_error(value: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
+def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     left = _schedule()[1][t][:, None]
     eps = (x_t - left.sqrt() * x0) / (1 - left).sqrt()
     off = [eps.mean(), eps.var() - 1, (eps * x0).mean(), eps.prod(1).mean()]
-    slips = {
-        "The loss: the network is asked for the noise, not for the noisy image.": (x_t - 2).square().mean(),
-        "The loss: the network is asked for the noise; here it was compared with the image.": (x0 - 2).square().mean(),
-        "The loss: that is the sum. Its mean does not depend on the size of a batch.": (eps - 2).square().sum(),
-        "The loss: that is the sum over an image's numbers. Take the mean over these, too.": 2
-        * (eps - 2).square().mean(),
-        "The loss: squared, not absolute: the mean is what is wanted, not the median.": (eps - 2).abs().mean(),
-        "The loss: the mean of the squares, without a root.": (eps - 2).square().mean().sqrt(),
-        "The loss: square first, then take the mean.": (eps - 2).mean().square(),
+    instead = {
+        "the network is asked for the noise, not for the noisy image.": x_t,
+        "the network is asked for the noise; here it was compared with the image.": x0,
     }
     if max(abs(value.item()) for value in off) > 0.1:
         yield "The loss: its noisy images are not those of equation 1, with a fresh N(0, 1) for every number."
-    elif not _alike(value, (eps - 2).square().mean()):
-        hints = (hint for hint, slip in slips.items() if _alike(value, slip))
-        yield next(hints, "The loss is not the mean squared error of the noise.")
-
-
-def _described(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
+    elif fault := fault_of_mean(value, said, eps, instead):
+        yield fault
 
 
 def _faults_of_step(step: Step) -> Iterator[str]:
     """At the last time, at one in the middle, and where noise is least."""
     for t in (999, 100, 1):
         yield from _faults_at(step, t)
-    if step(_constant(0.0), torch.zeros(1000, 2), 0).std(0).max() > 1e-4:
+    if step(constant(0.0), torch.zeros(1000, 2), 0).std(0).max() > 1e-4:
         yield "The step back: the last one, from t = 0, adds no noise, or it would stay in the image."
-
-
-def _constant(guess: float) -> _StandIn:
-    """A network that always answers the same."""
-    return _StandIn(lambda x, t: torch.full_like(x, guess))
 
 
 def _faults_at(step: Step, t: int) -> Iterator[str]:
@@ -195,13 +164,13 @@ def _faults_at(step: Step, t: int) -> Iterator[str]:
 
     def after(state: float, guess: float) -> Tensor:
         torch.manual_seed(0)
-        return step(_constant(guess), torch.full((20_000, 2), float(state)), t)
+        return step(constant(guess), torch.full((20_000, 2), float(state)), t)
 
-    network = _constant(0.0)
+    network = constant(0.0)
     step(network, torch.zeros(3, 2), t)
     told = [times for _, times in network.calls]
     if any(not isinstance(times, Tensor) or times.shape != (3,) for times in told):
-        yield f"The step back: the network's times are {_described(told[0])}; they are a tensor, one time an image."
+        yield f"The step back: the network's times are {described(told[0])}; they are a tensor, one time an image."
         return
     if any((times != t).any() for times in told):
         yield "The step back: the network must be told the time of the state that it sees."

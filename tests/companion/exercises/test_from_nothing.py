@@ -119,6 +119,11 @@ def loss_with(
     return wrong
 
 
+def noise_drawn_twice(network, x0):
+    t = torch.randint(T, (len(x0),))
+    return (torch.randn_like(x0) - network(noised(x0, t, torch.randn_like(x0)), t)).square().mean()
+
+
 def every_time(network, x0):
     return torch.stack([loss(network, x0) for _ in range(5)]).mean()
 
@@ -147,6 +152,7 @@ WRONG_LOSS = {
         times=lambda n: torch.randint(T, (n,)).float(), make=lambda x, t, e: noised(x, t.long(), e)
     ),
     "calls the network 5 times": every_time,
+    "Is the noise drawn once": noise_drawn_twice,
     "is not the mean squared error": loss_with(power=lambda x: x.square() / 2),
 }
 

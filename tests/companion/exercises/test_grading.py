@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ddpm.companion import exercises
-from ddpm.companion.answering import answer_of
-from ddpm.companion.exercises import EXERCISES, Exercise, grade, mark
+from ddpm.companion.answering import PRACTICALS, answer_of
+from ddpm.companion.exercises import EXERCISES, JUDGES, Exercise, grade, mark
 from ddpm.companion.exercises.grading import own_numbers
+from ddpm.companion.marks import TITLES
 from ddpm.diffusion import bound_weights
 from ddpm.schedule import linear
 from tests.cells import cells_of, tags
@@ -19,6 +20,8 @@ from tests.checkout import ROOT
 from tests.companion.exercises.wrong_answers import WRONG
 
 NOTEBOOKS = ROOT / "notebooks"
+#: The chapters that ask for more than functions of numbers.
+WITH_A_PRACTICAL = ("00", "04", "05", "06")
 CASES = [
     pytest.param(name, index, wrong, hint, id=f"{name}-{index}")
     for name, answers in WRONG.items()
@@ -179,15 +182,26 @@ def test_a_chapter_has_blanks_for_its_exercises(notebook):
     assert '<details class="box"><summary>Hints</summary>\n\n' in text
     assert len(functions) == blanks.count("def ") >= 2
     assert "    return" not in blanks
-    if notebook.stem == "00_from_nothing":
-        assert "grade_ddpm(" in blanks
-    else:
-        assert [f"grade({name})" for name in functions] == re.findall(r"^grade\(\w+\)$", blanks, re.MULTILINE)
-        assert set(functions) <= EXERCISES.keys()
+    of_practicals = [
+        name
+        for grading, names in PRACTICALS.items()
+        if f"\n{grading}({', '.join(names)}, seed=seed)" in blanks
+        for name in names
+    ]
+    of_numbers = [name for name in functions if name not in of_practicals]
+    assert set(of_practicals) <= set(functions)
+    assert [f"grade({name})" for name in of_numbers] == re.findall(r"^grade\(\w+\)$", blanks, re.MULTILINE)
+    assert set(of_numbers) <= EXERCISES.keys()
+    assert bool(of_practicals) == (notebook.name[:2] in WITH_A_PRACTICAL)
+
+
+def test_a_practical_is_judged_named_and_told_by_its_grading():
+    assert JUDGES.keys() == PRACTICALS.keys() == TITLES.keys()
+    assert not EXERCISES.keys() & {*TITLES.values(), *(name for names in PRACTICALS.values() for name in names)}
 
 
 def test_no_chapter_holds_the_code_of_a_solution():
-    """Chapter 0 is left out: its last exercises ask for the chapter's own lines."""
+    """Chapter 0 and the practicals are left out: these ask for the chapter's own lines."""
     solutions = cells_of(ROOT / "book" / "solutions.ipynb")
     graded = [cell["source"] for cell in solutions if re.search(r"^grade\(", cell["source"], re.MULTILINE)]
     answers = [re.search(r"^    return (.+)$", source, re.MULTILINE)[1] for source in graded]
@@ -204,7 +218,7 @@ def test_the_page_of_solutions_solves_every_exercise():
     printed = "".join(output["text"] for cell in solutions for output in cell["outputs"] if "text" in output)
     marks = dict(re.findall(r"^exercise, (.+?): (.+)$", printed, re.MULTILINE))
     assert EXERCISES.keys() <= marks.keys()
-    assert len(marks) == len(EXERCISES) + 2
+    assert len(marks) == len(EXERCISES) + len(PRACTICALS)
     assert all(said.startswith("right") for said in marks.values())
 
 
