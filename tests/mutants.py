@@ -1066,6 +1066,7 @@ CHANGES = {
     ],
     "companion/marking.py": [
         ("return not seeds <=", "return seeds <", "a cell that names another seed"),
+        ("if (name in PRACTICALS) == practical}", "if name}", "right functions that are read beside a practical"),
         ("hidden = int(sha256[:8], 16)", "hidden = seed", "a table of the answers at a copy's own points"),
         ("if force else _kept(record", "if not record else _kept(record", "a marking that is forced"),
         ("published, _code_of_marking()])", "published])", "marks by exercises that were corrected since"),

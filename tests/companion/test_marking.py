@@ -256,7 +256,7 @@ def numbers_of(chapter):
 @pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
 def test_beside_a_practical_the_right_functions_are_hidden_all_the_same(tmp_path):
     look = "from ddpm.companion.exercises.samplers import langevin_variance as known"
-    written = f"\n\n\ndef langevin_variance(*given):\n    {look}\n    return known(*given)"
+    written = f"\n\n\ndef langevin_variance(s2):\n    {look}\n    return known(s2, delta)"
     path = practical_of(tmp_path, 4, "ada", more=written)
     (marked,) = mark_hand_ins([path], tmp_path / "marks.csv", ROOT / "notebooks", only=[4])
     assert {each.exercise: each.mark for each in marked.results}["langevin_variance"] == 0
