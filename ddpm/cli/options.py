@@ -51,8 +51,8 @@ StepsOption = Annotated[
         "--steps",
         help="Moves of the sampler, 1 to the schedule's T; by default 12 where no sampler is named, else 50; a student "
         "makes as many as it was distilled for. "
-        "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin; with "
-        "guidance each of them is two. How many an image took is printed.",
+        "A move is one network call, but two in heun and predictor_corrector and five in annealed_langevin; "
+        "guidance and a guide add one each, within their interval. How many an image took is printed.",
     ),
 ]
 SAMPLER_HELP = f"Sampler: {', '.join(get_args(SamplerName))}. The sampler of the DDPM paper is ancestral."
