@@ -1021,7 +1021,7 @@ CHANGES = {
             "elif abs(share - dropout) > 2:",
             "another share of labels that are dropped",
         ),
-        ("share * _share(again) + 0.02", "share * _share(again) + 2", "the same labels that are dropped in every call"),
+        ("_share(a) * _share(b) + 0.02", "_share(a) * _share(b) + 2", "the same labels that are dropped in every call"),
         ("(told != labels) & (told != null_label)", "(told != labels) & (told < 0)", "another class that is told"),
         ("if torch.equal(x_t[t == 1], x0[t == 1]):", "if torch.equal(x_t, x0):", "times that are counted from 1"),
     ],

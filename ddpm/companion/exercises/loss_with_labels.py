@@ -112,7 +112,7 @@ def _faults_of_dropping(
         dropped_in: (n, dropout) -> whether each of the first n labels is dropped in another call.
     """
     share = _share(dropped)
-    again = dropped_in(_IMAGES, dropout / 2)
+    of_half = _share(dropped_in(_IMAGES, dropout / 2))
     of_classes = [_share(dropped[labels == label]) for label in range(_CLASSES)]
     if share in (0, 1):
         at_once = {int(dropped_in(8, dropout).sum()) for _ in range(60)} == {0, 8}
@@ -123,20 +123,25 @@ def _faults_of_dropping(
         yield "The loss: dropout is the share of the labels that are dropped, not of those that are kept."
     elif abs(share - dropout) > 0.02:
         yield f"The loss: {share:.0%} of the labels are dropped; dropout is {dropout:.0%}."
-    elif abs(_share(again) - dropout / 2) > 0.02:
-        yield f"The loss: {_share(again):.0%} of the labels are dropped where dropout is {dropout / 2:.0%}."
+    elif abs(of_half - dropout / 2) > 0.02:
+        yield f"The loss: {of_half:.0%} of the labels are dropped where dropout is {dropout / 2:.0%}."
     elif max(abs(of_class - share) for of_class in of_classes) > 0.06:
         yield "The loss: some classes are dropped more often than others. All are, equally often."
     elif (times[dropped].mean() - times.mean()).abs() > 0.03:
         yield "The loss: which labels are dropped depends on the time. Make a draw of their own for them."
-    elif _share(dropped & again) > share * _share(again) + 0.02:
+    elif all(_meet(dropped, dropped_in(_IMAGES, dropout)) for _ in range(10)):
         yield "The loss: the same images lose their labels in every call. Draw anew each time."
-    elif _share(dropped[1:] & dropped[:-1]) > share**2 + 0.02:
+    elif _meet(dropped[1:], dropped[:-1]):
         yield "The loss: neighbouring images lose their labels together. Draw for each image."
 
 
 def _share(which: Tensor) -> float:
     return which.double().mean().item()
+
+
+def _meet(a: Tensor, b: Tensor) -> bool:
+    """Whether two events happen together more often than by chance."""
+    return _share(a & b) > _share(a) * _share(b) + 0.02
 
 
 def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: Tensor) -> Iterator[str]:

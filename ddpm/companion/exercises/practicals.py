@@ -128,7 +128,7 @@ def fault_of_path(
 
 def noise_in(x_t: Tensor, x0: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """The noise that has made noisy images of images."""
-    return (x_t - signal * x0) / noise.clamp(min=1e-3)  # below, it would magnify rounding
+    return (x_t - signal * x0) / noise.clamp(min=1e-5)  # below, it would magnify rounding
 
 
 def _is_fresh(eps: Tensor, x0: Tensor, times: Tensor) -> bool:

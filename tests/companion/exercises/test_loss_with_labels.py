@@ -67,6 +67,11 @@ RIGHT = {
             .squeeze(0)
         )
     ),
+    "systematic, from a random start": loss(
+        told=lambda labels, null, dropout, t: labels.masked_fill(
+            (torch.arange(len(labels)) * 0.6180339887 + torch.rand(())) % 1 < dropout, null
+        )
+    ),
     "in place": lambda network, *given: loss(power=lambda x: x.square())(
         lambda *asked: network(*asked).mul_(1), *given
     ),
