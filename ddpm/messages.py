@@ -5,7 +5,12 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-__all__ = ["say"]
+__all__ = ["counted", "say"]
+
+
+def counted(n: int, noun: str) -> str:
+    """So many of something, in words."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def say(line: str, file: TextIO | None = None) -> None:

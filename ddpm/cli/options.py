@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
+from ddpm.messages import counted
 from ddpm.settings import SPACINGS, SamplerName, one_of
 
 if TYPE_CHECKING:
@@ -194,11 +195,6 @@ def how(sampler: str, steps: int, spacing: str, eta: float, variance: str, calls
     """A sampler, its settings and the network calls that each image takes, in words."""
     option = {"ddim": f", eta {eta:g}", "ancestral": f", {variance} variance"}.get(sampler, "")
     return f"{sampler}{option}, {counted(steps, 'step')} ({counted(calls, 'network call')}), {spacing} grid"
-
-
-def counted(n: int, noun: str) -> str:
-    """So many of something, in words."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def say_data(model: str) -> None:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ddpm.companion.answering import NOTHING, is_blank
+from ddpm.companion.answering import NOTHING, is_blank, raised
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring, share_on_bumps
+from ddpm.messages import counted
 
 __all__ = ["blobs", "grade_model", "said_of_model"]
 
@@ -53,9 +54,9 @@ def said_of_model(diffusion_model: Model, seed: int) -> str:
             points = diffusion_model(data.clone().to(torch.get_default_device()), _DRAWN)
             said = _said_of(points, data, centres, steps.number)
         except Exception as error:  # whatever a student's code runs into
-            said = f"not yet. It raises {type(error).__name__}: {error}"
+            said = f"not yet. It {raised(error)}"
     if said != "right":
-        said += f" (It took {time.perf_counter() - started:.0f} s and {steps.number:,} steps of training.)"
+        said += f" (It took {time.perf_counter() - started:.0f} s and {counted(steps.number, 'step')} of training.)"
     return said
 
 

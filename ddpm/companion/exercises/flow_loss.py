@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.exercises.practicals import (
+    StandIn,
     are_even,
     constant,
     described,
     fault_of_mean,
     fault_of_one_call,
     fault_of_path,
+    fault_of_repeating,
     first_fault,
     noise_in,
 )
@@ -45,8 +47,8 @@ def said_of_flow_loss(flow_loss: Loss, seed: int) -> str:
 
 def _faults(loss: Loss) -> Iterator[str]:
     """By what a loss asks of a network that always answers 2, and by its value."""
-    network, x0 = constant(torch.tensor(2.0, requires_grad=True)), 1 + 3 * torch.randn(_IMAGES, 2, dtype=torch.float64)
-    given = x0.clone()
+    x0 = 1 + 3 * torch.randn(_IMAGES, 3, dtype=torch.float64)
+    network, given = _network(), x0.clone()
     value = loss(network, given)
     if value is None:
         yield f"The loss {NOTHING}"
@@ -54,12 +56,20 @@ def _faults(loss: Loss) -> Iterator[str]:
         yield "The loss changes the images that it is given. Make new ones: they are needed again."
     elif fault := fault_of_one_call(network, value):
         yield fault
-    elif len(network.calls[0]) != 2:
-        yield f"The network takes an image and a tau; here it is given {len(network.calls[0])} arguments."
     else:
         x_t, tau = network.calls[0]
         yield from _faults_of_times(tau)
         yield from _faults_of_error(value, network.answers[0], x0, x_t, tau.double())
+        network_again = _network()
+        loss(network_again, x0.clone())
+        x_again, tau_again = network_again.calls[0]
+        noise = noise_in(x_t, x0, 1 - tau, tau), noise_in(x_again, x0, 1 - tau_again, tau_again)
+        if fault := fault_of_repeating((tau, tau_again), noise):
+            yield fault
+
+
+def _network() -> StandIn:
+    return constant(torch.tensor(2.0, requires_grad=True), takes=("x", "tau"))
 
 
 def _faults_of_times(tau: object) -> Iterator[str]:
@@ -69,7 +79,7 @@ def _faults_of_times(tau: object) -> Iterator[str]:
         yield "The loss: every image needs a tau of its own; a batch at one tau is far noisier."
     elif tau.min() < 0 or tau.max() > 1:
         yield f"The loss: its tau goes from {tau.min():.3g} to {tau.max():.3g}; it runs from 0 to 1, where t runs to T."
-    elif not are_even(tau[:, 0]):
+    elif not are_even(tau[:, 0]) or tau.min() > 0.005 or tau.max() < 0.995:
         yield "The loss: every tau from 0 to 1 is equally likely."
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ from ddpm.companion.exercises.practicals import (
     described,
     fault_of_mean,
     fault_of_one_call,
+    fault_of_path,
+    fault_of_repeating,
+    faults_of_times,
     first_fault,
+    noise_in,
 )
 from ddpm.schedule import linear
 
@@ -81,7 +86,7 @@ def _faults(noised: Noised, loss: Loss, step: Step) -> Iterator[str]:
         if call() is None:
             yield f"not yet. {name} {NOTHING}"
             return
-    for fault in (*_faults_of_noised(noised), *_faults_of_loss(loss), *_faults_of_step(step)):
+    for fault in chain(_faults_of_noised(noised), _faults_of_loss(loss), _faults_of_step(step)):
         yield f"not yet. {fault}"
     if enforced() and not _draws_the_ring(loss, step):
         yield "not yet, and none of the usual slips: each part looks right, but the ring is not what is drawn"
@@ -118,36 +123,37 @@ def _faults_of_noised(noised: Noised) -> Iterator[str]:
 
 def _faults_of_loss(loss: Loss) -> Iterator[str]:
     """By what it asks of a network that always answers 2, of 20,000 images."""
-    network, x0 = constant(torch.tensor(2.0, requires_grad=True)), 3 * torch.randn(20_000, 2)
+    network, x0 = constant(torch.tensor(2.0, requires_grad=True)), 1 + 3 * torch.randn(20_000, 2)
     value = loss(network, x0.clone())
     if fault := fault_of_one_call(network, value):
         yield fault
         return
     ((x_t, t),) = network.calls
-    if not isinstance(t, Tensor) or t.shape != (len(x0),) or t.is_floating_point():
-        yield f"The loss: its times are {described(t)}; they are integers from 0 to 999, one for each image."
-    elif (t == t[0]).all():
-        yield "The loss: every image needs a time of its own; a batch at one time is far noisier."
-    elif t.min() != 0 or t.max() != 999:
-        yield f"The loss: its times go from {t.min()} to {t.max()}; all from 0 to 999 are walked back over."
-    elif (t.float().mean() - 499.5).abs() > 15:
-        yield "The loss: every time is equally likely."
-    else:
-        yield from _faults_of_error(value, network.answers[0], x0, x_t, t)
+    yield from faults_of_times(t, len(x0), 0, 999)
+    yield from _faults_of_error(value, network.answers[0], x0, x_t, t)
+    network_again = constant(torch.tensor(2.0, requires_grad=True))
+    loss(network_again, x0.clone())
+    x_again, t_again = network_again.calls[0]
+    noise = noise_in(x_t, x0, *_levels(t)), noise_in(x_again, x0, *_levels(t_again))
+    if fault := fault_of_repeating((t, t_again), noise):
+        yield fault
+
+
+def _levels(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise at times (n,), (n, 1) each."""
+    left = _schedule()[1][t][:, None]
+    return left.sqrt(), (1 - left).sqrt()
 
 
 def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
-    left = _schedule()[1][t][:, None]
-    eps = (x_t - left.sqrt() * x0) / (1 - left).sqrt()
-    off = [eps.mean(), eps.var() - 1, (eps * x0).mean(), eps.prod(1).mean()]
+    eps = noise_in(x_t, x0, *_levels(t))
     instead = {
         "the network is asked for the noise, not for the noisy image.": x_t,
         "the network is asked for the noise; here it was compared with the image.": x0,
     }
-    if max(abs(value.item()) for value in off) > 0.1:
-        yield "The loss: its noisy images are not those of equation 1, with a fresh N(0, 1) for every number."
-    elif fault := fault_of_mean(value, said, eps, instead):
+    path = fault_of_path(x_t, x0, t, _levels(t), {})
+    if fault := path or fault_of_mean(value, said, eps, instead):
         yield fault
 
 

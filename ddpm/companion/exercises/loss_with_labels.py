@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.exercises.practicals import (
-    are_even,
+    StandIn,
     constant,
     described,
     fault_of_mean,
     fault_of_one_call,
     fault_of_path,
+    fault_of_repeating,
+    faults_of_times,
     first_fault,
     noise_in,
 )
@@ -47,17 +49,18 @@ def said_of_loss_with_labels(loss_with_labels: Loss, seed: int) -> str:
 def _faults(loss: Loss) -> Iterator[str]:
     """By what a loss asks of a network that always answers 2, and by its value."""
     table = linear(int(torch.randint(400, 800, ()))).alpha_bar
-    x0, labels = 1 + 3 * torch.randn(_IMAGES, 2, dtype=torch.float64), torch.randint(_CLASSES, (_IMAGES,))
-    null_label, dropout = _CLASSES + int(torch.randint(1, 9, ())), 0.2 + 0.2 * torch.rand(()).item()
+    x0, labels = 1 + 3 * torch.randn(_IMAGES, 3, dtype=torch.float64), torch.randint(_CLASSES, (_IMAGES,))
+    # Never 10, which a student may know from garments and write down.
+    null_label, dropout = _CLASSES + int(torch.randint(6, 14, ())), 0.2 + 0.2 * torch.rand(()).item()
 
-    def dropped_in(n: int) -> Tensor:
-        """Which labels are dropped in another call with the first n images, (n,)."""
-        network = constant(torch.tensor(2.0, requires_grad=True))
+    def asked_again(n: int, dropout: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network is asked in another call with the first n images."""
+        network = _network()
         loss(network, x0[:n].clone(), labels[:n].clone(), table.clone(), null_label, dropout)
-        told: Tensor = network.calls[0][2]
-        return told == null_label
+        x_t, t, told = network.calls[0]
+        return x_t, t, told
 
-    network, given, own = constant(torch.tensor(2.0, requires_grad=True)), x0.clone(), labels.clone()
+    network, given, own = _network(), x0.clone(), labels.clone()
     value = loss(network, given, own, table.clone(), null_label, dropout)
     if value is None:
         yield f"The loss {NOTHING}"
@@ -65,25 +68,28 @@ def _faults(loss: Loss) -> Iterator[str]:
         yield "The loss changes the images or the labels that it is given. Make new ones: they are needed again."
     elif fault := fault_of_one_call(network, value):
         yield fault
-    elif len(network.calls[0]) != 3:
-        yield f"The network takes an image, a time and a label; here it is given {len(network.calls[0])} arguments."
     else:
         x_t, t, told = network.calls[0]
-        yield from _faults_of_times(t, len(table) - 1)
+        yield from faults_of_times(t, _IMAGES, 1, len(table) - 1)
         yield from _faults_of_labels(told, labels, null_label)
-        yield from _faults_of_dropping(told == null_label, t / len(table), labels, dropout, dropped_in)
+        yield from _faults_of_dropping(
+            told == null_label, t / len(table), labels, dropout, lambda n, p: asked_again(n, p)[2] == null_label
+        )
         yield from _faults_of_error(value, network.answers[0], x0, x_t, t, table)
+        x_again, t_again, _ = asked_again(_IMAGES, dropout)
+        noise = noise_in(x_t, x0, *_levels(table, t)), noise_in(x_again, x0, *_levels(table, t_again))
+        if fault := fault_of_repeating((t, t_again), noise):
+            yield fault
 
 
-def _faults_of_times(t: object, last: int) -> Iterator[str]:
-    if not isinstance(t, Tensor) or t.shape != (_IMAGES,) or t.is_floating_point():
-        yield f"The loss: its times are {described(t)}; they are integers from 1 to T, one for each image."
-    elif (t == t[0]).all():
-        yield "The loss: every image needs a time of its own; a batch at one time is far noisier."
-    elif t.min() != 1 or t.max() != last:
-        yield f"The loss: its times go from {t.min()} to {t.max()}, where T is {last}: all from 1 to T are walked over."
-    elif not are_even(t / last):
-        yield "The loss: every time is equally likely."
+def _network() -> StandIn:
+    return constant(torch.tensor(2.0, requires_grad=True), takes=("x", "t", "labels"))
+
+
+def _levels(table: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise at times (n,), (n, 1) each."""
+    left = table[t][:, None]
+    return left.sqrt(), (1 - left).sqrt()
 
 
 def _faults_of_labels(told: object, labels: Tensor, null_label: int) -> Iterator[str]:
@@ -94,13 +100,22 @@ def _faults_of_labels(told: object, labels: Tensor, null_label: int) -> Iterator
 
 
 def _faults_of_dropping(
-    dropped: Tensor, times: Tensor, labels: Tensor, dropout: float, dropped_in: Callable[[int], Tensor]
+    dropped: Tensor, times: Tensor, labels: Tensor, dropout: float, dropped_in: Callable[[int, float], Tensor]
 ) -> Iterator[str]:
-    """Of which labels are dropped: the share `dropout` of them, each by a draw of its own."""
-    share = dropped.double().mean().item()
-    of_classes = [dropped[labels == label].double().mean().item() for label in range(_CLASSES)]
+    """Of which labels are dropped: the share `dropout` of them, each by a draw of its own.
+
+    Args:
+        dropped: whether a label is dropped, (n,).
+        times: of the images, between 0 and 1, (n,).
+        labels: that are the images' own, (n,).
+        dropout: the share.
+        dropped_in: (n, dropout) -> whether each of the first n labels is dropped in another call.
+    """
+    share = _share(dropped)
+    of_half = _share(dropped_in(_IMAGES, dropout / 2))
+    of_classes = [_share(dropped[labels == label]) for label in range(_CLASSES)]
     if share in (0, 1):
-        at_once = {int(dropped_in(8).sum()) for _ in range(60)} == {0, 8}
+        at_once = {int(dropped_in(8, dropout).sum()) for _ in range(60)} == {0, 8}
         if at_once:
             yield "The loss: one draw drops the labels of a whole batch. Draw for each image."
         yield f"The loss: {share:.0%} of the labels are dropped; dropout is {dropout:.0%}."
@@ -108,18 +123,31 @@ def _faults_of_dropping(
         yield "The loss: dropout is the share of the labels that are dropped, not of those that are kept."
     elif abs(share - dropout) > 0.02:
         yield f"The loss: {share:.0%} of the labels are dropped; dropout is {dropout:.0%}."
+    elif abs(of_half - dropout / 2) > 0.02:
+        yield f"The loss: {of_half:.0%} of the labels are dropped where dropout is {dropout / 2:.0%}."
     elif max(abs(of_class - share) for of_class in of_classes) > 0.06:
         yield "The loss: some classes are dropped more often than others. All are, equally often."
     elif (times[dropped].mean() - times.mean()).abs() > 0.03:
         yield "The loss: which labels are dropped depends on the time. Make a draw of their own for them."
-    elif torch.equal(dropped, dropped_in(_IMAGES)):
+    elif all(_meet(dropped, dropped_in(_IMAGES, dropout)) for _ in range(10)):
         yield "The loss: the same images lose their labels in every call. Draw anew each time."
+    elif _meet(dropped[1:], dropped[:-1]):
+        yield "The loss: neighbouring images lose their labels together. Draw for each image."
+
+
+def _share(which: Tensor) -> float:
+    return which.double().mean().item()
+
+
+def _meet(a: Tensor, b: Tensor) -> bool:
+    """Whether two events happen together more often than by chance."""
+    return _share(a & b) > _share(a) * _share(b) + 0.02
 
 
 def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     left = table[t][:, None]
-    right = left.sqrt(), (1 - left).sqrt()
+    right = _levels(table, t)
     slips = {
         "alpha_bar is a share of the variance. What is multiplied are the roots.": (left, 1 - left),
         "the image needs its root, too.": (left, (1 - left).sqrt()),

@@ -1,14 +1,18 @@
 """What the exercises share that write code around a network: who stands in for it, and what is said of a loss."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import Parameter, Signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ddpm.companion.answering import raised
+from ddpm.messages import counted
+
 __all__ = [
     "StandIn", "alike", "are_even", "constant", "described", "fault_of_mean", "fault_of_one_call", "fault_of_path",
-    "first_fault", "noise_in",
+    "fault_of_repeating", "faults_of_times", "first_fault", "noise_in",
 ]  # fmt: skip
 
 
@@ -25,29 +29,38 @@ def first_fault(faults: Iterator[str], seed: int, right: str = "right") -> str:
         try:
             return next(faults, right)
         except Exception as error:  # whatever a student's code runs into
-            return f"not yet. It raises {type(error).__name__}: {error}"
+            return f"not yet. It {raised(error)}"
 
 
 class StandIn(nn.Module):
-    """Stands in for a network or a denoiser: answers what a function does, and remembers what it was asked and said."""
+    """Stands in for a network or a denoiser: answers what a function does, and remembers what it was asked and said.
 
-    def __init__(self, answer: Callable[..., Any]) -> None:
+    Args:
+        answer: the function. It is given what the network is asked, in the order of `takes`.
+        takes: the names of the network's arguments. Every call gives all of them, or it raises `TypeError`.
+    """
+
+    def __init__(self, answer: Callable[..., Any], takes: Iterable[str] = ("x", "t")) -> None:
         super().__init__()
         self.answer = answer
+        self.takes = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in takes])
         self.calls: list[tuple[Any, ...]] = []
         self.answers: list[Any] = []
 
     def forward(self, *asked: Any, **named: Any) -> Any:
-        asked += tuple(named.values())
+        try:
+            asked = self.takes.bind(*asked, **named).args
+        except TypeError as error:
+            raise TypeError(f"what is called takes {self.takes}: {error}") from None
         self.calls.append(tuple(each.detach().clone() if isinstance(each, Tensor) else each for each in asked))
         answer = self.answer(*asked)
         self.answers.append(answer)
         return answer.clone() if isinstance(answer, Tensor) else answer  # which a student may change in place
 
 
-def constant(guess: float | Tensor) -> StandIn:
+def constant(guess: float | Tensor, takes: Iterable[str] = ("x", "t")) -> StandIn:
     """A network that always answers the same; what it answers has a gradient if the guess has one."""
-    return StandIn(lambda x, *_: guess * torch.ones_like(x))
+    return StandIn(lambda x, *_: guess * torch.ones_like(x), takes)
 
 
 def alike(a: Tensor, b: Tensor, rtol: float = 1e-3, atol: float = 1e-4) -> bool:
@@ -56,19 +69,34 @@ def alike(a: Tensor, b: Tensor, rtol: float = 1e-3, atol: float = 1e-4) -> bool:
 
 
 def described(value: object) -> str:
-    """What a value is that should be a tensor of another shape."""
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"of type {type(value).__name__}"
+    """What a value is that should be another tensor."""
+    if not isinstance(value, Tensor):
+        return f"of type {type(value).__name__}"
+    return f"a tensor of shape {tuple(value.shape)} in {str(value.dtype).removeprefix('torch.')}"
 
 
 def fault_of_one_call(network: StandIn, value: object) -> str | None:
     """Of a loss as such: it calls the network once, and is a number from which one can learn."""
     if len(network.calls) != 1:
-        return f"The loss calls the network {len(network.calls)} times. One call at one time an image is enough."
+        calls = counted(len(network.calls), "time")
+        return f"The loss calls the network {calls}. One call at one time an image is enough."
     if not isinstance(value, Tensor) or value.shape:
         return f"The loss is {described(value)}; it is one number, as a tensor with a gradient: a mean."
     if not value.requires_grad:
         return "The loss has no gradient, and the network would learn nothing: detach nothing, and leave no_grad out."
     return None
+
+
+def faults_of_times(t: object, n: int, first: int, last: int) -> Iterator[str]:
+    """Of the times that a loss tells a network: n integers, from the first to the last."""
+    if not isinstance(t, Tensor) or t.shape != (n,) or t.is_floating_point():
+        yield f"The loss: its times are {described(t)}; they are integers from {first} to {last}, one for each image."
+    elif (t == t[0]).all():
+        yield "The loss: every image needs a time of its own; a batch at one time is far noisier."
+    elif t.min() != first or t.max() != last:
+        yield f"The loss: its times go from {t.min()} to {t.max()}; all from {first} to {last} are walked over."
+    elif not are_even((t + 1 - first) / (last + 1 - first)):
+        yield "The loss: every time is equally likely."
 
 
 def are_even(times: Tensor) -> bool:
@@ -100,17 +128,25 @@ def fault_of_path(
 
 def noise_in(x_t: Tensor, x0: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """The noise that has made noisy images of images."""
-    return (x_t - signal * x0) / noise.clamp(min=1e-9)
+    return (x_t - signal * x0) / noise.clamp(min=1e-5)  # below, it would magnify rounding
 
 
 def _is_fresh(eps: Tensor, x0: Tensor, times: Tensor) -> bool:
     """Whether noise is N(0, 1), each number independent of the others and of the images, whatever the time is."""
     for part in times.argsort().chunk(4):  # of 5,000 images: what is averaged below scatters by 0.014 at most
         e = eps[part]
-        off = [e.mean(), e.square().mean() - 1, (e * (x0[part] - 1) / 3).mean(), e.prod(1).mean()]
+        of_neighbours = (e * e.roll(1, 1)).mean()
+        off = [e.mean(), e.square().mean() - 1, (e * (x0[part] - 1) / 3).mean(), of_neighbours]
         if not max(abs(each.item()) for each in off) < 0.1:
             return False
-    return True
+    return bool((eps.pow(4).mean() - 3).abs() < 0.6)  # of evenly spread numbers it is 1.8, of random signs 1
+
+
+def fault_of_repeating(times: tuple[Tensor, Tensor], noise: tuple[Tensor, Tensor]) -> str | None:
+    """Of what two calls of a loss draw: neither the times nor the noise are the same."""
+    if torch.equal(*times) or (noise[0] - noise[1]).abs().mean() < 0.01:
+        return "The loss: the same times or noise in every call. Draw anew each time."
+    return None
 
 
 def fault_of_mean(value: Tensor, said: Tensor, wanted: Tensor, instead: Mapping[str, Tensor]) -> str | None:
@@ -123,7 +159,9 @@ def fault_of_mean(value: Tensor, said: Tensor, wanted: Tensor, instead: Mapping[
         instead: what it is often compared with instead, by the hint that helps.
     """
     error = wanted - said.detach()
-    (slope,) = torch.autograd.grad(value, said)
+    (slope,) = torch.autograd.grad(value, said, allow_unused=True)
+    if slope is None:
+        return "The loss has no gradient in what the network says: make no new tensor of its value."
     compared = -slope * error.numel() / 2  # of a mean squared error the error of each number
     is_mean_square = _same(value, compared.square().mean())
     if is_mean_square and _is_near(compared, error):

@@ -11,6 +11,7 @@ from torch import Tensor
 from ddpm.companion.answering import NOTHING, is_blank
 from ddpm.companion.exercises.from_nothing import bumps_of_the_ring
 from ddpm.companion.exercises.practicals import StandIn, alike, described, first_fault
+from ddpm.messages import counted
 from ddpm.oracles import GaussianMixture
 from ddpm.schedule import linear
 from ddpm.targets import Prediction
@@ -191,9 +192,12 @@ def _faults_of_walk(
     if not torch.equal(given, x):
         yield "changes the x that it is given. Make a new one in every move."
         return
+    if not torch.equal(table, mixture.schedule.alpha_bar):
+        yield "changes the alpha_bar that it is given. Make a new one."
+        return
     yield from _faults_of_calls(denoise.calls, x, times)
     torch.manual_seed(torch.initial_seed() + 1)
-    if not alike(walk(StandIn(answer), x.clone(), table, list(times)), end):
+    if not alike(walk(StandIn(answer), x.clone(), table.clone(), list(times)), end):
         yield "draws noise. Nothing is drawn here: twice from one x it must end in the same place."
     states = [state for state, _ in denoise.calls] + [end.detach()]
     yield from _faults_of_moves(mixture, states, times, right, slips)
@@ -203,7 +207,8 @@ def _faults_of_calls(calls: Sequence[tuple[Tensor, float | Tensor]], x: Tensor, 
     """Of what the denoiser is asked."""
     moves = len(times) - 1
     if len(calls) != moves:
-        yield f"calls the denoiser {len(calls)} times; {moves} moves need one call each, and none is made at time 0."
+        made = counted(len(calls), "time")
+        yield f"calls the denoiser {made}; {moves} moves need one call each, and none is made at time 0."
         return
     for (_, told), t in zip(calls, times, strict=False):
         if bool((torch.as_tensor(told) != t).any()):

@@ -86,7 +86,7 @@ def test_what_only_looks_like_a_model_is_told_why(hint, capsys):
     answer = said(capsys, with_training(WRONG[hint]))
     assert answer.startswith("not yet. ")
     assert hint in answer
-    assert "1 steps of training" in answer
+    assert "1 step of training" in answer
 
 
 def test_points_without_a_training_are_not_right(capsys):

@@ -20,6 +20,7 @@ def loss(
     noise=torch.randn_like,
     noisy=lambda x0, eps, tau: (1 - tau) * x0 + tau * eps,
     say=lambda tau: tau,
+    ask=lambda network, x, tau: network(x, tau),
     target=lambda x0, eps, x_t, tau: eps - x0,
     power=torch.square,
     mean=torch.mean,
@@ -27,7 +28,7 @@ def loss(
     def written(network, x0):
         tau, eps = taus(len(x0)), noise(x0)
         x_t = noisy(x0, eps, tau)
-        return mean(power(network(x_t, say(tau)) - target(x0, eps, x_t, tau)))
+        return mean(power(ask(network, x_t, say(tau)) - target(x0, eps, x_t, tau)))
 
     return written
 
@@ -44,8 +45,17 @@ RIGHT = {
     "in short": flow_loss,
     "in loops": in_loops,
     "stratified": loss(taus=lambda n: ((torch.arange(n) + torch.rand(n)) / n)[:, None]),
-    "by keyword": lambda network, x0: flow_loss(lambda x, tau: network(x, tau=tau), x0),
+    "by keyword": loss(ask=lambda network, x, tau: network(x, tau=tau)),
+    "by keywords in another order": loss(ask=lambda network, x, tau: network(tau=tau, x=x)),
     "on a grid": loss(taus=lambda n: torch.randint(1, 1001, (n, 1)) / 1000),
+    "on a grid from 0": loss(taus=lambda n: torch.randint(1000, (n, 1)) / 1000),
+    "in float32, on a grid from 0": lambda network, x0: loss(taus=lambda n: torch.randint(1000, (n, 1)) / 1000)(
+        network, x0.float()
+    ),
+    "in pairs": loss(
+        taus=lambda n: (lambda u: torch.cat([u, 1 - u]))(torch.rand(n // 2, 1)),
+        noise=lambda x: (lambda e: torch.cat([e, -e]))(torch.randn_like(x[: len(x) // 2])),
+    ),
     "per image first": loss(mean=lambda x: x.mean(dim=1).mean()),
     "with the velocity of the path": loss(target=lambda x0, eps, x_t, tau: (x_t - x0) / tau.clamp(min=1e-9)),
 }
@@ -74,6 +84,15 @@ def test_what_is_not_written_is_said_so():
     assert said_of_flow_loss(blank, 0) == "not written yet"
 
 
+def of_one_seed(network, x0):
+    torch.manual_seed(0)
+    return flow_loss(network, x0)
+
+
+def noise_of_one_seed(x0):
+    return torch.randn(x0.shape, generator=torch.Generator().manual_seed(3), dtype=x0.dtype)
+
+
 def without_grad(network, x0):
     with torch.no_grad():
         return flow_loss(network, x0)
@@ -89,6 +108,11 @@ WRONG = {
     "every tau from 0 to 1 is equally likely": loss(taus=lambda n: torch.rand(n, 1) / 2),
     "is equally likely": loss(taus=lambda n: torch.randn(n, 1).sigmoid()),
     "equally likely": loss(taus=lambda n: torch.rand(n, 1) ** 1.2),
+    "every tau from 0 to 1": loss(taus=lambda n: 0.02 + 0.98 * torch.rand(n, 1)),
+    "from 0 to 1 is equally likely": loss(taus=lambda n: 0.98 * torch.rand(n, 1)),
+    "The loss: the same times or noise in every call": of_one_seed,
+    "Draw anew each time": loss(noise=noise_of_one_seed),
+    "noise in every call": loss(taus=lambda n: torch.linspace(0, 1, n)[:, None]),
     # what the network sees
     "in some papers it is the other way": loss(noisy=lambda x0, eps, tau: tau * x0 + (1 - tau) * eps),
     "the image is at tau = 0": loss(say=lambda tau: 1 - tau),
@@ -97,8 +121,13 @@ WRONG = {
     "the image shrinks by 1 - tau": loss(noisy=lambda x0, eps, tau: x0 + tau * eps),
     "the noise is multiplied by tau": loss(noisy=lambda x0, eps, tau: (1 - tau) * x0 + eps),
     "no fresh N(0, 1) for every number": loss(noise=torch.rand_like),
-    "N(0, 1) for every number": loss(noise=lambda x: torch.randn(len(x), 1).expand(-1, 2)),
-    "for every number": loss(noise=lambda x: torch.randn(1, 2).expand(len(x), -1)),
+    "fresh N(0, 1) for every number": loss(noise=lambda x: (torch.rand_like(x) - 0.5) * 12**0.5),
+    "fresh N(0, 1) for every": loss(noise=lambda x: torch.randn_like(x).sign()),
+    "fresh N(0, 1) for": loss(noise=lambda x: torch.distributions.Laplace(0, 0.5**0.5).sample(x.shape)),
+    "N(0, 1) for every number": loss(noise=lambda x: torch.randn(len(x), 1).expand_as(x)),
+    "(0, 1) for every number": loss(noise=lambda x: torch.randn(len(x), 2)[:, [0, 1, 1]]),
+    "for every number": loss(noise=lambda x: torch.randn(1, x.shape[1]).expand_as(x)),
+    "must match the size": loss(noise=lambda x: torch.randn(len(x), 2)),
     "or are not of the times that the network is told": loss(say=lambda tau: tau[torch.randperm(len(tau))]),
     "its noisy images have no": loss(noisy=lambda x0, eps, tau: x0),
     # what it is asked
@@ -118,13 +147,15 @@ WRONG = {
     "square first": loss(power=lambda x: x, mean=lambda x: x.mean().square()),
     "it is not the mean squared error": loss(power=lambda x: x.square() / 2),
     # the loss as such
-    "a tensor of shape (20000, 2); it is one number": loss(mean=lambda x: x),
+    "a tensor of shape (20000, 3) in float64; it is one number": loss(mean=lambda x: x),
     "of type float; it is one number": loss(mean=lambda x: x.mean().item()),
     "The loss returns nothing": loss(mean=lambda x: None),
     "has no gradient": without_grad,
     "changes the images": loss(noisy=lambda x0, eps, tau: x0.mul_(1 - tau).add_(tau * eps)),
     "calls the network 2 times": lambda network, x0: flow_loss(network, x0) + flow_loss(network, x0),
-    "here it is given 1 arguments": lambda network, x0: flow_loss(lambda x, tau: network(x), x0),
+    "takes (x, tau): missing a required argument: 'tau'": loss(ask=lambda network, x, tau: network(x)),
+    "got an unexpected keyword argument 't'": loss(ask=lambda network, x, tau: network(x, tau, t=tau)),
+    "make no new tensor of its value": loss(mean=lambda x: torch.tensor(x.mean().item(), requires_grad=True)),
     "raises ZeroDivisionError": loss(mean=lambda x: 1 / 0),
 }
 

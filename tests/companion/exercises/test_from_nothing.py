@@ -63,6 +63,16 @@ def test_a_right_model_is_trained_and_draws_the_ring(right, capsys):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_right_loss_is_right_with_any_seed_and_by_keywords_in_any_order():
+    def by_keywords(network, x0):
+        return loss(lambda x, t: network(t=t, x=x), x0)
+
+    for seed in range(20):
+        torch.manual_seed(seed)
+        for right in (loss, by_keywords):
+            assert list(from_nothing._faults_of_loss(right)) == []
+
+
 def test_what_is_not_written_is_said_so_and_an_error_is_shown(capsys):
     def blank(*_):
         """What a reader's copy has."""
@@ -119,6 +129,18 @@ def loss_with(
     return wrong
 
 
+def of_one_seed(network, x0):
+    torch.manual_seed(0)
+    return loss(network, x0)
+
+
+def noise_by_the_time(network, x0):
+    """Too much at the early times, too little at the late ones, and right on average."""
+    t = torch.randint(T, (len(x0),))
+    eps = torch.randn_like(x0) * torch.where(t < 500, 1.2, 0.8).sqrt()[:, None]
+    return (eps - network(noised(x0, t, eps), t)).square().mean()
+
+
 def noise_drawn_twice(network, x0):
     t = torch.randint(T, (len(x0),))
     return (torch.randn_like(x0) - network(noised(x0, t, torch.randn_like(x0)), t)).square().mean()
@@ -133,7 +155,7 @@ WRONG_LOSS = {
     "compared with the image": loss_with(target="x0"),
     "that is the sum": loss_with(mean=torch.sum),
     "squared, not absolute": loss_with(power=lambda x: x.abs()),
-    "a tensor of shape (20000,); it is one number": loss_with(mean=lambda x: x.mean(1)),
+    "a tensor of shape (20000,) in float32; it is one number": loss_with(mean=lambda x: x.mean(1)),
     "of type float; it is one number": loss_with(mean=lambda x: x.mean().item()),
     "over an image's numbers": loss_with(mean=lambda x: x.sum(1).mean()),
     "without a root": loss_with(mean=lambda x: x.mean().sqrt()),
@@ -141,14 +163,22 @@ WRONG_LOSS = {
     "go from 1 to 999": loss_with(times=lambda n: torch.randint(1, T, (n,))),
     "go from 0 to 998": loss_with(times=lambda n: torch.randint(T - 1, (n,))),
     "equally likely": loss_with(times=lambda n: (T * torch.rand(n) ** 1.2).long()),
-    "with a fresh N(0, 1) for every number": loss_with(noise=lambda x: torch.randn(len(x), 1).expand(-1, 2)),
-    "are not those of equation 1": loss_with(noise=torch.rand_like),
+    "every time is equally likely": loss_with(
+        times=lambda n: (T * torch.distributions.Beta(0.5, 0.5).sample((n,))).long().clamp(max=T - 1)
+    ),
+    "the same times or noise in every call": of_one_seed,
+    "no fresh N(0, 1) for every number": loss_with(noise=lambda x: torch.randn(len(x), 1).expand(-1, 2)),
+    "fresh N(0, 1) for every number": loss_with(noise=torch.rand_like),
+    "N(0, 1) for every number": loss_with(noise=lambda x: (torch.rand_like(x) - 0.5) * 12**0.5),
+    "its noisy images have no": noise_by_the_time,
     "its noisy images": loss_with(noise=lambda x: torch.randn(1, 2).expand(len(x), 2)),
-    "not those of equation 1, with": loss_with(make=lambda x, t, e: x + (1 - ALPHA_BAR[t])[:, None].sqrt() * e),
+    "or are not of the times that the network is told": loss_with(
+        make=lambda x, t, e: x + (1 - ALPHA_BAR[t])[:, None].sqrt() * e
+    ),
     "a time of its own": loss_with(times=lambda n: torch.randint(T, (1,)).expand(n)),
     "go from 0 to 99": loss_with(times=lambda n: torch.randint(100, (n,))),
     "go from 900 to 999": loss_with(times=lambda n: torch.randint(900, 1000, (n,))),
-    "integers from 0 to 999": loss_with(
+    "a tensor of shape (20000,) in float32; they are integers from 0 to 999": loss_with(
         times=lambda n: torch.randint(T, (n,)).float(), make=lambda x, t, e: noised(x, t.long(), e)
     ),
     "calls the network 5 times": every_time,

@@ -100,7 +100,11 @@ def in_lambda(denoise, x, alpha_bar, times):
     return x
 
 
-@pytest.mark.parametrize("by_ddim", [by_times_of_each_point, in_sigma_and_in_place, without_the_last_call])
+def by_keywords(denoise, x, alpha_bar, times):
+    return walk_by_ddim(lambda x, t: denoise(t=t, x=x), x, alpha_bar, times)
+
+
+@pytest.mark.parametrize("by_ddim", [by_times_of_each_point, in_sigma_and_in_place, without_the_last_call, by_keywords])
 def test_a_right_sampler_is_right_however_it_is_written(by_ddim):
     for seed in range(20):
         assert said_of_samplers(by_ddim, in_lambda, seed) == "right", seed
@@ -157,6 +161,14 @@ def in_place(denoise, x, alpha_bar, times):
     return x
 
 
+def with_roots_in_place(denoise, x, alpha_bar, times):
+    signal = alpha_bar.sqrt_()
+    for t, s in pairwise(times):
+        x0, eps = denoise(x, t)
+        x = signal[s] * x0 + (1 - signal[s] ** 2).sqrt() * eps
+    return x
+
+
 def one_more_call(denoise, x, alpha_bar, times):
     return denoise(walk_by_ddim(denoise, x, alpha_bar, times), 0)[0]
 
@@ -199,18 +211,19 @@ WRONG_DDIM = {
     "draws noise": ddim_with(eta_one),
     "returns nothing": ddim_with(end=lambda x: None),
     "returns of type list": ddim_with(end=lambda x: [x]),
-    "returns a tensor of shape (2,); asked for is x at time 0, (5, 2)": ddim_with(end=lambda x: x[0]),
+    "returns a tensor of shape (2,) in float64; asked for is x at time 0, (5, 2)": ddim_with(end=lambda x: x[0]),
     "changes the x that it is given": in_place,
+    "changes the alpha_bar that it is given": with_roots_in_place,
     "calls the denoiser 9 times; 8 moves need one call each, and none is made at time 0": one_more_call,
     "calls the denoiser 16 times": two_calls,
     "calls the denoiser 7 times": ddim_with(moves=lambda times: pairwise(times[:-1])),
-    "calls the denoiser 1 times": ddim_with(moves=lambda times: [(times[0], 0)]),
+    "calls the denoiser 1 time;": ddim_with(moves=lambda times: [(times[0], 0)]),
     "tells the denoiser 0 where": ddim_with(moves=lambda times: pairwise(times[::-1])),
     "where x is at": ddim_with(told=lambda t, s: s),
     "tells the denoiser": ddim_with(told=lambda t, s: t - 1),
     "begins at another x": ddim_with(begin=torch.randn_like),
     "raises ZeroDivisionError": ddim_with(end=lambda x: 1 / 0),
-    "from": ddim_with(end=lambda x: x.clamp(-1, 1)),
+    "is wrong in move 8, from": ddim_with(end=lambda x: x.clamp(-1, 1)),
 }
 WRONG_SOLVER = {
     "that is DDIM's": walk_by_ddim,
