@@ -33,7 +33,6 @@ __all__ = [
     "VarianceOption",
     "WeightOption",
     "check_out",
-    "counted",
     "how",
     "launched",
     "leave",

@@ -23,11 +23,11 @@ from ddpm.cli.options import (
     VarianceOption,
     WeightOption,
     check_out,
-    counted,
     launched,
     say_where,
 )
 from ddpm.cli.picture import picture_of
+from ddpm.messages import counted
 from ddpm.settings import positive_int
 
 if TYPE_CHECKING:
