@@ -20,6 +20,7 @@ from ddpm.companion.exercises.practicals import (
     fault_of_repeating,
     faults_of_times,
     first_fault,
+    levels,
     noise_in,
 )
 from ddpm.schedule import linear
@@ -128,31 +129,27 @@ def _faults_of_loss(loss: Loss) -> Iterator[str]:
     if fault := fault_of_one_call(network, value):
         yield fault
         return
-    ((x_t, t),) = network.calls
+    ((x_t, t),), (_, alpha_bar) = network.calls, _schedule()
     yield from faults_of_times(t, len(x0), 0, 999)
-    yield from _faults_of_error(value, network.answers[0], x0, x_t, t)
+    yield from _faults_of_error(value, network.answers[0], x0, x_t, t, alpha_bar)
     network_again = constant(torch.tensor(2.0, requires_grad=True))
     loss(network_again, x0.clone())
     x_again, t_again = network_again.calls[0]
-    noise = noise_in(x_t, x0, *_levels(t)), noise_in(x_again, x0, *_levels(t_again))
+    noise = noise_in(x_t, x0, *levels(alpha_bar, t)), noise_in(x_again, x0, *levels(alpha_bar, t_again))
     if fault := fault_of_repeating((t, t_again), noise):
         yield fault
 
 
-def _levels(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal and noise at times (n,), (n, 1) each."""
-    left = _schedule()[1][t][:, None]
-    return left.sqrt(), (1 - left).sqrt()
-
-
-def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor) -> Iterator[str]:
+def _faults_of_error(
+    value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, alpha_bar: Tensor
+) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
-    eps = noise_in(x_t, x0, *_levels(t))
+    eps = noise_in(x_t, x0, *levels(alpha_bar, t))
     instead = {
         "the network is asked for the noise, not for the noisy image.": x_t,
         "the network is asked for the noise; here it was compared with the image.": x0,
     }
-    path = fault_of_path(x_t, x0, t, _levels(t), {})
+    path = fault_of_path(x_t, x0, t, levels(alpha_bar, t), {})
     if fault := path or fault_of_mean(value, said, eps, instead):
         yield fault
 

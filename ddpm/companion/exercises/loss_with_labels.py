@@ -16,6 +16,7 @@ from ddpm.companion.exercises.practicals import (
     fault_of_repeating,
     faults_of_times,
     first_fault,
+    levels,
     noise_in,
 )
 from ddpm.schedule import linear
@@ -77,19 +78,13 @@ def _faults(loss: Loss) -> Iterator[str]:
         )
         yield from _faults_of_error(value, network.answers[0], x0, x_t, t, table)
         x_again, t_again, _ = asked_again(_IMAGES, dropout)
-        noise = noise_in(x_t, x0, *_levels(table, t)), noise_in(x_again, x0, *_levels(table, t_again))
+        noise = noise_in(x_t, x0, *levels(table, t)), noise_in(x_again, x0, *levels(table, t_again))
         if fault := fault_of_repeating((t, t_again), noise):
             yield fault
 
 
 def _network() -> StandIn:
     return constant(torch.tensor(2.0, requires_grad=True), takes=("x", "t", "labels"))
-
-
-def _levels(table: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal and noise at times (n,), (n, 1) each."""
-    left = table[t][:, None]
-    return left.sqrt(), (1 - left).sqrt()
 
 
 def _faults_of_labels(told: object, labels: Tensor, null_label: int) -> Iterator[str]:
@@ -147,7 +142,7 @@ def _meet(a: Tensor, b: Tensor) -> bool:
 def _faults_of_error(value: Tensor, said: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, table: Tensor) -> Iterator[str]:
     """Of what a loss compares: x_t says which noise was drawn."""
     left = table[t][:, None]
-    right = _levels(table, t)
+    right = levels(table, t)
     slips = {
         "alpha_bar is a share of the variance. What is multiplied are the roots.": (left, 1 - left),
         "the image needs its root, too.": (left, (1 - left).sqrt()),

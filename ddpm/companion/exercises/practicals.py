@@ -12,7 +12,7 @@ from ddpm.messages import counted
 
 __all__ = [
     "StandIn", "alike", "are_even", "constant", "described", "fault_of_mean", "fault_of_one_call", "fault_of_path",
-    "fault_of_repeating", "faults_of_times", "first_fault", "noise_in",
+    "fault_of_repeating", "faults_of_times", "first_fault", "levels", "noise_in",
 ]  # fmt: skip
 
 
@@ -124,6 +124,12 @@ def fault_of_path(
         "its noisy images have no fresh N(0, 1) for every number, or are not of the times that the network is told."
     )
     return f"The loss: {next(hints, unknown)}"
+
+
+def levels(alpha_bar: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal and noise at times (n,) of a table, (n, 1) each."""
+    left = alpha_bar[t][:, None]
+    return left.sqrt(), (1 - left).sqrt()
 
 
 def noise_in(x_t: Tensor, x0: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
