@@ -196,8 +196,10 @@ def main(
     rows = kept_rows(out, what, by=("network", "learning rate", "seed"))
     dataset = load(data, "train")
     if not out.exists():
-        write_json(out, {"rows": [], "seconds a step": seconds_a_step(dataset), "provenance": what})
-    speeds = read_json(out)["seconds a step"]
+        timed = {"seconds a step": seconds_a_step(dataset), "timed on": processor()}
+        write_json(out, {"rows": [], **timed, "provenance": what})
+    timed = {key: read_json(out)[key] for key in ("seconds a step", "timed on")}
+    speeds = timed["seconds a step"]
 
     def row_of(name: str, rate: float, number: int) -> dict[str, Any]:
         if (name, rate, number) not in rows:
@@ -206,7 +208,7 @@ def main(
             training = replace(TRAINING, learning_rate=rate, steps=steps, seed=number)
             trained(NETWORKS[name], training, dataset, folder)
             rows[name, rate, number] = measured(name, training, folder, n) | {"seconds a step": f"{speeds[name]:.3f}"}
-            write_json(out, with_conditions(list(rows.values()), speeds, what))
+            write_json(out, with_conditions(list(rows.values()), timed, what))
         return rows[name, rate, number]
 
     for name in names:
@@ -234,31 +236,33 @@ def measured(name: str, training: TrainingConfig, folder: Path, n: int) -> dict[
         "Frechet distance": f"{distance.value:.2f}",
         "bootstrap sd": f"{distance.spread:.2f}",
         "floor": f"{distance.floor:.2f}",
+        "processor": processor(),
     }
 
 
-def with_conditions(rows: list[dict[str, Any]], speeds: dict[str, float], what: dict[str, Any]) -> dict[str, Any]:
+def with_conditions(rows: list[dict[str, Any]], timed: dict[str, Any], what: dict[str, Any]) -> dict[str, Any]:
     """All that the file of results holds."""
     ordered = sorted(rows, key=lambda row: (list(NETWORKS).index(row["network"]), row["learning rate"], row["seed"]))
     columns = ("network", "parameters", "FLOPs an image", "seconds a step", "steps", "learning rate")
     floor = ordered[0]["floor"]
+    processors = "; ".join(sorted({row["processor"] for row in rows}))
     made = measured_with(60 * what["minutes"] * len(rows), sorted({row["seed"] for row in rows}))
     return {
         "table": over_seeds(ordered, columns, ("loss", "Frechet distance")),
         "rows": ordered,
-        "seconds a step": speeds,
+        **timed,
         "floor": floor,
         "conditions": (
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
             "images against all 10,000 test images; EMA weights; 20 steps of DPM-Solver++(2M) on Karras's grid, seed 0 "
             f"of the samples. Every network is trained for {what['minutes']:g} minutes, which are steps times the time "
-            f"of one, measured with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
+            f"of one, measured on {timed['timed on']} with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
             "v at log-normal times, by Muon. Every rate is tried on the first seed of the training, and a network's "
             "best one is taken on the others, too. Loss: its mean over the last tenth of the steps. Transformers are "
             "those of Peebles & Xie (2023), six blocks of 192 numbers a token, or of 128 with patches of 2 x 2. With "
             "several seeds, loss and distance are their mean ± their standard deviation. Bootstrap sd: how much a "
             "distance scatters when the images are drawn again from the set (the first seed's). The floor, "
-            f"{what['n']:,} real training images against the same: {floor}. On {machine()} ({processor()}), "
+            f"{what['n']:,} real training images against the same: {floor}. On {machine()} ({processors}), "
             f"{date.today()}."
         ),
         "provenance": made | what,

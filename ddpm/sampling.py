@@ -13,18 +13,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ddpm.arguments import function
-from ddpm.denoiser import Denoiser, Guided, Wrapper, schedule_of
-from ddpm.grids import Grid, check_start
+from ddpm.denoiser import Denoiser, schedule_of
+from ddpm.grids import check_start
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun
-from ddpm.schedule import NoiseSchedule
 from ddpm.settings import SamplerName, Spacing, integers, positive_int
-from ddpm.targets import Prediction
 
 __all__ = [
     "DEFAULT_WALK", "SAMPLERS", "LatentModel", "Sampler", "Walk", "check_student", "default_walk", "is_latent",
-    "network_calls", "refuse_walk", "sample", "sampler_named", "watched",
+    "refuse_walk", "sample", "sampler_named", "watched",
 ]  # fmt: skip
 
 #: A function with the arguments of those in `ddpm.samplers`.
@@ -204,44 +202,6 @@ def default_walk(
     if moves > T:
         raise ValueError(f"steps is {moves}; legal are integers from 1 to T = {T}")
     return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
-
-
-class _Counting(Denoiser):
-    """Stands in a network's place, and counts its calls."""
-
-    def __init__(self, schedule: NoiseSchedule) -> None:
-        self.schedule = schedule
-        self.calls = 0
-
-    def __call__(self, x: Tensor, t: float | Tensor) -> Prediction:
-        self.calls += 1
-        return Prediction(torch.zeros_like(x), torch.zeros_like(x))
-
-
-def network_calls(denoise: Denoiser, sampler: str | Sampler, timesteps: Grid, **options: Any) -> int:
-    """How many network calls each sample of a walk takes, those of guides included.
-
-    They are counted: the sampler walks the grid once with a single number, and no network is asked.
-
-    Args:
-        denoise: of `Guided` every network counts, and in an interval only where it is asked.
-        sampler: a name in `SAMPLERS`, or a function with the arguments of those in `ddpm.samplers`.
-        timesteps: the grid of times.
-        options: the sampler's own.
-    """
-    counting = _Counting(schedule_of(denoise))
-    state = torch.zeros(1, 1, dtype=torch.float32, device="cpu")
-    walk = sampler_named(sampler)(_counted(denoise, counting), state, timesteps, randn_like=torch.zeros_like, **options)
-    final(walk)
-    return counting.calls
-
-
-def _counted(denoise: Denoiser, counting: _Counting) -> Denoiser:
-    """A denoiser with another in the place of each of its networks."""
-    if isinstance(denoise, Guided):
-        better, guide = _counted(denoise.denoise, counting), _counted(denoise.guide, counting)
-        return Guided(better, guide, denoise.weight, denoise.interval)
-    return _counted(denoise.denoise, counting) if isinstance(denoise, Wrapper) else counting
 
 
 def _name_of(walk: Sampler) -> str:

@@ -485,6 +485,10 @@ CHANGES = {
         ("nn.LeakyReLU(0.2)", "nn.LeakyReLU(0.02)", "the slope of a leaky ReLU"),
         ("nn.Sequential(*layers[:-1])", "nn.Sequential(*layers)", "the last layer of an mlp"),
     ],
+    "network_calls.py": [
+        ("_counted(denoise.guide, counting)", "denoise.guide", "the network calls of a guide"),
+        ("denoise.weight, denoise.interval)", "denoise.weight)", "network calls outside of an interval"),
+    ],
     "sampling.py": [
         ("max(16, 2**14", "max(64, 2**14", "the chunk"),
         ("if callable(name):", "if False:", "a sampler of one's own"),
@@ -507,8 +511,6 @@ CHANGES = {
         ("@torch.no_grad()", "@torch.enable_grad()", "a graph that grows with a walk"),
         ('"dpm_solver_pp", 12, "log_snr"', '"dpm_solver_pp", 20, "log_snr"', "the steps of the default walk"),
         ("not (progress and share.is_main)", "False", "a bar that nobody asked for"),
-        ("_counted(denoise.guide, counting)", "denoise.guide", "the network calls of a guide"),
-        ("denoise.weight, denoise.interval)", "denoise.weight)", "network calls outside of an interval"),
     ],
     "fast.py": [
         ("if not torch.is_grad_enabled():", "if True:", "a call with gradients is played from the recording"),

@@ -23,7 +23,7 @@ LAYERS = [  # each may import from those before it
     {"oracles", "samplers", "interop", "metrics"},
     {"langevin", "likelihood"},
     {"sampling"},
-    {"round_trip"},
+    {"round_trip", "network_calls"},
     {"own_parts", "model_files"},
     {"training"},
     {"pretrained"},

@@ -58,7 +58,8 @@ def prepared(
     Raises:
         ValueError: something is wrong, or does not go together.
     """
-    from ddpm.sampling import default_walk, is_latent, network_calls, refuse_walk
+    from ddpm.network_calls import network_calls
+    from ddpm.sampling import default_walk, is_latent, refuse_walk
 
     sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)

@@ -74,7 +74,7 @@ def round_trip(
     The shipped model knows garments, light on black; it makes garments of other pictures, too.
     """
     from ddpm.files import expanded, write_atomically
-    from ddpm.sampling import network_calls
+    from ddpm.network_calls import network_calls
     from ddpm.threads import choose_threads
 
     choose_threads(threads)

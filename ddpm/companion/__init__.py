@@ -11,7 +11,15 @@ try:
     from ddpm.companion.checks import check, check_exact, record
     from ddpm.companion.claims import claims_table, verdict
     from ddpm.companion.exercises import grade
-    from ddpm.companion.figures import draw_chains, draw_unet, image_rows, sampler_looks, use_style
+    from ddpm.companion.figures import (
+        GUESS,
+        draw_chains,
+        draw_unet,
+        image_rows,
+        label_ends,
+        sampler_looks,
+        use_style,
+    )
     from ddpm.companion.provenance import Parameters, provenance
     from ddpm.companion.results import markdown_table, results, results_table
 except ModuleNotFoundError as error:
@@ -24,6 +32,7 @@ except ModuleNotFoundError as error:
 warnings.filterwarnings("ignore", message="IProgress not found")  # a warning about bars as widgets; no chapter has one
 
 __all__ = [
-    "Parameters", "check", "check_exact", "claims_table", "draw_chains", "draw_unet", "grade", "image_rows",
-    "markdown_table", "provenance", "record", "results", "results_table", "sampler_looks", "use_style", "verdict",
+    "GUESS", "Parameters", "check", "check_exact", "claims_table", "draw_chains", "draw_unet", "grade", "image_rows",
+    "label_ends", "markdown_table", "provenance", "record", "results", "results_table", "sampler_looks", "use_style",
+    "verdict",
 ]  # fmt: skip

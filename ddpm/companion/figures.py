@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from cycler import cycler
 from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -18,10 +20,13 @@ from ddpm.unet import UNet, UNetConfig, feature_maps
 from ddpm.unet.network import UpLevel
 from ddpm.unet.sizes import FeatureMap
 
-__all__ = ["COLOURS", "draw_chains", "draw_unet", "image_rows", "sampler_looks", "use_style"]
+__all__ = ["COLOURS", "GUESS", "draw_chains", "draw_unet", "image_rows", "label_ends", "sampler_looks", "use_style"]
 
 #: The colours of lines and boxes, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito
+
+#: How a line of the reader's own guess is drawn, in every figure.
+GUESS = {"color": "black", "linestyle": ":", "label": "your guess"}
 
 #: The marker of each sampler, by how its name begins; its colour stands at the same place in `COLOURS`.
 _MARKERS = {"ancestral": "o", "DDIM": "s", "Heun": "^", "DPM-Solver++": "D", "flow": "v", "predictor-corrector": "P"}
@@ -70,10 +75,10 @@ def use_style() -> None:
 
 
 def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Of each sampler its curve's `color`, `marker` and `linestyle`, which are the same in every figure of the book.
+    """Of each sampler its curve's `color`, `marker` and `linestyle`. The first two are its own in every figure.
 
-    Samplers whose names begin alike, such as "Heun" and "Heun with churn", are drawn in one colour; the first of them
-    is solid, and the others have dashes of their own.
+    Samplers whose names begin alike, such as "Heun" and "Heun with churn", are drawn in one colour. The first of them
+    is solid, so the plain one is named first, and the others have dashes of their own.
 
     Raises:
         ValueError: a name begins like no sampler that has a look.
@@ -87,6 +92,26 @@ def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
         colour = COLOURS[list(_MARKERS).index(kind)]
         looks[name] = {"color": colour, "marker": _MARKERS[kind], "linestyle": next(variants[kind])}
     return looks
+
+
+def label_ends(axes: Axes, apart: float = 12) -> None:
+    """Write the name of each labelled line at its right end, where a legend would send the eye away and back.
+
+    Args:
+        axes: their limits and scales must be set. They need room on the right, which the figure's layout makes.
+        apart: least distance from one name to the next, in points.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # so that the ends are where the layout puts them
+    handles, names = axes.get_legend_handles_labels()
+    lines = [cast(Line2D, handle[0] if isinstance(handle, tuple) else handle) for handle in handles]  # with error bars
+    ends = [tuple(np.asarray(line.get_xydata(), dtype=float)[-1]) for line in lines]
+    heights = [axes.transData.transform(end)[1] * 72 / figure.dpi for end in ends]
+    last = -math.inf
+    for height, end, name in sorted(zip(heights, ends, names, strict=True)):
+        last = max(height, last + apart)
+        axes.annotate(name, end, (8, last - height), textcoords="offset points", va="center", fontsize=9)
 
 
 def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None) -> Figure:

@@ -1,10 +1,12 @@
 import re
+from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.text import Annotation
 
-from ddpm.companion import draw_chains, draw_unet, image_rows, sampler_looks, use_style
+from ddpm.companion import draw_chains, draw_unet, image_rows, label_ends, sampler_looks, use_style
 from ddpm.companion.figures import COLUMN
 from ddpm.unet import CONVENTIONS, UNetConfig, feature_maps
 
@@ -73,3 +75,22 @@ def test_a_sampler_looks_the_same_in_every_figure_and_its_variants_differ_by_the
     assert len({(look["color"], look["marker"]) for look in many.values()}) == 4
     with pytest.raises(ValueError, match=r"name is 'Euler'; it must begin with one of ancestral, DDIM, Heun"):
         sampler_looks(["Euler"])
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_names_at_the_ends_of_lines_stand_in_the_order_of_the_ends_and_do_not_overlap(scale):
+    use_style()
+    figure, axes = plt.subplots()
+    axes.set(xscale=scale, yscale=scale)
+    for end, name in ((1.0, "low"), (9.0, "high"), (1.01, "nearly as low"), (1.02, "and a third")):
+        axes.plot([1, 2, 4], [5, 4, end], label=name)
+    axes.axhline(3)  # has no name
+    axes.errorbar([1, 4], [2, 6], [0.1, 0.1], label="with bars")
+    label_ends(axes, apart=14)
+    figure.draw_without_rendering()
+    names = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert [text.get_text() for text in names] == ["low", "nearly as low", "and a third", "with bars", "high"]
+    boxes = [text.get_window_extent() for text in names]
+    assert all(above.y0 > below.y1 for below, above in pairwise(boxes))
+    assert all(box.x0 > axes.transData.transform((4, 1))[0] for box in boxes)
+    assert figure.get_tightbbox().width <= COLUMN
