@@ -5,7 +5,7 @@
 The transformer is that of Peebles & Xie (2023), without classes. To the package it is a network of one's own (see
 `book/own_parts.md`), and so is the UNet here: their runs open with `ddpm.load(folder, network=...)`. All else is alike:
 images, target, times, optimiser, averages. The rate is each network's own: all are tried on the first seed, and the
-best is trained on the others, too.
+one whose images are nearest to the test images is trained on the others, too.
 
 A network trains for as many steps as fit into the minutes, by its own time for a step. Those times are measured once,
 in turn and with nothing running beside them, and kept, so that a run that is disturbed later does the same work. The
@@ -256,13 +256,14 @@ def with_conditions(rows: list[dict[str, Any]], timed: dict[str, Any], what: dic
             f"Frechet distance in the frozen 64-feature classifier {FEATURES_SHA256[:8]}, whitened; {what['n']:,} "
             "images against all 10,000 test images; EMA weights; 20 steps of DPM-Solver++(2M) on Karras's grid, seed 0 "
             f"of the samples. Every network is trained for {what['minutes']:g} minutes, which are steps times the time "
-            f"of one, measured on {timed['timed on']} with nothing beside it: in steps of {TRAINING.batch_size} images of 32 x 32, to predict "
-            "v at log-normal times, by Muon. Every rate is tried on the first seed of the training, and a network's "
-            "best one is taken on the others, too. Loss: its mean over the last tenth of the steps. Transformers are "
-            "those of Peebles & Xie (2023), six blocks of 192 numbers a token, or of 128 with patches of 2 x 2. With "
-            "several seeds, loss and distance are their mean ± their standard deviation. Bootstrap sd: how much a "
-            "distance scatters when the images are drawn again from the set (the first seed's). The floor, "
-            f"{what['n']:,} real training images against the same: {floor}. On {machine()} ({processors}), "
+            f"of one, measured on {timed['timed on']} with nothing beside it: in steps of {TRAINING.batch_size} images "
+            "of 32 x 32, to predict v at log-normal times, by Muon. Every rate is tried on the first seed of the "
+            "training. The one whose images are nearest to the test images is taken on the others, too, which flatters "
+            "the first seed. Loss: its mean over the last tenth of the steps. Transformers are those of Peebles & Xie "
+            "(2023), six blocks of 192 numbers a token, or of 128 with patches of 2 x 2. With several seeds, loss and "
+            "distance are their mean ± their standard deviation. Bootstrap sd: how much a distance scatters when the "
+            f"images are drawn again from the set (the first seed's). The floor, {what['n']:,} real training images "
+            f"against the same: {floor}. On {machine()} ({processors}), "
             f"{date.today()}."
         ),
         "provenance": made | what,
