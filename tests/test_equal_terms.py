@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from statistics import mean, stdev
 
 import numpy as np
 import pytest
@@ -38,6 +39,12 @@ def figures(figure, seed):
 def several_seeds():
     """The lines of the table that are means over seeds."""
     return [line for line in RESULTS["table"] if "±" in line["Frechet distance"]]
+
+
+def of_every_seed(figure):
+    """Of every model that was trained in full, its figures by seed."""
+    by_seed = [figures(figure, seed) for seed in SEEDS]
+    return {model: [each[model] for each in by_seed] for model in by_seed[0]}
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +103,21 @@ def test_what_chapter_1_says_of_the_table(seed):
     assert 4 < float(row(CONTROL)["bits a dimension"]) / bits["diffusion"] < 5
 
 
-def test_eq_4_as_written_is_on_average_behind_every_autoencoder_with_fitted_codes():
-    distance = {line["model"]: float(line["Frechet distance"].partition(" ± ")[0]) for line in several_seeds()}
-    fitted = [own for name, own in distance.items() if name.endswith("fitted codes")]
-    assert len(fitted) == 3
-    assert distance["diffusion, eq. 4 as written"] > max(fitted)
+def test_what_chapter_1_says_of_eq_4_as_written():
+    distance = of_every_seed("Frechet distance")
+    as_written = distance["diffusion, eq. 4 as written"]
+    for ahead in ("gan", "autoencoder, fitted codes", "vae, logistic, fitted codes"):
+        assert min(as_written) > max(distance[ahead]), ahead
+    level = distance["vae, fitted codes"]
+    assert min(as_written) < min(level) < max(level) < max(as_written)
+    assert abs(mean(as_written) - mean(level)) < stdev(as_written) / 2
 
 
-def test_by_kernel_distance_the_best_gan_is_ahead():
-    """The one order that hangs on the seed, and chapter 1 says so."""
-    by_kernel = {
-        name: [figures("kernel distance x 1,000", seed)[name] for seed in SEEDS] for name in ("gan", "diffusion")
-    }
-    assert min(by_kernel["gan"]) < min(by_kernel["diffusion"])
-    assert max(by_kernel["gan"]) > min(by_kernel["diffusion"])
+def test_by_kernel_distance_the_gan_and_diffusion_are_level():
+    """By this measure alone diffusion does not lead, and chapter 1 says so."""
+    by_kernel = of_every_seed("kernel distance x 1,000")
+    gan, diffusion = by_kernel["gan"], by_kernel["diffusion"]
+    assert abs(mean(gan) - mean(diffusion)) < min(stdev(gan), stdev(diffusion)) / 10
 
 
 def test_what_chapter_1_says_of_rate_and_distortion():
