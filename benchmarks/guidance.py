@@ -195,7 +195,7 @@ def with_conditions(rows: list[dict[str, Any]], of_real: dict[str, str], what: d
             "asked for. "
             "Bootstrap sd: how much a Frechet distance scatters when the images are drawn again from the set (the "
             "first seed's). "
-            "With several seeds a value is their mean ± their standard deviation. "
+            "With several seeds of the samples a value is their mean ± their standard deviation. "
             "The best row of a measure is chosen on seed 0. Another seed confirms it if no row is better there. "
             f"The floor, which is what {n:,} real training images have: "
             f"{', '.join(f'{name} {value}' for name, value in of_real.items())}. "

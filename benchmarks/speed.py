@@ -658,7 +658,7 @@ def eps_by_diffusers(exact: NetworkDenoiser, settings: Settings) -> Callable[[Te
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw bars of how many times longer than this package each contestant takes; a peer as shipped is hatched."""
+    """Draw how many times longer than this package each contestant takes; a peer as shipped is hollow."""
     import matplotlib.pyplot as plt
 
     names = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != "ddpm"]
@@ -672,20 +672,24 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             found = {
                 row["batch"]: row for row in rows if (row["mode"], row["C"], row["contestant"]) == (mode, width, name)
             }
-            y = [k + (i - len(names) / 2) * 0.15 for k in range(len(batches))]
-            ratio = [found[batch]["ratio"] for batch in batches]
-            spread = [
-                [found[b]["ratio"] - found[b]["ratio min"] for b in batches],
-                [found[b]["ratio max"] - found[b]["ratio"] for b in batches],
-            ]
+            y = [k + (i - (len(names) - 1) / 2) * 0.16 for k in range(len(batches))]
+            low, middle, high = ([found[b][key] for b in batches] for key in ("ratio min", "ratio", "ratio max"))
             library, _, how = name.partition(", ")
-            look = {"color": colours[library], "hatch": "///" if how == SHIPPED else "", "edgecolor": "white"}
-            axes.barh(y, ratio, 0.14, xerr=spread, label=name, error_kw={"linewidth": 0.8}, **look)
+            colour = colours[library]
+            axes.hlines(y, low, high, color=colour, linewidth=1.2)
+            fill = "white" if how == SHIPPED else colour
+            axes.plot(middle, y, "o", markersize=5, label=name, color=colour, markerfacecolor=fill)
         axes.axvline(1, color="black", linewidth=0.8)
+        axes.grid(axis="y", visible=False)
         axes.set_yticks(range(len(batches)), [f"batch {batch}" for batch in batches])
         axes.invert_yaxis()
         axes.set_title(f"{mode}, C = {width}", loc="left", fontsize=10)
-    axes.set_xlabel("time over this package's, same round (bar: median, line: min to max)")
+    axes.set_xscale("log")  # of all panels, which share it: 0.8 and 1.25 times are equally far from 1
+    left, right = axes.get_xlim()
+    ticks = [tick for tick in (0.2, 0.3, 0.5, 0.8, 1, 1.2, 1.5, 2, 2.5, 3, 4, 6, 10, 20) if left <= tick <= right]
+    axes.set_xticks(ticks, [f"{tick:g} ×" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("time over this package's, same round (dot: median, line: min to max)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=10)
     figure.savefig(path)
 
@@ -782,7 +786,8 @@ def compilation_in_words(rows: Sequence[dict[str, Any]]) -> list[str]:
         if row["library"] == "diffusers" and "compiled over ddpm" in row
     ]
     title = (
-        "**torch.compile**: seconds of its first call, what it gains afterwards, and after how many calls it pays"
+        "**torch.compile**: seconds of its first call, what it gains afterwards, and after how many calls it pays, "
+        "roughly, since that call is timed once"
         + ("; of this package and of diffusers at its best settings, in turns:" if said else ":")
     )
     return [title, markdown_table(lines), *([" ".join(said)] if said else [])]

@@ -66,6 +66,42 @@ def test_tables_in_the_book_are_those_of_the_results(path):
     assert path.read_text(encoding="utf-8") == script(f"benchmarks/{name}.py").report(results(path.stem))
 
 
+def test_results_say_how_they_were_measured_in_their_scripts_words():
+    """All but on what, and when."""
+    for name in ("samplers", "distillation", "straight-path", "guidance"):
+        measured = results(name)
+        what, module = measured["provenance"], script(f"benchmarks/{name.replace('-', '_')}.py")
+        others = (measured["real images"], what) if name == "guidance" else (what, float(measured["floor"]))
+        written = module.with_conditions(measured["rows"], *others)
+        said, says = (whole["conditions"].rpartition(" On ")[0] for whole in (measured, written))
+        assert said == says, name
+    measured = results("generative-models")
+    assert measured["conditions"] == script("benchmarks/generative_models.py").in_words(measured)
+    for kind in ("diffusion", "gan", "vae", "autoencoder"):
+        assert measured["conditions"] in words(f"ddpm/assets/models/equal-{kind}/card.md")
+
+
+def test_the_scatter_of_trainings_is_that_of_the_rows():
+    """By which the page on speed says what one seed can rank, and the page of proofs what the interval says."""
+    runs = [
+        (row[by], float(row[measure]))
+        for name, by, measure in (
+            ("ablations", "network", "distance, ddim 20"),
+            ("straight-path", "model", "Frechet distance"),
+        )
+        for row in results(name)["rows"]
+        if row[by] in ("whole", "no attention, as many parameters") or name == "straight-path"
+    ]
+    groups = [[distance for other, distance in runs if other == name] for name in dict(runs)]
+    assert [len(group) for group in groups] == [3] * 5
+    scatter = math.sqrt(mean((stdev(group) / mean(group)) ** 2 for group in groups))
+    assert f"scatter by some {100 * scatter:.0f} % (standard deviation)" in words("book/performance.md")
+    assert 2 < 0.2 / (math.sqrt(2) * scatter) < 3  # "within a fifth", of two trainings
+    usual, same = groups[3:]
+    change = [one - other for one, other in zip(usual, same, strict=True)]
+    assert mean(change) > 4.303 * stdev(change) / math.sqrt(3)  # "outside of zero by the interval"
+
+
 def test_a_benchmarks_docstring_says_which_rows_are_committed():
     rows = results("samplers")["rows"]
     assert f"The committed file holds {len(rows)}: those of seed 0" in words("benchmarks/samplers.py")
@@ -111,10 +147,11 @@ def test_the_page_on_speed_says_what_was_measured():
     twenty, (eight,) = distances(20), distances(8)
     baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", words(CARD))[1])
     assert len(twenty) == 3
-    assert f"{mean(twenty):.2f} ± {stdev(twenty):.2f} in twenty minutes (three seeds)" in page
+    assert f"{mean(twenty):.2f} ± {stdev(twenty):.2f} in twenty minutes (three trainings)" in page
     assert f"{mean(twenty) / baseline:.2f} of what the recipe" in page
     (pace,) = [row["minutes"] / row["steps"] for row in rows if row["recipe"] == "baseline"]
-    assert f"after 5,073 steps of training, which take {5073 * pace:.0f} minutes at the pace" in page
+    assert f"after 5,073 steps of training, which take {5073 * pace:.0f} minutes at the pace of the table" in page
+    assert f"of the table ({baseline}, one training)." in page
     assert f"Eight minutes reach {eight:.2f}" in page
     (many,) = distances(20, "DPM-Solver++ 50")
     assert f"(seed 0: {twenty[0]:.2f} in 20 calls, {many:.2f} in 50)" in page
@@ -126,8 +163,11 @@ def test_the_page_on_speed_says_what_was_measured():
     guided, (early,) = distances(20, by[2, 2]), distances(8, by[2, 2])
     assert len(guided) == 3
     spread = f"{mean(guided):.2f} ± {stdev(guided):.2f}"
-    assert f"reach {spread} (three seeds), {mean(guided) / baseline:.2f} of the baseline" in page
-    assert f"eight minutes reach {early:.2f} (one seed)." in page
+    assert f"reach {spread} (three trainings), {mean(guided) / baseline:.2f} of the baseline" in page
+    assert f"eight minutes reach {early:.2f} (one training)." in page
+    first, *others = (f"{value:.2f}" for value in guided)
+    assert f"which has {first}; the other two have {' and '.join(others)}." in page
+    assert min(guided) == guided[0]
     tried = {key: distances(20, name, 1000)[0] for key, name in by.items()}
     assert min(tried, key=tried.get) == (2, 2)
     assert (
@@ -136,7 +176,7 @@ def test_the_page_on_speed_says_what_was_measured():
     )
     training = words("book/training.md")
     assert f"reach {mean(twenty):.2f} without the guide and {mean(guided):.2f} with it" in training
-    assert f"reaches {spread} in 40 calls (three seeds)" in words("README.md")
+    assert f"reaches {spread} in 40 calls (three trainings, by one of which" in words("README.md")
 
 
 def test_what_is_said_of_the_race_was_measured():
@@ -198,7 +238,8 @@ def test_what_is_said_of_samplers_was_measured():
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}; guided by" in card
     baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", card)[1])
     share = float(guided) / baseline
-    assert f"{guided}, standard deviation {sd[f'{solver}{on_karras}, guided', 100]}, or {share:.3f} B" in card
+    spread = sd[f"{solver}{on_karras}, guided", 100]
+    assert f"{guided}, bootstrap standard deviation {spread}, or {share:.2f} B (seed 0)" in card
     page = words("book/performance.md")
     assert f"on Karras's grid it is {distance[f'{solver}{on_karras}', 50]}, and {guided} where" in page
     assert f"a quarter of the baseline's {baseline}" in page
@@ -306,9 +347,13 @@ def test_the_default_draws_no_worse_than_fifty_calls_of_ddim_and_ten_calls_of_it
     assert all(ten[seed] > ddim[seed] for seed in ten)
     for seed, distance in distances("samplers", "sampler", "DDIM", 50).items():  # both files have drawn it
         assert distance == ddim[seed]
-    of_fifty = f"{mean(ddim.values()):.2f} ± {stdev(ddim.values()):.2f} over three seeds"
-    for page in ("README.md", "book/performance.md"):
-        assert of_fifty in words(page), page
+    of_fifty = f"{mean(ddim.values()):.2f} ± {stdev(ddim.values()):.2f}"
+    assert f"{of_fifty}: one training, three seeds of its samples" in words("README.md")
+    assert f"{of_fifty} over three seeds of its samples" in words("book/performance.md")
+    card = words(CARD)
+    assert f"**{of_fifty}** over three seeds of the samples; with seed 0 it is {ddim[0]:.2f}," in card
+    baseline = float(re.search(r"5,073 steps, has (\d\.\d+)", card)[1])
+    assert f"so this is {mean(ddim.values()) / baseline:.2f} B." in card
     said = f"{mean(own.values()):.2f} ± {stdev(own.values()):.2f}"
     for page in ("README.md", "CHANGELOG.md", "book/performance.md", CARD, "notebooks/04_samplers.ipynb"):
         assert said in words(page), page
@@ -326,20 +371,27 @@ def test_what_chapter_6_says_of_the_student():
         ]
         return line["Frechet distance"]
 
+    def in_brackets(name, calls):
+        """The mean, and what a distance scatters when the images are drawn again from the set."""
+        (line,) = [line for line in measured["table"] if (line["model"], line["network calls"]) == (name, calls)]
+        return f"{line['Frechet distance'].split()[0]} ({line['bootstrap sd']})"
+
     text, card = sources("06_flows"), words(f"{STUDENT}/card.md")
-    four, eight = distance("student", 4), distance("student", 8)
+    four = distance("student", 4)
     assert (
         f"In four calls the student has a distance of {four}, where its teacher has {distance(ddim, 4)} by DDIM" in text
     )
-    one, two = distance("student", 1), distance("student", 2)
-    assert f"it has {two} in two calls and {one} in one" in card
-    by_eight, ten, twenty, fifty = (distance(ddim, calls) for calls in (8, 10, 20, 50))
+    one, by_eight = distance("student", 1), distance(ddim, 8)
     assert abs(float(one.split()[0]) - float(by_eight.split()[0])) < 0.3  # "about as near"
     assert "in twenty-four, guided, it is nearer to the data than any other line" in text
     by_solver = distance(solver, 8).split()[0]
     assert f"a distance of {four.split()[0]} is good enough: eight calls of the model itself give {by_solver}." in text
-    assert f"over three seeds: **{four}**; of the student of eight calls that taught it, {eight}" in card
-    assert f"{distance(ddim, 4)} in four calls, {ten} in ten, {twenty} in twenty and {fifty} in fifty" in card
+    own = {calls: in_brackets("student", calls) for calls in (1, 2, 4, 8)}
+    said = own[4].replace(" ", "** ", 1)
+    assert f"**{said}; of the student of eight calls that taught it, {own[8]}." in card
+    assert f"it has {own[2]} in two calls and {own[1]} in one" in card
+    of_teacher = [in_brackets(ddim, calls) for calls in (4, 10, 20, 50)]
+    assert "{} in four calls, {} in ten, {} in twenty and {} in fifty".format(*of_teacher) in card
 
     found = {(row["model"], row["network calls"], row["seed"]): row for row in measured["rows"]}
     far = {key: float(row["Frechet distance"]) for key, row in found.items()}
@@ -456,6 +508,12 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
     card = words("ddpm/assets/models/fashion-mnist-classes/card.md")
     for name in ("none, no class told", "none, a network without classes", "none", middle, "classes, w = 2"):
         assert f"| {table[name]['Frechet distance']} |" in card
+    (same_noise,) = [
+        row["Frechet distance"]
+        for row in results("samplers")["rows"]
+        if (row["sampler"], row["network calls"], row["seed"]) == ("DPM-Solver++(2M), grid even in log SNR", 12, 0)
+    ]
+    assert f"where `fashion-mnist` has {same_noise} from the same noise; told" in card
 
 
 def test_the_challenge_for_a_class_is_measured_by_the_distances_of_the_table():
