@@ -458,6 +458,24 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
         assert f"| {table[name]['Frechet distance']} |" in card
 
 
+def test_what_chapter_5_says_of_two_ways_with_each_seed():
+    measured = results("guidance")
+    by_seed = {(row["guidance"], row["seed"]): row for row in measured["rows"]}
+    text = sources("05_guidance")
+
+    def less(name, other, measure="Frechet distance"):
+        pairs = ((by_seed[name, seed][measure], by_seed[other, seed][measure]) for seed in (0, 1, 2))
+        return sorted(round(float(two) - float(one), 3) for one, two in pairs)
+
+    least, _, most = less("a worse model, w = 1.3", "none, twice the moves")
+    assert f"That is better, with each of the three seeds and by {least} to {most}, than to spend" in text
+    assert less("classes, w = 2, sigma 0.2 to 2", "classes, w = 2, sigma 0.5 to 2") == [0, 0.01, 0.01]
+    assert "the Frechet distance is level with one seed and 0.01 larger with two" in text
+    told = [line["guidance"] for line in measured["table"] if line["accuracy"]]
+    assert all(less(name, "classes, w = 8", "accuracy")[0] >= 0 for name in told)
+    assert "No way has more accuracy than $w = 8$, with any seed" in text
+
+
 def test_the_challenge_for_a_class_is_measured_by_the_distances_of_the_table():
     page = words("book/instructors.md")
     distances = {
