@@ -378,9 +378,9 @@ def test_what_chapter_6_says_of_the_student():
 
     text, card = sources("06_flows"), words(f"{STUDENT}/card.md")
     four = distance("student", 4)
-    assert (
-        f"In four calls the student has a distance of {four}, where its teacher has {distance(ddim, 4)} by DDIM" in text
-    )
+    near, by_ddim, in_twenty = (found.split()[0] for found in (four, distance(ddim, 4), distance(ddim, 20)))
+    scatter = next(line["bootstrap sd"] for line in measured["table"] if line["Frechet distance"] == four)
+    assert f"has a distance of {near} (bootstrap sd {scatter}), where its teacher has {by_ddim} by DDIM" in text
     one, by_eight = distance("student", 1), distance(ddim, 8)
     assert abs(float(one.split()[0]) - float(by_eight.split()[0])) < 0.3  # "about as near"
     assert "in twenty-four, guided, it is nearer to the data than any other line" in text
@@ -402,6 +402,11 @@ def test_what_chapter_6_says_of_the_student():
         own = {key[:2]: value for key, value in far.items() if key[2] == seed}
         assert min(own, key=own.__getitem__) == ("teacher, the same, guided", 24)
         assert own[solver, 12] < min(value for (name, calls), value in own.items() if calls <= 12 and name != solver)
+    at_four = f"DDIM in twenty has {in_twenty}, and with each of the three seeds the student is nearer,"
+    at_eight = "a tenth nearer than DPM-Solver++ in as many calls, with each seed"
+    for said, ours, theirs in ((at_four, ("student", 4), (ddim, 20)), (at_eight, ("student", 8), (solver, 8))):
+        nearer = [far[(*theirs, seed)] - far[(*ours, seed)] for seed in (0, 1, 2)]
+        assert f"{said} by {min(nearer):.2f} to {max(nearer):.2f}." in text
     of_student, of_solver, of_fifty = (
         mean(far[name, calls, seed] for seed in (0, 1, 2)) for name, calls in (("student", 8), (solver, 8), (ddim, 50))
     )
@@ -514,6 +519,24 @@ def test_what_chapter_5_and_the_card_say_of_garments_by_class():
         if (row["sampler"], row["network calls"], row["seed"]) == ("DPM-Solver++(2M), grid even in log SNR", 12, 0)
     ]
     assert f"where `fashion-mnist` has {same_noise} from the same noise; told" in card
+
+
+def test_what_chapter_5_says_of_two_ways_with_each_seed():
+    measured = results("guidance")
+    by_seed = {(row["guidance"], row["seed"]): row for row in measured["rows"]}
+    text = sources("05_guidance")
+
+    def less(name, other, measure="Frechet distance"):
+        pairs = ((by_seed[name, seed][measure], by_seed[other, seed][measure]) for seed in (0, 1, 2))
+        return sorted(round(float(two) - float(one), 3) for one, two in pairs)
+
+    least, _, most = less("a worse model, w = 1.3", "none, twice the moves")
+    assert f"That is better, with each of the three seeds and by {least} to {most}, than to spend" in text
+    assert less("classes, w = 2, sigma 0.2 to 2", "classes, w = 2, sigma 0.5 to 2") == [0, 0.01, 0.01]
+    assert "the Frechet distance is level with one seed and 0.01 larger with two" in text
+    told = [line["guidance"] for line in measured["table"] if line["accuracy"]]
+    assert all(less(name, "classes, w = 8", "accuracy")[0] >= 0 for name in told)
+    assert "No way has more accuracy than $w = 8$, with any seed" in text
 
 
 def test_the_challenge_for_a_class_is_measured_by_the_distances_of_the_table():
