@@ -48,14 +48,17 @@ def shrink_figures(notebook: Any) -> None:
 
 
 def _with_few_colours(png: bytes) -> bytes:
-    """A picture with a palette; the palette is the one that keeps each colour closest, also a rare one."""
+    """A picture with a palette that keeps each colour close, also a rare one.
+
+    A round of k-means moves each colour of the palette to the mean of those it stands for: else lines change theirs.
+    """
     picture = Image.open(io.BytesIO(png))
     if picture.mode.startswith("I"):  # sixteen bits would be cut to eight
         return png
     if _is_see_through(picture) or getattr(picture, "is_animated", False):
         return png
     file = io.BytesIO()
-    palette = picture.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette = picture.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     palette.save(file, "PNG", optimize=True)
     return file.getvalue()
 

@@ -2,11 +2,14 @@ import base64
 import io
 import json
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
+from ddpm.companion import use_style
+from ddpm.companion.figures import COLOURS
 from ddpm.companion.notebook import read_notebook, shrink_figures
 from tests.companion.chapters import write
 
@@ -132,3 +135,22 @@ def test_figures_become_small_and_keep_even_a_rare_colour():
     assert len(png) < 0.6 * len(file.getvalue())
     off = np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(figure.convert("RGB"), int))
     assert off.max() <= 16  # of 255
+
+
+def test_the_lines_of_a_plot_keep_their_colours():
+    use_style()
+    figure, axes = plt.subplots(figsize=(7, 5))
+    for i, colour in enumerate(COLOURS):
+        axes.plot([0, 1, 2], [i, i + 1, i + 0.5], color=colour, marker="osv^DP"[i], label=colour)
+    axes.legend()
+    drawn = io.BytesIO()
+    figure.savefig(drawn)
+    plt.close(figure)
+    notebook = with_output(base64.b64encode(drawn.getvalue()).decode())
+    shrink_figures(notebook)
+    small = base64.b64decode(notebook["cells"][0]["outputs"][0]["data"]["image/png"])
+    before, after = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int) for png in (drawn.getvalue(), small))
+    for colour in COLOURS:
+        of_line = (before == np.asarray(ImageColor.getrgb(colour))).all(axis=2)
+        assert of_line.any()
+        assert np.abs(before[of_line] - after[of_line]).max() <= 1
