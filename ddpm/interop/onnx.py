@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.files import check_place, write_atomically
+from ddpm.files import check_place, expanded, write_atomically
 from ddpm.interop.weights import first_line
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
             no file can be written there. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
     """
-    check_place("path", Path(path))
-    write_atomically(Path(path), onnx_file(denoise))
+    path = expanded(path)
+    check_place("path", path)
+    write_atomically(path, onnx_file(denoise))
 
 
 def onnx_file(denoise: NetworkDenoiser) -> bytes:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.files import new_folder, write_json
+from ddpm.files import expanded, new_folder, write_json
 from ddpm.interop.card import card_of
 from ddpm.interop.parts import OWN_FACTS, parts_in_memory, parts_on_disk
 from ddpm.interop.schedulers import make_scheduler, schedule_of_scheduler, target_of_scheduler
@@ -47,7 +47,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet, with a null label if it has classes, and know its image_shape")
     _, height, width = denoise.image_shape
-    with new_folder("directory", Path(directory)) as folder:
+    with new_folder("directory", expanded(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.interop import export_diffusers, from_diffusers, unet_config, unet_to_diffusers
+from ddpm.interop.onnx import export_onnx
 from ddpm.samplers import ddim, final
 from ddpm.schedule import NoiseSchedule, cosine, linear
 from ddpm.unet import UNet, UNetConfig
@@ -315,6 +316,17 @@ def test_the_folder_may_be_here_or_in_the_home(tmp_path, monkeypatch):
     for path in ("~/pipeline", ".", "../pipeline/"):
         assert from_diffusers(path, device="cpu").image_shape == (1, 16, 16)
     refused(FileNotFoundError, "^there is no folder ''; nothing is downloaded", "")
+
+
+def test_an_export_may_go_into_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    denoise = NetworkDenoiser(UNet(SMALL_UNET), linear(), image_shape=(1, 8, 8))
+    export_diffusers(denoise, "~/pipeline")
+    export_onnx(denoise, "~/model.onnx")
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"pipeline", "model.onnx"}
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_wrong_precision_is_refused_before_anything_is_read(tmp_path):
