@@ -101,6 +101,16 @@ def test_the_command_line_asks_for_torch_only_when_a_command_runs():
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("diffusion", "schedule='foo'"), ("autoencoder", "latent_dim=0"), ("gan", "games='x'")]
+)
+def test_a_recipe_refuses_wrong_settings_before_it_loads_torch(kind, setting):
+    program = f"import sys; from ddpm.training.recipes import recipe\ntry: recipe({kind!r}, {setting})\n"
+    program += "except ValueError: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_drawing_from_the_command_line_imports_nothing_slow_beside_torch(tmp_path):
     command = f"'sample', '--n', '1', '--sampler', 'ddim', '--steps', '1', '--out', {str(tmp_path / 'one.png')!r}"
     program = f"import sys, ddpm.cli; ddpm.cli.app([{command}], standalone_mode=False); print(*sys.modules)"
