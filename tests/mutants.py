@@ -553,6 +553,7 @@ CHANGES = {
         ('in ("sha256", "replaced") if', 'in ("sha256",) if', "a model that is being replaced"),
         ("check_weights(files.weights_file, weights, trained.state_dict())", "pass", "the check of a model's weights"),
         (".requires_grad_(False)", ".requires_grad_(True)", "gradients of a loaded model"),
+        ('torch.device("meta")', 'torch.device("cpu")', "random numbers that saving draws"),
         ('precision: Precision = "auto"', 'precision: Precision = "float32"', "the default precision of a model"),
     ],
     "settings.py": [
@@ -846,11 +847,11 @@ CHANGES = {
     ],
     "own_parts.py": [
         ('"own_network": getattr(task, "own_network", None)', '"own_network": None', "a network of one's own"),
-        ("schedule and _entry", "None and _entry", "a schedule of one's own"),
+        ("schedule and schedule_entry", "None and schedule_entry", "a schedule of one's own"),
         ("type(task).__name__ if is_own else None", "None", "a loss of one's own"),
         ("if own is not None and network is None:", "if own is None and network is None:", "a network that load lacks"),
         ("if network is not None and own is None:", "if False:", "a network that load cannot use"),
-        ("if _entry(schedule) != own:", "if False:", "another schedule of the same class"),
+        ("if schedule_entry(schedule) != own:", "if False:", "another schedule of the same class"),
     ],
     "training/record.py": [
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
