@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import check_place, expanded, write_atomically
 from ddpm.interop.weights import first_line
@@ -43,9 +44,7 @@ def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
 
 def onnx_file(denoise: NetworkDenoiser) -> bytes:
     """The content of the file that `export_onnx` writes."""
-    if not isinstance(denoise, NetworkDenoiser):
-        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
-    if denoise.image_shape is None:
+    if instance("denoise", denoise, NetworkDenoiser).image_shape is None:
         raise ValueError("denoise must know its image_shape")
     if not denoise.schedule.preserves_variance:
         raise ValueError(

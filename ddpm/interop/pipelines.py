@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
 from ddpm.files import expanded, new_folder, write_json
@@ -42,8 +43,7 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
             or cannot be written. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
     """
-    if not isinstance(denoise, NetworkDenoiser):
-        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
+    instance("denoise", denoise, NetworkDenoiser)
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet, with a null label if it has classes, and know its image_shape")
     _, height, width = denoise.image_shape

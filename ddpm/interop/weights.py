@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ddpm.arguments import instance
 from ddpm.unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
@@ -167,8 +168,7 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
         ValueError: diffusers has no such network or is not installed, or the UNet takes no images of this size.
         TypeError: `network` is no `UNet`.
     """
-    if not isinstance(network, UNet):
-        raise TypeError(f"network is a {type(network).__name__}; it must be a UNet")
+    instance("network", network, UNet)
     with torch.device("cpu"):  # whatever torch's defaults are
         model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size)).float()
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})

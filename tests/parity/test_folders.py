@@ -356,11 +356,11 @@ def test_a_size_that_the_network_does_not_take_is_refused(size, message):
 
 
 def test_only_networks_that_can_be_converted_are(tmp_path):
-    with pytest.raises(TypeError, match="^network is a Linear; it must be a UNet"):
+    with pytest.raises(TypeError, match="^network is Linear; it must be a ddpm.unet.network.UNet"):
         unet_to_diffusers(torch.nn.Linear(1, 1), 32)
     with pytest.raises(TypeError, match="^model is a UNet; it must be a UNet2DModel"):
         unet_config(UNet(UNetConfig(base_channels=8, head_channels=8)))
-    with pytest.raises(TypeError, match="^denoise is a UNet; it must be a NetworkDenoiser"):
+    with pytest.raises(TypeError, match="^denoise is UNet; it must be a ddpm.denoiser.network.NetworkDenoiser"):
         export_diffusers(UNet(UNetConfig(base_channels=8, head_channels=8)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
