@@ -19,9 +19,9 @@ from ddpm import files
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.fast import computes_in_bfloat16
-from ddpm.messages import say
+from ddpm.messages import counted, say
 from ddpm.model_files import weights_file
-from ddpm.threads import computing_with, in_words
+from ddpm.threads import computing_with
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
 from ddpm.training.extra import check_installed
@@ -167,7 +167,7 @@ def describe(config: TrainingConfig, accelerator: "Accelerator", threads: int) -
     """Where and how a training computes, in one line."""
     processes = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
     number = "bfloat16" if computes_in_bfloat16(config.precision, accelerator.device) else "float32"
-    return f"training on {accelerator.device.type} in {number}, {processes}, {in_words(threads)}"
+    return f"training on {accelerator.device.type} in {number}, {processes}, {counted(threads, 'thread')}"
 
 
 def show_on_bar(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:
