@@ -12,7 +12,7 @@ import torch
 from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.files import check_place, expanded, write_atomically
-from ddpm.interop.weights import first_line
+from ddpm.messages import first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.interop.weights import diffusers_library, first_line
+from ddpm.interop.weights import diffusers_library
+from ddpm.messages import first_line
 from ddpm.schedule import NoiseSchedule, cosine, from_betas, zero_terminal_snr
 from ddpm.settings import Target, one_of
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 __all__ = [
-    "diffusers_config", "diffusers_library", "diffusers_name", "first_line", "unet_config", "unet_from_diffusers",
+    "diffusers_config", "diffusers_library", "diffusers_name", "unet_config", "unet_from_diffusers",
     "unet_to_diffusers",
 ]  # fmt: skip
 
@@ -200,8 +200,3 @@ def diffusers_library() -> Any:
     except ModuleNotFoundError as error:
         raise ValueError("diffusers is not installed; it comes with this package's extra [diffusers]") from error
     return diffusers
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
