@@ -217,6 +217,7 @@ CHANGES = {
     "likelihood.py": [
         ("1 + 1 / (levels - 1)).all()", "1).all()", "a grey level that rounding has moved past the end"),
         ("if not least <= number", "if not 0 < number", "a tolerance below rounding"),
+        ("with denoise.many_calls():", "if True:", "weights that a bound converts in every call"),
         ("(schedule.noise(grid[0]) / scale) ** 2", "schedule.noise(grid[0]) ** 2", "the unit of the prior's variance"),
         ("dimensions * math.log(scale_at_x)", "0", "the unit of a density"),
         ("variance - 1 - math.log(variance)", "variance - 1 + math.log(variance)", "the prior's term of a bound"),
@@ -1170,7 +1171,7 @@ NEAREST = {
     "grids.py": ["test_schedule.py", "test_samplers.py"],
     "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py"],
     "langevin.py": ["test_every_schedule.py"],
-    "likelihood.py": ["test_every_schedule.py"],
+    "likelihood.py": ["test_every_schedule.py", "test_fast.py"],
     "files.py": ["test_pretrained.py"],
     "own_parts.py": ["training/test_own_parts.py"],
     "companion/exercises/practicals.py": [
