@@ -135,7 +135,7 @@ class Diffusion:
         errors: Tensor = (output - target).square().flatten(1).mean(1)
         return (self.loss_weights[t].to(errors) * errors).mean()
 
-    def check_times(self) -> None:
+    def check_probabilities_and_weights(self) -> None:
         """Raise `ValueError` unless probabilities and weights, which a subclass may have set, can be those of times."""
         T = self.schedule.T
         for name, values, n in (("probabilities", self.probabilities, T), ("loss_weights", self.loss_weights, T + 1)):
@@ -166,7 +166,7 @@ class Diffusion:
 
 
 def named_schedule(config: DiffusionSettings) -> NoiseSchedule:
-    """The schedule of the name and length that a configuration says."""
+    """The schedule of the name and length that a configuration says, whatever a derived class answers for it."""
     return SCHEDULES[config.schedule](config.T)
 
 

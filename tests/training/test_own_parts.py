@@ -366,9 +366,9 @@ def test_times_and_weights_that_cannot_be_are_refused_before_a_step(tmp_path):
     ):
         setattr(task, name, value)
         with pytest.raises(ValueError, match=said):
-            task.check_times()
+            task.check_probabilities_and_weights()
         setattr(task, name, usual[name])
-    task.check_times()
+    task.check_probabilities_and_weights()
 
     class Unfinished(Diffusion):
         def __init__(self, config, network=None, schedule=None):
