@@ -12,6 +12,7 @@ from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser, schedule_of
+from ddpm.extras import needed
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
@@ -206,7 +207,8 @@ def flow_nll(
         FloatingPointError: the denoiser's answer is not finite.
         ModuleNotFoundError: torchdiffeq, of the extra ddpm[evaluate], is not installed.
     """
-    from torchdiffeq import odeint  # of an extra, which nothing else here needs
+    with needed("torchdiffeq"):
+        from torchdiffeq import odeint
 
     schedule = schedule_of(denoise)
     if not 0 < number("t", t) < schedule.T:

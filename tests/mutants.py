@@ -594,6 +594,9 @@ CHANGES = {
         ),
         ("if answer.shape != x.shape:", "if answer.numel() != x.numel():", "an answer of another shape"),
     ],
+    "extras.py": [
+        ('.partition(".")[0] != package', " != package", "a part of a package that is missing"),
+    ],
     "threads.py": [
         (
             'free_cores() // int(os.environ.get("LOCAL_WORLD_SIZE") or "1")',

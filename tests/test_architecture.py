@@ -12,7 +12,7 @@ from tests.checkout import ROOT
 
 PACKAGE = ROOT / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"arguments", "settings", "shapes", "files", "messages", "fast", "_moved"},
+    {"arguments", "settings", "shapes", "files", "messages", "fast", "extras", "_moved"},
     {"grids"},
     {"noise", "schedule", "threads", "unet"},
     {"targets"},

@@ -11,6 +11,7 @@ import torch
 
 from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
+from ddpm.extras import check_installed
 from ddpm.files import check_place, expanded, write_atomically
 from ddpm.messages import first_line
 
@@ -33,9 +34,10 @@ def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
         path: the file; it appears only when all of it is written.
 
     Raises:
-        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, onnx is not installed, or
-            no file can be written there. Nothing is written.
+        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, or no file can be written
+            there. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
+        ModuleNotFoundError: the extra ddpm[onnx] is not installed.
     """
     path = expanded(path)
     check_place("path", path)
@@ -67,10 +69,7 @@ def onnx_file(denoise: NetworkDenoiser) -> bytes:
 
 def _traced(denoise: NetworkDenoiser) -> "ModelProto":
     """The network's graph and weights."""
-    try:
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError("onnx is not installed; it comes with this package's extra [onnx]") from error
+    check_installed("onnxscript")
     network, batch = copy.deepcopy(denoise.network).to("cpu", torch.float32), torch.export.Dim("batch")
     shape = (2, *(denoise.image_shape or ()))
     inputs = {name: torch.zeros(size, dtype=torch.float32, device="cpu") for name, size in (("x", shape), ("index", 2))}

@@ -39,9 +39,10 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         card: Markdown about the model, for the end of its card.
 
     Raises:
-        ValueError: diffusers has no such network, schedule or target or is not installed, or the folder holds something
-            or cannot be written. Nothing is written.
+        ValueError: diffusers has no such network, schedule or target, or the folder holds something or cannot be
+            written. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
+        ModuleNotFoundError: diffusers is not installed.
     """
     instance("denoise", denoise, NetworkDenoiser)
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
@@ -80,10 +81,10 @@ def from_diffusers(
             class. False is for a model that was trained without one: it must always be told a class.
 
     Raises:
-        ValueError: it is another kind of pipeline, or damaged; the message names the part in the way. Or diffusers is
-            not installed.
+        ValueError: it is another kind of pipeline, or damaged; the message names the part in the way.
         FileNotFoundError: a part of it is missing.
         TypeError: `path` is neither a path nor a pipeline.
+        ModuleNotFoundError: diffusers is not installed.
     """
     one_of("precision", precision, PRECISIONS)
     flag("null_label", null_label)

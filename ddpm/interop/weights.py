@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddpm.arguments import instance
+from ddpm.extras import needed
 from ddpm.unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
@@ -165,8 +166,9 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
         image_size: height and width of the images, or the one number that is both.
 
     Raises:
-        ValueError: diffusers has no such network or is not installed, or the UNet takes no images of this size.
+        ValueError: diffusers has no such network, or the UNet takes no images of this size.
         TypeError: `network` is no `UNet`.
+        ModuleNotFoundError: diffusers is not installed.
     """
     instance("network", network, UNet)
     with torch.device("cpu"):  # whatever torch's defaults are
@@ -193,10 +195,9 @@ def diffusers_library() -> Any:
     """The library diffusers.
 
     Raises:
-        ValueError: it is not installed; the message says how to install it.
+        ModuleNotFoundError: it is not installed; the message says how to install it.
     """
-    try:
+    with needed("diffusers"):
         import diffusers
-    except ModuleNotFoundError as error:
-        raise ValueError("diffusers is not installed; it comes with this package's extra [diffusers]") from error
+
     return diffusers
