@@ -95,7 +95,7 @@ class Autoencoder(nn.Module):
     Images are `(batch, *image_shape)` in [-1, 1], codes (batch, latent_dim).
     """
 
-    outputs_a_number = 1  # of the encoder, for each number of the code
+    outputs_per_latent = 1
     codes_are_normal = False
     classes: tuple[str, ...] = ()
 
@@ -105,7 +105,7 @@ class Autoencoder(nn.Module):
             raise ValueError(f"variational is {config.variational}; {type(self).__name__} is the other kind")
         self.config, self.image_shape, self.latent_dim = config, config.image_shape, config.latent_dim
         shape = levels_without_skips(config.image_shape, config.base_channels, config.channel_multipliers)
-        self.encoder = Encoder(shape, config.image_shape, self.outputs_a_number * config.latent_dim)
+        self.encoder = Encoder(shape, config.image_shape, self.outputs_per_latent * config.latent_dim)
         values = 2 if config.loss == "logistic" else 1  # a pixel: a mean and the log of a scale, or the answer alone
         self.decoder = Decoder(shape, config.image_shape, config.latent_dim, values * config.image_shape[0])
 
@@ -156,7 +156,7 @@ class VariationalAutoencoder(Autoencoder):
 
     log_sigma: Tensor
 
-    outputs_a_number = 2
+    outputs_per_latent = 2  # mean and log variance
     codes_are_normal = True
 
     def __init__(self, config: AutoencoderConfig) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddpm.arguments import check_labels, check_samples, exact, instance
+from ddpm.arguments import answer_like, check_labels, check_samples, exact, instance
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.model_settings import DiffusionSettings
 from ddpm.noise import StepRandomness
@@ -113,6 +113,10 @@ class Diffusion:
 
         Images are (batch, channels, height, width), in [-1, 1] as `normalise` makes them, which is not checked; labels
         are (batch,), of a network with classes.
+
+        Raises:
+            TypeError: the network answers no tensor, or images or labels are of another type.
+            ValueError: the network does not answer in the images' shape, or images or labels are not legal.
         """
         check_samples("images", images, batch=randomness.count)
         images = images.float()  # bfloat16 where a network has made them under autocast
@@ -123,14 +127,15 @@ class Diffusion:
         x_t = signal * images + noise * eps  # Ho et al. 2020, eq. 4
         network = self.parts[one_of("part", part, list(self.parts))]
         seen = self.labels_seen(labels, randomness, images.device)
-        output = network(x_t, (t - 1).to(images), *seen).float()  # t - 1 is diffusers' index
+        answer = network(x_t, (t - 1).to(images), *seen)  # t - 1 is diffusers' index
+        output = answer_like("network", answer, x_t).float()
         target = target_of(self.target, images, eps, signal, noise)
         if self.loss_weights is None:
             return F.mse_loss(output, target)  # eq. 14
         errors: Tensor = (output - target).square().flatten(1).mean(1)
         return (self.loss_weights[t].to(errors) * errors).mean()
 
-    def check_times(self) -> None:
+    def check_probabilities_and_weights(self) -> None:
         """Raise `ValueError` unless probabilities and weights, which a subclass may have set, can be those of times."""
         T = self.schedule.T
         for name, values, n in (("probabilities", self.probabilities, T), ("loss_weights", self.loss_weights, T + 1)):
@@ -161,7 +166,7 @@ class Diffusion:
 
 
 def named_schedule(config: DiffusionSettings) -> NoiseSchedule:
-    """The schedule of the name and length that a configuration says."""
+    """The schedule of the name and length that a configuration says, whatever a derived class answers for it."""
     return SCHEDULES[config.schedule](config.T)
 
 

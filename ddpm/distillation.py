@@ -157,6 +157,11 @@ def moves_of_students(
     if not legal:
         raise ValueError(f"calls is {calls}; with at_once {at_once} legal are 1 to {T // at_once} (T is {T})")
     first = own or next((each for each in legal if each >= LEAST_TEACHER_CALLS), legal[-1])
+    if own is not None and own not in legal:
+        raise ValueError(
+            f"calls is {calls}; the teacher was itself distilled for {own}, which must be calls times "
+            f"{at_once} (at_once), once or several times"
+        )
     if teacher_calls is not None:
         if own not in (None, positive_int("teacher_calls", teacher_calls)):
             raise ValueError(f"teacher_calls is {teacher_calls}; the teacher was itself distilled for {own}")

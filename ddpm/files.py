@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -173,7 +174,11 @@ def _move(parts: Sequence[Path], folder: Path) -> None:
 
 def serialised(tensors: Mapping[str, Tensor]) -> tuple[bytes, str]:
     """Tensors as the content of a safetensors file, and its SHA-256."""
-    content = tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    copies = {  # safetensors refuses names that share memory, as tied weights do
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    content = tensors_to_bytes(copies)
     return content, hashlib.sha256(content).hexdigest()
 
 

@@ -103,8 +103,8 @@ def metropolis_langevin(
         if (on_cpu or step == steps) and not sound.all():
             raise FloatingPointError(f"the log density or the score is NaN {'at' if on_cpu else 'by'} step {step}")
         first = flat(drawn(randn_like, x))[:, 0]  # of the same sample's noise
-        uniform = torch.special.log_ndtr(first.double() if on_cpu else first)  # log of a uniform
-        accepted = uniform < log_ratio
+        log_uniform = torch.special.log_ndtr(first.double() if on_cpu else first)
+        accepted = log_uniform < log_ratio
         pick = per_sample(accepted, x)
         x, slope = torch.where(pick, to, x), torch.where(pick, slope_to, slope)
         log_p = torch.where(accepted, log_p_to, log_p)

@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 from tqdm import tqdm
 
 from ddpm._moved import noise_is_randn_like
 from ddpm.arguments import check_finite, float_tensor, instance, number
 from ddpm.autoencoder import VariationalAutoencoder
 from ddpm.denoiser import Denoiser, schedule_of
+from ddpm.extras import needed
 from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import predict
@@ -72,13 +72,15 @@ def variational_bound(
     moved = (schedule.signal(grid[0]) / scale) ** 2 * x0**2
     prior = _summed(moved + (variance - 1 - math.log(variance))) / 2
     steps = []
-    for t, s in tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1):
-        x0_hat = predict(denoise, schedule.add_noise(x0, t, drawn(randn_like, x0)), t).x0
-        if s > 0:
-            gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
-            steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
-        else:
-            log_likelihood = _log_likelihood(x0, x0_hat, schedule.noise(t) / schedule.scale(t), levels)
+    moves = tqdm(list(pairwise(grid)), unit="step", desc="bound", disable=not progress, delay=1)
+    with denoise.many_calls():
+        for t, s in moves:
+            x0_hat = predict(denoise, schedule.add_noise(x0, t, drawn(randn_like, x0)), t).x0
+            if s > 0:
+                gain = schedule.sigma(s) ** -2 - schedule.sigma(t) ** -2  # of the signal-to-noise ratio
+                steps.append(gain / 2 * _summed((x0 - x0_hat).square()))
+            else:
+                log_likelihood = _log_likelihood(x0, x0_hat, schedule.noise(t) / schedule.scale(t), levels)
     terms = torch.stack(steps, dim=1) if steps else x0.new_zeros(len(x0), 0)
     bound = Bound(prior, terms, -_summed(log_likelihood))
     if not torch.isfinite(bound.total).all():
@@ -203,7 +205,11 @@ def flow_nll(
         TypeError: `denoise` is no `Denoiser`, or x is not float32 or float64.
         ValueError: x holds NaN or infinity, the denoiser computes in bfloat16, or another argument is not legal.
         FloatingPointError: the denoiser's answer is not finite.
+        ModuleNotFoundError: torchdiffeq, of the extra ddpm[evaluate], is not installed.
     """
+    with needed("torchdiffeq"):
+        from torchdiffeq import odeint
+
     schedule = schedule_of(denoise)
     if not 0 < number("t", t) < schedule.T:
         raise ValueError(f"t is {t}; legal are times above 0 and below {schedule.T}")

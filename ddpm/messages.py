@@ -5,12 +5,22 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-__all__ = ["counted", "say"]
+__all__ = ["counted", "first_line", "in_a_line", "say"]
 
 
 def counted(n: int, noun: str) -> str:
     """So many of something, in words."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, where it may fill a page; the name of its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def say(line: str, file: TextIO | None = None) -> None:

@@ -14,7 +14,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
-from ddpm.arguments import answer_like, function
+from ddpm.arguments import answer_like, check_samples, function
 from ddpm.settings import integers, non_negative_int, positive_int
 
 __all__ = ["PerSampleNoise", "RandnLike", "StepRandomness", "drawn", "fold_in"]
@@ -61,12 +61,7 @@ class PerSampleNoise:
             TypeError: x is no tensor, or not floating point.
             ValueError: x has no axis for the batch.
         """
-        if not isinstance(x, Tensor):
-            raise TypeError(f"x is {type(x).__name__}; it must be a tensor")
-        if not x.is_floating_point():
-            raise TypeError(f"x is {x.dtype}; it must be floating point")
-        if not x.ndim:
-            raise ValueError("x has shape (); it must be (batch, ...)")
+        check_samples("x", x)
         for i in range(len(self._generators), len(x)):
             self._generators.append(torch.Generator("cpu").manual_seed(fold_in(self.seed, self.first_index + i)))
         rows = [_randn(x.shape[1:], generator) for generator in self._generators[: len(x)]]

@@ -15,7 +15,7 @@ from torch import nn
 from ddpm.arguments import instance
 from ddpm.schedule import NoiseSchedule
 
-__all__ = ["check_own_network", "own_parts", "own_schedule"]
+__all__ = ["check_own_network", "own_parts", "own_schedule", "schedule_entry"]
 
 #: Into how many parts the times are cut at whose ends a schedule that is code is asked.
 TIMES = 64
@@ -34,13 +34,13 @@ def own_parts(task: Any, is_given: bool = False) -> dict[str, Any]:
     is_own = is_given and type(task).__module__.partition(".")[0] != "ddpm"
     entries = {
         "own_network": getattr(task, "own_network", None),
-        "own_schedule": schedule and _entry(schedule),
+        "own_schedule": schedule and schedule_entry(schedule),
         "own_task": type(task).__name__ if is_own else None,
     }
     return {name: value for name, value in entries.items() if value is not None}
 
 
-def _entry(schedule: NoiseSchedule) -> dict[str, Any]:
+def schedule_entry(schedule: NoiseSchedule) -> dict[str, Any]:
     """What a record says of a schedule. Answers are rounded, as the last digits may be another processor's."""
     entry: dict[str, Any] = {"class": type(schedule).__name__}
     if type(schedule) is NoiseSchedule:
@@ -95,6 +95,6 @@ def own_schedule(path: Path, record: Mapping[str, Any], schedule: NoiseSchedule 
             f"schedule is not given; {path} is of a run on a schedule that is code, {own.get('class')}: ddpm.load "
             "takes it as schedule=, and commands have none to give"
         )
-    if _entry(schedule) != own:
+    if schedule_entry(schedule) != own:
         raise ValueError(f"schedule is {schedule}; {path} is of a run on another, {own.get('class')}")
     return schedule

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ddpm.arguments import class_names, instance
 from ddpm.autoencoder import Autoencoder, AutoencoderConfig
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.diffusion import Diffusion, DiffusionConfig
+from ddpm.diffusion import DiffusionConfig, check_schedule
 from ddpm.fast import chosen_device
 from ddpm.files import check_weights, expanded, load_tensors, new_folder, read_json, save_tensors, write_json
 from ddpm.gan import GAN, GANConfig
 from ddpm.model_files import MODELS, card, checkpoint_manifest, folder_aloud, model_folder  # noqa: F401 - names known here
-from ddpm.own_parts import check_own_network, own_parts, own_schedule
+from ddpm.own_parts import check_own_network, own_schedule, schedule_entry
 from ddpm.schedule import NoiseSchedule
 from ddpm.settings import PRECISIONS, Precision, integers, one_of
 from ddpm.training.checkpoint import load_checkpoint
@@ -105,13 +105,14 @@ def save(
     config.check_images(shape)
     classes = class_names(classes)
     _check_classes(config, classes)
-    own = {}
+    own: dict[str, Any] = {}
     if schedule is not None:
         if not isinstance(config, DiffusionConfig):
             raise ValueError(f"schedule is given; only a diffusion model has one, and this is {config.kind!r}")
-        own = own_parts(Diffusion(config, schedule=schedule))
+        if check_schedule(schedule, config) != config.noise_schedule():
+            own = {"own_schedule": schedule_entry(schedule)}
     weights = instance("network", network, nn.Module).state_dict()
-    with torch.device("cpu"):
+    with torch.device("meta"):  # names, shapes and types alone: no numbers are drawn
         check_weights(Path("network"), weights, config.network().state_dict())
     data = {"name": "", "image_shape": list(shape), "classes": list(classes)}
     record = {"kind": config.kind, "model": asdict(config), "data": data} | own

@@ -16,7 +16,7 @@ import torch
 
 from ddpm.settings import threads_number
 
-__all__ = ["choose_threads", "computing_with", "free_cores", "in_words"]
+__all__ = ["choose_threads", "computing_with", "free_cores"]
 
 SECONDS = 0.3  # for which the cores are watched
 ROOT = Path("/")
@@ -58,11 +58,6 @@ def computing_with(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def in_words(threads: int) -> str:
-    """A number of threads, as a line says it."""
-    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def free_cores() -> int:

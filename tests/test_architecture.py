@@ -12,7 +12,7 @@ from tests.checkout import ROOT
 
 PACKAGE = ROOT / "ddpm"
 LAYERS = [  # each may import from those before it
-    {"arguments", "settings", "shapes", "files", "messages", "fast", "_moved"},
+    {"arguments", "settings", "shapes", "files", "messages", "fast", "extras", "_moved"},
     {"grids"},
     {"noise", "schedule", "threads", "unet"},
     {"targets"},
@@ -99,6 +99,16 @@ def test_the_command_line_asks_for_torch_only_when_a_command_runs():
     program = "import sys, ddpm.cli; print([name for name in ('torch', 'numpy', 'accelerate') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("diffusion", "schedule='foo'"), ("autoencoder", "latent_dim=0"), ("gan", "games='x'")]
+)
+def test_a_recipe_refuses_wrong_settings_before_it_loads_torch(kind, setting):
+    program = f"import sys; from ddpm.training.recipes import recipe\ntry: recipe({kind!r}, {setting})\n"
+    program += "except ValueError: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_drawing_from_the_command_line_imports_nothing_slow_beside_torch(tmp_path):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -281,6 +282,21 @@ def test_a_loss_names_what_it_cannot_take():
         task.loss("unet", images(2), StepRandomness(0, 0, 3))
     with pytest.raises(TypeError, match="images is torch.int64; it must be floating point"):
         task.loss("unet", images(3).long(), StepRandomness(0, 0, 3))
+
+
+@pytest.mark.parametrize("weighting", ["simple", "min_snr", "bound"])
+def test_a_network_that_answers_in_another_shape_is_refused(weighting):
+    """Its answer would be spread over the channels, and trained so."""
+    task, colours = task_of(replace(MODEL, weighting=weighting), lambda x, t: x[:, :1]), images(6).view(2, 3, 4, 4)
+    message = r"^network answers \(2, 1, 4, 4\) at x of shape \(2, 3, 4, 4\); they must be alike$"
+    with pytest.raises(ValueError, match=message):
+        task.loss("unet", colours, StepRandomness(0, 0, 2))
+
+
+def test_a_network_that_answers_no_tensor_is_refused():
+    task = task_of(MODEL, lambda x, t: SimpleNamespace(sample=x))
+    with pytest.raises(TypeError, match="^network answers SimpleNamespace; it must be a tensor like x, such as its .s"):
+        task.loss("unet", images(2), StepRandomness(0, 0, 2))
 
 
 def test_weights_and_times_are_those_of_a_schedule_and_a_configuration():

@@ -184,8 +184,11 @@ def test_a_student_that_teaches_begins_where_it_is_at_home():
     assert moves_of_students(student, 2) == moves_of_students(student, 2, 8) == [4, 2]
     with pytest.raises(ValueError, match="teacher_calls is 16; the teacher was itself distilled for 8"):
         moves_of_students(student, 2, 16)
-    with pytest.raises(ValueError, match="teacher_calls is 8; with calls 8 and at_once 2 legal are 16, 32"):
+    with pytest.raises(ValueError, match="^calls is 8; the teacher was itself distilled for 8, which must be calls"):
         moves_of_students(student, 8)
+    for calls, at_once in ((3, 2), (2, 8), (1, 6)):
+        with pytest.raises(ValueError, match=f"^calls is {calls}; .* 8, which must be calls times {at_once} .at_once"):
+            moves_of_students(student, calls, at_once=at_once)
 
 
 def test_a_short_schedule_has_a_teacher_of_fewer_moves():

@@ -20,8 +20,9 @@ import ddpm
 from ddpm import data, fast
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
+from ddpm.likelihood import variational_bound
 from ddpm.metrics.fidelity import psnr
-from ddpm.noise import StepRandomness
+from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun
 from ddpm.schedule import linear
@@ -241,6 +242,24 @@ def test_a_model_can_be_copied_and_pickled_in_a_walk(monkeypatch):
     with denoise.many_calls(), torch.no_grad():
         for other in (copy.deepcopy(denoise), pickle.loads(pickle.dumps(denoise))):
             assert torch.equal(other(X, 5).x0, denoise(X, 5).x0)
+
+
+def test_a_bound_converts_the_weights_once_and_is_what_it_is_call_by_call(monkeypatch):
+    monkeypatch.setattr(fast, "has_fast_bfloat16", lambda device: True)
+    denoise = NetworkDenoiser(stirred(UNet(SMALL_UNET)).requires_grad_(False), linear(), "v", "auto", (1, 8, 8))
+    weights = plain_weights(denoise.network)
+
+    def bound():
+        return variational_bound(denoise, X, linear().timesteps(5), randn_like=PerSampleNoise(0))
+
+    with Watch(weights) as watch:
+        together = bound()
+    monkeypatch.setattr(NetworkDenoiser, "many_calls", lambda self: nullcontext())
+    with Watch(weights) as one_by_one:
+        alone = bound()
+    assert watch.converted == len(weights)
+    assert one_by_one.converted == 5 * len(weights)
+    assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
 @needs_bfloat16

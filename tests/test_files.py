@@ -305,6 +305,14 @@ def test_tensors_come_back_to_the_bit(tmp_path, tensors):
         assert found[name].dtype == value.dtype, name
 
 
+def test_tied_weights_come_back_under_each_name(tmp_path):
+    weight = torch.randn(3, 2)
+    save_tensors(tmp_path / "model.safetensors", {"first": weight, "second": weight})
+    found = load_tensors(tmp_path / "model.safetensors")
+    assert found.keys() == {"first", "second"}
+    assert all(torch.equal(value, weight) for value in found.values())
+
+
 def test_the_hash_is_that_of_the_file(tmp_path, tensors):
     content, sha256 = serialised(tensors)
     assert save_tensors(tmp_path / "model.safetensors", tensors) == sha256

@@ -1,6 +1,8 @@
 import itertools
 import math
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +33,13 @@ def test_the_prior_term_of_the_linear_schedule_is_the_published_one():
     gaussian = Gaussian(0.0, 0.5, SCHEDULE)
     prior = [variational_bound(gaussian, x, [1000, 0]).prior for x in (x0, zero)]
     assert bits_per_dimension(prior[0] - prior[1], 2).item() == pytest.approx(2.91e-5 * 4, rel=2e-3)
+
+
+def test_bounds_need_no_solver_of_the_flow():
+    """torchdiffeq is of the extra ddpm[evaluate]."""
+    program = "import sys; sys.modules['torchdiffeq'] = None; from ddpm.likelihood import importance_bound"
+    program += ", variational_bound"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def expected_gap(s2, schedule, grid):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ddpm.messages import say
+from ddpm.messages import first_line, in_a_line, say
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,17 @@ def test_a_stream_without_an_encoding_gets_text_that_can_be_written_anywhere():
     stream = io.StringIO()
     say("café \udce9", stream)
     assert stream.getvalue() == "café \\udce9\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "whole", "first"),
+    [
+        (OSError("no route\n  to host"), "no route to host", "no route"),
+        (ValueError("\n3 is odd\n"), "3 is odd", "3 is odd"),
+        (OSError(), "OSError", "OSError"),
+        (ValueError(" \n"), "ValueError", "ValueError"),
+    ],
+)
+def test_an_error_is_said_in_one_line(error, whole, first):
+    assert in_a_line(error) == whole
+    assert first_line(error) == first

@@ -18,6 +18,7 @@ from ddpm.gan import GANConfig
 from ddpm.metrics import frechet_distance
 from ddpm.metrics.features import classify
 from ddpm.model_files import weights_file
+from ddpm.schedule import cosine
 from ddpm.training import TrainingConfig, train
 from ddpm.training.preparation import initial_weights
 from ddpm.training.run import Run
@@ -411,6 +412,18 @@ def test_a_training_starts_from_a_saved_network(kind, tmp_path):
     for name, value in network.state_dict().items():
         (own,) = [weights[key] for key in weights if key in (name, f"unet.{name}", f"autoencoder.{name}")]
         assert torch.equal(own, value), name
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "vae", "gan"])
+def test_saving_leaves_torchs_random_numbers_as_they_are(kind, tmp_path):
+    """A loop of one's own that saves on its way goes on as it would have without."""
+    network, before = SMALL[kind].network(), torch.get_rng_state()
+    ddpm.save(network, SMALL[kind], tmp_path / "mine", (1, 32, 32))
+    if kind == "diffusion":
+        ddpm.save(network, SMALL[kind], tmp_path / "other", (1, 32, 32), schedule=cosine())
+    assert torch.equal(torch.get_rng_state(), before)
+    if kind == "diffusion":
+        assert ddpm.load(tmp_path / "other").schedule == cosine()
 
 
 def test_a_network_is_not_saved_with_what_does_not_fit_it(tmp_path):

@@ -27,6 +27,7 @@ from ddpm.cli.options import leave
 from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import sample
 from ddpm.cli.train import train
+from ddpm.extras import EXTRAS, missing
 
 __all__ = ["app", "chapters", "distill", "evaluate", "export", "main", "round_trip", "sample", "train"]
 
@@ -89,12 +90,6 @@ def _of_no_command(
     """Take the options that stand before a command; the help is the app's own."""
 
 
-#: The extra that installs each optional package.
-EXTRAS = {
-    "accelerate": "train", "filelock": "train", "tensorboard": "train", "timm": "train",
-    "torchdiffeq": "evaluate", "torchmetrics": "evaluate",
-    "ipykernel": "book", "jupyter_client": "book", "nbclient": "book", "papermill": "book",
-}  # fmt: skip
 #: What the system says of a path that a person has named wrongly.
 WRONG_PATH = (
     errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS,
@@ -158,8 +153,8 @@ def _needed(error: ModuleNotFoundError) -> str | None:
     """How to install what is missing, if it is one of the extras."""
     if error.name == "ddpm.companion":
         return str(error)
-    extra = EXTRAS.get((error.name or "").partition(".")[0])
-    return extra and f"{error.name} is not installed; this command needs: pip install 'ddpm[{extra}]'"
+    package = (error.name or "").partition(".")[0]
+    return str(missing(package)) if package in EXTRAS else None
 
 
 def _needs_less(error: MemoryError | RuntimeError) -> str:

@@ -75,10 +75,10 @@ def distill(
 
     from ddpm import distillation
     from ddpm.cli.train import JobSettings, draw_progress, load_data
+    from ddpm.extras import check_installed
     from ddpm.files import check_place, expanded
-    from ddpm.training.extra import check_installed
 
-    check_installed()
+    check_installed("accelerate")
     is_main = launched().is_main
     facts = distillation.teacher_named(teacher)
     # refused before the images are read

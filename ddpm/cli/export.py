@@ -28,10 +28,12 @@ def export(
     """
     from ddpm import model_files, pretrained
     from ddpm.denoiser import NetworkDenoiser
+    from ddpm.files import expanded
     from ddpm.interop import export_diffusers
     from ddpm.interop.onnx import export_onnx
     from ddpm.settings import one_of
 
+    out = expanded(out)
     if one_of("to", to, FORMATS) == "onnx":
         check_out(out, ".onnx")
     described = (model_files.model_folder(model) / "card.md").is_file()

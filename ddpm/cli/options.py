@@ -211,7 +211,5 @@ def say_where(doing: str, device: "torch.device") -> None:
     """Say in a line on stderr where something is computed, and with how many threads."""
     import torch
 
-    from ddpm.threads import in_words
-
     if launched().is_main:
-        typer.echo(f"{doing} on {device.type}, {in_words(torch.get_num_threads())}", err=True)
+        typer.echo(f"{doing} on {device.type}, {counted(torch.get_num_threads(), 'thread')}", err=True)

@@ -146,14 +146,14 @@ def train(
     _, training = recipe(job.model, **chosen | of_data)  # refuses wrong ones before torch is loaded and images are read
     check_optimiser_settings(training.optimiser, given)
 
+    from ddpm.extras import check_installed
     from ddpm.files import check_place, expanded
     from ddpm.model_files import weights_file
     from ddpm.training import loop
-    from ddpm.training.extra import check_installed
     from ddpm.training.trackers import check_trackers
 
     out = expanded(out)
-    check_installed()
+    check_installed("accelerate")
     check_trackers(job.trackers, out)
     weights = weights_file("init", job.init, or_file=True) if job.init is not None else None
     if is_main:

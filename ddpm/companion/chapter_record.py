@@ -16,7 +16,7 @@ from ddpm.companion.notebook import read_notebook
 from ddpm.companion.provenance import commit
 from ddpm.fast import chosen_device
 from ddpm.files import read_json
-from ddpm.threads import in_words
+from ddpm.messages import counted
 
 __all__ = ["fingerprint_of", "made_with", "recorded"]
 
@@ -51,7 +51,7 @@ def made_with(values: Mapping[str, Any], threads: int) -> dict[str, Any]:
     cuda = device.type == "cuda"
     return {
         "parameters": dict(values),
-        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()}, {in_words(threads)}",
+        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()}, {counted(threads, 'thread')}",
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
         "versions": _versions(),

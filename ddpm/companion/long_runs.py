@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddpm.fast import has_fast_bfloat16
 from ddpm.files import read_json
+from ddpm.messages import counted
 from ddpm.model_files import model_folder
 from ddpm.settings import one_of
-from ddpm.threads import in_words
 
 __all__ = [
     "chosen", "command_line", "forward_cost", "kept_rows", "last_loss", "machine", "mean_and_deviation",
@@ -62,7 +62,7 @@ def weights_hash(model: str | Path) -> str:
 
 def machine() -> str:
     """What this process computes on: a GPU, or some number of a CPU's threads."""
-    return "a GPU" if torch.cuda.is_available() else f"{in_words(torch.get_num_threads())} of a CPU"
+    return "a GPU" if torch.cuda.is_available() else f"{counted(torch.get_num_threads(), 'thread')} of a CPU"
 
 
 def processor() -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import nbformat
 from PIL import Image
 
+from ddpm.messages import first_line
+
 __all__ = ["read_notebook", "shrink_figures"]
 
 #: What base64 and Pillow raise where bytes are no picture, or one too large to be read.
@@ -28,8 +30,7 @@ def read_notebook(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # nbformat's own kinds, and of a file of other JSON whatever its reading runs into
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a notebook: {reason}") from error
+        raise ValueError(f"{path} cannot be read as a notebook: {first_line(error)}") from error
     return notebook
 
 

@@ -13,8 +13,9 @@ import ddpm
 from ddpm.companion import checks
 from ddpm.companion.checkout import ROOT
 from ddpm.fast import chosen_device
+from ddpm.messages import counted
 from ddpm.settings import check, one_of, seed_number
-from ddpm.threads import choose_threads, in_words
+from ddpm.threads import choose_threads
 
 __all__ = ["PRESETS", "Parameters", "commit", "provenance"]
 
@@ -62,7 +63,7 @@ def provenance(parameters: Parameters, estimates: dict[Literal["cpu", "gpu"], st
     cuda = torch.device(parameters.device).type == "cuda"
     print(f"preset {parameters.preset}, seed {parameters.seed}, device {parameters.device}")
     machine = torch.cuda.get_device_name(parameters.device) if cuda else platform.machine()
-    print(f"machine: {machine}, {in_words(torch.get_num_threads())}")
+    print(f"machine: {machine}, {counted(torch.get_num_threads(), 'thread')}")
     python, package = platform.python_version(), ddpm.__version__
     print(f"python {python}, torch {torch.__version__}, ddpm {package}, commit {commit()}")
     for tier, estimate in estimates.items():

@@ -21,8 +21,9 @@ from ddpm.companion.notebook import read_notebook, shrink_figures
 from ddpm.companion.provenance import PRESETS
 from ddpm.fast import chosen_device
 from ddpm.files import check_place, read_json, write_json
+from ddpm.messages import counted
 from ddpm.settings import one_of, positive_int, seed_number
-from ddpm.threads import choose_threads, in_words
+from ddpm.threads import choose_threads
 
 __all__ = ["run_chapters"]
 
@@ -118,7 +119,7 @@ def _run_side_by_side(
     each = max(1, threads // jobs)
     side_by_side = "" if jobs == 1 else f", {jobs} at a time"
     noun = "chapter" if len(due) == 1 else "chapters"
-    print(f"{len(due)} {noun}{side_by_side}, preset {values['preset']}, {in_words(each)} each", flush=True)
+    print(f"{len(due)} {noun}{side_by_side}, preset {values['preset']}, {counted(each, 'thread')} each", flush=True)
     cells = sum(1 + len(read_notebook(chapter)["cells"]) for chapter in due)  # papermill adds one of parameters
     outcomes = {}
     with tqdm(total=cells, unit="cell") as bar, ThreadPoolExecutor(jobs) as pool:

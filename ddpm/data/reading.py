@@ -10,6 +10,7 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from ddpm.messages import in_a_line
 from ddpm.settings import integers
 
 __all__ = ["Picture", "Shape", "check_picture_shape", "read_image", "read_picture"]
@@ -89,7 +90,7 @@ def read_picture(path: str | Path, shape: Shape) -> Picture:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no picture {path}") from error
     except Exception as error:  # a decoder may raise anything at a damaged file
-        raise ValueError(f"{path} cannot be read as a picture ({_in_a_line(error)})") from error
+        raise ValueError(f"{path} cannot be read as a picture ({in_a_line(error)})") from error
     image, shrunk = _cut_and_shrink(image, width, height)
     image, framed = _framed(image, width, height)
     pixels = torch.from_numpy(np.array(image).reshape(height, width, channels)).permute(2, 0, 1)
@@ -105,11 +106,6 @@ def check_picture_shape(shape: Any) -> Shape:
     if channels not in (1, 3):
         raise ValueError(f"shape is {shape}, where channels is {channels}; pictures have 1 or 3 channels")
     return channels, height, width
-
-
-def _in_a_line(error: Exception) -> str:
-    """What an error says, or else its name."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # The steps of `read_picture`. Each returns the new picture, and in words what it did; no words if it did nothing.

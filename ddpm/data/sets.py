@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ddpm.arguments import check_finite, class_names
 from ddpm.files import expanded
-from ddpm.messages import say
+from ddpm.messages import in_a_line, say
 from ddpm.settings import one_of
 
 __all__ = ["ASSETS", "CLASSES", "DEBIAN_FOLDER", "NAMES", "Dataset", "Split", "cache_folder", "load"]
@@ -228,11 +228,10 @@ def _torchvision(what: str, split: Split, folder: str | Path | None, instead: st
     try:
         return getattr(datasets, what)(str(root), train=split == "train", download=folder is None)
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_a_line(error)
         raise FileNotFoundError(f"{what} is not in {root}, or could not be downloaded ({reason}); {instead}") from error
     except Exception as error:  # its readers may raise anything at a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{what} in {root} is damaged ({reason}); {instead}") from error
+        raise ValueError(f"{what} in {root} is damaged ({in_a_line(error)}); {instead}") from error
 
 
 def _read_idx(folder: Path, name: str) -> np.ndarray:

@@ -92,7 +92,7 @@ class Guided(Wrapper):
     Answers `weight` times the denoiser's x0 and eps less `weight` - 1 times the guide's. With
     `Guided(model.given(label), model.given(None), weight)` this is classifier-free guidance (Ho & Salimans 2022, eq. 6,
     whose w is `weight` - 1 here); with a model that was trained less it is autoguidance (Karras et al. 2024). A call
-    makes two network calls; at a time outside the interval, given as a number, it makes one.
+    makes two network calls. It makes one at weight 1, and at a time outside the interval that is given as a number.
 
     Args:
         denoise: the better denoiser.

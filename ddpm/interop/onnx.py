@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.files import check_place, write_atomically
-from ddpm.interop.weights import first_line
+from ddpm.extras import check_installed
+from ddpm.files import check_place, expanded, write_atomically
+from ddpm.messages import first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,19 +34,19 @@ def export_onnx(denoise: NetworkDenoiser, path: str | Path) -> None:
         path: the file; it appears only when all of it is written.
 
     Raises:
-        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, onnx is not installed, or
-            no file can be written there. Nothing is written.
+        ValueError: the network cannot be exported, its schedule is no table of alpha_bar, or no file can be written
+            there. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
+        ModuleNotFoundError: the extra ddpm[onnx] is not installed.
     """
-    check_place("path", Path(path))
-    write_atomically(Path(path), onnx_file(denoise))
+    path = expanded(path)
+    check_place("path", path)
+    write_atomically(path, onnx_file(denoise))
 
 
 def onnx_file(denoise: NetworkDenoiser) -> bytes:
     """The content of the file that `export_onnx` writes."""
-    if not isinstance(denoise, NetworkDenoiser):
-        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
-    if denoise.image_shape is None:
+    if instance("denoise", denoise, NetworkDenoiser).image_shape is None:
         raise ValueError("denoise must know its image_shape")
     if not denoise.schedule.preserves_variance:
         raise ValueError(
@@ -67,10 +69,7 @@ def onnx_file(denoise: NetworkDenoiser) -> bytes:
 
 def _traced(denoise: NetworkDenoiser) -> "ModelProto":
     """The network's graph and weights."""
-    try:
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ValueError("onnx is not installed; it comes with this package's extra [onnx]") from error
+    check_installed("onnxscript")
     network, batch = copy.deepcopy(denoise.network).to("cpu", torch.float32), torch.export.Dim("batch")
     shape = (2, *(denoise.image_shape or ()))
     inputs = {name: torch.zeros(size, dtype=torch.float32, device="cpu") for name, size in (("x", shape), ("index", 2))}

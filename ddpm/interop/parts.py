@@ -11,7 +11,8 @@ import torch
 
 from ddpm.files import check_file_finite, expanded, read_json
 from ddpm.interop.schedulers import check_table, scheduler_from
-from ddpm.interop.weights import diffusers_library, first_line
+from ddpm.interop.weights import diffusers_library
+from ddpm.messages import first_line
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ddpm.arguments import instance
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.fast import chosen_device
-from ddpm.files import new_folder, write_json
+from ddpm.files import expanded, new_folder, write_json
 from ddpm.interop.card import card_of
 from ddpm.interop.parts import OWN_FACTS, parts_in_memory, parts_on_disk
 from ddpm.interop.schedulers import make_scheduler, schedule_of_scheduler, target_of_scheduler
@@ -38,16 +39,16 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         card: Markdown about the model, for the end of its card.
 
     Raises:
-        ValueError: diffusers has no such network, schedule or target or is not installed, or the folder holds something
-            or cannot be written. Nothing is written.
+        ValueError: diffusers has no such network, schedule or target, or the folder holds something or cannot be
+            written. Nothing is written.
         TypeError: `denoise` is no `NetworkDenoiser`.
+        ModuleNotFoundError: diffusers is not installed.
     """
-    if not isinstance(denoise, NetworkDenoiser):
-        raise TypeError(f"denoise is a {type(denoise).__name__}; it must be a NetworkDenoiser")
+    instance("denoise", denoise, NetworkDenoiser)
     if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
         raise ValueError("denoise must hold a UNet, with a null label if it has classes, and know its image_shape")
     _, height, width = denoise.image_shape
-    with new_folder("directory", Path(directory)) as folder:
+    with new_folder("directory", expanded(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))
         pipeline = diffusers_library().DDPMPipeline(unet, make_scheduler(denoise))
         pipeline.save_pretrained(folder)
@@ -80,10 +81,10 @@ def from_diffusers(
             class. False is for a model that was trained without one: it must always be told a class.
 
     Raises:
-        ValueError: it is another kind of pipeline, or damaged; the message names the part in the way. Or diffusers is
-            not installed.
+        ValueError: it is another kind of pipeline, or damaged; the message names the part in the way.
         FileNotFoundError: a part of it is missing.
         TypeError: `path` is neither a path nor a pipeline.
+        ModuleNotFoundError: diffusers is not installed.
     """
     one_of("precision", precision, PRECISIONS)
     flag("null_label", null_label)

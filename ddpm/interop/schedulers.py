@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ddpm.denoiser import NetworkDenoiser
-from ddpm.interop.weights import diffusers_library, first_line
+from ddpm.interop.weights import diffusers_library
+from ddpm.messages import first_line
 from ddpm.schedule import NoiseSchedule, cosine, from_betas, zero_terminal_snr
 from ddpm.settings import Target, one_of
 
@@ -30,7 +31,8 @@ def make_scheduler(denoise: NetworkDenoiser) -> "DDPMScheduler":
     """diffusers' scheduler for a denoiser's noise schedule and prediction target.
 
     Raises:
-        ValueError: diffusers has no such target or is not installed, or the schedule does not keep the variance.
+        ValueError: diffusers has no such target, or the schedule does not keep the variance.
+        ModuleNotFoundError: diffusers is not installed.
     """
     if not denoise.schedule.preserves_variance:
         raise ValueError(f"schedule is {denoise.schedule}; diffusers' DDPMScheduler needs one that keeps the variance")

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ddpm.arguments import instance
+from ddpm.extras import needed
 from ddpm.unet import UNet, UNetConfig
 
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 __all__ = [
-    "diffusers_config", "diffusers_library", "diffusers_name", "first_line", "unet_config", "unet_from_diffusers",
+    "diffusers_config", "diffusers_library", "diffusers_name", "unet_config", "unet_from_diffusers",
     "unet_to_diffusers",
 ]  # fmt: skip
 
@@ -164,11 +166,11 @@ def unet_to_diffusers(network: UNet, image_size: int | tuple[int, int]) -> "UNet
         image_size: height and width of the images, or the one number that is both.
 
     Raises:
-        ValueError: diffusers has no such network or is not installed, or the UNet takes no images of this size.
+        ValueError: diffusers has no such network, or the UNet takes no images of this size.
         TypeError: `network` is no `UNet`.
+        ModuleNotFoundError: diffusers is not installed.
     """
-    if not isinstance(network, UNet):
-        raise TypeError(f"network is a {type(network).__name__}; it must be a UNet")
+    instance("network", network, UNet)
     with torch.device("cpu"):  # whatever torch's defaults are
         model: Any = diffusers_library().UNet2DModel(**diffusers_config(network.config, image_size)).float()
     model.load_state_dict({diffusers_name(name): value for name, value in network.state_dict().items()})
@@ -193,15 +195,9 @@ def diffusers_library() -> Any:
     """The library diffusers.
 
     Raises:
-        ValueError: it is not installed; the message says how to install it.
+        ModuleNotFoundError: it is not installed; the message says how to install it.
     """
-    try:
+    with needed("diffusers"):
         import diffusers
-    except ModuleNotFoundError as error:
-        raise ValueError("diffusers is not installed; it comes with this package's extra [diffusers]") from error
+
     return diffusers
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ from ddpm.metrics.features import (
     FEATURES,
     Features,
     check_images,
-    check_real,
+    check_real_images,
     feature_network,
     features_in_words,
     features_of,
@@ -112,7 +112,7 @@ def frechet_distance(
         FileNotFoundError: there are more than 10,000 garments, and the full Fashion-MNIST cannot be had.
     """
     check_images("images", images, features)
-    check_real(real, features)
+    check_real_images(real, features)
     n = len(images)
     if features is None:
         check_frechet(n)
@@ -186,11 +186,11 @@ def check_compared(images: Tensor, real: Tensor | None, own: Features | None) ->
     """Check what `compared` compares, before any features are computed.
 
     Raises:
-        ValueError: too few images, more than real ones, or what `check_images` and `check_real` raise.
+        ValueError: too few images, more than real ones, or what `check_images` and `check_real_images` raise.
         TypeError: what these raise.
     """
     check_images("images", images, own)
-    check_real(real, own)
+    check_real_images(real, own)
     least = FEATURES + 1 if own is None else 2
     n, most = len(images), len(_real_test() if real is None else real)
     if not least <= n <= most:

@@ -13,7 +13,7 @@ from ddpm.arguments import check_finite, function, instance
 from ddpm.files import load_tensors
 
 __all__ = [
-    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "Features", "check_garments", "check_images", "check_real",
+    "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "Features", "check_garments", "check_images", "check_real_images",
     "classify", "feature_network", "features", "features_in_words", "features_of", "frozen",
 ]  # fmt: skip
 
@@ -134,7 +134,7 @@ def check_images(name: str, images: Tensor, own: Features | None) -> None:
         raise ValueError(f"{name} are 0; legal is at least 1")
 
 
-def check_real(real: Tensor | None, own: Features | None) -> None:
+def check_real_images(real: Tensor | None, own: Features | None) -> None:
     """Raise an error unless images can be compared with these; None, the test images, is for the frozen features alone.
 
     Raises:

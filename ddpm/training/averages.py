@@ -34,12 +34,15 @@ class Averages:
     def __init__(self, weights: Mapping[str, Tensor], decays: Sequence[float]) -> None:
         self.of = {decay: {name: value.clone() for name, value in weights.items()} for decay in decays}
         self._floating = [name for name, value in weights.items() if value.is_floating_point()]
+        self._others = [name for name, value in weights.items() if not value.is_floating_point()]
 
     def update(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Move every average towards `weights`, as they are after `step` 0, 1, ..."""
+        """Move every average towards `weights`, as they are after `step` 0, 1, ...; what is no float is copied."""
         new = [weights[name] for name in self._floating]
         for decay, average in self.of.items():
             torch._foreach_lerp_([average[name] for name in self._floating], new, 1 - average_decay(decay, step))
+            for name in self._others:  # counts and indices have no mean
+                average[name].copy_(weights[name])
 
     def state(self) -> dict[str, Tensor]:
         """The tensors of all averages, each named average-DECAY.NAME."""

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ddpm.extras import needed
 from ddpm.fast import keep_freed_memory
 from ddpm.messages import say
-from ddpm.training.extra import needed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from ddpm import files
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
+from ddpm.extras import check_installed
 from ddpm.fast import computes_in_bfloat16
-from ddpm.messages import say
+from ddpm.messages import counted, say
 from ddpm.model_files import weights_file
-from ddpm.threads import computing_with, in_words
+from ddpm.threads import computing_with
 from ddpm.training.batches import batches
 from ddpm.training.config import TrainingConfig
-from ddpm.training.extra import check_installed
 from ddpm.training.launcher import make_accelerator, rows_of_this_process
 from ddpm.training.preparation import (
     check_arguments,
@@ -108,7 +108,7 @@ def train(
         Stopped: a signal came; the same call goes on from there.
     """
     check_arguments(model, dataset, config)
-    check_installed()
+    check_installed("accelerate")
     out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
     check_trackers(trackers, out)
     model.check_images(dataset.shape)
@@ -167,7 +167,7 @@ def describe(config: TrainingConfig, accelerator: "Accelerator", threads: int) -
     """Where and how a training computes, in one line."""
     processes = f"{accelerator.num_processes} processes" if accelerator.num_processes > 1 else "one process"
     number = "bfloat16" if computes_in_bfloat16(config.precision, accelerator.device) else "float32"
-    return f"training on {accelerator.device.type} in {number}, {processes}, {in_words(threads)}"
+    return f"training on {accelerator.device.type} in {number}, {processes}, {counted(threads, 'thread')}"
 
 
 def show_on_bar(line: Mapping[str, Any], bar: "tqdm[int]", batch_size: int) -> None:

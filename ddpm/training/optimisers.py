@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ddpm.extras import needed
 from ddpm.settings import OPTIMISERS, Optimiser, one_of
-from ddpm.training.extra import needed
 
 __all__ = ["OPTIMISERS", "flatten_optimiser", "full_state", "optimiser_of", "parameters_of", "restore_optimiser"]
 

@@ -104,7 +104,7 @@ def run_of(
         ValueError: `out` holds another run, or a diffusion task's times cannot be drawn or weighed.
     """
     if isinstance(task, Diffusion):
-        task.check_times()
+        task.check_probabilities_and_weights()
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if task.classes is not None:
         data["classes"] = dataset.classes

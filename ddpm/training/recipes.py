@@ -5,6 +5,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from ddpm.model_settings import AutoencoderSettings, DiffusionSettings, GANSettings
 from ddpm.settings import one_of
 from ddpm.training.config import TrainingConfig
 from ddpm.unet.config import UNetConfig
@@ -28,6 +29,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "autoencoder": {"optimiser": "adamw", "learning_rate": 2e-3},
     "vae": {"optimiser": "adamw", "learning_rate": 2e-3},
     "gan": {"optimiser": "adam", "momentum": 0.0, "learning_rate": 5e-4},
+}  # fmt: skip
+
+#: The class of every kind's settings, which loads no torch; its configuration derives from it.
+SETTINGS: dict[str, type[Any]] = {
+    "diffusion": DiffusionSettings, "autoencoder": AutoencoderSettings, "vae": AutoencoderSettings, "gan": GANSettings,
 }  # fmt: skip
 
 #: What `ddpm distill` sets in a student's training that differs from the configuration's own defaults.
@@ -66,12 +72,13 @@ def recipe(kind: str, /, **settings: Any) -> "tuple[ModelConfig, TrainingConfig]
         chosen["unet"] = UNetConfig(**_taken(UNetConfig, chosen))
     elif kind in ("autoencoder", "vae"):
         chosen["variational"] = kind == "vae"
-    config = _config_of(kind)
-    legal = {field.name for field in fields(config)}
+    settings_class = SETTINGS[kind]
+    legal = {field.name for field in fields(settings_class)}
     for name, value in chosen.items():
         if name not in legal:
             raise ValueError(f"{name} is {value!r}; {_no_such_setting(kind, name)}")
-    return config(**chosen), training
+    settings_class(**chosen)  # refuses wrong ones before torch is loaded
+    return _config_of(kind)(**chosen), training
 
 
 def check_optimiser_settings(optimiser: str, given: Mapping[str, Any]) -> None:
@@ -89,7 +96,7 @@ def _no_such_setting(kind: str, name: str) -> str:
         return f"{refused}: the size is that of the images"
     if kind == "diffusion" and name == "conditional":
         return f"{refused}: with classes=10 the network is told ten classes"
-    configs = [_config_of(kind), TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
+    configs = [SETTINGS[kind], TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
     legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
     near = get_close_matches(name, legal, n=1)
     offered = [setting for setting in legal if setting not in OF_DATA_OR_TEACHER]

@@ -23,9 +23,9 @@ from typing import Any
 from torch import Tensor
 
 from ddpm import files
+from ddpm.extras import needed
 from ddpm.messages import say
 from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
-from ddpm.training.extra import needed
 from ddpm.training.record import difference, filled, settled, with_data_renamed, with_pieces_of
 
 with needed("filelock"):

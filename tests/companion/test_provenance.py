@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddpm.companion.provenance import Parameters, commit, provenance
-from ddpm.threads import in_words
+from ddpm.messages import counted
 
 
 def git(folder, *command):
@@ -104,6 +104,6 @@ def test_a_run_says_what_it_is_made_with(capsys):
     provenance(Parameters("cpu", "cpu", 5), {"cpu": "a minute", "gpu": "not measured"})
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "preset cpu, seed 5, device cpu"
-    assert said[1].endswith(f", {in_words(torch.get_num_threads())}")
+    assert said[1].endswith(f", {counted(torch.get_num_threads(), 'thread')}")
     assert f"torch {torch.__version__}, ddpm " in said[2]
     assert said[3:] == ["cpu tier: a minute", "gpu tier: not measured"]

@@ -302,6 +302,15 @@ def test_no_images_lie_in_any_range():
     data.check_range(torch.zeros(0, 1, 8, 8))
 
 
+def test_an_error_without_words_is_told_by_its_name(tmp_path, monkeypatch):
+    def without_words(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", without_words)
+    with pytest.raises(FileNotFoundError, match=r"or could not be downloaded \(OSError\); "):
+        data.load("cifar10", "train", tmp_path, quiet=True)
+
+
 def test_both_splits_of_a_torchvision_set_are_read_and_framed(tmp_path):
     """MNIST's own files: the splits are two, and digits of 28 x 28 lie in the middle of 32 x 32."""
     raw = tmp_path / "MNIST" / "raw"

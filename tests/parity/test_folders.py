@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.interop import export_diffusers, from_diffusers, unet_config, unet_to_diffusers
+from ddpm.interop.onnx import export_onnx
 from ddpm.samplers import ddim, final
 from ddpm.schedule import NoiseSchedule, cosine, linear
 from ddpm.unet import UNet, UNetConfig
@@ -317,6 +318,17 @@ def test_the_folder_may_be_here_or_in_the_home(tmp_path, monkeypatch):
     refused(FileNotFoundError, "^there is no folder ''; nothing is downloaded", "")
 
 
+def test_an_export_may_go_into_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    denoise = NetworkDenoiser(UNet(SMALL_UNET), linear(), image_shape=(1, 8, 8))
+    export_diffusers(denoise, "~/pipeline")
+    export_onnx(denoise, "~/model.onnx")
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"pipeline", "model.onnx"}
+    assert not list((tmp_path / "here").iterdir())
+
+
 def test_a_wrong_precision_is_refused_before_anything_is_read(tmp_path):
     refused(ValueError, "precision is 'half'; legal are auto, float32", tmp_path, precision="half")
 
@@ -344,11 +356,11 @@ def test_a_size_that_the_network_does_not_take_is_refused(size, message):
 
 
 def test_only_networks_that_can_be_converted_are(tmp_path):
-    with pytest.raises(TypeError, match="^network is a Linear; it must be a UNet"):
+    with pytest.raises(TypeError, match="^network is Linear; it must be a ddpm.unet.network.UNet"):
         unet_to_diffusers(torch.nn.Linear(1, 1), 32)
     with pytest.raises(TypeError, match="^model is a UNet; it must be a UNet2DModel"):
         unet_config(UNet(UNetConfig(base_channels=8, head_channels=8)))
-    with pytest.raises(TypeError, match="^denoise is a UNet; it must be a NetworkDenoiser"):
+    with pytest.raises(TypeError, match="^denoise is UNet; it must be a ddpm.denoiser.network.NetworkDenoiser"):
         export_diffusers(UNet(UNetConfig(base_channels=8, head_channels=8)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -113,7 +113,7 @@ def test_weights_that_float16_does_not_hold_keep_float32():
 @pytest.mark.parametrize(
     ("denoise", "error", "message"),
     [
-        (Gaussian(0.0, 1.0, linear()), TypeError, "denoise is a Gaussian; it must be a NetworkDenoiser"),
+        (Gaussian(0.0, 1.0, linear()), TypeError, "denoise is Gaussian; it must be a ddpm.*.NetworkDenoiser"),
         (NetworkDenoiser(torch.nn.Identity(), linear()), ValueError, "denoise must know its image_shape"),
         (
             NetworkDenoiser(torch.nn.Identity(), straight(), "flow", image_shape=(1, 8, 8)),

@@ -28,10 +28,10 @@ def test_an_average_of_decay_d_weighs_step_k_of_n_by_1_less_d_times_d_to_the_n_l
     assert averages.of[d]["w"].item() == pytest.approx(expected)
 
 
-def test_numbers_that_count_are_not_averaged():
+def test_numbers_that_count_are_the_last_and_not_averaged():
     averages = Averages({"n": torch.tensor(1), "w": torch.ones(1)}, [0.9])
     averages.update({"n": torch.tensor(5), "w": torch.zeros(1)}, 10**6)
-    assert averages.of[0.9]["n"] == 1
+    assert averages.of[0.9]["n"] == 5
     assert averages.of[0.9]["w"].item() == pytest.approx(0.9)
 
 

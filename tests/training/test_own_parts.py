@@ -40,6 +40,15 @@ class Pixelwise(nn.Module):
         return self.layers(torch.cat([x, told[:, :, None, None].expand_as(x)], dim=1))
 
 
+class Tied(Pixelwise):
+    """Two of its layers are one."""
+
+    def __init__(self):
+        super().__init__(width=2)
+        self.layers = nn.Sequential(self.layers[0], nn.Conv2d(2, 2, 1), nn.SiLU(), nn.Conv2d(2, 2, 1), self.layers[2])
+        self.layers[3].weight = self.layers[1].weight
+
+
 class Another(Pixelwise):
     """Of another name."""
 
@@ -139,6 +148,15 @@ def test_a_network_is_given_to_load_where_and_only_where_there_is_one(tmp_path):
 def test_commands_which_have_no_network_to_give_refuse_its_run(command, tmp_path):
     folder = trained(tmp_path / "run", Pixelwise)
     assert "network of its own, Pixelwise" in refusal([*command, folder], tmp_path)
+
+
+def test_tied_weights_are_saved_and_are_tied_when_they_come_back(tmp_path):
+    folder = trained(tmp_path / "run", Tied, ema=0.5)
+    weights = load_tensors(folder / "model.safetensors")
+    assert torch.equal(weights["unet.layers.1.weight"], weights["unet.layers.3.weight"])
+    layers = ddpm.load(folder, device="cpu", network=Tied()).network.layers
+    assert layers[1].weight is layers[3].weight
+    assert torch.equal(layers[1].weight, weights["unet.layers.1.weight"])
 
 
 # A schedule.
@@ -348,9 +366,9 @@ def test_times_and_weights_that_cannot_be_are_refused_before_a_step(tmp_path):
     ):
         setattr(task, name, value)
         with pytest.raises(ValueError, match=said):
-            task.check_times()
+            task.check_probabilities_and_weights()
         setattr(task, name, usual[name])
-    task.check_times()
+    task.check_probabilities_and_weights()
 
     class Unfinished(Diffusion):
         def __init__(self, config, network=None, schedule=None):

@@ -1,16 +1,23 @@
-"""Training where the extra ddpm[train] is not installed."""
+"""What is said where an extra is not installed."""
 
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import torch
 
 from ddpm import cli
+from ddpm.denoiser import NetworkDenoiser
+from ddpm.extras import EXTRAS, needed
+from ddpm.interop.onnx import export_onnx
+from ddpm.likelihood import flow_nll
+from ddpm.schedule import linear
 from ddpm.training import recipe, train
-from ddpm.training.extra import needed
 from ddpm.training.launcher import make_accelerator
 from ddpm.training.optimisers import optimiser_of
+from tests.checkout import ROOT
 from tests.training.garments import first_images
 
 
@@ -21,18 +28,16 @@ def test_training_asks_for_the_extra():
         for name in ("train", "TrainingConfig, recipe")
     )
     last_line = asked.stderr.splitlines()[-1]
-    assert last_line == "ModuleNotFoundError: filelock is not installed; training needs: pip install 'ddpm[train]'"
+    assert last_line == "ModuleNotFoundError: filelock is not installed; this needs: pip install 'ddpm[train]'"
     assert settings.returncode == 0, settings.stderr
 
 
 def test_what_only_some_trainings_need_is_asked_for_by_them(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.optim.muon", None)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"^timm is not installed; training needs: pip install 'ddpm\[train\]'$"
-    ):
+    with pytest.raises(ModuleNotFoundError, match=r"^timm is not installed; this needs: pip install 'ddpm\[train\]'$"):
         optimiser_of("muon", [torch.nn.Parameter(torch.zeros(2, 2))])
-    with pytest.raises(ModuleNotFoundError, match=r"^accelerate is not installed; training needs: pip install "):
+    with pytest.raises(ModuleNotFoundError, match=r"^accelerate is not installed; this needs: pip install "):
         make_accelerator(tmp_path, ())
 
 
@@ -43,7 +48,7 @@ def test_another_package_that_is_missing_keeps_its_own_message():
 
 def test_the_extra_is_asked_for_before_its_parts(tmp_path, monkeypatch):
     """Who has installed none of it is not sent to a tracker first."""
-    asked = "^accelerate is not installed; training needs: pip install 'ddpm\\[train\\]'$"
+    asked = "^accelerate is not installed; this needs: pip install 'ddpm\\[train\\]'$"
     model, training = recipe("autoencoder")
     images = first_images(2)
     monkeypatch.setitem(sys.modules, "accelerate", None)
@@ -56,3 +61,24 @@ def test_the_extra_is_asked_for_before_its_parts(tmp_path, monkeypatch):
                 [*command, "--data", "fashion-mnist-embedded", "--out", str(tmp_path / "run")], standalone_mode=False
             )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("package", "extra"), [("onnxscript", "onnx"), ("torchdiffeq", "evaluate")])
+def test_what_other_extras_hold_is_asked_for_in_the_same_words(package, extra, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, package, None)
+    denoise = NetworkDenoiser(torch.nn.Identity(), linear(), image_shape=(1, 4, 4))
+    asking = {
+        "onnxscript": lambda: export_onnx(denoise, tmp_path / "model.onnx"),
+        "torchdiffeq": lambda: flow_nll(denoise, torch.zeros(1, 1, 4, 4)),
+    }
+    message = f"^{package} is not installed; this needs: pip install 'ddpm\\[{extra}\\]'$"
+    with pytest.raises(ModuleNotFoundError, match=message):
+        asking[package]()
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_extra_that_installs_is_the_projects():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for package, extra in EXTRAS.items():
+        wanted = [re.split("[^a-z0-9-]", each)[0] for each in project["optional-dependencies"][extra]]
+        assert package.replace("_", "-") in wanted, package
