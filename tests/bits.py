@@ -55,7 +55,7 @@ def kernels():
 
 
 def training(kind, settings):
-    """The files that five steps leave behind."""
+    """The record of five steps, and the hashes of the other files that they leave behind."""
     full = data.load("fashion-mnist-embedded", "train", quiet=True)
     images = replace(full, images=full.images[:50], labels=full.labels[:50])
     small = {"base_channels": 8, "steps": 5, "batch_size": 4, "checkpoint_every": 2, "precision": "float32"}
@@ -63,16 +63,18 @@ def training(kind, settings):
     with tempfile.TemporaryDirectory() as folder:
         train(model, images, config, folder, progress=False)
         run = Path(folder)
-        files = {"config.json": digest(as_written((run / "config.json").read_text()).encode())}
-        for name in ("model.safetensors", "log.jsonl", "checkpoints/step-00000005.safetensors"):
-            files[name] = digest((run / name).read_bytes())
-    return files
+        record = as_written((run / "config.json").read_text())
+        names = ("model.safetensors", "log.jsonl", "checkpoints/step-00000005.safetensors")
+        return digest(record.encode()), {name: digest((run / name).read_bytes()) for name in names}
 
 
 def as_written(record):
-    """A run's record with the settings that there were when the hashes were written, by their names then."""
-    is_newer = tuple(f'"{name}": ' for name in NEWER)
-    kept = [line for line in record.splitlines(keepends=True) if not line.lstrip().startswith(is_newer)]
+    """A run's record with the settings that there were when the hashes were written, by their names then.
+
+    The hash of its weights goes, too: all else in it is the same whatever the processor is.
+    """
+    left_out = tuple(f'"{name}": ' for name in (*NEWER, "sha256"))
+    kept = [line for line in record.splitlines(keepends=True) if not line.lstrip().startswith(left_out)]
     return "".join(kept).replace('"time_conditioning"', '"time"')  # its name in version 0.1.0
 
 
@@ -85,11 +87,13 @@ def samples(name):
 
 def main():
     torch.set_num_threads(1)
+    trained = {kind: training(kind, settings) for kind, settings in TRAININGS.items()}
     own = {
-        "trainings": {kind: training(kind, settings) for kind, settings in TRAININGS.items()},
+        "trainings": {kind: files for kind, (_, files) in trained.items()},
         "samples": {name: samples(name) for name in MODELS},
     }
-    bits = {"torch": torch.__version__, "kernels": {kernels(): own}}
+    records = {kind: record for kind, (record, _) in trained.items()}
+    bits = {"torch": torch.__version__, "records": records, "kernels": {kernels(): own}}
     if "--add" in sys.argv[1:]:
         written = json.loads(WRITTEN.read_text())
         assert written["torch"] == bits["torch"], "another torch: the hashes that are there are of its kernels"

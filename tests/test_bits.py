@@ -14,8 +14,8 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def bits():
-    """What is computed here, and what was written of these kernels."""
+def both():
+    """What is computed here, and what was written."""
     written = json.loads(WRITTEN.read_text())
     done = subprocess.run(
         [sys.executable, "-m", "tests.bits"], cwd=ROOT, env=os.environ | ENVIRONMENT, capture_output=True, text=True
@@ -24,10 +24,23 @@ def bits():
     computed = json.loads(done.stdout)
     release = computed["torch"].partition("+")[0]
     assert release == written["torch"].partition("+")[0], "another torch: write tests/bits.json again, see CONTRIBUTING"
+    return computed, written
+
+
+@pytest.fixture(scope="module")
+def bits(both):
+    """What is computed with the kernels of this processor, and what was written of them."""
+    computed, written = both
     ((kernels, own),) = computed["kernels"].items()
     if kernels not in written["kernels"]:
         pytest.skip(f"torch {computed['torch']} has kernels here, {kernels}, of which nothing was written")
     return own, written["kernels"][kernels]
+
+
+@pytest.mark.parametrize("kind", TRAININGS)
+def test_five_steps_leave_the_same_record_on_every_processor(both, kind):
+    computed, written = both
+    assert computed["records"][kind] == written["records"][kind]
 
 
 @pytest.mark.parametrize("kind", TRAININGS)
