@@ -333,7 +333,7 @@ def test_heuns_sigma_needs_some_signal_where_it_begins():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_argument_noise_still_draws(name):
     oracle, x, grid = Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(2, 3), SCHEDULE.timesteps(5)
-    with pytest.warns(DeprecationWarning, match="the argument noise is now called randn_like"):
+    with pytest.warns(DeprecationWarning, match="noise is now called randn_like; the old name goes in version 0.4"):
         old = final(SAMPLERS[name](oracle, x, grid, noise=PerSampleNoise(3)))
     assert torch.equal(old, final(SAMPLERS[name](oracle, x, grid, randn_like=PerSampleNoise(3))))
 
