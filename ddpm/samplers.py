@@ -113,9 +113,9 @@ def heun(
     With "angle" it follows du / d phi = v of u = x / scale, whose signal is cos phi and whose noise sin phi (Salimans &
     Ho 2022, appendix D). With "sigma" it is algorithm 1 of Karras et al. (2022): dy / d sigma = eps, where
     y = x / signal and sigma = noise / signal. That one errs without bound where sigma(T) is large, as it is in the
-    cosine schedule, and cannot begin where no signal is left. Yet in 9 calls of the shipped model on a trailing grid its
-    images are nearer to real ones than those of "angle". On the grid of Karras et al. they are much further away than
-    either (chapter 4).
+    cosine schedule, and cannot begin where no signal is left. Yet in 9 calls of the shipped model on a trailing grid,
+    its images are nearer to real ones than those of "angle". On the grid of Karras et al. they are much further away
+    than either (chapter 4).
 
     With `churn` above 0 each of the N moves first adds fresh noise, up to sigma (1 + gamma) where
     gamma = min(churn / N, sqrt(2) - 1), and goes down from there: algorithm 2 of Karras et al., without their limits to

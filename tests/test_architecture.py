@@ -128,6 +128,18 @@ def test_modules_of_version_0_1_are_found_under_their_old_names():
         assert importlib.import_module(new).__spec__.name == new
 
 
+OLD_PLACES = {  # names that are public, and where they stood in version 0.1.0
+    "ddpm.denoiser": ("ddpm.targets", ("TARGETS", "Prediction", "Target", "prediction_of", "target_of")),
+}
+
+
+@pytest.mark.parametrize("old", OLD_PLACES)
+def test_names_of_version_0_1_are_found_in_their_old_places(old):
+    new, names = OLD_PLACES[old]
+    for name in names:
+        assert getattr(importlib.import_module(old), name) is getattr(importlib.import_module(new), name)
+
+
 def test_what_ships_stays_small():
     assert max(p.stat().st_size for p in (PACKAGE / "assets").rglob("*") if p.is_file()) <= 16 * 2**20
     assert (PACKAGE / "assets" / "fashion-mnist-embedded.npz").stat().st_size <= 6e6

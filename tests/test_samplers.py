@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from ddpm.denoiser import Denoiser
+from ddpm.grids import SPACINGS
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert, predict
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SPACINGS, NoiseSchedule, exploding, linear, straight
+from ddpm.schedule import NoiseSchedule, exploding, linear, straight
 from ddpm.targets import Prediction
 
 SCHEDULE = linear()
