@@ -143,6 +143,7 @@ CHANGES = {
         ("last_x0, last_h = prediction.x0, h", "last_x0, last_h = x0, h", "which x0 a multistep method remembers"),
         ("s if s > 0 else min(1, t)", "t", "the end of a move at which inversion asks for the noise"),
         ("s if s > 0 else min(1, t)", "max(s, 1)", "inversion below time 1"),
+        ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
         (
             "max(0.0, schedule.noise(s) ** 2 - std**2)",
             "schedule.noise(s) ** 2 - std**2",
@@ -199,7 +200,8 @@ CHANGES = {
             "a sampler's options in repeated trips",
         ),
         ("else (invert_heun, heun)", "else (invert, heun)", "the way up of the second order"),
-        ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
+    ],
+    "edict.py": [
         (
             "pair: Tensor, timesteps: Grid, *, mixing: float = 0.93",
             "pair: Tensor, timesteps: Grid, *, mixing: float = 0.9",
@@ -1160,7 +1162,8 @@ NEAREST = {
     "schedule/paths.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
     "schedule/named.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
     "grids.py": ["test_schedule.py", "test_samplers.py"],
-    "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py"],
+    "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py", "test_round_trip.py"],
+    "edict.py": ["test_round_trip.py"],
     "langevin.py": ["test_every_schedule.py"],
     "likelihood.py": ["test_every_schedule.py"],
     "files.py": ["test_pretrained.py"],

@@ -21,7 +21,7 @@ LAYERS = [  # each may import from those before it
     {"autoencoder"},
     {"gan", "diffusion"},
     {"oracles", "samplers", "interop", "metrics"},
-    {"langevin", "likelihood"},
+    {"edict", "langevin", "likelihood"},
     {"sampling"},
     {"round_trip", "network_calls"},
     {"own_parts", "model_files"},
@@ -128,14 +128,15 @@ def test_modules_of_version_0_1_are_found_under_their_old_names():
         assert importlib.import_module(new).__spec__.name == new
 
 
-OLD_PLACES = {  # names that are public, and where they stood in version 0.1.0
-    "ddpm.denoiser": ("ddpm.targets", ("TARGETS", "Prediction", "Target", "prediction_of", "target_of")),
-}
+OLD_PLACES = [  # where names stood in version 0.1.0, and where they stand now
+    ("ddpm.denoiser", "ddpm.targets", ["TARGETS", "Prediction", "Target", "prediction_of", "target_of"]),
+    ("ddpm.round_trip", "ddpm.edict", ["coupled_round_trip", "edict", "invert_edict"]),
+    ("ddpm.round_trip", "ddpm.samplers", ["invert_heun"]),
+]
 
 
-@pytest.mark.parametrize("old", OLD_PLACES)
-def test_names_of_version_0_1_are_found_in_their_old_places(old):
-    new, names = OLD_PLACES[old]
+@pytest.mark.parametrize(("old", "new", "names"), OLD_PLACES)
+def test_names_of_version_0_1_are_found_in_their_old_places(old, new, names):
     for name in names:
         assert getattr(importlib.import_module(old), name) is getattr(importlib.import_module(new), name)
 

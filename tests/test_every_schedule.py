@@ -13,8 +13,7 @@ from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_correc
 from ddpm.likelihood import variational_bound
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
-from ddpm.round_trip import invert_heun
-from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert, invert_heun
 from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 from ddpm.targets import target_of
 
