@@ -924,6 +924,9 @@ CHANGES = {
         ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
         ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
     ],
+    "cli/launch.py": [
+        ('typer.echo(f"{stopped}; the same', 'str(f"{stopped}; the same', "how a stopped training goes on"),
+    ],
     "cli/options.py": [
         ("if sampler not in (None, owner):", "if not owner:", "an option that the sampler lacks"),
         ("if out.is_dir():", "if not out.name:", "a folder in the picture's place"),
@@ -1207,6 +1210,7 @@ NEAREST = {
     "interop/parts.py": ["parity/test_folders.py", "parity/test_in_memory.py", "parity/test_unet.py"],
     "interop/onnx.py": ["parity/test_onnx.py"],
     "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
+    "cli/launch.py": ["training/test_survival.py", "training/test_several.py"],
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
     "cli/sample.py": ["cli/test_drawing.py"],
     "cli/drawing.py": ["cli/test_evaluate.py", "cli/test_drawing.py", "cli/test_sample.py"],

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
+from ddpm.cli.launch import launched, may_be_stopped, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption
 from ddpm.cli.picture import picture_of
 from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, flag, non_negative_int, one_of, positive_int
