@@ -654,25 +654,23 @@ CHANGES = {
         ("raise answer.error", "return answer.error", "an error in another process"),
         ("    ignore_signals()", "    pass", "a signal to the processes that read"),
     ],
+    "metrics/comparison.py": [
+        ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
+        (".std().item()", ".var().item()", "the spread of resamples without its root"),
+        ("range(20)", "range(3)", "the number of resamples"),
+        ("{measured}; {self.floor_is},", "{measured}; floor,", "what a perfect model's value is called"),
+    ],
     "metrics/distances.py": [
         ("if not FEATURES < n <= 60_000:", "if not FEATURES <= n <= 60_000:", "as few images as features"),
         ("(n - 1) * covariance", "n * covariance", "a covariance of n samples"),
         ('stored["test.mean"]', 'stored["train.mean"]', "which split images are compared with"),
         ("_test_moments() if real is None", "_test_moments() if True", "other images to compare with"),
-        ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
         ("1000 * poly_mmd(others,", "100 * poly_mmd(others,", "the unit of the kernel distance"),
-        (
-            '"floor" if "distance" in self.name else "ceiling"',
-            '"ceiling" if "distance" in self.name else "floor"',
-            "the words of a distance",
-        ),
         (
             "floor=_distance(real_train_features(n), others)",
             "floor=_distance(real_test_features(), others)",
             "the floor of a distance",
         ),
-        (".std().item()", ".var().item()", "the spread of resamples without its root"),
-        ("range(20)", "range(3)", "the number of resamples"),
         (
             "else measure(train)",
             "else measure(generated)",
@@ -700,6 +698,7 @@ CHANGES = {
         ("fidelity(one_shot, originals)", "fidelity(back, originals)", "the one-shot means in a table"),
     ],
     "metrics/precision_recall.py": [
+        ('floor_is="ceiling"', 'floor_is="floor"', "what a perfect model's share is called"),
         ("kthvalue(neighbours + 1, dim=1)", "kthvalue(neighbours, dim=1)", "the k-th neighbour"),
         ("<= radius).any(dim=1)", "<= radius[:, None]).any(dim=1)", "whose radius it is"),
         (
@@ -1194,6 +1193,7 @@ NEAREST = {
     "data/scaling.py": ["data/test_sets.py"],
     "data/toys.py": ["data/test_sets.py"],
     "metrics/features.py": ["metrics/test_own_features.py", "metrics/test_distances.py"],
+    "metrics/comparison.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],
     "metrics/distances.py": ["metrics/test_own_features.py"],
     "metrics/precision_recall.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],
     "metrics/copies.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],

@@ -130,6 +130,7 @@ def test_modules_of_version_0_1_are_found_under_their_old_names():
 
 OLD_PLACES = [  # where names stood in version 0.1.0, and where they stand now
     ("ddpm.denoiser", "ddpm.targets", ["TARGETS", "Prediction", "Target", "prediction_of", "target_of"]),
+    ("ddpm.metrics.distances", "ddpm.metrics.comparison", ["Distance"]),
     ("ddpm.round_trip", "ddpm.edict", ["coupled_round_trip", "edict", "invert_edict"]),
     ("ddpm.round_trip", "ddpm.samplers", ["invert_heun"]),
 ]
