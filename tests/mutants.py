@@ -645,6 +645,7 @@ CHANGES = {
         ("if all(len(parts) > 1 for parts in inside) else []", "if inside else []", "a picture in no subfolder"),
         ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
         ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),
+        ("self.read([i])[0]), self.labels[i]", "self.read([i])[0]), self.labels[0]", "the label beside a picture"),
         ("reading.try_again(folder, shape)", "pass", "pictures that could not be read once"),
     ],
     "data/finding.py": [

@@ -286,12 +286,11 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     import ddpm
     from ddpm.autoencoder import Autoencoder
     from ddpm.data import denormalise, normalise
-    from ddpm.data.pictures import Pictures
 
     model = ddpm.load(folder.resolve())  # an absolute path, which no shipped model is called
     if type(model) is Autoencoder:
         some = range(min(8, len(dataset)))
-        originals = torch.stack([dataset[i] if isinstance(dataset, Pictures) else dataset.images[i] for i in some])
+        originals = torch.stack([dataset[i][0] for i in some])
         x = normalise(originals).to(model.device)
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:
