@@ -62,7 +62,8 @@ def noise_is_randn_like(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> R:
         if "noise" in kwargs:
-            warnings.warn("the argument noise is now called randn_like", DeprecationWarning, stacklevel=2)
+            words = "the argument noise is now called randn_like; the old name goes in version 0.4"
+            warnings.warn(words, DeprecationWarning, stacklevel=2)
             kwargs["randn_like"] = kwargs.pop("noise")
         return function(*args, **kwargs)
 

@@ -143,6 +143,7 @@ CHANGES = {
         ("last_x0, last_h = prediction.x0, h", "last_x0, last_h = x0, h", "which x0 a multistep method remembers"),
         ("s if s > 0 else min(1, t)", "t", "the end of a move at which inversion asks for the noise"),
         ("s if s > 0 else min(1, t)", "max(s, 1)", "inversion below time 1"),
+        ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
         (
             "max(0.0, schedule.noise(s) ** 2 - std**2)",
             "schedule.noise(s) ** 2 - std**2",
@@ -199,7 +200,8 @@ CHANGES = {
             "a sampler's options in repeated trips",
         ),
         ("else (invert_heun, heun)", "else (invert, heun)", "the way up of the second order"),
-        ("predict(denoise, x, t), s, t)", "predict(denoise, x, t), t, s)", "the direction of Heun's way up"),
+    ],
+    "edict.py": [
         (
             "pair: Tensor, timesteps: Grid, *, mixing: float = 0.93",
             "pair: Tensor, timesteps: Grid, *, mixing: float = 0.9",
@@ -651,6 +653,7 @@ CHANGES = {
         ("if all(len(parts) > 1 for parts in inside) else []", "if inside else []", "a picture in no subfolder"),
         ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
         ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),
+        ("self.read([i])[0]), self.labels[i]", "self.read([i])[0]), self.labels[0]", "the label beside a picture"),
         ("reading.try_again(folder, shape)", "pass", "pictures that could not be read once"),
     ],
     "data/finding.py": [
@@ -660,25 +663,23 @@ CHANGES = {
         ("raise answer.error", "return answer.error", "an error in another process"),
         ("    ignore_signals()", "    pass", "a signal to the processes that read"),
     ],
+    "metrics/comparison.py": [
+        ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
+        (".std().item()", ".var().item()", "the spread of resamples without its root"),
+        ("range(20)", "range(3)", "the number of resamples"),
+        ("{measured}; {self.floor_is},", "{measured}; floor,", "what a perfect model's value is called"),
+    ],
     "metrics/distances.py": [
         ("if not FEATURES < n <= 60_000:", "if not FEATURES <= n <= 60_000:", "as few images as features"),
         ("(n - 1) * covariance", "n * covariance", "a covariance of n samples"),
         ('stored["test.mean"]', 'stored["train.mean"]', "which split images are compared with"),
         ("_test_moments() if real is None", "_test_moments() if True", "other images to compare with"),
-        ("torch.randint(n, (n,), generator=generator,", "torch.randperm(n, generator=generator,", "the bootstrap"),
         ("1000 * poly_mmd(others,", "100 * poly_mmd(others,", "the unit of the kernel distance"),
-        (
-            '"floor" if "distance" in self.name else "ceiling"',
-            '"ceiling" if "distance" in self.name else "floor"',
-            "the words of a distance",
-        ),
         (
             "floor=_distance(real_train_features(n), others)",
             "floor=_distance(real_test_features(), others)",
             "the floor of a distance",
         ),
-        (".std().item()", ".var().item()", "the spread of resamples without its root"),
-        ("range(20)", "range(3)", "the number of resamples"),
         (
             "else measure(train)",
             "else measure(generated)",
@@ -706,6 +707,7 @@ CHANGES = {
         ("fidelity(one_shot, originals)", "fidelity(back, originals)", "the one-shot means in a table"),
     ],
     "metrics/precision_recall.py": [
+        ('floor_is="ceiling"', 'floor_is="floor"', "what a perfect model's share is called"),
         ("kthvalue(neighbours + 1, dim=1)", "kthvalue(neighbours, dim=1)", "the k-th neighbour"),
         ("<= radius).any(dim=1)", "<= radius[:, None]).any(dim=1)", "whose radius it is"),
         (
@@ -933,6 +935,9 @@ CHANGES = {
         ("(_numpy_first(command))", "(command)", "Ctrl-C while numpy is imported"),
         ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
         ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
+    ],
+    "cli/launch.py": [
+        ('typer.echo(f"{stopped}; the same', 'str(f"{stopped}; the same', "how a stopped training goes on"),
     ],
     "cli/options.py": [
         ("if sampler not in (None, owner):", "if not owner:", "an option that the sampler lacks"),
@@ -1172,7 +1177,8 @@ NEAREST = {
     "schedule/paths.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
     "schedule/named.py": ["test_schedule.py", "test_samplers.py", "test_every_schedule.py"],
     "grids.py": ["test_schedule.py", "test_samplers.py"],
-    "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py"],
+    "samplers.py": ["parity/test_schedulers.py", "test_every_schedule.py", "test_round_trip.py"],
+    "edict.py": ["test_round_trip.py"],
     "langevin.py": ["test_every_schedule.py"],
     "likelihood.py": ["test_every_schedule.py", "test_fast.py"],
     "files.py": ["test_pretrained.py"],
@@ -1200,6 +1206,7 @@ NEAREST = {
     "data/scaling.py": ["data/test_sets.py"],
     "data/toys.py": ["data/test_sets.py"],
     "metrics/features.py": ["metrics/test_own_features.py", "metrics/test_distances.py"],
+    "metrics/comparison.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],
     "metrics/distances.py": ["metrics/test_own_features.py"],
     "metrics/precision_recall.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],
     "metrics/copies.py": ["metrics/test_distances.py", "metrics/test_own_features.py"],
@@ -1216,6 +1223,7 @@ NEAREST = {
     "interop/parts.py": ["parity/test_folders.py", "parity/test_in_memory.py", "parity/test_unet.py"],
     "interop/onnx.py": ["parity/test_onnx.py", "parity/test_folders.py"],
     "cli/__init__.py": ["cli/test_help.py", "cli/test_sample.py", "cli/test_train.py"],
+    "cli/launch.py": ["training/test_survival.py", "training/test_several.py"],
     "cli/options.py": ["cli/test_sample.py", "cli/test_round_trip.py", "cli/test_help.py"],
     "cli/sample.py": ["cli/test_drawing.py"],
     "cli/drawing.py": ["cli/test_evaluate.py", "cli/test_drawing.py", "cli/test_sample.py"],

@@ -21,7 +21,7 @@ LAYERS = [  # each may import from those before it
     {"autoencoder"},
     {"gan", "diffusion"},
     {"oracles", "samplers", "interop", "metrics"},
-    {"langevin", "likelihood"},
+    {"edict", "langevin", "likelihood"},
     {"sampling"},
     {"round_trip", "network_calls"},
     {"own_parts", "model_files"},
@@ -136,6 +136,21 @@ def test_modules_of_version_0_1_are_found_under_their_old_names():
     for old, new in MOVED.items():
         assert importlib.import_module(old) is importlib.import_module(new)
         assert importlib.import_module(new).__spec__.name == new
+
+
+OLD_PLACES = [  # where names stood in versions 0.1.0 and 0.2.0, and where they stand now
+    ("ddpm.denoiser", "ddpm.targets", ["TARGETS", "Prediction", "Target", "prediction_of", "target_of"]),
+    ("ddpm.metrics.distances", "ddpm.metrics.comparison", ["Distance"]),
+    ("ddpm.schedule", "ddpm.grids", ["NOISE_ALONE", "SPACINGS", "Spacing", "check_grid", "check_start"]),
+    ("ddpm.round_trip", "ddpm.edict", ["coupled_round_trip", "edict", "invert_edict"]),
+    ("ddpm.round_trip", "ddpm.samplers", ["invert_heun"]),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "names"), OLD_PLACES)
+def test_names_of_earlier_versions_are_found_in_their_old_places(old, new, names):
+    for name in names:
+        assert getattr(importlib.import_module(old), name) is getattr(importlib.import_module(new), name)
 
 
 def test_what_ships_stays_small():

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import ddpm
-from ddpm import langevin, likelihood, round_trip, samplers
+from ddpm import edict, langevin, likelihood, round_trip, samplers
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.denoiser import Clipped, Guided, NetworkDenoiser
 from ddpm.diffusion import DiffusionConfig
@@ -239,12 +239,12 @@ WORK = {
     "heun, churn": walk(samplers.heun, churn=10.0),
     "every sample's own noise": walk(samplers.ancestral, randn_like=PerSampleNoise(3)),
     "invert": walk(samplers.invert),
-    "invert_heun": walk(round_trip.invert_heun),
+    "invert_heun": walk(samplers.invert_heun),
     "round_trip": walk(round_trip.round_trip),
     "cycles": walk(round_trip.cycles, 2),
     "inverted_round_trip": walk(round_trip.inverted_round_trip),
     "inverted_round_trip, order 2": walk(round_trip.inverted_round_trip, order=2),
-    "coupled_round_trip": walk(round_trip.coupled_round_trip),
+    "coupled_round_trip": walk(edict.coupled_round_trip),
     **{f"network, {target}": answers(lambda target=target: network_denoiser(target)) for target in TARGETS},
     "clipped": answers(lambda: Clipped(network_denoiser())),
     "guided": answers(lambda: Guided(network_denoiser(), network_denoiser(), 2)),

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm.grids import SPACINGS
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.likelihood import variational_bound
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
-from ddpm.round_trip import invert_heun
-from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
-from ddpm.schedule import SPACINGS, NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert, invert_heun
+from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 from ddpm.targets import target_of
 
 pytestmark = pytest.mark.long

@@ -4,20 +4,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ddpm.edict import coupled_round_trip, edict, invert_edict
 from ddpm.langevin import annealed_langevin
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
-from ddpm.round_trip import (
-    coupled_round_trip,
-    cycles,
-    edict,
-    ends,
-    invert_edict,
-    invert_heun,
-    inverted_round_trip,
-    round_trip,
-)
-from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert
+from ddpm.round_trip import cycles, ends, inverted_round_trip, round_trip
+from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert, invert_heun
 from ddpm.schedule import cosine, exploding, linear, sigmoid, zero_terminal_snr
 from tests.noise import seeded
 

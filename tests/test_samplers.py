@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from ddpm.denoiser import Denoiser
+from ddpm.grids import SPACINGS
 from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_corrector
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert, predict
 from ddpm.sampling import SAMPLERS, sample
-from ddpm.schedule import SPACINGS, NoiseSchedule, exploding, linear, straight
+from ddpm.schedule import NoiseSchedule, exploding, linear, straight
 from ddpm.targets import Prediction
 
 SCHEDULE = linear()
@@ -333,7 +334,7 @@ def test_heuns_sigma_needs_some_signal_where_it_begins():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_argument_noise_still_draws(name):
     oracle, x, grid = Gaussian(0.0, 0.5, SCHEDULE), torch.zeros(2, 3), SCHEDULE.timesteps(5)
-    with pytest.warns(DeprecationWarning, match="the argument noise is now called randn_like"):
+    with pytest.warns(DeprecationWarning, match="noise is now called randn_like; the old name goes in version 0.4"):
         old = final(SAMPLERS[name](oracle, x, grid, noise=PerSampleNoise(3)))
     assert torch.equal(old, final(SAMPLERS[name](oracle, x, grid, randn_like=PerSampleNoise(3))))
 

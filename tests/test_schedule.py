@@ -7,12 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ddpm.grids import SPACINGS, check_grid
 from ddpm.schedule import (
     SCHEDULES,
-    SPACINGS,
     NoiseSchedule,
     PathSchedule,
-    check_grid,
     cosine,
     exploding,
     from_betas,

@@ -23,7 +23,7 @@ from ddpm.cli.chapters import chapters
 from ddpm.cli.distill import distill
 from ddpm.cli.evaluate import evaluate
 from ddpm.cli.export import export
-from ddpm.cli.options import leave
+from ddpm.cli.launch import leave
 from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import sample
 from ddpm.cli.train import train

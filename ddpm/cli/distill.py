@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
+from ddpm.cli.launch import launched, may_be_stopped, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption
 from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, positive_int
 from ddpm.training.config import TrainingConfig

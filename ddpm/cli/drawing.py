@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ddpm.cli.options import how, launched, sampler_options
+from ddpm.cli.launch import launched
+from ddpm.cli.options import how, sampler_options
 from ddpm.settings import non_negative_int
 
 if TYPE_CHECKING:

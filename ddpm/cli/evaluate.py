@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ddpm.cli.drawing import WEIGHT, Guiding, Walking, load_model, prepared
+from ddpm.cli.launch import launched
 from ddpm.cli.options import (
     GARMENTS,
     EtaOption,
@@ -19,7 +20,6 @@ from ddpm.cli.options import (
     ThreadsOption,
     VarianceOption,
     WeightOption,
-    launched,
     say_data,
     say_where,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddpm.cli.drawing import WEIGHT, Guiding, Walking, load_model, prepared
+from ddpm.cli.launch import launched
 from ddpm.cli.options import (
     EtaOption,
     GuideOption,
@@ -23,7 +24,6 @@ from ddpm.cli.options import (
     VarianceOption,
     WeightOption,
     check_out,
-    launched,
     say_where,
 )
 from ddpm.cli.picture import picture_of

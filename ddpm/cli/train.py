@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddpm.cli.options import ThreadsOfRunOption, launched, may_be_stopped, one_process_first
+from ddpm.cli.launch import launched, may_be_stopped, one_process_first
+from ddpm.cli.options import ThreadsOfRunOption
 from ddpm.cli.picture import picture_of
 from ddpm.cli.settings import with_settings, with_tuples
 from ddpm.settings import check, flag, non_negative_int, one_of, positive_int
@@ -285,12 +286,11 @@ def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
     import ddpm
     from ddpm.autoencoder import Autoencoder
     from ddpm.data import denormalise, normalise
-    from ddpm.data.pictures import Pictures
 
     model = ddpm.load(folder.resolve())  # an absolute path, which no shipped model is called
     if type(model) is Autoencoder:
         some = range(min(8, len(dataset)))
-        originals = torch.stack([dataset[i] if isinstance(dataset, Pictures) else dataset.images[i] for i in some])
+        originals = torch.stack([dataset[i][0] for i in some])
         x = normalise(originals).to(model.device)
         images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
     else:

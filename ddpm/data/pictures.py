@@ -33,8 +33,10 @@ _PIECE = 16  # pictures that a worker reads at a time
 _FEW = 1000  # pictures, below which a warning is printed
 
 
-class Pictures(torch.utils.data.Dataset[Tensor]):
+class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """Files as images uint8 (channels, height, width), each read only when it is asked for.
+
+    `pictures[i]` is an image and its label, as `Dataset` has it.
 
     Args:
         name: of the data set.
@@ -71,12 +73,12 @@ class Pictures(torch.utils.data.Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> Tensor:
-        return read_image(self.paths[i], self.shape)[0]
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(self.read([i])[0]), self.labels[i]
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """The images of these rows, uint8 (n, channels, height, width)."""
-        return np.stack([self[i].numpy() for i in rows])
+        return np.stack([read_image(self.paths[i], self.shape)[0].numpy() for i in rows])
 
 
 def load_folder(

@@ -1,7 +1,7 @@
+from .comparison import Distance as Distance
 from .copies import Copying as Copying
 from .copies import copying as copying
 from .distances import MOMENTS_SHA256 as MOMENTS_SHA256
-from .distances import Distance as Distance
 from .distances import frechet_distance as frechet_distance
 from .distances import kernel_distance as kernel_distance
 from .features import FEATURES as FEATURES

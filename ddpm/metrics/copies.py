@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ddpm.data import check_range
-from ddpm.metrics.distances import bootstrap_sd, real_test_features
+from ddpm.metrics.comparison import bootstrap_sd, real_test_features
 from ddpm.metrics.features import FEATURES, Features, check_images, check_real_images, features_in_words, features_of
 
 __all__ = ["Copying", "copying"]

@@ -6,7 +6,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from ddpm.metrics.distances import Distance, check_compared, compared
+from ddpm.metrics.comparison import Distance, check_compared, compared
 from ddpm.metrics.features import Features, features_in_words
 
 __all__ = ["precision_and_recall"]
@@ -57,6 +57,7 @@ def precision_and_recall(
             features=features_in_words(features, generated.shape[1]),
             name=f"{name} ({neighbours} neighbours)",
             spread_is="binomial sd",
+            floor_is="ceiling",
         )
 
     precision = _share_inside(generated, others, neighbours)

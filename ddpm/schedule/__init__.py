@@ -1,6 +1,6 @@
 """Noise schedules: given by a table of alpha_bar, or by two functions of time, and those of the papers by name."""
 
-from ddpm.grids import NOISE_ALONE as NOISE_ALONE
+from ddpm.grids import NOISE_ALONE as NOISE_ALONE  # the names that stood here in version 0.2.0
 from ddpm.grids import SPACINGS as SPACINGS
 from ddpm.grids import Spacing as Spacing
 from ddpm.grids import check_grid as check_grid

@@ -87,6 +87,8 @@ def test_pictures_that_do_not_fit_into_memory_are_read_as_they_are_wanted(folder
     streamed = load_folder(folder, (1, 32, 32), workers=2, memory=1000)
     assert isinstance(streamed, Pictures)
     assert (len(streamed), streamed.name) == (len(held), held.name)
+    for i in (0, 1, len(held) - 1):
+        assert all(torch.equal(one, other) for one, other in zip(held[i], streamed[i], strict=True))
     calls = []
     monkeypatch.setattr(pictures, "map_ahead", lambda *_, **__: calls.append(1))
     assert len(load_folder(folder, (1, 32, 32), memory=1000)) == 297
@@ -112,9 +114,8 @@ def test_subfolders_that_hold_all_pictures_are_their_classes(tmp_path, memory):
             Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{i}.png")
     found = load_folder(tmp_path, (3, 8, 8), memory=memory, quiet=True)
     assert found.classes == ("blue", "green", "red")
-    shown = [
-        (found.images[i] if memory else found[i]).flatten(1).max(1).values.argmax().item() for i in range(len(found))
-    ]
+    assert [found[i][1].item() for i in range(len(found))] == found.labels.tolist()
+    shown = [found[i][0].flatten(1).max(1).values.argmax().item() for i in range(len(found))]
     assert shown == [{"blue": 2, "green": 1, "red": 0}[found.classes[label]] for label in found.labels.tolist()]
 
     Image.new("RGB", (8, 8)).save(tmp_path / "odd.png")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddpm import data, metrics
-from ddpm.metrics import copies, distances, precision_recall
+from ddpm.metrics import comparison, copies, distances, precision_recall
 from ddpm.metrics.features import FEATURES_SHA256, classify, features
 
 
@@ -31,7 +31,7 @@ def test_the_bootstrap_is_the_standard_deviation_over_twenty_resamples():
         return resampled.mean().item()
 
     expected = values.std().item() / math.sqrt(400)
-    assert distances.bootstrap_sd(values, mean) == pytest.approx(expected, rel=0.4)
+    assert comparison.bootstrap_sd(values, mean) == pytest.approx(expected, rel=0.4)
     assert [len(resampled) for resampled in resamples] == [400] * 20
 
 
@@ -149,12 +149,13 @@ def test_precision_and_recall_of_points_on_a_line(monkeypatch):
         "real_train_features": lambda _: at(range(0, 90, 3), range(3000, 3070)),  # those 30 reach from -3 to 90
     }
     for name, points in made.items():
-        monkeypatch.setattr(distances, name, points)
+        monkeypatch.setattr(comparison, name, points)
     precision, recall = metrics.precision_and_recall(GARMENTS, weights="none", neighbours=1)
     assert (precision.value, precision.floor) == pytest.approx((0.8, 0.3))
     assert (recall.value, recall.floor) == pytest.approx((0.81, 0.91))
     assert precision.spread == pytest.approx(0.04, rel=1e-3)
     assert recall.spread == pytest.approx(math.sqrt(0.81 * 0.19 / 100), rel=1e-3)
+    assert all("; ceiling, 100 real train images" in str(share) for share in (precision, recall))
     assert (precision.generated, precision.real) == (recall.generated, recall.real) == (100, 100)
 
 
@@ -164,13 +165,20 @@ def test_the_kernel_distance_of_two_points_and_its_spread(monkeypatch):
     The share p of ones, half of 100, has a standard deviation of 0.05 in a resample, so 7 p^2 has one of 14 p * 0.05.
     """
     ones = torch.ones(64)
-    monkeypatch.setattr(distances, "real_test_features", lambda: torch.zeros(2000, 64))
-    monkeypatch.setattr(distances, "features_of", lambda *_: at([0] * 50, [1] * 50) * ones)
-    monkeypatch.setattr(distances, "real_train_features", lambda n: at([2] * n) * ones)
+    monkeypatch.setattr(comparison, "real_test_features", lambda: torch.zeros(2000, 64))
+    monkeypatch.setattr(comparison, "features_of", lambda *_: at([0] * 50, [1] * 50) * ones)
+    monkeypatch.setattr(comparison, "real_train_features", lambda n: at([2] * n) * ones)
     distance = metrics.kernel_distance(GARMENTS, weights="none")
     assert distance.value == pytest.approx(7000 * 50 * 49 / (100 * 99))
     assert distance.floor == pytest.approx(1000 * ((2 * 2 + 1) ** 3 - 1))
+    assert "; floor, 100 real train images" in str(distance)
     assert distance.spread == pytest.approx(14_000 * 0.5 * 0.05, rel=0.35)  # 20 resamples know it to a sixth
+
+
+def test_a_measure_says_itself_whether_a_perfect_model_is_its_floor_or_its_ceiling():
+    facts = {"value": 0.5, "spread": 0.1, "generated": 70, "real": 70, "split": "test", "weights": "none", "floor": 0.9}
+    share = metrics.Distance(**facts, name="share within a distance of 3", floor_is="ceiling")
+    assert str(share).endswith("; ceiling, 70 real train images against the same: 0.90")
 
 
 def test_copying_by_points_on_a_line_and_its_spread(monkeypatch):
@@ -255,7 +263,7 @@ def test_what_is_no_batch_of_garments_is_named(measure):
 
 @pytest.mark.parametrize("neighbours", [-1, 65, 2.0, math.nan, "3", None])
 def test_neighbours_are_counted_before_any_features_are_computed(neighbours, monkeypatch):
-    monkeypatch.setattr(distances, "features_of", lambda *given: pytest.fail("it computes features"))
-    monkeypatch.setattr(distances, "real_test_features", lambda: pytest.fail("it computes features"))
+    monkeypatch.setattr(comparison, "features_of", lambda *given: pytest.fail("it computes features"))
+    monkeypatch.setattr(comparison, "real_test_features", lambda: pytest.fail("it computes features"))
     with pytest.raises(ValueError, match="neighbours is .*; legal are 1 to 64"):
         metrics.precision_and_recall(torch.zeros(65, 1, 32, 32), weights="none", neighbours=neighbours)

@@ -21,7 +21,7 @@ NUMERIC = re.compile(r"AssertionError: .+: measured \S+.*[,:] claimed|Tensor-lik
 DIRECTION = ("samplers.py", "math.sqrt(max(0.0, schedule.noise(s) ** 2 - std**2))", "schedule.noise(s) ** 2")
 TENTH = ("Prediction(signal * x - noise * output,", "Prediction(0.9 * (signal * x - noise * output),")
 FIRST_ORDER = (
-    "x + heun_correction(schedule, prediction, predict(denoise, x, t), s, t)",
+    "x + _heun_correction(schedule, prediction, predict(denoise, x, t), s, t)",
     "x + 0 * predict(denoise, x, t).x0",
 )
 NOISE = "x = x + step_size / 2 * slope + math.sqrt(step_size)"
@@ -50,7 +50,7 @@ MUTANTS = {  # name: chapter, file, what stands there, what is put in its place
     "the clean image read from eps": (3, "targets.py", "(x - noise * output) / signal", "(x - noise * output)"),
     "the time told to the network": (3, "denoiser/network.py", "x.to(dtype), times - 1,", "x.to(dtype), times + 30,"),
     "a network that says a tenth too little": (3, "targets.py", *TENTH),
-    "an inversion of the first order only": (3, "round_trip.py", *FIRST_ORDER),
+    "an inversion of the first order only": (3, "samplers.py", *FIRST_ORDER),
     "a perfect denoiser that answers grey": (3, "oracles.py", "(1) @ self.images", "(1) * 0 @ self.images"),
     "the root in Langevin's noise": (4, "langevin.py", NOISE, NOISE.replace("math.sqrt(step_size)", "step_size")),
     "the direction of DDIM, in the dial": (4, *DIRECTION),
