@@ -440,6 +440,9 @@ def test_what_chapter_2_says_of_a_transformer():
     assert "In these minutes they made {}, {} and {} steps".format(*steps) in text
     sizes = {name: float(line["parameters"].removesuffix(" M")) for name, line in table.items()}
     assert min(sizes, key=sizes.get) == fine
+    arithmetic = {name: float(line["FLOPs an image"].removesuffix(" M")) for name, line in table.items()}
+    assert max(arithmetic, key=arithmetic.get) == fine
+    assert "the last one has the fewest parameters and the most arithmetic an image" in text
     for line in table.values():
         assert float(line["bootstrap sd"]) < 0.05 * (min(distance[coarse], distance[fine]) - distance[unet])
 
