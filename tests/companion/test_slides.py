@@ -249,7 +249,7 @@ def test_chapter_2_answers_its_question_and_says_what_its_conventions_are():
 #: Where each chapter answers its prediction: words of a slide, or of a figure's alternative text.
 ANSWERS = [
     "it lies little above a horizontal grey line",
-    "Each bar has its number above it",
+    "with momentum 0.9 are smeared out away from most of them",
     "agree 4 of 7",
     r"2\,\text{MMSE}. \tag{4}",
     "share in the large bump, plain Langevin in 2 dimensions: 0.5",
