@@ -73,11 +73,11 @@ def float_tensor(name: str, value: Any) -> Tensor:
 def check_samples(name: str, x: Any, shape: Sequence[int] | None = None, batch: int | None = None) -> None:
     """Raise `TypeError` or `ValueError` unless x holds samples of this shape, or of any: floating `(batch, *shape)`."""
     instance(name, x, Tensor)
-    shape = x.shape[1:] if shape is None else shape
     if not x.is_floating_point():
         raise TypeError(f"{name} is {x.dtype}; it must be floating point")
-    if not x.ndim or tuple(x.shape[1:]) != tuple(shape) or batch not in (None, len(x)):
-        legal = ", ".join(map(str, ("batch" if batch is None else batch, *shape)))
+    if not x.ndim or (shape is not None and tuple(x.shape[1:]) != tuple(shape)) or batch not in (None, len(x)):
+        others = ("...",) if shape is None else shape
+        legal = ", ".join(map(str, ("batch" if batch is None else batch, *others)))
         raise ValueError(f"{name} has shape {tuple(x.shape)}; it must be ({legal})")
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -174,11 +173,14 @@ def _move(parts: Sequence[Path], folder: Path) -> None:
 
 def serialised(tensors: Mapping[str, Tensor]) -> tuple[bytes, str]:
     """Tensors as the content of a safetensors file, and its SHA-256."""
-    copies = {  # safetensors refuses names that share memory, as tied weights do
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    content = tensors_to_bytes(copies)
+    apart: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        memory = value.untyped_storage().data_ptr()
+        apart[name] = value.clone() if memory in seen else value  # safetensors refuses tied weights, which share it
+        seen.add(memory)
+    content = tensors_to_bytes(apart)
     return content, hashlib.sha256(content).hexdigest()
 
 

@@ -71,7 +71,8 @@ def training(kind, settings):
 def as_written(record):
     """A run's record with the settings that there were when the hashes were written, by their names then.
 
-    The hash of its weights goes, too: all else in it is the same whatever the processor is.
+    The hash of its weights goes, too: all else in it is the same whatever the processor is. This holds for `best` as
+    well while losses differ by more than processors round.
     """
     left_out = tuple(f'"{name}": ' for name in (*NEWER, "sha256"))
     kept = [line for line in record.splitlines(keepends=True) if not line.lstrip().startswith(left_out)]
@@ -97,6 +98,7 @@ def main():
     if "--add" in sys.argv[1:]:
         written = json.loads(WRITTEN.read_text())
         assert written["torch"] == bits["torch"], "another torch: the hashes that are there are of its kernels"
+        assert written["records"] == bits["records"], "the records have changed: write all of it again"
         bits["kernels"] = written["kernels"] | bits["kernels"]
         WRITTEN.write_text(json.dumps(bits, indent=1) + "\n")
     else:

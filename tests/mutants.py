@@ -542,7 +542,7 @@ CHANGES = {
         ("                folder.rmdir()", "                pass", "empty folders on the way to one that failed"),
         ("if first is not None:", "if first is None:", "a folder that holds something"),
         ("if not part.exists():", "if part.exists():", "what goes back when a move fails"),
-        ("copy=True, memory", "memory", "weights that are tied"),
+        ("value.clone() if memory in seen else value", "value", "weights that are tied"),
     ],
     "model_files.py": [
         ("if isinstance(name_or_path, str) and name", "if str(name_or_path) in _names() or name", "a path like a name"),
@@ -598,6 +598,7 @@ CHANGES = {
     ],
     "extras.py": [
         ('.partition(".")[0] != package', " != package", "a part of a package that is missing"),
+        ("if find_spec(package) is None:", "if False:", "an extra that is looked for before it is used"),
     ],
     "threads.py": [
         (
@@ -653,7 +654,7 @@ CHANGES = {
         ("if all(len(parts) > 1 for parts in inside) else []", "if inside else []", "a picture in no subfolder"),
         ("_UNREADABLE = 0.05", "_UNREADABLE = 0.5", "the legal share of damaged files"),
         ("if path.relative_to(folder).as_posix() not in reading.problems]", "]", "pictures that cannot be read"),
-        ("self.read([i])[0]), self.labels[i]", "self.read([i])[0]), self.labels[0]", "the label beside a picture"),
+        ("self.labels[i]", "self.labels[0]", "the label beside a picture"),
         ("reading.try_again(folder, shape)", "pass", "pictures that could not be read once"),
     ],
     "data/finding.py": [
@@ -1098,6 +1099,9 @@ CHANGES = {
         ("check_weights(weights or {}, asked)", "pass", "a weight of an exercise that is not marked"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
+    "companion/notebook.py": [
+        ("kmeans=1, ", "", "the colours of lines"),
+    ],
     "companion/unpacking.py": [
         ("if path.stat().st_size > MOST:", "if path.stat().st_size < 0:", "a zip that is too large"),
         ("if len(files) > 1:", "if len(files) > 99:", "a chapter that is there twice"),
@@ -1166,6 +1170,8 @@ CHANGES = {
     "companion/figures.py": [
         ("vmin=-1, vmax=1", "vmin=0, vmax=1", "the black of a picture"),
         ("boxes[level], boxes[-1 - level]", "boxes[level], boxes[len(skips) + level]", "where a skip leads"),
+        ("max(height, last + apart)", "height", "names that overlap"),
+        ("line.get_transform()", "axes.transData", "where a level across the whole figure ends"),
         ('image_size, "resampled")', 'image_size, "block")', "the sizes at a drawing's arrows"),
     ],
 }

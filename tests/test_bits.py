@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests import bits as of_bits
 from tests.bits import ENVIRONMENT, MODELS, TRAININGS, WRITTEN
 from tests.checkout import ROOT
 
@@ -53,3 +54,24 @@ def test_five_steps_leave_the_same_bits(bits, kind):
 def test_shipped_weights_draw_the_same_bits(bits, name):
     computed, written = bits
     assert computed["samples"][name] == written["samples"][name]
+
+
+def test_another_processors_hashes_are_added_only_beside_the_same_records(tmp_path, monkeypatch):
+    written = json.loads(WRITTEN.read_text())
+    records = dict(written["records"])
+    monkeypatch.setattr(of_bits, "WRITTEN", tmp_path / "bits.json")
+    monkeypatch.setattr(of_bits.torch, "__version__", written["torch"])
+    monkeypatch.setattr(of_bits.torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(of_bits, "training", lambda kind, settings: (records[kind], {}))
+    monkeypatch.setattr(of_bits, "samples", lambda name: {})
+    monkeypatch.setattr(of_bits, "kernels", lambda: "another")
+    monkeypatch.setattr(sys, "argv", ["bits", "--add"])
+    of_bits.WRITTEN.write_text(WRITTEN.read_text())
+    of_bits.main()
+    added = json.loads(of_bits.WRITTEN.read_text())
+    assert added["kernels"].keys() == {*written["kernels"], "another"}
+
+    records["gan"] = "changed"
+    with pytest.raises(AssertionError, match="the records have changed: write all of it again"):
+        of_bits.main()
+    assert json.loads(of_bits.WRITTEN.read_text()) == added

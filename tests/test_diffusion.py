@@ -278,7 +278,7 @@ def test_a_loss_names_what_it_cannot_take():
     task = MODEL.task()
     with pytest.raises(ValueError, match="part is 'gan'; legal are unet"):
         task.loss("gan", images(3), StepRandomness(0, 0, 3))
-    with pytest.raises(ValueError, match=r"images has shape \(2, 1, 4, 4\); it must be \(3, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"images has shape \(2, 1, 4, 4\); it must be \(3, ...\)$"):
         task.loss("unet", images(2), StepRandomness(0, 0, 3))
     with pytest.raises(TypeError, match="images is torch.int64; it must be floating point"):
         task.loss("unet", images(3).long(), StepRandomness(0, 0, 3))

@@ -313,6 +313,16 @@ def test_tied_weights_come_back_under_each_name(tmp_path):
     assert all(torch.equal(value, weight) for value in found.values())
 
 
+def test_only_tied_weights_are_copied_to_be_saved(monkeypatch):
+    """A checkpoint on a CPU would need the memory of all it holds once more."""
+    given = {}
+    monkeypatch.setattr(files, "tensors_to_bytes", lambda tensors: given.update(tensors) or b"")
+    weight, other = torch.randn(3, 2), torch.randn(3, 2)
+    serialised({"first": weight, "second": weight, "other": other})
+    assert (given["first"].data_ptr(), given["other"].data_ptr()) == (weight.data_ptr(), other.data_ptr())
+    assert given["second"].data_ptr() != weight.data_ptr()
+
+
 def test_the_hash_is_that_of_the_file(tmp_path, tensors):
     content, sha256 = serialised(tensors)
     assert save_tensors(tmp_path / "model.safetensors", tensors) == sha256

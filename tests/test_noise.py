@@ -196,7 +196,7 @@ def test_a_sample_may_be_one_number():
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (torch.zeros(()), ValueError, r"x has shape \(\); it must be \(batch\)"),
+        (torch.zeros(()), ValueError, r"x has shape \(\); it must be \(batch, ...\)$"),
         (np.zeros(3), TypeError, "x is ndarray; it must be a torch.Tensor"),
         (torch.zeros(3, dtype=torch.complex64), TypeError, "x is torch.complex64; it must be floating point"),
     ],

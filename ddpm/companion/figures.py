@@ -97,6 +97,8 @@ def sampler_looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
 def label_ends(axes: Axes, apart: float = 12) -> None:
     """Write the name of each labelled line at its right end, where a legend would send the eye away and back.
 
+    The right end is the last point that is finite. A line without one gets no name, nor does what is no line.
+
     Args:
         axes: their limits and scales must be set. They need room on the right, which the figure's layout makes.
         apart: least distance from one name to the next, in points.
@@ -104,14 +106,23 @@ def label_ends(axes: Axes, apart: float = 12) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # so that the ends are where the layout puts them
-    handles, names = axes.get_legend_handles_labels()
-    lines = [cast(Line2D, handle[0] if isinstance(handle, tuple) else handle) for handle in handles]  # with error bars
-    ends = [tuple(np.asarray(line.get_xydata(), dtype=float)[-1]) for line in lines]
-    heights = [axes.transData.transform(end)[1] * 72 / figure.dpi for end in ends]
+    ends = []
+    for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+        line = handle[0] if isinstance(handle, tuple) else handle  # with error bars
+        if not isinstance(line, Line2D):
+            continue
+        points = np.asarray(line.get_xydata(), dtype=float)
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points):
+            coords = line.get_transform()  # those of an axhline are not the data's
+            ends.append((coords.transform(points[-1])[1] * 72 / figure.dpi, tuple(points[-1]), name, coords))
     last = -math.inf
-    for height, end, name in sorted(zip(heights, ends, names, strict=True)):
+    for height, end, name, coords in sorted(ends, key=lambda each: each[:3]):
         last = max(height, last + apart)
-        axes.annotate(name, end, (8, last - height), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(
+            name, end, (8, last - height), xycoords=coords, textcoords="offset points", va="center", fontsize=9,
+            annotation_clip=True,
+        )  # fmt: skip
 
 
 def image_rows(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None) -> Figure:

@@ -74,7 +74,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.read([i])[0]), self.labels[i]
+        return torch.tensor(self.read([i])[0], device="cpu"), self.labels[i]
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """The images of these rows, uint8 (n, channels, height, width)."""

@@ -69,7 +69,8 @@ def onnx_file(denoise: NetworkDenoiser) -> bytes:
 
 def _traced(denoise: NetworkDenoiser) -> "ModelProto":
     """The network's graph and weights."""
-    check_installed("onnxscript")
+    for package in ("onnx", "onnxscript"):
+        check_installed(package)
     network, batch = copy.deepcopy(denoise.network).to("cpu", torch.float32), torch.export.Dim("batch")
     shape = (2, *(denoise.image_shape or ()))
     inputs = {name: torch.zeros(size, dtype=torch.float32, device="cpu") for name, size in (("x", shape), ("index", 2))}

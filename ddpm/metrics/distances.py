@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_mmd
 
 from ddpm import data
+from ddpm.extras import needed
 from ddpm.files import load_tensors
 from ddpm.metrics.comparison import Distance as Distance  # which stood here in version 0.1.0
 from ddpm.metrics.comparison import (
@@ -28,6 +27,10 @@ from ddpm.metrics.features import (
     features_in_words,
     features_of,
 )
+
+with needed("torchmetrics"):
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.kid import poly_mmd
 
 __all__ = ["check_frechet", "frechet_distance", "kernel_distance"]
 

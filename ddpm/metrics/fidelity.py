@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from ddpm.arguments import check_finite, instance
 from ddpm.data import denormalise
+from ddpm.extras import needed
 from ddpm.metrics.features import classify
+
+with needed("torchmetrics"):
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 __all__ = ["Fidelity", "check_pairs", "fidelity", "psnr", "ssim", "table"]
 

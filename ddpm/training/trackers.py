@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm import files
+from ddpm.extras import EXTRAS, check_installed
 from ddpm.training.run import writing
 
 __all__ = ["Trackers", "check_trackers"]
@@ -21,11 +22,18 @@ TRACKERS = ("tensorboard", "wandb")
 
 
 def check_trackers(trackers: Sequence[str], out: Path) -> None:
-    """Raise `ValueError` unless all are known and installed, and can write below the run's folder `out`."""
+    """Check that all are known and installed, and can write below the run's folder `out`.
+
+    Raises:
+        ModuleNotFoundError: one of the extra ddpm[train] is not installed.
+        ValueError: one is not known, cannot write there, or is not installed and of no extra.
+    """
     for tracker in trackers:
         if tracker not in TRACKERS:
             raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
-        if find_spec(tracker) is None:
+        if tracker in EXTRAS:
+            check_installed(tracker)
+        elif find_spec(tracker) is None:
             raise ValueError(f"tracker is {tracker!r}, which is not installed: pip install {tracker}")
     if "tensorboard" in trackers:
         try:

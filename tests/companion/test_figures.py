@@ -2,6 +2,7 @@ import re
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from matplotlib.text import Annotation
@@ -94,3 +95,22 @@ def test_names_at_the_ends_of_lines_stand_in_the_order_of_the_ends_and_do_not_ov
     assert all(above.y0 > below.y1 for below, above in pairwise(boxes))
     assert all(box.x0 > axes.transData.transform((4, 1))[0] for box in boxes)
     assert figure.get_tightbbox().width <= COLUMN
+
+
+def test_names_stand_where_lines_end_in_the_picture():
+    figure, axes = plt.subplots()
+    axes.set(xlim=(0, 100), ylim=(0, 10))
+    axes.plot([10, 50, 60], [2, 4, np.nan], label="ends early")
+    axes.axhline(8, label="level")
+    axes.plot([], [], label="no points")
+    axes.plot([1], [np.nan], label="no numbers")
+    axes.axhspan(1, 2, label="band")
+    axes.scatter([1], [5], label="points")
+    label_ends(axes)
+    figure.draw_without_rendering()
+    starts = {text.get_text(): text.get_window_extent().x0 for text in axes.texts}
+    gap = 8 * figure.dpi / 72
+    ends = {"ends early": 50, "level": 100}
+    assert starts.keys() == ends.keys()
+    for name, x in ends.items():
+        assert starts[name] == pytest.approx(axes.transData.transform((x, 0))[0] + gap, abs=2)

@@ -133,6 +133,19 @@ def test_labels_of_pictures_are_one_for_each_and_of_a_class(few):
             Pictures("some", paths, (1, 8, 8), (), labels, ("a", "b"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_pictures_may_be_read_from_a_file_that_stays_on_the_disk(tmp_path):
+    pixels = np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 1, 2, 2)
+    np.save(tmp_path / "pixels.npy", pixels)
+
+    class Mapped(Pictures):
+        def read(self, rows):
+            return np.load(tmp_path / "pixels.npy", mmap_mode="r")[rows[0] : rows[-1] + 1]
+
+    image, label = Mapped("mapped", [tmp_path] * 3, (1, 2, 2))[1]
+    assert (image.tolist(), image.dtype, label.item()) == (pixels[1].tolist(), torch.uint8, 0)
+
+
 def test_a_changed_folder_is_another_data_set(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / folder.name)
     before = load_folder(folder, (1, 32, 32)).name
