@@ -68,10 +68,12 @@ def test_tables_in_the_book_are_those_of_the_results(path):
 
 def test_results_say_how_they_were_measured_in_their_scripts_words():
     """All but on what, and when."""
-    for name in ("samplers", "distillation", "straight-path", "guidance"):
+    for name in ("samplers", "distillation", "straight-path", "guidance", "transformer"):
         measured = results(name)
         what, module = measured["provenance"], script(f"benchmarks/{name.replace('-', '_')}.py")
         others = (measured["real images"], what) if name == "guidance" else (what, float(measured["floor"]))
+        if name == "transformer":
+            others = ({key: measured[key] for key in ("seconds a step", "timed on")}, what)
         written = module.with_conditions(measured["rows"], *others)
         said, says = (whole["conditions"].rpartition(" On ")[0] for whole in (measured, written))
         assert said == says, name
@@ -428,11 +430,16 @@ def test_what_chapter_6_says_of_the_student():
 def test_what_chapter_2_says_of_a_transformer():
     """From one seed, and far outside of what the draws of images scatter."""
     measured = results("transformer")
-    table = {line["network"]: line for line in measured["table"]}
+    rate = 0.002  # the UNet's
+    table = {line["network"]: line for line in measured["table"] if line["learning rate"] == rate}
     distance = {name: float(line["Frechet distance"]) for name, line in table.items()}
     unet, coarse, fine = table
     text = sources("02_unet_dimensions")
-    assert {line["seeds"] for line in table.values()} == {1}
+    assert {line["seeds"] for line in measured["table"]} == {1}
+    (halved,) = [line for line in measured["table"] if line["learning rate"] != rate]
+    assert (halved["network"], halved["learning rate"]) == (coarse, rate / 2)
+    far = float(halved["Frechet distance"])
+    assert f"At half the rate the one with patches of 4 × 4 has {far:.1f}. What higher rates" in text
     assert measured["provenance"]["minutes"] == 5
     assert f"The UNet's drawings then lie at a distance of {distance[unet]:.1f} from the test images" in text
     assert f"of 4 × 4 pixels at {distance[coarse]:.1f}, with patches of 2 × 2 at {distance[fine]:.1f}" in text
