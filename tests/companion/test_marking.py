@@ -292,8 +292,9 @@ HOSTILE = {
         "\n    for i in range(10**6):\n        open(f'/dev/{i}', 'wb').write(bytes(2**24))"
     ),
     "starts_threads": (
-        "\n    import threading, time\n    for _ in range(2000):\n"
-        "        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    time.sleep(60)"
+        "\n    import threading, time\n    try:\n        for _ in range(2000):\n"
+        "            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "    except RuntimeError:  # no memory is left for one more\n        pass\n    time.sleep(60)"
     ),
     "reads_others": "\n    import glob\n    return len(glob.glob(PREY + '/../*.zip')) and 1e9 or 1 / 0",
     "answers_text": "return 'forty-two'",
