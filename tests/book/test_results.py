@@ -173,7 +173,7 @@ def test_the_page_on_speed_says_what_was_measured():
     tried = {key: distances(20, name, 1000)[0] for key, name in by.items()}
     assert min(tried, key=tried.get) == (2, 2)
     assert (
-        f"with 1,000 images, {tried[2, 2]:.2f}; after a tenth of the steps it is {tried[1, 2]:.2f}, after three tenths "
+        f"with 1,000 images: {tried[2, 2]:.2f}. After a tenth of the steps it is {tried[1, 2]:.2f}, after three tenths "
         f"{tried[3, 2]:.2f}, and at three times the difference {tried[2, 3]:.2f}." in page
     )
     training = words("book/training.md")
