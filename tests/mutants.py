@@ -747,7 +747,7 @@ CHANGES = {
     ],
     "training/step.py": [
         ("(part.parameters(), config.clip)", "(part.parameters(), math.inf)", "the clipping of gradients"),
-        ("piece.share * task", "1 / len(pieces) * task", "pieces of a batch that are not equally large"),
+        ("piece.share * scalar_loss", "1 / len(pieces) * scalar_loss", "pieces of a batch that are not equally large"),
         ("piece is pieces[-1]", "piece is pieces[0]", "when processes exchange their gradients"),
         ("uniform() < 0.5", "uniform() < 0", "images that are mirrored"),
         ("if images.dtype == torch.uint8:", "if True:", "floats that are learnt as they are"),

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ddpm import files
+from ddpm.arguments import instance
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.extras import check_installed
@@ -32,6 +33,7 @@ from ddpm.training.preparation import (
     initial_weights,
     labels_of_steps,
     run_of,
+    task_of,
     threads_of,
 )
 from ddpm.training.signals import Stopped, StopSignals
@@ -96,7 +98,9 @@ def train(
             of a network and of a class the name.
 
     Raises:
-        TypeError: `model`, `dataset` or `config` is something else.
+        TypeError: `model`, `dataset`, `config`, `trackers`, `picture`, `on_step` or `make_task` is something else; or,
+            in the first step, the task's loss is no scalar tensor with a gradient, or, after a checkpoint, `picture`
+            makes no picture.
         ModuleNotFoundError: the extra ddpm[train] is not installed.
         ValueError: `out` holds another run, or another process trains in it, or nothing can be written there; the
             images or `init` do not fit the model; accelerate's launcher wants what is not done here (see
@@ -107,13 +111,13 @@ def train(
             was killed; the last checkpoint stands, if there is one.
         Stopped: a signal came; the same call goes on from there.
     """
-    check_arguments(model, dataset, config)
+    check_arguments(model, dataset, config, picture=picture, on_step=on_step)
     check_installed("accelerate")
     out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
     check_trackers(trackers, out)
     model.check_images(dataset.shape)
     torch.manual_seed(config.seed)  # the initial weights
-    task = (make_task or model.task)()
+    task = task_of(model, make_task)
     weights = initial_weights(task, init) if init is not None else None
     accelerator = make_accelerator(out, trackers)
     is_main, device = accelerator.is_main_process, accelerator.device
@@ -153,7 +157,7 @@ def train(
                         loss = recent_loss(recent, task) if is_due else None
                         run.save(step + 1, state.tensors(), state.averages.of, loss)
                     if is_due and picture is not None:
-                        watchers.show(picture(out), step + 1)
+                        watchers.show(instance("picture's answer", picture(out), Image.Image), step + 1)
                     watchers.log(line)
                 if on_step is not None:
                     on_step(line)

@@ -1,15 +1,15 @@
 """What a training settles before its first step: its weights, its run, the step to go on from, and its threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm import files
-from ddpm.arguments import instance
+from ddpm.arguments import function, instance
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
@@ -32,12 +32,13 @@ __all__ = [
     "initial_weights",
     "labels_of_steps",
     "run_of",
+    "task_of",
     "threads_of",
 ]
 
 
-def check_arguments(model: Any, dataset: Any, config: Any) -> None:
-    """Raise `TypeError` unless these say what is trained, on which images, and how.
+def check_arguments(model: Any, dataset: Any, config: Any, **functions: Any) -> None:
+    """Raise `TypeError` unless these say what is trained, on which images, and how, and functions are some, or None.
 
     `ValueError` where the model cannot be trained on a batch in pieces.
     """
@@ -53,12 +54,29 @@ def check_arguments(model: Any, dataset: Any, config: Any) -> None:
             "ddpm.data.pictures.load_folder returns"
         )
     instance("config", config, TrainingConfig)
+    for name, value in functions.items():
+        if value is not None:
+            function(name, value)
     in_pieces = config.micro_batch_size is not None
     if in_pieces and isinstance(model, AutoencoderConfig) and model.variational and model.loss == "mse":
         raise ValueError(
             f"micro_batch_size is {config.micro_batch_size}; a VAE with loss mse needs its batch whole, from which its "
             "sigma is made"
         )
+
+
+def task_of(model: Any, make_task: Callable[[], Any] | None) -> Any:
+    """The task to step, as `make_task` makes it, or else `model.task`; `TypeError` where the former makes none."""
+    if make_task is None:
+        return model.task()
+    legal = "it must be a function that returns a task, such as lambda: Diffusion(model, network)"
+    if isinstance(make_task, nn.Module) or not callable(make_task):
+        raise TypeError(f"make_task is {type(make_task).__name__}; {legal}")
+    task = make_task()
+    for name in ("parts", "classes", "loss"):
+        if not hasattr(task, name):
+            raise TypeError(f"make_task returns {type(task).__name__}, which has no {name}; {legal}")
+    return task
 
 
 def initial_weights(task: Task, init: Path) -> dict[str, Tensor]:

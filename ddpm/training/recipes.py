@@ -47,6 +47,9 @@ NO_SETTINGS = {"unet", "variational"}
 #: Settings that `ddpm train` reads from the data or leaves to `ddpm distill`; no list of legal ones offers them.
 OF_DATA_OR_TEACHER = {"classes", "image_shape", "distilled_for", "distilled_from"}
 
+#: Names that other packages have for settings, and their names here.
+ALSO_CALLED = {"lr": "learning_rate"}
+
 #: Settings that only some optimisers have.
 OF_OPTIMISERS = {"momentum": ("adamw", "adam", "sgd"), "weight_decay": ("adamw", "muon")}
 
@@ -98,7 +101,7 @@ def _no_such_setting(kind: str, name: str) -> str:
         return f"{refused}: with classes=10 the network is told ten classes"
     configs = [SETTINGS[kind], TrainingConfig, *([UNetConfig] if kind == "diffusion" else [])]
     legal = sorted({field.name for config in configs for field in fields(config)} - NO_SETTINGS)
-    near = get_close_matches(name, legal, n=1)
+    near = [ALSO_CALLED[name]] if name in ALSO_CALLED else get_close_matches(name, legal, n=1)
     offered = [setting for setting in legal if setting not in OF_DATA_OR_TEACHER]
     return f"{refused}; " + (f"did you mean {near[0]}?" if near else f"legal are {', '.join(offered)}")
 

@@ -106,6 +106,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     for key, value in new.items():
         if (there := old.get(key)) != value:
             if isinstance(there, dict) and isinstance(value, dict):
+                if key == "data" and there.get("name") != value.get("name"):  # which nobody may have typed as a name
+                    return f"data is {_in_short(there.get('name'))} there and {_in_short(value.get('name'))} here"
                 return difference(there, value)
             return f"{key} is {_in_short(there)} there and {_in_short(value)} here"
     gone = next(key for key in old if key not in new)

@@ -81,7 +81,7 @@ class Run:
                 raise ValueError(
                     f"{folder} holds another run ({difference(old, dict.fromkeys(old) | self.record)}); "
                     "name a new folder, or use that run's options; --init (in Python init) begins a new run with its "
-                    "weights"
+                    "weights, and a new optimiser and schedule of its learning rate"
                 )
         elif (folder / "model.safetensors").exists():
             raise ValueError(f"{folder} holds a trained model and no checkpoint to resume from; name a new folder")

@@ -125,10 +125,22 @@ def add_gradients(
         is_last = piece is pieces[-1]  # only then do processes exchange their gradients
         with nullcontext() if is_last else accelerator.no_sync(task.parts[name]):
             with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-                loss = piece.share * task.loss(name, piece.images, piece.randomness, *piece.labels)
+                loss = piece.share * scalar_loss(name, task.loss(name, piece.images, piece.randomness, *piece.labels))
             accelerator.backward(loss)
         losses.append(loss.detach())
     return torch.stack(losses).sum()
+
+
+def scalar_loss(part: str, answer: Any) -> Tensor:
+    """What a task answers for the loss of a part; `TypeError` unless it is a scalar tensor with a gradient."""
+    legal = "it must be a scalar tensor with a gradient"
+    if not isinstance(answer, Tensor):
+        raise TypeError(f"the loss of {part} is {type(answer).__name__}; {legal}")
+    if answer.numel() != 1:
+        raise TypeError(f"the loss of {part} has shape {tuple(answer.shape)}; {legal}")
+    if not answer.requires_grad:
+        raise TypeError(f"the loss of {part} has no gradient; {legal}")
+    return answer
 
 
 def over_processes(

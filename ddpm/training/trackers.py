@@ -26,11 +26,15 @@ def check_trackers(trackers: Sequence[str], out: Path) -> None:
 
     Raises:
         ModuleNotFoundError: one of the extra ddpm[train] is not installed.
+        TypeError: they are one text, and no list.
         ValueError: one is not known, cannot write there, or is not installed and of no extra.
     """
+    if isinstance(trackers, str):
+        raise TypeError(f"trackers is {trackers!r}; it must be a list of names, such as [{TRACKERS[0]!r}]")
     for tracker in trackers:
         if tracker not in TRACKERS:
-            raise ValueError(f"tracker is {tracker!r}; legal are {', '.join(TRACKERS)}")
+            legal = f"{', '.join(TRACKERS)}, and without any --track none (in Python no trackers)"
+            raise ValueError(f"tracker is {tracker!r}; legal are {legal}")
         if tracker in EXTRAS:
             check_installed(tracker)
         elif find_spec(tracker) is None:

@@ -68,7 +68,8 @@ class UNetConfig:
             raise ValueError("channel_multipliers is (); it must hold at least one level")
         levels = range(len(self.channel_multipliers))
         if not set(self.attention_levels) <= set(levels):
-            raise ValueError(f"attention_levels is {self.attention_levels}; legal levels are 0 to {levels[-1]}")
+            unless = " unless given" if self.attention_levels == type(self).attention_levels else ""
+            raise ValueError(f"attention_levels is {self.attention_levels}{unless}; legal levels are 0 to {levels[-1]}")
         for place, width in self._widths_with_attention():
             if width % self.head_channels:
                 raise ValueError(f"head_channels is {self.head_channels}; it must divide {width}, the width {place}")

@@ -52,7 +52,7 @@ def test_the_newest_checkpoint_is_found(tmp_path):
 def test_another_run_is_refused_by_the_setting_that_differs(tmp_path):
     save_checkpoint(tmp_path / "checkpoints", 3, state(3), {"kind": "small", "training": {"seed": 1, "ema": 0.9}})
     before = contents(tmp_path)
-    message = r"holds another run \(seed is 1 there and 0 here\); name a new folder, or .*; --init .* with its weights$"
+    message = r"holds another run \(seed is 1 there and 0 here\); name a new folder, or .*; --init .* weights, and"
     with pytest.raises(ValueError, match=message):
         run_in(tmp_path)
     assert contents(tmp_path) == before

@@ -1,0 +1,83 @@
+"""Arguments of a training that are something else are named in one line, and a loss that is none, too."""
+
+import pytest
+import torch
+from torch import nn
+
+from ddpm.data import Dataset
+from ddpm.diffusion import Diffusion, DiffusionConfig
+from ddpm.training import train
+from ddpm.training.config import TrainingConfig
+from ddpm.training.recipes import recipe
+from ddpm.unet import UNetConfig
+from tests.networks import SMALL_UNET
+
+MODEL = DiffusionConfig(SMALL_UNET)
+CONFIG = TrainingConfig(steps=1, batch_size=2, threads=1)
+
+
+def few(name="mine"):
+    return Dataset(name, "train", torch.arange(2 * 32 * 32).reshape(2, 1, 32, 32).byte(), torch.zeros(2).long(), "here")
+
+
+def of_loss(answer):
+    """Makes a task whose loss is changed by `answer`."""
+
+    class Own(Diffusion):
+        def loss(self, *arguments):
+            return answer(super().loss(*arguments))
+
+    return lambda: Own(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"picture": "x"}, "picture is str; it must be a function"),
+        ({"on_step": "print"}, "on_step is str; it must be a function"),
+        ({"trackers": "tensorboard"}, r"trackers is 'tensorboard'; it must be a list of names, such as"),
+        ({"make_task": lambda: nn.Conv2d(1, 1, 1)}, "make_task returns Conv2d, which has no parts; it must be a"),
+        ({"make_task": nn.Conv2d(1, 1, 1)}, "make_task is Conv2d; it must be a function that returns a task"),
+        ({"make_task": Diffusion(MODEL)}, r"make_task is Diffusion; it must be .* lambda: Diffusion\(model, network\)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_function_or_makes_no_task_is_refused_before_anything_is_written(tmp_path, given, message):
+    with pytest.raises(TypeError, match=message):
+        train(MODEL, few(), CONFIG, tmp_path / "run", progress=False, **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda loss: loss.item(), "the loss of unet is float; it must be a scalar tensor with a gradient"),
+        (lambda loss: loss.detach(), "the loss of unet has no gradient; it must be"),
+        (lambda loss: loss.expand(2), r"the loss of unet has shape \(2,\); it must be"),
+    ],
+)
+def test_a_loss_must_be_a_scalar_tensor_with_a_gradient(tmp_path, answer, message):
+    with pytest.raises(TypeError, match=message):
+        train(MODEL, few(), CONFIG, tmp_path, progress=False, make_task=of_loss(answer))
+
+
+def test_a_picture_that_is_none_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"picture's answer is NoneType; it must be a PIL\.Image\.Image"):
+        train(MODEL, few(), CONFIG, tmp_path, progress=False, picture=lambda folder: None)
+
+
+def test_a_run_of_other_data_says_data_and_what_init_begins(tmp_path):
+    train(MODEL, few(), CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"\(data is mine there and yours here\).* and a new optimiser"):
+        train(MODEL, few("yours"), CONFIG, tmp_path, progress=False)
+
+
+def test_a_default_that_does_not_fit_is_told_from_what_was_given():
+    with pytest.raises(ValueError, match=r"attention_levels is \(2,\) unless given; legal levels are 0 to 1"):
+        recipe("diffusion", channel_multipliers=[1, 2])
+    with pytest.raises(ValueError, match=r"attention_levels is \(3,\); legal levels are 0 to 1"):
+        UNetConfig(channel_multipliers=(1, 2), attention_levels=(3,))
+
+
+def test_lr_is_learning_rate():
+    with pytest.raises(ValueError, match=r"did you mean learning_rate\?"):
+        recipe("diffusion", lr=1e-3)
