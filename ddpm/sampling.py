@@ -51,6 +51,13 @@ class Walk(NamedTuple):
 DEFAULT_WALK = Walk("dpm_solver_pp", 12, "log_snr")
 #: Names that other libraries use.
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}
+#: Options that other libraries have, and what does the same here.
+OTHERS_OPTIONS = {
+    **dict.fromkeys(("guidance", "guidance_scale"), "; ddpm.denoiser.Guided is a denoiser with guidance"),
+    **dict.fromkeys(("labels", "label", "class_labels", "classes"), "; denoise.given(labels) is told its classes"),
+    "batch_size": "; did you mean chunk, or n, which is how many samples are drawn?",
+    "num_inference_steps": "; did you mean steps?",
+}
 
 
 @runtime_checkable
@@ -85,6 +92,9 @@ def _nearest_sampler(name: str) -> str | None:
     """The sampler that a misspelt name means; where it is most like another library's name, with that in brackets."""
     if name in ALSO_CALLED:
         return ALSO_CALLED[name]
+    begun = [known for known in SAMPLERS if known.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
     likeness = {known: SequenceMatcher(None, known, name).ratio() for known in [*SAMPLERS, *ALSO_CALLED]}
     near = max(likeness, key=likeness.__getitem__)  # the first of equals, so a sampler's own name
     if likeness[near] < 0.5:
@@ -119,9 +129,9 @@ def sample(
         seed: sample i of a seed is the same, bit for bit, whatever `n` is, on the same machine and chunk.
         spacing: spacing of the grid, see `ddpm.grids.timesteps`; by default that of `default_walk`.
         shape: shape of one sample; by default the denoiser's `image_shape`.
-        chunk: samples denoised together. The last chunk is filled up, so that one sample costs as much as a chunk. By
-            default 16 images of 32 x 32 on a CPU, up to 512 samples of fewer numbers; 256 on a GPU, and 500 for a
-            `LatentModel`.
+        chunk: samples denoised together. The last chunk is filled up, so that one sample costs as much as a chunk, also
+            where chunk is larger than n. By default 16 images of 32 x 32 on a CPU, up to 512 samples of fewer numbers;
+            256 on a GPU, and 500 for a `LatentModel`.
         progress: show a bar with an estimate of the time left.
         watch: called with every state of every chunk that this process draws, also of what fills up the last one.
         distributed: share the chunks among the processes of accelerate's launcher. All of them must make this call, and
@@ -130,6 +140,10 @@ def sample(
 
     Returns:
         `(n, *shape)`, float32, on the denoiser's device; images lie in about [-1, 1] and are not clipped.
+
+    Raises:
+        TypeError: an argument is of a wrong kind, or the sampler has no such option.
+        ValueError: an argument is not legal, or a sampler of one's own ends before the grid does.
     """
     if is_latent(denoise):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
@@ -168,7 +182,8 @@ def sample(
             states = run_sampler(
                 denoise.of_samples(first, chunk), scale * x, timesteps, randn_like=randn_like, **options
             )
-            samples.append(final(watched(states, timesteps[0], bar, watch)))
+            states = _to_the_end(watched(states, timesteps[0], bar, watch), name, timesteps[-1])
+            samples.append(final(states))
     return share.join(samples)
 
 
@@ -217,7 +232,7 @@ def _check_options(sampler: str, walk: Sampler, given: Mapping[str, Any]) -> Non
     for name in given:
         if legal is not None and name not in legal:
             owners = [other for other, theirs in SAMPLERS.items() if name in (_options_of(theirs) or ())]
-            hint = f"; it is one of {', '.join(owners)}" if owners else ""
+            hint = f"; it is one of {', '.join(owners)}" if owners else OTHERS_OPTIONS.get(name, "")
             raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
 
 
@@ -284,6 +299,18 @@ def _share(n: int, chunk: int, distributed: bool) -> _Share:
         return in_order[:n]
 
     return _Share([(i * processes + rank) * chunk for i in range(each)], join, state.is_main_process)
+
+
+def _to_the_end(states: Iterator[Step], sampler: str, end: float) -> Iterator[Step]:
+    """The states of a walk; after the last, `ValueError` unless that one is at the grid's end."""
+    t = end
+    for state in states:
+        t = state.t
+        yield state
+    if not math.isclose(t, end, abs_tol=1e-6):
+        raise ValueError(
+            f"the sampler {sampler} ended at t = {t:g}, not at {end:g}, where the grid ends: noise is left"
+        )
 
 
 def watched(

@@ -698,7 +698,7 @@ CHANGES = {
         ("self.head(F.relu(self.body(images)))", "self.head(self.body(images))", "the classifier"),
         ("images = images.clamp(-1, 1)", "pass", "clipping before features are made"),
         ("own.eval()", "pass", "the mode of a network that makes features"),
-        ("data.check_range(real)", "pass", "real images on another scale"),
+        ("data.check_range(images)", "pass", "real images on another scale"),
     ],
     "metrics/fidelity.py": [
         ("ratio(a, b, data_range=2.0", "ratio(a, b, data_range=1.0", "the range in PSNR"),

@@ -489,3 +489,8 @@ def test_a_model_is_guided_by_one_whose_schedule_was_read_back_from_its_betas():
     assert again != schedule
     pushed = Guided(Gaussian(0.0, 0.5, schedule), Gaussian(0.0, 0.7, again), 2)
     assert torch.isfinite(pushed(torch.ones(1, 1), 500).x0).all()
+
+
+def test_a_networks_denoiser_says_what_it_draws():
+    shown = repr(NetworkDenoiser(torch.nn.Linear(1, 1), linear(21), "v", image_shape=(1, 4, 4), classes=("a", "b")))
+    assert shown == "<NetworkDenoiser: Linear, images (1, 4, 4), target v, T = 21, classes a, b>"

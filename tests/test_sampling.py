@@ -73,7 +73,7 @@ def test_a_sampler_is_the_function_of_its_name(name):
         ("huen", "heun"), ("ddpm", "ancestral"), ("ancestor", "ancestral"),
         ("dpm++", "dpm_solver_pp"), ("dpmpp_2m", "dpm_solver_pp"),
         ("dpm-solver", "dpm_solver_pp"), ("dpm++2m", "dpm_solver_pp (dpm++)"), ("annealed", "annealed_langevin"),
-        ("dppm", "ancestral (ddpm)"), ("dpmpp", "dpm_solver_pp (dpmpp_2m)"),
+        ("dppm", "ancestral (ddpm)"), ("dpm", "dpm_solver_pp"), ("dpmpp", "dpm_solver_pp (dpmpp_2m)"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_refused_with_the_nearest_right_one(name, near):
@@ -129,6 +129,31 @@ def test_a_sampler_may_be_given_as_a_function():
         drawn(Images(), 3, halving, 4, 5, eta=1.0)
     with pytest.raises(TypeError, match="^sampler is 3; it must be a function or a name: ancestral"):
         drawn(Images(), 3, 3)
+
+
+def test_a_sampler_that_ends_before_the_grid_is_refused():
+    def short(denoise, x, timesteps, *, randn_like=None):
+        for state in ddim(denoise, x, timesteps):
+            if state.t > 0:
+                yield state
+
+    for one in (short, partial(short)):
+        with pytest.raises(ValueError, match=r"^the sampler short ended at t = 250, not at 0, where the grid ends"):
+            drawn(Images(), 3, one, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("guidance", "ddpm.denoiser.Guided is a denoiser with guidance"),
+        ("labels", r"denoise.given\(labels\) is told its classes"),
+        ("batch_size", "did you mean chunk, or n, which is how many samples are drawn"),
+        ("num_inference_steps", "did you mean steps"),
+    ],
+)
+def test_an_option_of_another_library_is_refused_with_what_does_the_same(option, hint):
+    with pytest.raises(TypeError, match=f"^{option} is no option of the sampler dpm_solver_pp; {hint}"):
+        drawn(Images(), 3, **{option: 2})
 
 
 def test_samples_of_a_seed_are_the_same_whatever_n_is():
@@ -305,7 +330,10 @@ def test_a_bad_argument_is_named(arguments, message):
 def test_what_is_no_denoiser_is_refused_in_one_line(thing):
     with pytest.raises(TypeError) as error:
         drawn(thing)
-    assert str(error.value) == f"denoise is {type(thing).__name__}; it must be a ddpm.denoiser.interface.Denoiser"
+    said = f"denoise is {type(thing).__name__}; it must be a ddpm.denoiser.interface.Denoiser"
+    maker = {UNet: ": ddpm.denoiser.NetworkDenoiser makes one of a network and its schedule"}
+    maker[str] = ": ddpm.load makes one of a name or a folder"
+    assert str(error.value) == said + maker.get(type(thing), "")
 
 
 # Models that draw an image in one call.

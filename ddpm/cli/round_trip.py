@@ -97,7 +97,8 @@ def round_trip(
         )
     names, words, images = _read(pictures, denoise.image_shape)
     say_where("round trip", denoise.device)
-    say_data(model)
+    if not pictures:
+        say_data(model)
     trip = _trip(denoise, images, grid, sampler, invert, seed, options)
     write_atomically(out, _strip(trip))
 

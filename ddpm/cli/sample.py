@@ -120,6 +120,8 @@ def sample(
     guiding = Guiding(labels, guidance, guidance_interval, guide, weight)
     trained, options, drawn = prepared(trained, model, walking, guiding, seed, precision, watch=watch)
     say_where("sampling", trained.device)
+    if chunk is not None and chunk > n and launched().is_main:
+        typer.echo(f"chunk is {chunk} and n {n}: {chunk} images are computed, as a chunk is filled up", err=True)
     images = ddpm.sample(trained, n, sampler, steps, seed, chunk=chunk, **options)
     if not launched().is_main:
         return
@@ -179,6 +181,10 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
         )
     if list(names) == ["all"]:
         return list(range(len(known)))
+    for name in names:
+        parts = [part.strip() for part in name.split(",")]
+        if name not in known and len(parts) > 1 and set(parts) <= set(known):
+            raise ValueError(f"class is {name!r}; give --class once for each")
     numbers_are_names = any(name.isdecimal() for name in known)
     numbers = [int(name) if name.isdecimal() and not numbers_are_names else name for name in names]
     return labels_of(numbers, known).tolist() if numbers else []

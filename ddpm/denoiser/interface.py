@@ -1,13 +1,14 @@
 """What every denoiser gives, and what one gives that can be told the class of a sample."""
 
 import copy
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm.arguments import answer_like, check_labels, instance, labels_of
 from ddpm.fast import computes_in_bfloat16
@@ -60,6 +61,11 @@ class Denoiser(ABC):
 
 def schedule_of(denoise: Denoiser) -> NoiseSchedule:
     """A denoiser's schedule; `TypeError` where it is no denoiser or has none."""
+    must = f"denoise is {type(denoise).__name__}; it must be a ddpm.denoiser.interface.Denoiser"
+    if isinstance(denoise, str | os.PathLike):
+        raise TypeError(f"{must}: ddpm.load makes one of a name or a folder")
+    if isinstance(denoise, nn.Module) and not isinstance(denoise, Denoiser):
+        raise TypeError(f"{must}: ddpm.denoiser.NetworkDenoiser makes one of a network and its schedule")
     schedule = getattr(instance("denoise", denoise, Denoiser), "schedule", None)
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(

@@ -66,6 +66,12 @@ class NetworkDenoiser(Conditional):
             )
         self.network = network.eval()
 
+    def __repr__(self) -> str:
+        shape = self.image_shape or "of any shape"
+        classes = f", classes {', '.join(self.classes)}" if self.classes else ""
+        network = type(self.network).__name__
+        return f"<NetworkDenoiser: {network}, images {shape}, target {self.target}, T = {self.schedule.T}{classes}>"
+
     @property
     def device(self) -> torch.device:  # type: ignore[override]
         """Where the network's weights are; the CPU if it has none."""

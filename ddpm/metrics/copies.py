@@ -5,9 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ddpm.data import check_range
 from ddpm.metrics.comparison import bootstrap_sd, real_test_features
-from ddpm.metrics.features import FEATURES, Features, check_images, check_real_images, features_in_words, features_of
+from ddpm.metrics.features import (
+    FEATURES,
+    Features,
+    check_images,
+    check_real_images,
+    check_scale,
+    features_in_words,
+    features_of,
+)
 
 __all__ = ["Copying", "copying"]
 
@@ -71,7 +78,7 @@ def copying(
     """
     for name, given in (("images", images), ("training_images", training_images)):
         check_images(name, given, features)
-    check_range(training_images)
+    check_scale("training_images", training_images)
     check_real_images(real, features)
     train = features_of(training_images, features)
     of_test = _nearest(real_test_features() if real is None else features_of(real, features), train)

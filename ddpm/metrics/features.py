@@ -1,5 +1,6 @@
 """The features in which distances are measured: those of one small frozen classifier of Fashion-MNIST, or your own."""
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
@@ -14,7 +15,7 @@ from ddpm.files import load_tensors
 
 __all__ = [
     "FEATURES", "FEATURES_SHA256", "FeatureNetwork", "Features", "check_garments", "check_images", "check_real_images",
-    "classify", "feature_network", "features", "features_in_words", "features_of", "frozen",
+    "check_scale", "classify", "feature_network", "features", "features_in_words", "features_of", "frozen",
 ]  # fmt: skip
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -134,6 +135,21 @@ def check_images(name: str, images: Tensor, own: Features | None) -> None:
         raise ValueError(f"{name} are 0; legal is at least 1")
 
 
+def check_scale(name: str, images: Tensor) -> None:
+    """Raise `ValueError` unless real images lie in [-1, 1], and warn where they seem to lie in [0, 1].
+
+    There the darkest pixel of all is nearly black. Images in [-1, 1] have such a least value, from 0 to 0.1, only where
+    the darkest pixel of all is a middle grey.
+    """
+    data.check_range(images)
+    least = images.min().item()
+    if 0 <= least < 0.1:
+        warnings.warn(
+            f"{name} have no value below {least:g}, as images in [0, 1] have; expected is [-1, 1]: 2 * images - 1",
+            stacklevel=4,
+        )
+
+
 def check_real_images(real: Tensor | None, own: Features | None) -> None:
     """Raise an error unless images can be compared with these; None, the test images, is for the frozen features alone.
 
@@ -143,7 +159,7 @@ def check_real_images(real: Tensor | None, own: Features | None) -> None:
     """
     if real is not None:
         check_images("real", real, own)
-        data.check_range(real)
+        check_scale("real", real)
     elif own is not None:
         raise ValueError("real is None; in features of your own images are compared with real ones of your own")
 

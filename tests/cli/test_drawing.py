@@ -1,6 +1,7 @@
 """What the commands draw and count, on images made by hand."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torchvision.utils import make_grid
 
 from ddpm.cli.picture import picture_of
 from ddpm.cli.round_trip import FRESH, Trip, _lines_of_pictures, _strip, _table, _trip
-from ddpm.cli.sample import MOST, _encoded, _frames
+from ddpm.cli.sample import MOST, _encoded, _frames, _labels
 from ddpm.data import CLASSES, denormalise, load, normalise
 from ddpm.metrics.features import classify
 from ddpm.metrics.fidelity import fidelity
@@ -165,3 +166,8 @@ def test_a_table_has_a_row_for_each_measure(garments):
     assert named["squared error"][:2] == [round(error, 3), 0.0]
     assert named["own original the nearest"][:2] == [0.667, 1.0]
     assert named["same class"][:2] == [0.667, 1.0]
+
+
+def test_classes_with_commas_between_them_are_refused_with_the_way_to_name_several():
+    with pytest.raises(ValueError, match="^class is 'circle,square'; give --class once for each$"):
+        _labels("mine", SimpleNamespace(classes=("circle", "square")), ["circle,square"])

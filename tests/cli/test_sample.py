@@ -31,7 +31,7 @@ def test_a_grid_of_the_images(trained, tmp_path):
     assert Image.open(tmp_path / "grid.png").size == TWO_ROWS_OF_THREE
 
 
-def test_as_many_images_are_denoised_together_as_asked_for(trained, tmp_path, monkeypatch):
+def test_as_many_images_are_denoised_together_as_asked_for(trained, tmp_path, monkeypatch, capsys):
     asked, draw = [], ddpm.sample
     monkeypatch.setattr(
         "ddpm.sample", lambda *given, **options: asked.append(options["chunk"]) or draw(*given, **options)
@@ -39,6 +39,9 @@ def test_as_many_images_are_denoised_together_as_asked_for(trained, tmp_path, mo
     for chunk in (None, 1):
         sample(tmp_path / "one.png", str(trained), n=1, steps=1, chunk=chunk)
     assert asked == [None, 1]
+    assert "chunk is" not in capsys.readouterr().err
+    sample(tmp_path / "one.png", str(trained), n=1, steps=1, chunk=2)
+    assert "chunk is 2 and n 1: 2 images are computed, as a chunk is filled up" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module", params=[("film.gif", 4), ("film.webp", 17)], ids=["gif", "webp"])  # 17 are two chunks

@@ -1,6 +1,7 @@
 """Images of any kind are measured in features of one's own, against real ones of one's own."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -159,6 +160,24 @@ def test_what_features_cannot_be_made_of_is_refused_in_one_line(measure, wrong, 
 def test_training_images_on_another_scale_are_refused():
     with pytest.raises(ValueError, match=r"^images lie in \[-255, 255\]; legal is \[-1, 1\]"):
         metrics.copying(colours(9), 255 * REAL, weights="none", real=REAL, features=means)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_real_images_from_0_to_1_are_noticed(measure):
+    with pytest.warns(
+        UserWarning, match=r"^real have no value below 0, as images in \[0, 1\] have; expected is \[-1, 1\]"
+    ):
+        MEASURES[measure](colours(50), real=(REAL + 1) / 2, features=means)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_drawn_images_and_single_bright_ones_are_not_taken_for_others(measure):
+    real = REAL.clone()
+    real[0] = 0.5 + real[0] / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MEASURES[measure](colours(50), real=real, features=means)
+        MEASURES[measure](colours(50), real=0.5 + 0.2 * REAL, features=means)  # nothing darker than a light grey
 
 
 def test_so_many_images_are_needed():
