@@ -161,7 +161,8 @@ def test_the_kinds_of_autoencoder_differ_in_whether_they_are_variational():
         ("diffusion", "in_channels", "did you mean channels?"),
         ("diffusion", "batchsize", "did you mean batch_size?"),
         ("gan", "image_size", "did you mean image_shape?"),
-        ("vae", "lr", "legal are base_channels, batch_size, beta, channel_multipliers, checkpoint_every, clip, "),
+        ("vae", "lr", "did you mean learning_rate?"),
+        ("vae", "patience", "legal are base_channels, batch_size, beta, channel_multipliers, checkpoint_every, clip, "),
     ],
 )
 def test_a_misspelt_setting_is_refused_with_the_near_or_the_legal_names(kind, name, hint):
@@ -177,7 +178,7 @@ def test_a_diffusion_model_takes_its_size_from_the_images(name):
 
 def test_the_names_offered_are_settings():
     with pytest.raises(ValueError, match="legal are") as refused:
-        recipe("vae", lr=1)
+        recipe("vae", patience=1)
     offered = str(refused.value).split("legal are ")[1].split(", ")
     assert {"unet", "variational", "kind", "image_shape"}.isdisjoint(offered)
     with pytest.raises(ValueError, match="legal are") as refused:
