@@ -5,14 +5,16 @@ list but no list items, which confuses a screen reader; and it calls every folde
 the cell's own words are. A line may end between a formula and its full stop, or between a number and its per cent sign
 or its spread. HTML that stands in a chapter keeps straight apostrophes. The first page has the book's title twice, and
 no page says to search engines what it is about. Next and previous are those of the contents, which number the chapters,
-and not those of the order in which they are to be read. The theme fails where launch buttons are set and no repository
-is named, which is how the book is until it is forked. The page of the package describes a named tuple's fields as
-"Alias for field number 0", gives protocols a constructor, and has no words for the defaults of dataclasses that are
-made anew for each.
+and not those of the order in which they are to be read. A chapter's title does not say which chapter it is. The book's
+own address is a redirection without a title. The theme fails where launch buttons are set and no repository is named,
+which is how the book is until it is forked. The page of the package describes a named tuple's fields as "Alias for
+field number 0", gives protocols a constructor, and has no words for the defaults of dataclasses that are made anew for
+each.
 """
 
 import html
 import re
+from pathlib import Path
 
 from docutils import nodes
 
@@ -48,11 +50,17 @@ def mend(app, pagename, templatename, context, doctree):
     body = FORMULA_AND_STOP.sub(r'<span class="together">\g<0></span>', body)
     body = VERDICT.sub(r'<blockquote data-verdict="\1">', body)
     context["body"] = PIECE.sub(lambda piece: mended_text(piece[0]) if piece["text"] else piece[0], body)
+    if chapter := number(pagename):
+        context["title"] = f"{chapter}. {context['title']}"
+        context["body"] = context["body"].replace("<h1>", f'<p class="chapter">Chapter {chapter}</p>\n<h1>', 1)
     if pagename == context.get("root_doc"):
         context["docstitle"] = ""
     about = description(doctree) if doctree else ""
     if about and 'name="description"' not in context["metatags"]:
         context["metatags"] += f'\n<meta name="description" content="{html.escape(about)}" />'
+        title = html.escape(html.unescape(re.sub("<[^>]*>", "", context["title"])))
+        for name, content in (("title", title), ("description", html.escape(about)), ("type", "article")):
+            context["metatags"] += f'\n<meta property="og:{name}" content="{content}" />'
 
 
 def lead(app, pagename, templatename, context, doctree):
@@ -63,7 +71,35 @@ def lead(app, pagename, templatename, context, doctree):
         place = READ.index(pagename) + step
         if 0 <= place < len(READ):  # else it stays the page before or after all chapters
             title = app.builder.render_partial(app.env.titles[READ[place]])["title"]
-            context[name] = {"link": app.builder.get_relative_uri(pagename, READ[place]), "title": title}
+            link = app.builder.get_relative_uri(pagename, READ[place])
+            context[name] = {"link": link, "title": f"{number(READ[place])}. {title}"}
+
+
+def number(pagename):
+    """The number of a chapter, "0" and so on, or None of a page that is no chapter."""
+    chapter = re.fullmatch(r"notebooks/0?(\d+)_\w+", pagename)
+    return chapter and chapter[1]
+
+
+def write_start(app, error):
+    """Give the book's own address, which leads to the first page, a title, a language and a description."""
+    if error is None and app.builder.name == "html":
+        title, first = html.escape(app.config.html_title or app.config.project), f"{app.config.root_doc}.html"
+        about = html.escape(description(app.env.get_doctree(app.config.root_doc)))
+        (Path(app.outdir) / "index.html").write_text(
+            f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<meta name="description" content="{about}">
+<meta property="og:title" content="{title}">
+<meta property="og:description" content="{about}">
+<meta http-equiv="refresh" content="0; url={first}">
+<link rel="canonical" href="{first}">
+<a href="{first}">{title}</a>
+""",
+            encoding="utf-8",
+        )
 
 
 def mended_text(text):
@@ -111,4 +147,5 @@ def setup(app):
     app.connect("config-inited", leave_out_buttons)
     app.connect("html-page-context", lead)
     app.connect("html-page-context", mend, priority=1000)
+    app.connect("build-finished", write_start, priority=1000)  # after the redirection is written
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -25,6 +25,19 @@ const scrolled = new ResizeObserver((entries) => {
   }
 });
 
-addEventListener("load", () => {
+// So does a formula in a line of text that is wider than the line. The hidden MathML in it makes many others "scroll".
+const inline = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const formula = target.querySelector("mjx-math");
+    const isWide = !!formula && formula.getBoundingClientRect().width > target.getBoundingClientRect().width + 1;
+    target.classList.toggle("wide", isWide);
+    if (isWide) target.setAttribute("tabindex", "0");
+    else target.removeAttribute("tabindex");
+  }
+});
+
+addEventListener("load", async () => {
   for (const part of document.querySelectorAll("main div.math, main figure:not(:has(a))")) scrolled.observe(part);
+  await /** @type {any} */ (window).MathJax?.startup?.promise;
+  for (const formula of document.querySelectorAll("main span.math")) inline.observe(formula);
 });

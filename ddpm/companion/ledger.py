@@ -113,7 +113,7 @@ def _table(claims: Sequence[Claim], root: Path) -> list[str]:
 
 def evidence_tests(root: Path = ROOT) -> str:
     """The page of the tests that the ledger names, each with its code, Markdown."""
-    claims = load_claims(root).values()
+    claims = sorted(load_claims(root).values(), key=lambda claim: claim.chapter)
     names = dict.fromkeys(item for claim in claims for item in claim.evidence if "::" in item)
     lines = [
         "# The tests behind the claims",
@@ -122,12 +122,19 @@ def evidence_tests(root: Path = ROOT) -> str:
         "",
         "```{contents}",
         ":local:",
+        ":depth: 2",
         "```",
     ]
+    chapter = None
     for name in names:
         path, _, test = name.partition("::")
-        own = ", ".join(f"[{claim.id}](#{claim.id.lower()})" for claim in claims if name in claim.evidence)
-        lines += ["", f"({_target(name)})=", f"## {_sentence(test)}", ""]
+        proved = [claim for claim in claims if name in claim.evidence]
+        if proved[0].chapter != chapter:
+            chapter = proved[0].chapter
+            lines += ["", f"## Chapter {chapter}"]
+        ids = ", ".join(claim.id for claim in proved)
+        own = ", ".join(f"[{claim.id}](#{claim.id.lower()})" for claim in proved)
+        lines += ["", f"({_target(name)})=", f"### {ids} · {_sentence(test)}", ""]
         lines += [f"For {own}; in `{path}`.", "", f"```{{literalinclude}} ../{path}"]
         lines += [":language: python", f":pyobject: {test}", "```"]
     return "\n".join([*lines, ""])

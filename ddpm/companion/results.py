@@ -105,23 +105,24 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
         for m in read_record(notebook).values()
     ]
     title = notebook["cells"][0]["source"].splitlines()[0].removeprefix("# ")
-    lines = ["", f"## {title}", ""]
+    lines = ["", f"## Chapter {int(path.stem[:2])}. {title}", ""]
     if run:
         memory = f", with {run['GPU memory, MiB']:,} MiB of its memory" if "GPU memory, MiB" in run else ""
         where = f"{run['device']}, {run['date']}, at commit {run['commit']}"
         lines += [f"The gpu tier ran on {where}, in {run['seconds']:.0f} seconds{memory}.", ""]
-    return lines + _folded(rows, ["what", "claimed", "cpu", *(["gpu"] if run else []), "held against"])
+    columns = ["what", "claimed", "cpu", *(["gpu"] if run else []), "held against"]
+    return lines + _folded(f"{len(rows)} checks, all within their claims", rows, columns)
 
 
 def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
     """The lines of the page about one long run."""
-    made = measured["provenance"]
+    made, table = measured["provenance"], measured.get("table", measured["rows"])
     told = [made[key] for key in ("device", "processor", "date") if key in made]
     return [
         "",
         f"## {title}",
         "",
-        *_folded(measured.get("table", measured["rows"])),
+        *_folded(f"{len(table)} rows: {', '.join(table[0])}", table),
         "",
         measured["conditions"],
         "",
@@ -129,7 +130,6 @@ def _of_long_run(title: str, measured: dict[str, Any]) -> list[str]:
     ]
 
 
-def _folded(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> list[str]:
-    """A table that is folded away until a reader opens it, under its length and its columns."""
-    columns = columns or list(rows[0])
-    return [f"```{{dropdown}} {len(rows)} rows: {', '.join(columns)}", markdown_table(rows, columns), "```"]
+def _folded(name: str, rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> list[str]:
+    """A table that is folded away until a reader opens it by its name."""
+    return [f"```{{dropdown}} {name}", markdown_table(rows, columns or list(rows[0])), "```"]

@@ -169,7 +169,7 @@ def test_next_and_previous_make_one_chain_through_the_contents_in_the_order_to_b
     others = [page for page in pages if page.startswith("notebooks/") and page not in module.READ]
     assert chapters == [*module.READ, *others]
     assert chain.index("book/start") + 1 == chain.index(chapters[0])
-    assert forth[chapters[0]]["title"] == chapters[1].upper()
+    assert forth[chapters[0]]["title"] == f"3. {chapters[1].upper()}"
 
 
 def test_the_page_to_start_at_names_the_chapters_in_the_order_to_be_read():

@@ -16,6 +16,10 @@ SOURCES = ["_modules/index", "_modules/ddpm/samplers"]
 CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
 OVERFLOWING = "parts => parts.filter(part => part.scrollWidth > part.clientWidth + 1)"
 
+NARROW = {"width": 320, "height": 568}  # as a laptop's page at 400 %
+CUT_FORMULAS = """() => [...document.querySelectorAll("main span.math:not(.wide) mjx-math")].filter(formula =>
+    formula.getBoundingClientRect().right > formula.closest("span.math").getBoundingClientRect().right + 3)"""
+
 pytestmark = pytest.mark.browser
 
 
@@ -36,6 +40,14 @@ def test_a_page_is_whole(name, visit):
 def test_a_page_fits_a_phone(name, visit):
     page = visit(name, PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.set_viewport_size(NARROW)
+    page.evaluate("document.querySelectorAll('details').forEach(details => (details.open = true))")
+    page.wait_for_function(f"!({CUT_FORMULAS})().length")
+    page.evaluate("document.querySelectorAll('details').forEach(details => (details.open = false))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    if name == "genindex":
+        page.set_viewport_size({"width": 640, "height": 450})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 640
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -106,6 +118,8 @@ def test_a_page_is_light(name, links):
 @pytest.mark.parametrize(("motion", "shown"), [("no-preference", "denoising.webp"), ("reduce", "samples.png")])
 def test_a_film_stands_still_for_those_who_prefer_that(motion, shown, visit):
     page = visit("book/index", reduced_motion=motion)
+    asked_for = "performance.getEntriesByType('resource').some(each => /denoising/.test(each.name))"
+    assert not page.evaluate(asked_for)
     page.locator("details.film summary").click()
     film = page.locator("details.film img")
     expect(film).to_be_visible()
@@ -143,6 +157,9 @@ def test_the_ledger_filters(visit):
         assert "corrected" in row.inner_text()
         assert "langevin" in row.inner_text().lower()
     expect(page.locator(".ledger-filter output")).to_have_text(f"{rows.count()} of {total} claims")
+    page.emulate_media(media="print")
+    expect(page.locator(".ledger-filter")).not_to_be_visible()
+    assert rows.first.evaluate("row => getComputedStyle(row).breakInside") == "avoid"
 
     page = visit("book/ledger", query="?verdict=holds")
     page.get_by_label("Chapter").select_option("2")
@@ -238,6 +255,7 @@ def test_a_dark_page_is_printed_in_dark_ink(visit):
     page.emulate_media(media="print")
     cell = page.locator("div.cell_input").first
     assert cell.evaluate("cell => getComputedStyle(cell).breakInside") == "avoid"
+    assert page.locator("details.hide.above-input:not([open]):visible").count() == 0
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -282,6 +300,10 @@ def test_the_keyboard_is_seen_on_the_buttons_above_a_page(visit):
             "button => [getComputedStyle(button).outlineStyle, getComputedStyle(button).outlineWidth]"
         )
         assert outline == ["solid", "3px"]
+    page.emulate_media(forced_colors="active")
+    link = page.locator(".bd-sidebar-primary a.reference.internal").first
+    link.focus()
+    assert link.evaluate("link => getComputedStyle(link).outlineStyle") == "solid"
 
 
 @pytest.mark.parametrize("name", [CHAPTERS[0], CHAPTERS[5], "book/glossary"])
@@ -344,14 +366,26 @@ def test_a_page_says_what_it_is(name):
     (title,) = re.findall("<title>(.+)</title>", head)
     assert title.count("Diffusion models, run line by line") == 1
     about = re.findall('<meta name="description" content="([^"]*)"', head)
-    assert len(about) == 1 or (name not in CHAPTERS and not about)
+    assert len(about) == 1
     assert all(30 < len(each) < 400 for each in about)
+    assert re.findall('<meta property="og:description" content="([^"]*)"', head) == about
     (icon,) = re.findall('<link rel="icon" href="([^"]+)"', head)
     assert ((HTML / name).parent / icon).stat().st_size < 5000
 
 
-def test_the_sidebar_numbers_the_chapters(visit):
+def test_the_books_own_address_says_what_it_is():
+    start = (HTML / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in start
+    assert "<title>Diffusion models, run line by line</title>" in start
+    assert re.search('<meta name="description" content="[^"]{30,}"', start)
+    assert 'content="0; url=book/index.html"' in start
+
+
+def test_the_sidebar_and_the_page_number_the_chapters(visit):
     page = visit(CHAPTERS[4])
+    assert page.title().startswith("4. ")
+    expect(page.locator(".chapter")).to_have_text("Chapter 4")
+    assert re.match(r"1\. ", page.locator(".right-next .prev-next-title").inner_text())
     entries = page.locator(".bd-sidebar-primary a.reference.internal").all_inner_texts()
     assert [entry[:3] for entry in entries if re.match(r"\d", entry)] == [f"{int(name[10:12])}. " for name in CHAPTERS]
     assert page.locator(".bd-sidebar-primary .current a.current").inner_text().startswith("4. ")

@@ -33,6 +33,20 @@ def test_every_claim_has_evidence_that_ran_and_the_page_is_up_to_date():
     assert (ROOT / "book" / "results.md").read_text(encoding="utf-8") == results_page()
 
 
+def test_the_tests_stand_by_chapter_below_their_claims_numbers():
+    chapters = re.findall(r"(?m)^## Chapter (\d)$", evidence_tests())
+    assert chapters == sorted(set(chapters))
+    titles = re.findall(r"(?m)^### (.+)$", evidence_tests())
+    assert titles
+    assert all(re.match(r"[CGF]\d+(, [CGF]\d+)* · ", title) for title in titles)
+
+
+def test_the_results_of_a_chapter_say_its_number_and_how_its_checks_ended():
+    page = results_page()
+    for number, _ in enumerate((ROOT / "notebooks").glob("*.ipynb")):
+        assert re.search(rf"(?m)^## Chapter {number}\. .+\n(.*\n)+?```{{dropdown}} \d+ checks, all within", page)
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_every_verdict_shown_is_the_one_its_numbers_give(path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)

@@ -328,12 +328,13 @@ def test_decks_and_their_pictures_are_written(tmp_path):
 
 def test_the_page_of_slides_leads_to_every_deck():
     page = (ROOT / "book" / "slides.md").read_text(encoding="utf-8")
-    links = re.findall(r'<a href="\.\./slides/(\w+)\.html">(.+?)</a>', page)
-    assert [name for name, _ in links] == [chapter.stem for chapter in CHAPTERS]
-    short = re.findall(r'<a href="\.\./slides/(\w+)\.html\?short">(.+?), in twenty minutes</a>', page)
-    assert short == links
-    for (_, said), chapter in zip(links, CHAPTERS, strict=True):
+    decks = re.findall(r"<li>(.+?): (.+)</li>", page)
+    for (said, links), (number, chapter) in zip(decks, enumerate(CHAPTERS), strict=True):
         assert deck_of(chapter)[0].startswith(said)
+        assert re.findall(r'<a href="\.\./slides/(\S+)" aria-label="(.+?)">(.+?)</a>', links) == [
+            (f"{chapter.stem}.html", f"Chapter {number}, whole deck", "whole deck"),
+            (f"{chapter.stem}.html?short", f"Chapter {number}, twenty minutes", "twenty minutes"),
+        ]
 
 
 def test_what_shows_the_slides_is_the_file_of_its_package():

@@ -51,6 +51,7 @@ document.addEventListener("click", (event) => {
 
 const SECONDS = 4; // that a walk plays
 const REST = 400; // milliseconds until what is said is read out
+const HEARD = 5000; // and after which it is taken away, else who reads down the page meets it twice
 
 /** A bench in an element of the page. A subclass says how a state looks, `show(index)`, and gives `last`. */
 class Bench {
@@ -132,7 +133,11 @@ class Bench {
   say(text) {
     this.root.querySelector(".lab-numbers")?.replaceChildren(text);
     clearTimeout(this.resting);
-    this.resting = window.setTimeout(() => this.root.querySelector(".lab-heard")?.replaceChildren(text), REST);
+    const heard = this.root.querySelector(".lab-heard");
+    this.resting = window.setTimeout(() => {
+      heard?.replaceChildren(text);
+      this.resting = window.setTimeout(() => heard?.replaceChildren(), HEARD);
+    }, REST);
   }
 
   /**
