@@ -48,6 +48,8 @@ class Walk(NamedTuple):
 
 
 #: Draws garments from the shipped model no worse than 50 steps of DDIM; ten steps of it do not (results of "samplers").
+#: Another one changes what README, pages and chapters say of it: `tests/book/test_results.py` names them, and
+#: `benchmarks/samplers.py`, `straight_path.py` and `speed.py` measure it.
 DEFAULT_WALK = Walk("dpm_solver_pp", 12, "log_snr")
 #: Names that other libraries use.
 ALSO_CALLED = {"ddpm": "ancestral", "euler": "ddim", "dpm++": "dpm_solver_pp", "dpmpp_2m": "dpm_solver_pp"}

@@ -27,7 +27,13 @@ Target = Literal["eps", "x0", "v", "flow"]
 ScheduleName = Literal["linear", "cosine", "sigmoid", "linear_zero_snr", "straight"]
 Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras", "log_snr"]
 SamplerName = Literal[
-    "ancestral", "ddim", "heun", "dpm_solver_pp", "annealed_langevin", "predictor_corrector", "flow_and_langevin"
+    "ancestral",
+    "ddim",
+    "heun",
+    "dpm_solver_pp",
+    "annealed_langevin",
+    "predictor_corrector",
+    "flow_and_langevin",
 ]
 Optimiser = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
 

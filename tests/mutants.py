@@ -1099,6 +1099,10 @@ CHANGES = {
         ("check_weights(weights or {}, asked)", "pass", "a weight of an exercise that is not marked"),
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
+    "companion/outputs.py": [
+        ('if copy.get("source") != cell["source"]:', "if not copy:", "outputs of another source"),
+        ('joined[-1]["text"] += output["text"]', "joined.append(output)", "what was printed in pieces"),
+    ],
     "companion/notebook.py": [
         ("kmeans=1, ", "", "the colours of lines"),
     ],

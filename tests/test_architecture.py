@@ -61,7 +61,8 @@ def imports(path):
 
 
 def layer(module):
-    (level,) = [i for i, names in enumerate(LAYERS) if module in names]
+    level = next((i for i, names in enumerate(LAYERS) if module in names), None)
+    assert level is not None, f"{module} is in no layer: name it in LAYERS of tests/test_architecture.py"
     return level
 
 

@@ -14,6 +14,7 @@ from ddpm.likelihood import variational_bound
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert, invert_heun
+from ddpm.sampling import SAMPLERS
 from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 from ddpm.targets import target_of
 
@@ -141,6 +142,11 @@ def test_a_mixture_has_the_mean_and_variance_of_the_data(name, n, schedule):
         out = final(sampler(mixture, x, grid, randn_like=lambda x, draw=draw: draw(*x.shape)))
         assert low - 0.03 < out.var(0).sum() / variance < high + 0.03, spacing
         assert (out.mean(0) - mean).abs().max() < (0.09 if n > 10 else 0.14), spacing
+
+
+def test_every_sampler_is_held_to_a_share_of_the_variance():
+    named = {name.partition(",")[0] for name in SHARES}
+    assert named == SAMPLERS.keys(), "name it in SHARES, with the shares that `moments` measures"
 
 
 def test_heun_in_the_sigma_coordinate_would_be_seen():

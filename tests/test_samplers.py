@@ -434,7 +434,7 @@ def test_ddim_with_all_its_noise_survives_the_rounding_of_its_direction():
         assert final(ddim(Gaussian(0.0, 1.0, schedule), torch.zeros(1, 2), grid, eta=1.0)).isfinite().all()
 
 
-@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+@pytest.mark.parametrize("walk", [*SAMPLERS.values(), invert])
 def test_what_is_no_denoiser_is_named(walk):
     with pytest.raises(TypeError, match=r"denoise is .*; it must be a ddpm.denoiser.interface.Denoiser"):
         next(walk(torch.neg, torch.zeros(1, 2), [5, 0]))
@@ -448,7 +448,7 @@ def test_a_walk_keeps_its_dtype_whatever_the_noise_has():
     )
 
 
-@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+@pytest.mark.parametrize("walk", [*SAMPLERS.values(), invert])
 def test_a_grid_may_be_a_tensor(walk):
     x = torch.zeros(1, 2)
     grid = [900, 300.5, 0]
@@ -458,7 +458,7 @@ def test_a_grid_may_be_a_tensor(walk):
     assert all(type(step.t) is float for step in given)
 
 
-@pytest.mark.parametrize("walk", [ancestral, ddim, heun, dpm_solver_pp, invert])
+@pytest.mark.parametrize("walk", [*SAMPLERS.values(), invert])
 def test_a_denoiser_of_ones_own_must_have_a_schedule_and_answer_with_a_prediction(walk):
     class Mine(Denoiser):
         def __call__(self, x, t):

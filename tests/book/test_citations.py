@@ -27,6 +27,8 @@ def entries():
         authors = [
             (given.strip()[:1], folded(surname)) for surname, _, given in (name.partition(",") for name in names)
         ]
+        first, _, given = names[0].partition(",")
+        assert given or first.startswith("{"), f"{key}: write its authors as Surname, Given and Surname, Given"
         yield key, authors, re.search(r"year = \{(\d{4})\}", body)[1]
 
 

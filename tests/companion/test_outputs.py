@@ -1,0 +1,68 @@
+"""Outputs of executed chapters on their way back into the notebooks, and the command that brings them."""
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from ddpm.companion.execution import executed
+from ddpm.companion.notebook import read_notebook
+from ddpm.companion.outputs import main, with_outputs
+from tests.companion.chapters import write
+
+SOURCES = ('print("a")\nprint("b", flush=True)\nprint("c")', "1 + 1", "# nothing is shown")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A folder of a chapter as it is written, and one of its executed copy."""
+    notebooks, out = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("executed")
+    path = write(notebooks, 4, *SOURCES)
+    executed(path, out / path.name, {"seed": 1})
+    return notebooks, out
+
+
+@pytest.fixture
+def both(folders):
+    return [read_notebook(folder / "04_chapter.ipynb") for folder in folders]
+
+
+def test_outputs_stand_where_they_were_made_and_nothing_else_changes(folders):
+    notebooks, out = folders
+    before = read_notebook(notebooks / "04_chapter.ipynb")
+    done = CliRunner().invoke(_app(), ["4", "--executed", str(out), "--notebooks", str(notebooks)])
+    assert (done.exit_code, done.output) == (0, f"{notebooks / '04_chapter.ipynb'}\n")
+    after = read_notebook(notebooks / "04_chapter.ipynb")
+    assert after["metadata"] == before["metadata"]
+    assert [(cell["id"], cell["source"], cell["metadata"]) for cell in after["cells"]] == [
+        (cell["id"], cell["source"], cell["metadata"]) for cell in before["cells"]
+    ]
+    assert [cell["execution_count"] for cell in after["cells"]] == [1, 2, 3, 4]
+    parameters, printed, sum_, nothing = (cell["outputs"] for cell in after["cells"])
+    assert parameters == nothing == []
+    assert [(each["name"], each["text"]) for each in printed] == [("stdout", "a\nb\nc\n")]
+    assert [(each["execution_count"], each["data"]["text/plain"]) for each in sum_] == [(3, "2")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cell: cell.update(source="2 + 2"), "is another one where it was executed"),
+        (lambda cell: cell.update(id="other"), "is another one where it was executed"),
+        (lambda cell: cell.update(execution_count=None), "has not run"),
+        (lambda cell: cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text="!")), r"warns \(!\)"),
+        (lambda cell: cell.outputs.append(nbformat.v4.new_output("error", evalue="why")), r"has failed or warns \(why"),
+    ],
+)
+def test_what_was_not_made_by_this_chapter_is_refused(change, message, both):
+    notebook, copy = both
+    change(next(cell for cell in copy["cells"] if cell["source"] == "1 + 1"))
+    with pytest.raises(ValueError, match=message):
+        with_outputs(notebook, copy)
+
+
+def _app():
+    import typer
+
+    app = typer.Typer()
+    app.command()(main)
+    return app
