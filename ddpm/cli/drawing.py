@@ -76,7 +76,7 @@ def prepared(
         )
     if latent and watch is not None:
         raise ValueError(
-            f"model is {model!r}; it draws an image in one call, so --out must end in .png: there is no film"
+            f"model is {model!r}; it draws an image in one call, so there is no film; --out must end in .png, .zip or .npz"
         )
     options: dict[str, Any] = {"watch": watch, "distributed": launched().distributed and watch is None}
     trained, pushed = _guided(trained, model, guiding, precision)

@@ -26,7 +26,7 @@ from ddpm.cli.options import (
     check_out,
     say_where,
 )
-from ddpm.cli.picture import picture_of
+from ddpm.cli.picture import npz_of, picture_of, zip_of
 from ddpm.messages import counted
 from ddpm.settings import positive_int
 
@@ -38,11 +38,16 @@ __all__ = ["sample"]
 
 MOST = 1_000_000  # images in one grid
 WIDEST = {".gif": 65_535, ".webp": 16_383}  # pixels that a film's format can have in a direction
+EACH = {".zip": zip_of, ".npz": npz_of}  # formats in which each image is by itself
 
 
 def sample(
     out: Annotated[
-        Path, typer.Option(help="Grid of the images (.png), or a film from noise to images (.gif, .webp).")
+        Path,
+        typer.Option(
+            help="Grid of the images (.png), a film from noise to images (.gif, .webp), or each image by itself: PNGs "
+            "(.zip) or an array (n, height, width, 3) of uint8 (.npz)."
+        ),
     ] = Path("samples.png"),
     model: ModelOption = "fashion-mnist",
     n: Annotated[
@@ -86,7 +91,7 @@ def sample(
     precision: PrecisionOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Draw images and save them as one grid, or film their way from noise."""
+    """Draw images and save them as one grid or one by one, or film their way from noise."""
     import ddpm
     from ddpm.data import denormalise
     from ddpm.files import expanded, write_atomically
@@ -94,7 +99,7 @@ def sample(
 
     choose_threads(threads)
     out = expanded(out)
-    check_out(out, ".png", ".gif", ".webp")
+    check_out(out, ".png", *WIDEST, *EACH)
     if chunk is not None:
         positive_int("chunk", chunk)
     if guidance != 1 and not classes:
@@ -111,7 +116,7 @@ def sample(
         raise ValueError(f"n is {each}; legal are 1 to {most} images{of_each} in a grid")
     labels = [label for label in rows for _ in range(each)]
     width = each if several else math.ceil(math.sqrt(n))
-    is_film = out.suffix.lower() != ".png"
+    is_film = out.suffix.lower() in WIDEST
     if is_film:
         _check_film(out, trained.image_shape, each, len(rows))
     states: list[Tensor] = []
@@ -126,7 +131,10 @@ def sample(
     if not launched().is_main:
         return
     frames = _frames(states, n, seed) if is_film else [denormalise(images).cpu()]
-    write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
+    if pack := EACH.get(out.suffix.lower()):
+        write_atomically(out, pack(frames[-1]))
+    else:
+        write_atomically(out, _encoded([picture_of(frame[:n], width) for frame in frames], out.suffix[1:].upper()))
     typer.echo(f"{counted(n, 'image')}, {drawn}, seed {seed}: {out}")
 
 

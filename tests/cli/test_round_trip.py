@@ -1,5 +1,6 @@
 import os
 import re
+from importlib import import_module
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
@@ -114,6 +115,14 @@ def test_a_model_of_other_images_needs_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(ddpm, "load", coloured)
     said = refusal(["round-trip", "--out", "RUN.png"], tmp_path)
     assert "IMAGE is not given; the test images are (1, 32, 32), this model's (3, 16, 16)" in said
+
+
+def test_pictures_of_ones_own_are_not_said_to_be_garments(pictures, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(import_module("ddpm.cli.round_trip"), "say_data", told.append)
+    for given in (pictures, []):
+        done("round-trip", *given, "--depth", 300, "--steps", 1, "--out", tmp_path / "strip.png")
+    assert told == ["fashion-mnist"]
 
 
 def test_a_student_that_is_asked_at_other_times_than_its_own_is_told_of(tmp_path):

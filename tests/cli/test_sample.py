@@ -2,7 +2,9 @@ import json
 import math
 import shutil
 from pathlib import Path
+from zipfile import ZipFile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops, ImageSequence, ImageStat
@@ -17,7 +19,7 @@ from ddpm.denoiser import Guided
 from ddpm.diffusion import DiffusionConfig
 from ddpm.noise import PerSampleNoise
 from ddpm.unet import UNetConfig
-from tests.cli.commands import TRAIN, alone, done, refusal
+from tests.cli.commands import TRAIN, alone, coloured, done, refusal
 
 pytestmark = pytest.mark.long
 
@@ -42,6 +44,26 @@ def test_as_many_images_are_denoised_together_as_asked_for(trained, tmp_path, mo
     assert "chunk is" not in capsys.readouterr().err
     sample(tmp_path / "one.png", str(trained), n=1, steps=1, chunk=2)
     assert "chunk is 2 and n 1: 2 images are computed, as a chunk is filled up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("in_colour", [False, True])
+def test_each_image_is_by_itself_in_a_zip_and_in_an_array(in_colour, trained, tmp_path, monkeypatch):
+    if in_colour:
+        one = coloured()
+        monkeypatch.setattr("ddpm.load", lambda *_, **__: one)
+    for name in ("each.zip", "each.npz", "grid.png"):
+        sample(tmp_path / name, str(trained), n=3, steps=2)
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    side = (len(grid) - 6) // 2  # two rows, with two pixels around each image
+    images = [grid[y : y + side, x : x + side] for y, x in ((2, 2), (2, side + 4), (side + 4, 2))]
+    assert not in_colour or np.ptp(images[0], axis=-1).any()
+    array = np.load(tmp_path / "each.npz")["arr_0"]
+    assert (array.dtype, array.shape) == (np.uint8, (3, side, side, 3))
+    with ZipFile(tmp_path / "each.zip") as archive:
+        assert archive.namelist() == ["00000.png", "00001.png", "00002.png"]
+        for name, image, same in zip(archive.namelist(), images, array, strict=True):
+            assert np.array_equal(np.asarray(Image.open(archive.open(name))), image)
+            assert np.array_equal(same, image)
 
 
 @pytest.fixture(scope="module", params=[("film.gif", 4), ("film.webp", 17)], ids=["gif", "webp"])  # 17 are two chunks
@@ -127,7 +149,7 @@ def test_a_plain_autoencoder_draws_and_says_that_it_has_no_density(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "RUN.gif"], "it draws an image in one call, so --out must end in .png"),
+        (["--out", "RUN.gif"], "it draws an image in one call, so there is no film; --out must end in .png, .zip or .npz"),
         (["--out", "RUN.png", "--steps", 20], "steps is 20; this model draws an image in one call"),
         (["--out", "RUN.png", "--eta", 0.5], "eta is 0.5; this model draws an image in one call"),
     ],
@@ -170,7 +192,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, message, tmp_path):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("RUN.jpg", "its name must end in .png or .gif or .webp"),
+        ("RUN.jpg", "its name must end in .png or .gif or .webp or .zip or .npz"),
         ("/dev/null/x.png", "where no file can be written: Not a directory"),
         ("RUN" + "n" * 300 + ".png", "where no file can be written: File name too long"),
     ],
