@@ -76,7 +76,8 @@ def prepared(
         )
     if latent and watch is not None:
         raise ValueError(
-            f"model is {model!r}; it draws an image in one call, so there is no film; --out must end in .png, .zip or .npz"
+            f"model is {model!r}; it draws an image in one call, so there is no film: "
+            "--out must end in .png, .zip or .npz"
         )
     options: dict[str, Any] = {"watch": watch, "distributed": launched().distributed and watch is None}
     trained, pushed = _guided(trained, model, guiding, precision)

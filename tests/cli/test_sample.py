@@ -149,7 +149,10 @@ def test_a_plain_autoencoder_draws_and_says_that_it_has_no_density(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "RUN.gif"], "it draws an image in one call, so there is no film; --out must end in .png, .zip or .npz"),
+        (
+            ["--out", "RUN.gif"],
+            "in one call, so there is no film: --out must end in .png, .zip or .npz",
+        ),
         (["--out", "RUN.png", "--steps", 20], "steps is 20; this model draws an image in one call"),
         (["--out", "RUN.png", "--eta", 0.5], "eta is 0.5; this model draws an image in one call"),
     ],
