@@ -436,10 +436,14 @@ def test_what_chapter_2_says_of_a_transformer():
     unet, coarse, fine = table
     text = sources("02_unet_dimensions")
     assert {line["seeds"] for line in measured["table"]} == {1}
-    (halved,) = [line for line in measured["table"] if line["learning rate"] != rate]
-    assert (halved["network"], halved["learning rate"]) == (coarse, rate / 2)
-    far = float(halved["Frechet distance"])
-    assert f"At half the rate the one with patches of 4 × 4 has {far:.1f}. What higher rates" in text
+    other = {
+        (line["learning rate"] / rate, line["network"]): f"{float(line['Frechet distance']):.1f}"
+        for line in measured["table"]
+        if line["learning rate"] != rate
+    }
+    twice, half = (" and ".join(other.pop((times, name)) for name in (coarse, fine)) for times in (2, 0.5))
+    assert not other
+    assert f"at twice the UNet's the transformers have {twice}, at half of it {half}. What still higher rates" in text
     assert measured["provenance"]["minutes"] == 5
     assert f"The UNet's drawings then lie at a distance of {distance[unet]:.1f} from the test images" in text
     assert f"of 4 × 4 pixels at {distance[coarse]:.1f}, with patches of 2 × 2 at {distance[fine]:.1f}" in text
