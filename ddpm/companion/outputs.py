@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import nbformat
 import typer
 
-from ddpm.companion.chapters import find_chapters
+from ddpm.companion.chapter_record import recorded
+from ddpm.companion.chapters import defaults_of, find_chapters
 from ddpm.companion.checkout import ROOT, run
 from ddpm.companion.notebook import read_notebook
 from ddpm.files import write_atomically
 
-__all__ = ["with_outputs"]
+__all__ = ["executed_copy", "with_outputs"]
 
 
 def with_outputs(notebook: Any, executed: Any) -> Any:
@@ -60,6 +61,25 @@ def _numbered(outputs: list[Any], number: int) -> list[Any]:
     return outputs
 
 
+def executed_copy(chapter: Path, folder: Path) -> Any:
+    """The copy of a chapter that `ddpm chapters` has executed into a folder.
+
+    Raises:
+        ValueError: there is none, or it was executed with other parameters than the chapter's own, or before the
+            sources were committed.
+    """
+    made = recorded(folder / f"{chapter.stem}.json")
+    if not made:
+        raise ValueError(f"{folder} holds no {chapter.name} that has run to its end; run ddpm chapters")
+    if made["parameters"] != (own := defaults_of(chapter)):
+        raise ValueError(f"{chapter.name} was executed with {made['parameters']}; its own parameters are {own}")
+    if made["commit"].endswith("-dirty"):
+        raise ValueError(
+            f"{chapter.name} was executed before its sources were committed; commit, and run it with --force"
+        )
+    return read_notebook(folder / chapter.name)
+
+
 def main(
     chapter: Annotated[list[int] | None, typer.Argument(help="Numbers of the chapters; all if none is given.")] = None,
     executed: Annotated[Path, typer.Option(help="Folder of the executed chapters.")] = Path("_build/chapters/cpu"),
@@ -67,10 +87,10 @@ def main(
 ) -> None:
     """Bring the outputs of executed chapters back into notebooks/; then write the ledger again."""
     pairs = [
-        (path, with_outputs(read_notebook(path), read_notebook(executed / path.name)))
+        (path, with_outputs(read_notebook(path), executed_copy(path, executed)))
         for path in find_chapters(notebooks, chapter or None)
     ]
-    for path, notebook in pairs:
+    for path, notebook in pairs:  # only where none is refused
         write_atomically(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
         typer.echo(path)
 

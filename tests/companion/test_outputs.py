@@ -2,13 +2,16 @@
 
 import nbformat
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ddpm.companion.execution import executed
 from ddpm.companion.notebook import read_notebook
-from ddpm.companion.outputs import main, with_outputs
+from ddpm.companion.outputs import executed_copy, main, with_outputs
+from ddpm.files import write_json
 from tests.companion.chapters import write
 
+MADE = {"parameters": {"preset": "cpu", "seed": 0}, "commit": "0123abc"}
 SOURCES = ('print("a")\nprint("b", flush=True)\nprint("c")', "1 + 1", "# nothing is shown")
 
 
@@ -17,7 +20,8 @@ def folders(tmp_path_factory):
     """A folder of a chapter as it is written, and one of its executed copy."""
     notebooks, out = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("executed")
     path = write(notebooks, 4, *SOURCES)
-    executed(path, out / path.name, {"seed": 1})
+    executed(path, out / path.name, {"preset": "cpu"})
+    write_json(out / "04_chapter.json", MADE)
     return notebooks, out
 
 
@@ -29,7 +33,9 @@ def both(folders):
 def test_outputs_stand_where_they_were_made_and_nothing_else_changes(folders):
     notebooks, out = folders
     before = read_notebook(notebooks / "04_chapter.ipynb")
-    done = CliRunner().invoke(_app(), ["4", "--executed", str(out), "--notebooks", str(notebooks)])
+    app = typer.Typer()
+    app.command()(main)
+    done = CliRunner().invoke(app, ["4", "--executed", str(out), "--notebooks", str(notebooks)])
     assert (done.exit_code, done.output) == (0, f"{notebooks / '04_chapter.ipynb'}\n")
     after = read_notebook(notebooks / "04_chapter.ipynb")
     assert after["metadata"] == before["metadata"]
@@ -60,9 +66,20 @@ def test_what_was_not_made_by_this_chapter_is_refused(change, message, both):
         with_outputs(notebook, copy)
 
 
-def _app():
-    import typer
-
-    app = typer.Typer()
-    app.command()(main)
-    return app
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (None, "holds no 04_chapter.ipynb that has run to its end"),
+        (
+            MADE | {"parameters": {"preset": "cpu", "seed": 1}},
+            "executed with .*'seed': 1.*; its own parameters are .*: 0",
+        ),
+        (MADE | {"commit": "0123abc-dirty"}, "before its sources were committed"),
+    ],
+)
+def test_a_copy_that_was_made_otherwise_is_refused(made, message, tmp_path):
+    chapter = write(tmp_path / "notebooks", 4, *SOURCES)
+    if made:
+        write_json(tmp_path / "04_chapter.json", made)
+    with pytest.raises(ValueError, match=message):
+        executed_copy(chapter, tmp_path)
