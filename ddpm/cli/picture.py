@@ -36,13 +36,13 @@ def picture_of(images: "Tensor", columns: int, padding: int = 2) -> "Image.Image
 
 
 def zip_of(images: "Tensor") -> bytes:
-    """A zip of the images (n, channels, height, width), uint8, as PNGs in colour: 00000.png and so on."""
+    """A zip of the images (n, channels, height, width), uint8, as PNGs in colour, 00000.png and so on."""
     from zipfile import ZipFile
 
-    buffer = io.BytesIO()
+    buffer, digits = io.BytesIO(), max(5, len(str(len(images) - 1)))
     with ZipFile(buffer, "w") as archive:
         for i in range(len(images)):
-            with archive.open(f"{i:05}.png", "w") as file:
+            with archive.open(f"{i:0{digits}}.png", "w") as file:
                 picture_of(images[i : i + 1], 1).save(file, "PNG")
     return buffer.getvalue()
 

@@ -1,6 +1,7 @@
 """`ddpm train`."""
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -269,6 +270,8 @@ def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], obje
         shape = (3 if job.channels is None else job.channels, job.size, job.size)
         check_shape(shape)
         return load_folder(job.data.removeprefix("folder:"), shape, workers=job.workers, quiet=quiet)
+    if job.data not in NAMES and os.path.isdir(job.data):
+        raise ValueError(f"data is {job.data!r}, which is a folder; did you mean folder:{job.data}?")
     for name, value in (("image_size", job.image_size), ("channels", job.channels)):
         if value is not None:
             raise ValueError(f"{name} is {value}; only pictures of --data folder:PATH are brought to it")

@@ -147,6 +147,8 @@ def load(name: str, split: Split = "train", folder: str | Path | None = None, *,
         ValueError: an unknown name or split, or files that are damaged or not the data set's.
         FileNotFoundError: the folder holds no such files, or they could not be downloaded.
     """
+    if isinstance(name, str) and name.startswith("folder:"):
+        raise ValueError(f"data set is {name!r}; pictures of a folder are loaded by ddpm.data.pictures.load_folder")
     one_of("data set", name, NAMES)
     one_of("split", split, list(_IDX_PREFIX))
     if not isinstance(folder, str | os.PathLike | None):

@@ -61,6 +61,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
         (["--data", "minst"], "data is 'minst'; legal are fashion-mnist, fashion-mnist-embedded, mnist, kmnist, "),
         (["--data", "minst"], "cifar10, cifar100, folder:PATH"),
         (["--data", "mnist", "--data-folder", "docs"], "MNIST is not in docs"),
+        (["--data", "book/assets"], "data is 'book/assets', which is a folder; did you mean folder:book/assets?"),
         (["--data", "folder:nowhere"], "data is 'folder:nowhere'; there is no such folder"),
         (["--data", "folder:ddpm"], "there is no picture in it, by the endings of the files'"),
         (["--data", "folder:ddpm", "--data-folder", "docs"], "data_folder is 'docs'; data is 'folder:ddpm', which"),

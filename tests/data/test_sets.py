@@ -96,6 +96,13 @@ def test_the_embedded_images_are_the_first_of_the_full_set(splits):
     assert torch.equal(full.images[keep], splits["test"].images)
 
 
+def test_a_folder_is_no_name():
+    with pytest.raises(
+        ValueError, match=r"^data set is 'folder:mine'; .* loaded by ddpm\.data\.pictures\.load_folder$"
+    ):
+        data.load("folder:mine", "train")
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="data set is 'minst'; legal are fashion-mnist"):
         data.load("minst")
