@@ -4,6 +4,7 @@ import nbformat
 import pytest
 from typer.testing import CliRunner
 
+from ddpm.companion import outputs
 from ddpm.companion.execution import executed
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.outputs import main, with_outputs
@@ -17,7 +18,7 @@ def folders(tmp_path_factory):
     """A folder of a chapter as it is written, and one of its executed copy."""
     notebooks, out = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("executed")
     path = write(notebooks, 4, *SOURCES)
-    executed(path, out / path.name, {"seed": 1})
+    executed(path, out / path.name, {"preset": "cpu"})
     return notebooks, out
 
 
@@ -58,6 +59,64 @@ def test_what_was_not_made_by_this_chapter_is_refused(change, message, both):
     change(next(cell for cell in copy["cells"] if cell["source"] == "1 + 1"))
     with pytest.raises(ValueError, match=message):
         with_outputs(notebook, copy)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "message"),
+    [
+        ('# Parameters\npreset = "smoke"\n', "", 'was executed with preset = "smoke"; run it again'),
+        ('# Parameters\npreset = "cpu"\nseed = 1\n', "", "was executed with seed = 1; run it again"),
+        ('# Parameters\npreset = "cpu"\n', "commit 1234567-dirty", "before its sources were committed; commit them"),
+    ],
+)
+def test_what_was_not_made_by_this_commit_with_its_parameters_is_refused(source, output, message, both):
+    notebook, copy = both
+    (injected,) = [cell for cell in copy["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])]
+    injected["source"] = source
+    copy["cells"][2].outputs.append(nbformat.v4.new_output("stream", text=output))
+    with pytest.raises(ValueError, match=message):
+        with_outputs(notebook, copy)
+
+
+def test_outputs_of_another_device_are_taken(both):
+    notebook, copy = both
+    (injected,) = [cell for cell in copy["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])]
+    injected["source"] += 'device = "cpu"\n'
+    assert with_outputs(notebook, copy) is notebook
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_refusal_names_the_chapter_and_leaves_all_as_they_are(there, folders, tmp_path):
+    notebooks, out = tmp_path / "notebooks", folders[1]
+    paths = [write(notebooks, 4, *SOURCES), write(notebooks, 5, "1")]
+    before = [path.read_bytes() for path in paths]
+    if there:
+        (tmp_path / "out").mkdir()
+        for path in paths:  # cells of another source
+            (tmp_path / "out" / path.name).write_bytes((out / "04_chapter.ipynb").read_bytes())
+        out = tmp_path / "out"
+    done = CliRunner().invoke(_app(), ["5", "--executed", str(out), "--notebooks", str(notebooks)])
+    wrong = "05_chapter.ipynb: cell " if there else "05_chapter.ipynb is not there; run ddpm chapters --only 5"
+    assert wrong in str(done.exception)
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_the_page_of_solutions_is_executed_and_keeps_all_but_its_outputs(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    page = write(tmp_path / "book", 4, *SOURCES).rename(tmp_path / "book" / "solutions.ipynb")
+    before = read_notebook(page)
+    monkeypatch.setattr(outputs, "ROOT", tmp_path)
+    assert CliRunner().invoke(_app(), ["--solutions"]).output == f"{page}\n"
+    after = read_notebook(page)
+    assert [cell["execution_count"] for cell in after["cells"]] == [1, 2, 3, 4]
+    assert after["cells"][2]["outputs"][0]["data"]["text/plain"] == "2"
+    for cell in (*before["cells"], *after["cells"]):
+        cell.update(outputs=[], execution_count=None)
+    assert after == before
+
+    write(tmp_path / "book", 4, "1 / 0").rename(page)
+    done = CliRunner().invoke(_app(), ["--solutions"])
+    assert str(done.exception).startswith("solutions.ipynb failed in cell 1:")
 
 
 def _app():
