@@ -5,7 +5,6 @@ python -m ddpm.companion.outputs 4      # brings its outputs into notebooks/
 python -m ddpm.companion.outputs --solutions    # executes the page of solutions, and brings in its outputs
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,24 +12,23 @@ from typing import Annotated, Any
 import nbformat
 import typer
 
-from ddpm.companion.chapters import find_chapters
+from ddpm.companion.chapter_record import recorded
+from ddpm.companion.chapters import defaults_of, find_chapters
 from ddpm.companion.checkout import ROOT, run
 from ddpm.companion.execution import Unfinished
 from ddpm.companion.execution import executed as execute
 from ddpm.companion.notebook import read_notebook
 from ddpm.files import write_atomically
 
-__all__ = ["with_outputs"]
+__all__ = ["executed_copy", "with_outputs"]
 
 
 def with_outputs(notebook: Any, executed: Any) -> Any:
     """The notebook with the outputs of an executed copy of it, cell by cell; all else stays as it is.
 
     Raises:
-        ValueError: a cell of the copy has another source or none, has not run or has failed, or prints on stderr; or
-            the copy was executed with other parameters, or from sources that were not committed.
+        ValueError: a cell of the copy has another source or none, has not run or has failed, or prints on stderr.
     """
-    _check_origin(notebook, executed)
     copies = {cell["id"]: cell for cell in executed["cells"]}
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(code, start=1):
@@ -46,22 +44,6 @@ def with_outputs(notebook: Any, executed: Any) -> Any:
         cell["outputs"] = _numbered(_joined(copy["outputs"]), number)
         cell["execution_count"] = number
     return notebook
-
-
-def _check_origin(notebook: Any, executed: Any) -> None:
-    """Raise `ValueError` where a copy's outputs are not those of a commit, or of the notebook's own parameters."""
-    own, injected = (_tagged(*pair) for pair in ((notebook, "parameters"), (executed, "injected-parameters")))
-    others = [line for line in injected if line not in own and not line.startswith(("#", "device"))]
-    if others:
-        raise ValueError(f"it was executed with {', '.join(others)}; run it again with --preset cpu alone")
-    if "-dirty" in json.dumps([cell.get("outputs") for cell in executed["cells"]]):
-        raise ValueError("it was executed before its sources were committed; commit them, and run it with --force")
-
-
-def _tagged(notebook: Any, tag: str) -> list[str]:
-    """The lines of the cells that have a tag."""
-    cells = [cell for cell in notebook["cells"] if tag in cell["metadata"].get("tags", [])]
-    return [line for cell in cells for line in cell["source"].splitlines() if line]
 
 
 def _joined(outputs: list[Any]) -> list[Any]:
@@ -83,6 +65,34 @@ def _numbered(outputs: list[Any], number: int) -> list[Any]:
     return outputs
 
 
+def executed_copy(chapter: Path, folder: Path) -> Any:
+    """The copy of a chapter that `ddpm chapters` has executed into a folder.
+
+    Raises:
+        ValueError: there is none, or it was executed with other parameters than the chapter's own, or before the
+            sources were committed.
+    """
+    made = recorded(folder / f"{chapter.stem}.json")
+    if not made:
+        raise ValueError(f"{folder} holds no {chapter.name} that has run to its end; run ddpm chapters")
+    if made["parameters"] != (own := defaults_of(chapter)):
+        raise ValueError(f"{chapter.name} was executed with {made['parameters']}; its own parameters are {own}")
+    if made["commit"].endswith("-dirty"):
+        raise ValueError(
+            f"{chapter.name} was executed before its sources were committed; commit, and run it with --force"
+        )
+    return read_notebook(folder / chapter.name)
+
+
+def _just_executed(page: Path) -> Any:
+    """A copy of a notebook without parameters that is executed now; `ValueError` where it does not come to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return execute(page, Path(folder) / page.name, {})
+        except Unfinished as error:
+            raise ValueError(f"{page.name} failed{error}") from error
+
+
 def main(
     chapter: Annotated[list[int] | None, typer.Argument(help="Numbers of the chapters; all if none is given.")] = None,
     executed: Annotated[Path, typer.Option(help="Folder of the executed chapters.")] = Path("_build/chapters/cpu"),
@@ -90,34 +100,12 @@ def main(
     solutions: Annotated[bool, typer.Option("--solutions", help="Execute the page of solutions instead.")] = False,
 ) -> None:
     """Bring the outputs of executed chapters back into notebooks/; then write the ledger again."""
-    with tempfile.TemporaryDirectory() as folder:
-        if solutions:
-            paths, executed = [ROOT / "book" / "solutions.ipynb"], Path(folder)
-            _execute(paths[0], executed)
-        else:
-            paths = find_chapters(notebooks, chapter or None)
-        pairs = [(path, _brought(path, executed)) for path in paths]
-    for path, notebook in pairs:
+    paths = [ROOT / "book" / "solutions.ipynb"] if solutions else find_chapters(notebooks, chapter or None)
+    copies = (_just_executed(path) if solutions else executed_copy(path, executed) for path in paths)
+    pairs = [(path, with_outputs(read_notebook(path), copy)) for path, copy in zip(paths, copies, strict=True)]
+    for path, notebook in pairs:  # only where none is refused
         write_atomically(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
         typer.echo(path)
-
-
-def _execute(path: Path, folder: Path) -> None:
-    """Execute a notebook into a folder; raise `ValueError` where it does not come to its end."""
-    try:
-        execute(path, folder / path.name, {})
-    except Unfinished as error:
-        raise ValueError(f"{path.name} failed{error}") from error
-
-
-def _brought(path: Path, executed: Path) -> Any:
-    """A notebook with the outputs of its copy in a folder; a `ValueError` names the notebook."""
-    if not (executed / path.name).is_file():
-        raise ValueError(f"{executed / path.name} is not there; run ddpm chapters --only {int(path.name[:2])}")
-    try:
-        return with_outputs(read_notebook(path), read_notebook(executed / path.name))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
 
 
 if __name__ == "__main__":
