@@ -97,8 +97,16 @@ def main():
     bits = {"torch": torch.__version__, "records": records, "kernels": {kernels(): own}}
     if "--add" in sys.argv[1:]:
         written = json.loads(WRITTEN.read_text())
+        before = written["kernels"].get(kernels(), {"trainings": {}, "samples": {}})
         assert written["torch"] == bits["torch"], "another torch: the hashes that are there are of its kernels"
         assert written["records"] == bits["records"], "the records have changed: write all of it again"
+        changed = [
+            name
+            for what in before
+            for name, hashes in before[what].items()
+            if not hashes.items() <= own[what][name].items()
+        ]
+        assert not changed, f"what {', '.join(changed)} computes has changed: write all of it again"
         bits["kernels"] = written["kernels"] | bits["kernels"]
         WRITTEN.write_text(json.dumps(bits, indent=1) + "\n")
     else:

@@ -2,8 +2,10 @@
 
 ddpm chapters --only 4                  # executes it, into _build/chapters/cpu
 python -m ddpm.companion.outputs 4      # brings its outputs into notebooks/
+python -m ddpm.companion.outputs --solutions    # executes the page of solutions, and brings in its outputs
 """
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ import typer
 from ddpm.companion.chapter_record import recorded
 from ddpm.companion.chapters import defaults_of, find_chapters
 from ddpm.companion.checkout import ROOT, run
+from ddpm.companion.execution import Unfinished
+from ddpm.companion.execution import executed as execute
 from ddpm.companion.notebook import read_notebook
 from ddpm.files import write_atomically
 
@@ -80,16 +84,25 @@ def executed_copy(chapter: Path, folder: Path) -> Any:
     return read_notebook(folder / chapter.name)
 
 
+def _just_executed(page: Path) -> Any:
+    """A copy of a notebook without parameters that is executed now; `ValueError` where it does not come to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return execute(page, Path(folder) / page.name, {})
+        except Unfinished as error:
+            raise ValueError(f"{page.name} failed{error}") from error
+
+
 def main(
     chapter: Annotated[list[int] | None, typer.Argument(help="Numbers of the chapters; all if none is given.")] = None,
     executed: Annotated[Path, typer.Option(help="Folder of the executed chapters.")] = Path("_build/chapters/cpu"),
     notebooks: Annotated[Path, typer.Option(help="Folder of the chapters.")] = ROOT / "notebooks",
+    solutions: Annotated[bool, typer.Option("--solutions", help="Execute the page of solutions instead.")] = False,
 ) -> None:
     """Bring the outputs of executed chapters back into notebooks/; then write the ledger again."""
-    pairs = [
-        (path, with_outputs(read_notebook(path), executed_copy(path, executed)))
-        for path in find_chapters(notebooks, chapter or None)
-    ]
+    paths = [ROOT / "book" / "solutions.ipynb"] if solutions else find_chapters(notebooks, chapter or None)
+    copies = (_just_executed(path) if solutions else executed_copy(path, executed) for path in paths)
+    pairs = [(path, with_outputs(read_notebook(path), copy)) for path, copy in zip(paths, copies, strict=True)]
     for path, notebook in pairs:  # only where none is refused
         write_atomically(path, (nbformat.writes(notebook).rstrip() + "\n").encode())
         typer.echo(path)

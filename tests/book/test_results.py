@@ -192,6 +192,7 @@ def test_what_is_said_of_the_race_was_measured():
     job = {row["contestant"]: row["ratio"] for row in measured["whole job"]}
     typed = {row["contestant"]: row["seconds"] for row in measured["command line"]}
     walk, student = f"ddpm, by default: {DEFAULT_WALK.steps} steps of DPM-Solver++", "ddpm, the student: 4 steps"
+    assert walk in job, "the default walk is another one: run benchmarks/speed.py again (make bench)"
     readme, page = words("README.md"), words("book/performance.md")
     training, forward = ([shipped[mode, C, 64] for C in (32, 64)] for mode in ("training", "forward"))
     assert f"takes {training[0]} times as long as this package for a training step of 64 images with 32" in readme

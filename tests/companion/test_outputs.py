@@ -5,12 +5,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from ddpm.companion import outputs
 from ddpm.companion.execution import executed
 from ddpm.companion.notebook import read_notebook
 from ddpm.companion.outputs import executed_copy, main, with_outputs
 from ddpm.files import write_json
 from tests.companion.chapters import write
 
+APP = typer.Typer()
+APP.command()(main)
 MADE = {"parameters": {"preset": "cpu", "seed": 0}, "commit": "0123abc"}
 SOURCES = ('print("a")\nprint("b", flush=True)\nprint("c")', "1 + 1", "# nothing is shown")
 
@@ -33,9 +36,7 @@ def both(folders):
 def test_outputs_stand_where_they_were_made_and_nothing_else_changes(folders):
     notebooks, out = folders
     before = read_notebook(notebooks / "04_chapter.ipynb")
-    app = typer.Typer()
-    app.command()(main)
-    done = CliRunner().invoke(app, ["4", "--executed", str(out), "--notebooks", str(notebooks)])
+    done = CliRunner().invoke(APP, ["4", "--executed", str(out), "--notebooks", str(notebooks)])
     assert (done.exit_code, done.output) == (0, f"{notebooks / '04_chapter.ipynb'}\n")
     after = read_notebook(notebooks / "04_chapter.ipynb")
     assert after["metadata"] == before["metadata"]
@@ -83,3 +84,23 @@ def test_a_copy_that_was_made_otherwise_is_refused(made, message, tmp_path):
         write_json(tmp_path / "04_chapter.json", made)
     with pytest.raises(ValueError, match=message):
         executed_copy(chapter, tmp_path)
+
+
+def test_the_page_of_solutions_is_executed_and_keeps_all_but_its_outputs(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    page = write(tmp_path / "book", 4, *SOURCES).rename(tmp_path / "book" / "solutions.ipynb")
+    before = read_notebook(page)
+    monkeypatch.setattr(outputs, "ROOT", tmp_path)
+    assert CliRunner().invoke(APP, ["--solutions"]).output == f"{page}\n"
+    after = read_notebook(page)
+    assert [cell["execution_count"] for cell in after["cells"]] == [1, 2, 3, 4]
+    assert after["cells"][2]["outputs"][0]["data"]["text/plain"] == "2"
+    for cell in (*before["cells"], *after["cells"]):
+        cell.update(outputs=[], execution_count=None)
+    assert after == before
+
+    write(tmp_path / "book", 4, "1 / 0").rename(page)
+    written = page.read_bytes()
+    done = CliRunner().invoke(APP, ["--solutions"])
+    assert str(done.exception).startswith("solutions.ipynb failed in cell 1:")
+    assert page.read_bytes() == written

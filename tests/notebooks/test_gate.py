@@ -1,11 +1,13 @@
 """The gate must have something to compare: committed outputs, and few cells it passes over."""
 
+import ast
 import base64
 import configparser
 import io
 import json
 import math
 import re
+from dataclasses import asdict
 
 import nbformat
 import pytest
@@ -23,6 +25,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IGNORED_AT_MOST = 8
 #: Checks that have no rival and say no reason why, by chapter; the numbers may only fall.
 WITHOUT_RIVAL: dict[str, int] = {}
+#: The arguments of `check` that say what is claimed, in its order.
+CLAIMED = ("reference", "tolerance", "at_least", "at_most")
 
 
 def passes_over(cell):
@@ -90,6 +94,52 @@ def test_a_check_has_a_rival_or_says_why_it_has_none(notebook):
     assert len(bare) == WITHOUT_RIVAL.get(notebook.stem, 0), bare
 
 
+def claims_of(source):
+    """The name of each check in a cell with what it claims: by numbers that are written there, else None."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    for call in (
+        call for call in calls if ast.unparse(call.func) == "check" and isinstance(call.args[0], ast.Constant)
+    ):
+        name = call.args[0].value
+        given = dict(zip(CLAIMED, call.args[2:], strict=False)) | {each.arg: each.value for each in call.keywords}
+        try:
+            numbers = [ast.literal_eval(given[each]) if each in given else None for each in CLAIMED]
+            unit = ast.literal_eval(given["unit"]) if "unit" in given else ""
+        except ValueError:
+            yield name, None
+        else:
+            yield name, checks._bounds(name, *numbers, f" {unit}" if unit else "")[2]
+
+
+def unmeasured(notebook):
+    """The checks that a notebook's record does not hold, or holds with another claim."""
+    measured = read_record(notebook)
+    claimed = [
+        claim for cell in notebook["cells"] if cell["cell_type"] == "code" for claim in claims_of(cell["source"])
+    ]
+    return [name for name, claim in claimed if name not in measured or claim not in (None, measured[name].claim)]
+
+
+def test_every_check_is_in_the_record_that_stands_in_the_chapter(notebook):
+    others = unmeasured(read_notebook(notebook))
+    assert not others, f"{others} have changed since {notebook.name} was executed: run the chapter again"
+
+
+@pytest.mark.parametrize("change", [('"share"', '"another"'), ("0.1", "0.2"), ("at_most=3", "at_most=4")])
+def test_a_check_that_has_changed_since_the_chapter_ran_is_noticed(change):
+    source = 'check("share", x, 0.4, 0.1, rival={"none": y})\ncheck("calls", x, at_most=3)\ncheck("free", x, z, 1)'
+    cell = nbformat.v4.new_code_cell(source)
+    record = [
+        asdict(checks.Measurement(name, 0.4, claim))
+        for name, claim in (("share", "0.4 within 0.1"), ("calls", "at most 3"), ("free", "5 within 1"))
+    ]
+    cell["outputs"] = [nbformat.v4.new_output("display_data", data={checks.MIME: record})]
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    assert unmeasured(notebook) == []
+    cell["source"] = source.replace(*change)
+    assert len(unmeasured(notebook)) == 1
+
+
 def test_it_can_be_parametrised_and_highlighted(notebook):
     metadata = nbformat.read(notebook, as_version=4)["metadata"]
     assert metadata["kernelspec"]["name"] == "python3"
@@ -122,7 +172,7 @@ def test_every_figure_has_a_caption_and_alt_text(notebook):
         assert len(cell["metadata"]["mystnb"]["figure"]["caption"]) > 40
         (output,) = [o for o in cell["outputs"] if "image/png" in o.get("data", {})]
         picture = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"])))
-        assert picture.mode == "P"  # small, as `ddpm chapters` makes them
+        assert picture.mode == "P", "bring the figures from an execution by ddpm chapters, which makes them small"
         width = output["metadata"]["image/png"]["width"]
         assert width <= 672, f"{width} pixels are more than a page's column"
         assert abs(picture.width - 2 * width) <= 1  # sharp where a screen is

@@ -18,6 +18,7 @@ from ddpm.schedule import linear
 from tests.cells import cells_of, tags
 from tests.checkout import ROOT
 from tests.companion.exercises.wrong_answers import WRONG
+from tests.companion.test_marking import SOLUTIONS
 
 NOTEBOOKS = ROOT / "notebooks"
 #: The chapters that ask for more than functions of numbers.
@@ -50,6 +51,10 @@ def test_there_are_enough_wrong_answers_and_most_have_a_hint():
     hints = Counter(hint is not None for answers in WRONG.values() for _, hint in answers)
     assert sum(hints.values()) >= 6 * 30
     assert hints[True] >= 0.6 * sum(hints.values())
+
+
+def test_an_honest_student_solves_every_exercise():
+    assert SOLUTIONS.keys() == EXERCISES.keys(), "its right answer belongs into SOLUTIONS of test_marking.py"
 
 
 @pytest.mark.parametrize("name", EXERCISES)
