@@ -95,7 +95,7 @@ def _nearest_sampler(name: str) -> str | None:
     if name in ALSO_CALLED:
         return ALSO_CALLED[name]
     begun = [known for known in SAMPLERS if known.startswith(name)]
-    if len(begun) == 1:
+    if len(name) > 1 and len(begun) == 1:
         return begun[0]
     likeness = {known: SequenceMatcher(None, known, name).ratio() for known in [*SAMPLERS, *ALSO_CALLED]}
     near = max(likeness, key=likeness.__getitem__)  # the first of equals, so a sampler's own name
@@ -304,14 +304,15 @@ def _share(n: int, chunk: int, distributed: bool) -> _Share:
 
 
 def _to_the_end(states: Iterator[Step], sampler: str, end: float) -> Iterator[Step]:
-    """The states of a walk; after the last, `ValueError` unless that one is at the grid's end."""
+    """The states of a walk; after the last, `ValueError` unless the time of that one is the grid's end."""
     t = end
     for state in states:
         t = state.t
         yield state
-    if not math.isclose(t, end, abs_tol=1e-6):
+    if isinstance(t, int | float) and not math.isclose(t, end, abs_tol=1e-6):
         raise ValueError(
-            f"the sampler {sampler} ended at t = {t:g}, not at {end:g}, where the grid ends: noise is left"
+            f"the last Step of the sampler {sampler} is of time {t:g}, and the grid ends at {end:g}: either noise is "
+            "left, or its Steps do not say when their x is"
         )
 
 

@@ -138,7 +138,9 @@ def test_a_sampler_that_ends_before_the_grid_is_refused():
                 yield state
 
     for one in (short, partial(short)):
-        with pytest.raises(ValueError, match=r"^the sampler short ended at t = 250, not at 0, where the grid ends"):
+        with pytest.raises(
+            ValueError, match="^the last Step of the sampler short is of time 250, and the grid ends at 0: "
+        ):
             drawn(Images(), 3, one, 4, 5)
 
 

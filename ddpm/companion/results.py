@@ -111,6 +111,7 @@ def _of_chapter(path: Path, root: Path) -> list[str]:
         where = f"{run['device']}, {run['date']}, at commit {run['commit']}"
         lines += [f"The gpu tier ran on {where}, in {run['seconds']:.0f} seconds{memory}.", ""]
     columns = ["what", "claimed", "cpu", *(["gpu"] if run else []), "held against"]
+    # One that is not would have ended the chapter before its record was written.
     return lines + _folded(f"{len(rows)} checks, all within their claims", rows, columns)
 
 

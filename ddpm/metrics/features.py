@@ -135,18 +135,23 @@ def check_images(name: str, images: Tensor, own: Features | None) -> None:
         raise ValueError(f"{name} are 0; legal is at least 1")
 
 
-def check_scale(name: str, images: Tensor) -> None:
+def check_scale(name: str, images: Tensor, stacklevel: int = 4) -> None:
     """Raise `ValueError` unless real images lie in [-1, 1], and warn where they seem to lie in [0, 1].
 
     There the darkest pixel of all is nearly black. Images in [-1, 1] have such a least value, from 0 to 0.1, only where
-    the darkest pixel of all is a middle grey.
+    the darkest pixel of all is a middle grey. As in `check_range`, on a GPU nothing is checked.
+
+    Args:
+        name: of the argument.
+        images: (n, ...).
+        stacklevel: calls from here to the user's, which the warning points to.
     """
     data.check_range(images)
-    least = images.min().item()
-    if 0 <= least < 0.1:
+    if images.device.type == "cpu" and 0 <= (least := images.min().item()) < 0.1:
         warnings.warn(
-            f"{name} have no value below {least:g}, as images in [0, 1] have; expected is [-1, 1]: 2 * images - 1",
-            stacklevel=4,
+            f"{name} have no value below {least:g}: if they are images in [0, 1], bring them to [-1, 1] by "
+            "2 * images - 1",
+            stacklevel=stacklevel,
         )
 
 

@@ -444,7 +444,7 @@ def test_what_chapter_2_says_of_a_transformer():
     }
     twice, half = (" and ".join(other.pop((times, name)) for name in (coarse, fine)) for times in (2, 0.5))
     assert not other
-    assert f"at twice the UNet's the transformers have {twice}, at half of it {half}. What still higher rates" in text
+    assert f"at twice the UNet's the transformers have {twice}, at half of it {half}. (The UNet was not tried" in text
     assert measured["provenance"]["minutes"] == 5
     assert f"The UNet's drawings then lie at a distance of {distance[unet]:.1f} from the test images" in text
     assert f"of 4 × 4 pixels at {distance[coarse]:.1f}, with patches of 2 × 2 at {distance[fine]:.1f}" in text

@@ -44,7 +44,7 @@ def test_the_tests_stand_by_chapter_below_their_claims_numbers():
 def test_the_results_of_a_chapter_say_its_number_and_how_its_checks_ended():
     page = results_page()
     for number, _ in enumerate((ROOT / "notebooks").glob("*.ipynb")):
-        assert re.search(rf"(?m)^## Chapter {number}\. .+\n(.*\n)+?```{{dropdown}} \d+ checks, all within", page)
+        assert re.search(rf"(?m)^## Chapter {number}\. .+\n((?!## ).*\n)+?```{{dropdown}} \d+ checks, all within", page)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
