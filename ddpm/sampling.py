@@ -309,7 +309,7 @@ def _to_the_end(states: Iterator[Step], sampler: str, end: float) -> Iterator[St
     for state in states:
         t = state.t
         yield state
-    if isinstance(t, int | float) and not math.isclose(t, end, abs_tol=1e-6):
+    if isinstance(t, int | float) and not math.isclose(t, end, abs_tol=1e-3):
         raise ValueError(
             f"the last Step of the sampler {sampler} is of time {t:g}, and the grid ends at {end:g}: either noise is "
             "left, or its Steps do not say when their x is"

@@ -1100,7 +1100,11 @@ CHANGES = {
         ("if len(students) > 1:", "if len(students) > 99:", "chapters of several students"),
     ],
     "companion/outputs.py": [
-        ('if copy.get("source") != cell["source"]:', "if not copy:", "outputs of another source"),
+        (
+            'if (copy["id"], copy["source"]) != (cell["id"], cell["source"]):',
+            "if not copy:",
+            "outputs of another source",
+        ),
         ('joined[-1]["text"] += output["text"]', "joined.append(output)", "what was printed in pieces"),
     ],
     "companion/notebook.py": [

@@ -189,9 +189,10 @@ def _labels(model: str, trained: Any, names: Sequence[str]) -> list[int]:
         )
     if list(names) == ["all"]:
         return list(range(len(known)))
+    lower = {name.lower() for name in known}
     for name in names:
-        parts = [part.strip() for part in name.split(",")]
-        if name not in known and len(parts) > 1 and all(part in known or part.isdecimal() for part in parts):
+        parts = [part.strip().lower() for part in name.split(",")]
+        if name not in known and len(parts) > 1 and all(part in lower or part.isdecimal() for part in parts):
             raise ValueError(f"class is {name!r}; give --class once for each")
     numbers_are_names = any(name.isdecimal() for name in known)
     numbers = [int(name) if name.isdecimal() and not numbers_are_names else name for name in names]

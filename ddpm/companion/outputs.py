@@ -6,6 +6,7 @@ python -m ddpm.companion.outputs --solutions    # executes the page of solutions
 """
 
 import tempfile
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ from ddpm.files import write_atomically
 
 __all__ = ["executed_copy", "with_outputs"]
 
+NO_CELL: dict[str, Any] = {"id": "none", "source": None}  # where one of two notebooks has no more
+
 
 def with_outputs(notebook: Any, executed: Any) -> Any:
     """The notebook with the outputs of an executed copy of it, cell by cell; all else stays as it is.
@@ -29,11 +32,9 @@ def with_outputs(notebook: Any, executed: Any) -> Any:
     Raises:
         ValueError: a cell of the copy has another source or none, has not run or has failed, or prints on stderr.
     """
-    copies = {cell["id"]: cell for cell in executed["cells"]}
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    for number, cell in enumerate(code, start=1):
-        copy = copies.get(cell["id"], {})
-        if copy.get("source") != cell["source"]:
+    pairs = zip_longest(_code(notebook), _code(executed), fillvalue=NO_CELL)
+    for number, (cell, copy) in enumerate(pairs, start=1):
+        if (copy["id"], copy["source"]) != (cell["id"], cell["source"]):
             raise ValueError(f"cell {cell['id']} is another one where it was executed; run the chapter again")
         if cell["source"].strip() and copy["execution_count"] is None:
             raise ValueError(f"cell {cell['id']} has not run; run the chapter again")
@@ -44,6 +45,12 @@ def with_outputs(notebook: Any, executed: Any) -> Any:
         cell["outputs"] = _numbered(_joined(copy["outputs"]), number)
         cell["execution_count"] = number
     return notebook
+
+
+def _code(notebook: Any) -> list[Any]:
+    """The cells of code, but the one that papermill has added."""
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in code if "injected-parameters" not in cell["metadata"].get("tags", [])]
 
 
 def _joined(outputs: list[Any]) -> list[Any]:

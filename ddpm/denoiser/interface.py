@@ -64,7 +64,7 @@ def schedule_of(denoise: Denoiser) -> NoiseSchedule:
     must = f"denoise is {type(denoise).__name__}; it must be a ddpm.denoiser.interface.Denoiser"
     if isinstance(denoise, str | os.PathLike):
         raise TypeError(f"{must}: ddpm.load makes one of a name or a folder")
-    if isinstance(denoise, nn.Module) and not isinstance(denoise, Denoiser):
+    if isinstance(denoise, nn.Module) and not isinstance(denoise, Denoiser) and not hasattr(denoise, "decode"):
         raise TypeError(f"{must}: ddpm.denoiser.NetworkDenoiser makes one of a network and its schedule")
     schedule = getattr(instance("denoise", denoise, Denoiser), "schedule", None)
     if not isinstance(schedule, NoiseSchedule):

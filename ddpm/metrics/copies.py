@@ -78,7 +78,7 @@ def copying(
     """
     for name, given in (("images", images), ("training_images", training_images)):
         check_images(name, given, features)
-    check_scale("training_images", training_images, stacklevel=3)
+    check_scale("training_images", training_images)
     check_real_images(real, features)
     train = features_of(training_images, features)
     of_test = _nearest(real_test_features() if real is None else features_of(real, features), train)

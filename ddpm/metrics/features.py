@@ -1,5 +1,6 @@
 """The features in which distances are measured: those of one small frozen classifier of Fashion-MNIST, or your own."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -135,23 +136,26 @@ def check_images(name: str, images: Tensor, own: Features | None) -> None:
         raise ValueError(f"{name} are 0; legal is at least 1")
 
 
-def check_scale(name: str, images: Tensor, stacklevel: int = 4) -> None:
+def _calls_to_the_user() -> int:
+    """How many calls up, from the function that asks, the first line outside of this package stands."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "ddpm":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def check_scale(name: str, images: Tensor) -> None:
     """Raise `ValueError` unless real images lie in [-1, 1], and warn where they seem to lie in [0, 1].
 
     There the darkest pixel of all is nearly black. Images in [-1, 1] have such a least value, from 0 to 0.1, only where
     the darkest pixel of all is a middle grey. As in `check_range`, on a GPU nothing is checked.
-
-    Args:
-        name: of the argument.
-        images: (n, ...).
-        stacklevel: calls from here to the user's, which the warning points to.
     """
     data.check_range(images)
     if images.device.type == "cpu" and 0 <= (least := images.min().item()) < 0.1:
         warnings.warn(
             f"{name} have no value below {least:g}: if they are images in [0, 1], bring them to [-1, 1] by "
             "2 * images - 1",
-            stacklevel=stacklevel,
+            stacklevel=_calls_to_the_user(),
         )
 
 

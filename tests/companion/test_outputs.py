@@ -55,6 +55,7 @@ def test_outputs_stand_where_they_were_made_and_nothing_else_changes(folders):
     [
         (lambda cell: cell.update(source="2 + 2"), "is another one where it was executed"),
         (lambda cell: cell.update(id="other"), "is another one where it was executed"),
+        (lambda cell: cell.update(cell_type="markdown"), "is another one where it was executed"),
         (lambda cell: cell.update(execution_count=None), "has not run"),
         (lambda cell: cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text="!")), r"warns \(!\)"),
         (lambda cell: cell.outputs.append(nbformat.v4.new_output("error", evalue="why")), r"has failed or warns \(why"),
@@ -64,6 +65,13 @@ def test_what_was_not_made_by_this_chapter_is_refused(change, message, both):
     notebook, copy = both
     change(next(cell for cell in copy["cells"] if cell["source"] == "1 + 1"))
     with pytest.raises(ValueError, match=message):
+        with_outputs(notebook, copy)
+
+
+def test_a_copy_with_one_cell_more_is_refused(both):
+    notebook, copy = both
+    del notebook["cells"][-1]
+    with pytest.raises(ValueError, match="is another one where it was executed"):
         with_outputs(notebook, copy)
 
 
