@@ -186,7 +186,7 @@ def test_the_theme_switches_and_stays(visit):
     assert page.evaluate(background) != before
     after = page.evaluate("document.documentElement.dataset.theme")
     page.reload()
-    assert page.evaluate("document.documentElement.dataset.theme") == after
+    page.wait_for_function(f"document.documentElement.dataset.theme === '{after}'")  # scripts settle it after the load
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
