@@ -1,8 +1,10 @@
 """Bring the outputs of executed chapters back into the notebooks they were made from.
 
-ddpm chapters --only 4                  # executes it, into _build/chapters/cpu
-python -m ddpm.companion.outputs 4      # brings its outputs into notebooks/
-python -m ddpm.companion.outputs --solutions    # executes the page of solutions, and brings in its outputs
+    ddpm chapters --only 4                          # executes it, into _build/chapters/cpu
+    python -m ddpm.companion.outputs 4              # brings its outputs into notebooks/
+    python -m ddpm.companion.outputs --solutions    # executes the page of solutions, and brings in its outputs
+
+Where one notebook is refused, none is written.
 """
 
 import tempfile
@@ -23,7 +25,7 @@ from ddpm.files import write_atomically
 
 __all__ = ["executed_copy", "with_outputs"]
 
-NO_CELL: dict[str, Any] = {"id": "none", "source": None}  # where one of two notebooks has no more
+NO_CELL: dict[str, Any] = {"id": None, "source": None}  # where one of two notebooks has no more
 
 
 def with_outputs(notebook: Any, executed: Any) -> Any:
@@ -35,7 +37,7 @@ def with_outputs(notebook: Any, executed: Any) -> Any:
     pairs = zip_longest(_code(notebook), _code(executed), fillvalue=NO_CELL)
     for number, (cell, copy) in enumerate(pairs, start=1):
         if (copy["id"], copy["source"]) != (cell["id"], cell["source"]):
-            raise ValueError(f"cell {cell['id']} is another one where it was executed; run the chapter again")
+            raise ValueError(f"code cell {number} is another one where it was executed; run the chapter again")
         if cell["source"].strip() and copy["execution_count"] is None:
             raise ValueError(f"cell {cell['id']} has not run; run the chapter again")
         for output in copy["outputs"]:

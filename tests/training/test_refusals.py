@@ -76,8 +76,3 @@ def test_a_default_that_does_not_fit_is_told_from_what_was_given():
         recipe("diffusion", channel_multipliers=[1, 2])
     with pytest.raises(ValueError, match=r"attention_levels is \(3,\); legal levels are 0 to 1"):
         UNetConfig(channel_multipliers=(1, 2), attention_levels=(3,))
-
-
-def test_lr_is_learning_rate():
-    with pytest.raises(ValueError, match=r"did you mean learning_rate\?"):
-        recipe("diffusion", lr=1e-3)
