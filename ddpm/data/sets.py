@@ -108,6 +108,13 @@ class Dataset:
         """(channels, height, width) of an image."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
 
+    def sha256(self, with_labels: bool) -> str:
+        """The SHA-256 of all pixels in the images' order, and of the labels behind them if these count, in hex."""
+        digest = hashlib.sha256()
+        for piece in (*self.images.split(1000), *([self.labels] if with_labels else [])):
+            digest.update(piece.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
 
 def check_scaled(images: Tensor) -> None:
     """Raise `ValueError` unless these floats are finite and lie around 0, which grey levels do not."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddpm import files
 from ddpm.arguments import function, instance
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.data import Dataset
+from ddpm.data import NAMES, Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.diffusion import Diffusion
 from ddpm.own_parts import own_parts
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_arguments",
+    "description",
     "first_step",
     "initial_weights",
     "labels_of_steps",
@@ -123,11 +124,23 @@ def run_of(
     """
     if isinstance(task, Diffusion):
         task.check_probabilities_and_weights()
-    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
-    if task.classes is not None:
-        data["classes"] = dataset.classes
+    data = description(dataset, with_classes=task.classes is not None)
     record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_parts(task, is_given))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
+
+
+def description(dataset: Dataset | Pictures, with_classes: bool) -> dict[str, Any]:
+    """What a record says of the images: their name, number and shape, and the classes where the model is told them.
+
+    A `Dataset` that the user made is also known by the SHA-256 of its images and of the labels that are used. The names
+    of `ddpm.data.load` and of folders stand for contents already, and `Pictures` may be too many to be read.
+    """
+    data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
+    if with_classes:
+        data["classes"] = dataset.classes
+    if isinstance(dataset, Dataset) and dataset.name not in NAMES and not dataset.name.startswith("folder:"):
+        data["sha256"] = dataset.sha256(with_labels=with_classes)
+    return data
 
 
 def first_step(run: Run, accelerator: "Accelerator") -> int:

@@ -10,8 +10,8 @@ from typing import Any
 from ddpm.training.config import TrainingConfig
 
 __all__ = [
-    "RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_data_renamed",
-    "with_pieces_of",
+    "RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_pieces_of",
+    "with_todays_data",
 ]  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def record_of(
     Args:
         model: the model's configuration.
         config: how it is trained.
-        data: name, number and shape of the images.
+        data: name, number and shape of the images, and what else they are known by.
         init: the file of weights that it starts from, if any; the record holds its SHA-256.
         compiled: how torch.compile compiles the networks, if it does.
         own: what of it is the user's own, see `ddpm.own_parts`.
@@ -93,12 +93,17 @@ def with_pieces_of(new: Mapping[str, Any], old: dict[str, Any]) -> dict[str, Any
     return old | {"training": old.get("training", {}) | {"micro_batch_size": training["micro_batch_size"]}}
 
 
-def with_data_renamed(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:
-    """The old record; the data has the new one's name in it if it had one of those that earlier versions gave it."""
+def with_todays_data(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:
+    """The old record; what an earlier version did not say of its data, or by another name, is as in the new one.
+
+    Earlier versions called a folder by one of `former_names`, and did not know the SHA-256 of the user's own images.
+    """
     data = old.get("data")
-    if isinstance(data, dict) and data.get("name") in former_names:
-        return old | {"data": data | {"name": new["data"]["name"]}}
-    return old
+    if not isinstance(data, dict):
+        return old
+    name = {"name": new["data"]["name"]} if data.get("name") in former_names else {}
+    sha256 = {"sha256": new["data"]["sha256"]} if "sha256" in new["data"] and "sha256" not in data else {}
+    return old | {"data": data | name | sha256}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -1,5 +1,9 @@
 """Arguments of a training that are something else are named in one line, and a loss that is none, too."""
 
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +11,7 @@ from torch import nn
 from ddpm.data import Dataset
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.training import train
+from ddpm.training.checkpoint import sealed
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNetConfig
@@ -69,6 +74,30 @@ def test_a_run_of_other_data_says_data_and_what_init_begins(tmp_path):
     train(MODEL, few(), CONFIG, tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"\(data is mine there and yours here\).* and a new optimiser"):
         train(MODEL, few("yours"), CONFIG, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_run_knows_the_users_own_images_by_their_pixels(tmp_path, conditional):
+    """And by their labels, where the model is told these."""
+    model = DiffusionConfig(replace(SMALL_UNET, classes=2 if conditional else None))
+    mine = replace(few(), labels=torch.tensor([0, 1]), classes=("one", "other"))
+    brighter, otherwise_labelled = replace(mine, images=mine.images + 1), replace(mine, labels=mine.labels.flip(0))
+    train(model, mine, CONFIG, tmp_path, progress=False)
+    train(model, replace(mine, images=mine.images.clone(), source="elsewhere"), CONFIG, tmp_path, progress=False)
+    for other, is_refused in ((brighter, True), (otherwise_labelled, conditional)):
+        with pytest.raises(ValueError, match="sha256 is .* there and .* here") if is_refused else nullcontext():
+            train(model, other, CONFIG, tmp_path, progress=False)
+
+
+def test_a_run_of_an_earlier_version_which_knew_no_pixels_goes_on_with_images_of_that_name(tmp_path):
+    train(MODEL, few(), CONFIG, tmp_path, progress=False)
+    (manifest,) = tmp_path.glob("checkpoints/*.json")
+    old = json.loads(manifest.read_text())
+    del old["seal"], old["config"]["data"]["sha256"]
+    manifest.write_text(json.dumps(sealed(old)))
+    train(MODEL, few(), CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="data is mine there and others here"):
+        train(MODEL, few("others"), CONFIG, tmp_path, progress=False)
 
 
 def test_a_default_that_does_not_fit_is_told_from_what_was_given():
