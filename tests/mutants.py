@@ -864,7 +864,7 @@ CHANGES = {
         ("len(decays) == 1:", "not decays:", "one decay in a list, of an earlier version"),
         ("if each.default is not MISSING}", "}", "a setting without a default"),
         ("TrainingConfig.keep", "config.keep", "a run that keeps more checkpoints"),
-        ('"micro_batch_size" not in training', "training", "a run that goes on in other pieces"),
+        ('training["steps"] >= step', "True", "a run of fewer steps than it has done"),
         ("hashlib.sha256(Path(init).read_bytes()).hexdigest()", "str(init)", "which weights a run began with"),
         (
             "{_in_short(there)} there and {_in_short(value)} here",

@@ -25,7 +25,7 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        steps: number of optimiser steps.
+        steps: number of optimiser steps. A run whose learning rate is constant goes on with another number.
         batch_size: images in a step, over all processes.
         micro_batch_size: at most so many images are computed with at once, by each process; None is all of them. The
             gradients of a larger batch are summed (gradient accumulation): less memory, the same step up to rounding

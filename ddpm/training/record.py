@@ -10,8 +10,8 @@ from typing import Any
 from ddpm.training.config import TrainingConfig
 
 __all__ = [
-    "RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded", "with_pieces_of",
-    "with_todays_data",
+    "RENAMED", "default_record", "difference", "filled", "record_of", "settled", "upgraded",
+    "with_changes_on_the_way", "with_todays_data",
 ]  # fmt: skip
 
 
@@ -85,12 +85,17 @@ def settled(record: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return record | {"training": training | {"threads": other.get("training", {}).get("threads")}}
 
 
-def with_pieces_of(new: Mapping[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """The old record; its batches are computed in the new one's pieces, which a run may change on its way."""
-    training = new.get("training", {})
-    if "micro_batch_size" not in training:
-        return old
-    return old | {"training": old.get("training", {}) | {"micro_batch_size": training["micro_batch_size"]}}
+def with_changes_on_the_way(old: dict[str, Any], new: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """The old record of a run that has come to `step`; what may change from there is as in the new one.
+
+    That is in what pieces a batch is computed, and at a constant learning rate the number of steps that are still to
+    come. Where the rate decays, it is another in every step of a longer run.
+    """
+    training, before = new.get("training", {}), old.get("training", {})
+    changes = {name: training[name] for name in ("micro_batch_size",) if name in training}
+    if before.get("decay") == training.get("decay") == "constant" and training["steps"] >= step:
+        changes["steps"] = training["steps"]
+    return old | {"training": before | changes} if changes else old
 
 
 def with_todays_data(old: dict[str, Any], new: Mapping[str, Any], former_names: Collection[str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ddpm import files
 from ddpm.extras import needed
 from ddpm.messages import say
 from ddpm.training.checkpoint import best_checkpoint, newest_checkpoint, prune, save_checkpoint
-from ddpm.training.record import difference, filled, settled, with_pieces_of, with_todays_data
+from ddpm.training.record import difference, filled, settled, with_changes_on_the_way, with_todays_data
 
 with needed("filelock"):
     from filelock import FileLock, Timeout
@@ -74,7 +74,8 @@ class Run:
         self._seen = sorted(folder.glob("checkpoints/*.json"))
         self.found = newest_checkpoint(folder / "checkpoints")
         if self.found is not None:
-            old = with_pieces_of(record, filled(self.found.config, defaults))
+            old = filled(self.found.config, defaults)
+            old = with_changes_on_the_way(old, record, self.found.step)
             old = with_todays_data(old, record, former_names)
             self.record = settled(record, old)
             if (old := settled(old, record)) != self.record:

@@ -330,6 +330,15 @@ def test_a_run_goes_on_with_a_batch_in_other_pieces(tmp_path, images):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+def test_a_run_of_a_constant_rate_becomes_one_that_was_longer_from_the_start(tmp_path, images):
+    constant = replace(CONFIG, decay="constant")
+    train(MODEL, images, constant, tmp_path / "whole", progress=False)
+    for steps in (3, constant.steps):
+        train(MODEL, images, replace(constant, steps=steps), tmp_path / "longer", progress=False)
+    for name in ("model.safetensors", "config.json", "log.jsonl"):
+        assert (tmp_path / "longer" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
 def test_a_vae_whose_sigma_is_of_the_batch_is_not_trained_in_pieces(tmp_path, images):
     in_pieces = replace(CONFIG, micro_batch_size=2)
     model = AutoencoderConfig(base_channels=8, variational=True)

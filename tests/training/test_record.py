@@ -11,7 +11,7 @@ from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import DiffusionConfig
 from ddpm.gan import GANConfig
 from ddpm.training.config import TrainingConfig
-from ddpm.training.record import default_record, difference, filled, record_of, upgraded, with_pieces_of
+from ddpm.training.record import default_record, difference, filled, record_of, upgraded, with_changes_on_the_way
 from ddpm.unet import UNetConfig
 
 DATA = {"name": "fashion-mnist", "images": 50, "image_shape": (1, 32, 32)}
@@ -48,10 +48,18 @@ def test_how_many_checkpoints_are_kept_is_no_part_of_it():
 def test_a_run_goes_on_in_other_pieces_and_with_nothing_else_changed():
     old, new = (record_of(MODEL, replace(CONFIG, micro_batch_size=size), DATA) for size in (4, None))
     assert old != new
-    assert with_pieces_of(new, old) == new
-    assert with_pieces_of(old, new) == old
+    assert with_changes_on_the_way(old, new, step=1) == new
+    assert with_changes_on_the_way(new, old, step=1) == old
     shorter = record_of(MODEL, replace(CONFIG, micro_batch_size=4, steps=3), DATA)
-    assert difference(with_pieces_of(new, shorter), new).startswith("steps is 3 there")
+    assert difference(with_changes_on_the_way(shorter, new, step=1), new).startswith("steps is 3 there")
+
+
+@pytest.mark.parametrize(
+    ("decay", "step", "is_legal"), [("constant", 9, True), ("constant", 10, False), ("linear", 1, False)]
+)
+def test_a_run_of_a_constant_rate_gets_another_number_of_steps_which_are_still_to_come(decay, step, is_legal):
+    old, new = (record_of(MODEL, replace(CONFIG, decay=decay, steps=steps), DATA) for steps in (20, 9))
+    assert with_changes_on_the_way(old, new, step) == (new if is_legal else old)
 
 
 def test_a_record_knows_the_weights_that_its_training_began_with(tmp_path):
