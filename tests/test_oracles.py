@@ -92,6 +92,7 @@ def test_bad_arguments_are_named():
         (lambda: GaussianMixture([math.inf, 1.0], [[0.0], [1.0]], 1.0, SCHEDULE), "weights are"),
         (lambda: GaussianMixture([1.0], [[math.nan]], 1.0, SCHEDULE), "means are"),
         (lambda: GaussianMixture([1.0], [[0.0]], math.nan, SCHEDULE), "stds are"),
+        (lambda: GaussianMixture([1.0, 1.0], [[0.0], [1.0]], [0.1, -0.1], SCHEDULE), r"stds are \[0.1, -0.1\]"),
         (lambda: GaussianMixture([1.0, 1.0], [[0.0], [1.0]], [[0.1], [0.2]], SCHEDULE), r"stds have shape \(2, 1\)"),
         (lambda: GaussianMixture(torch.ones(0), torch.ones(0, 2), 1.0, SCHEDULE), "weights have shape"),
     ):

@@ -270,6 +270,10 @@ def of_unet(**changed):
         ({"data": {"image_shape": [1, 32.0, 32.0]}}, "image_shape is .*; it must be a list of integers"),
         ({"data": {"image_shape": [1, 30, 32]}}, "image height is 30; it must be a multiple of 4"),
         ({"data": {"image_shape": [3, 32, 32]}}, "channels is 1; the images have 3"),
+        (
+            {"data": {"image_shape": [1, 32, 32], "classes": ["bag", "coat"]}},
+            r"classes are \['bag', 'coat'\]; the network was made for 0 classes",
+        ),
     ],
 )
 def test_settings_that_are_not_legal_or_of_a_later_version_are_named(changed, message, own):
