@@ -1203,7 +1203,7 @@ NEAREST = {
     ],
     "model_files.py": ["test_pretrained.py", "test_distillation.py"],
     "pretrained.py": ["training/test_own_parts.py"],
-    "training/record.py": ["training/test_own_parts.py"],
+    "training/record.py": ["training/test_run.py", "training/test_own_parts.py"],
     "fast.py": ["test_bits.py"],
     "model_settings.py": ["training/test_record.py", "test_settings.py", "test_gan.py", "test_diffusion.py"],
     "arguments.py": [

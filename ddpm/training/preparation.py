@@ -139,7 +139,7 @@ def description(dataset: Dataset | Pictures, with_classes: bool) -> dict[str, An
     if with_classes:
         data["classes"] = dataset.classes
     if isinstance(dataset, Dataset) and dataset.name not in NAMES and not dataset.name.startswith("folder:"):
-        data["sha256"] = dataset.sha256(with_labels=with_classes)
+        data["images_sha256"] = dataset.sha256(with_labels=with_classes)
     return data
 
 

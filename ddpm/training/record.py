@@ -92,9 +92,10 @@ def with_changes_on_the_way(old: dict[str, Any], new: Mapping[str, Any], step: i
     come. Where the rate decays, it is another in every step of a longer run.
     """
     training, before = new.get("training", {}), old.get("training", {})
-    changes = {name: training[name] for name in ("micro_batch_size",) if name in training}
+    may_change = ["micro_batch_size"]
     if before.get("decay") == training.get("decay") == "constant" and training["steps"] >= step:
-        changes["steps"] = training["steps"]
+        may_change.append("steps")
+    changes = {name: training[name] for name in may_change if name in training}
     return old | {"training": before | changes} if changes else old
 
 
@@ -106,9 +107,12 @@ def with_todays_data(old: dict[str, Any], new: Mapping[str, Any], former_names: 
     data = old.get("data")
     if not isinstance(data, dict):
         return old
-    name = {"name": new["data"]["name"]} if data.get("name") in former_names else {}
-    sha256 = {"sha256": new["data"]["sha256"]} if "sha256" in new["data"] and "sha256" not in data else {}
-    return old | {"data": data | name | sha256}
+    todays = dict(data)
+    if data.get("name") in former_names:
+        todays["name"] = new["data"]["name"]
+    if "images_sha256" in new["data"]:
+        todays.setdefault("images_sha256", new["data"]["images_sha256"])
+    return old | {"data": todays}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def test_a_run_knows_the_users_own_images_by_their_pixels(tmp_path, conditional)
     train(model, mine, CONFIG, tmp_path, progress=False)
     train(model, replace(mine, images=mine.images.clone(), source="elsewhere"), CONFIG, tmp_path, progress=False)
     for other, is_refused in ((brighter, True), (otherwise_labelled, conditional)):
-        with pytest.raises(ValueError, match="sha256 is .* there and .* here") if is_refused else nullcontext():
+        with pytest.raises(ValueError, match="images_sha256 is .* there and .* here") if is_refused else nullcontext():
             train(model, other, CONFIG, tmp_path, progress=False)
 
 
@@ -93,7 +93,7 @@ def test_a_run_of_an_earlier_version_which_knew_no_pixels_goes_on_with_images_of
     train(MODEL, few(), CONFIG, tmp_path, progress=False)
     (manifest,) = tmp_path.glob("checkpoints/*.json")
     old = json.loads(manifest.read_text())
-    del old["seal"], old["config"]["data"]["sha256"]
+    del old["seal"], old["config"]["data"]["images_sha256"]
     manifest.write_text(json.dumps(sealed(old)))
     train(MODEL, few(), CONFIG, tmp_path, progress=False)
     with pytest.raises(ValueError, match="data is mine there and others here"):
