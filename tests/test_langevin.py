@@ -243,6 +243,10 @@ def test_the_defaults_of_annealing_come_down_from_the_noise(moves):
     [
         (lambda d, x, g: langevin(score_at(d, 1), x, step_size=0.0, steps=3), "step_size is 0.0"),
         (lambda d, x, g: langevin(score_at(d, 1), x, step_size=0.1, steps=0), "steps is 0"),
+        (
+            lambda d, x, g: metropolis_langevin(torch.sum, score_at(d, 1), x, step_size=-1, steps=1),
+            "step_size is -1; it must be above 0",
+        ),
         (lambda d, x, g: annealed_langevin(d, x, g, steps_per_level=0), "steps_per_level is 0"),
         (lambda d, x, g: predictor_corrector(d, x, g, corrector_steps=1.5), "corrector_steps is 1.5"),
         (lambda d, x, g: predictor_corrector(d, x, g, step_size=-1), "step_size is -1"),
