@@ -53,7 +53,7 @@ from ddpm.unet.blocks import attention, sinusoids
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "transformer.json"
 TIME_WIDTH = 256  # of the sinusoids that the time becomes
 HEAD = 32  # numbers in a head of attention
-RATES, SEEDS = [1e-3, 2e-3, 4e-3], [0, 1, 2]
+RATES, SEEDS = [1e-3, 2e-3, 4e-3, 8e-3, 16e-3], [0, 1, 2]
 ROUNDS = 3  # in which the time of a step is measured
 
 
