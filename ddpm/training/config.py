@@ -25,7 +25,7 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        steps: number of optimiser steps. A run whose learning rate is constant goes on with another number.
+        steps: number of optimiser steps.
         batch_size: images in a step, over all processes.
         micro_batch_size: at most so many images are computed with at once, by each process; None is all of them. The
             gradients of a larger batch are summed (gradient accumulation): less memory, the same step up to rounding
@@ -34,7 +34,8 @@ class TrainingConfig:
             makes another thing, such as digits and shoes that all point one way.
         learning_rate: peak learning rate, reached after the warm-up.
         warmup: number of warm-up steps, over which the learning rate rises.
-        decay: decay of the learning rate after the warm-up: cosine or linear (to 0 after the last step), or constant.
+        decay: decay of the learning rate after the warm-up: cosine or linear (to 0 after the last step), or constant. A
+            run of a constant rate goes on with more steps, as if it had been as long from the start.
         optimiser: name of the optimiser: muon, adamw, adam, sgd or rmsprop (see ddpm.training.optimisers).
         momentum: decay of the gradient's average: beta 1 of adamw and adam, the momentum of sgd.
         weight_decay: decoupled weight decay of adamw and muon.
