@@ -414,6 +414,30 @@ def test_a_bump_is_dragged(viewport, visit):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(
+    "move, shown",
+    [("to('state', 4)", "state 4 of 12"), ("click('reverse'), click('play')", "state 0 of 12")],
+    ids=["chosen", "played"],
+)
+def test_who_moves_while_a_walk_is_made_is_not_thrown_to_its_end(move, shown, visit):
+    bench = visit("book/lab", query="?points=50&steps=9").locator(".lab-plane")
+    expect(bench.locator(".lab-numbers")).to_contain_text("state 9 of 9")
+    bench.evaluate(  # all in one task, before the walk that is asked for can have come
+        f"""bench => {{
+            const to = (name, value) => {{
+                const field = bench.querySelector(`[name=${{name}}]`);
+                field.value = value;
+                field.dispatchEvent(new Event("input", {{ bubbles: true }}));
+            }};
+            const click = (name) => bench.querySelector(`button[name=${{name}}]`).click();
+            to("steps", 12);
+            {move};
+        }}"""
+    )
+    expect(bench.locator(".lab-numbers")).to_contain_text(shown, timeout=20_000)
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 700, "height": 400}, {"width": 820, "height": 1180}])
 def test_a_picture_covers_no_knob(viewport, visit):
     page = visit("book/lab", viewport)

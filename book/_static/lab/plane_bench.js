@@ -71,6 +71,7 @@ class PlaneBench extends Bench {
     this.held = null;
     this.asked = 0; // the number of the walk that was asked for last
     this.frame = 0; // the animation frame for which a walk is asked
+    this.moved = false; // whether the reader has gone to a state, or plays, since that walk was asked for
     this.end = ""; // what is to be said of the end
     this.state = ""; // and of the state that is shown
     for (const [name, { title }] of Object.entries(SHAPES)) this.field("shape").add(new Option(title, name));
@@ -115,9 +116,21 @@ class PlaneBench extends Bench {
     this.root.querySelector("pre")?.replaceChildren(pythonOf(setup));
   }
 
+  /** @param {number} index */
+  goTo(index) {
+    this.moved = true;
+    super.goTo(index);
+  }
+
+  play() {
+    this.moved = true;
+    super.play();
+  }
+
   /** Walk as the setup says, once a frame at most; what is shown then is the end, or the state that was shown. */
   run() {
     this.stop();
+    this.moved = false;
     this.fill();
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.walkNow());
@@ -126,16 +139,16 @@ class PlaneBench extends Bench {
   async walkNow() {
     const asked = ++this.asked;
     const { setup } = this;
-    const onTheWay = this.held && this.shown < this.last; // a bump is dragged while a state on the way is shown
     try {
       const { walk, calls } = await walked(setup, () => asked !== this.asked);
       if (asked !== this.asked) return; // the setup has changed meanwhile
+      const stays = (this.held || this.moved) && this.shown < this.last; // at a state on the way, which the reader looks at
       [this.walk, this.calls] = [walk, calls];
-      this.stop();
       this.measure();
-      this.show(onTheWay ? Math.min(this.shown, this.last) : this.last);
+      this.show(stays ? Math.min(this.shown, this.last) : this.last);
     } catch (error) {
       if (asked !== this.asked) return;
+      this.stop();
       [this.walk, this.shown] = [[], 0];
       this.state = `No walk: ${error instanceof Error ? error.message : error}.${this.rest()}`;
       this.place(0, this.state);
