@@ -66,7 +66,7 @@ class Dataset:
     Raises:
         TypeError: images or labels are no tensors, the images neither uint8 nor float32, or the classes are no names.
         ValueError: there is no image, they have another number of axes, or the labels are not as many; or images of
-            float32 are not finite, or all from 0 up.
+            float32 are not finite, all from 0 up, or carry a gradient.
     """
 
     name: str
@@ -91,6 +91,8 @@ class Dataset:
             raise ValueError(f"images have shape {shape}; it must be (n, channels, height, width), none of them 0")
         if self.images.is_floating_point():
             check_scaled(self.images)
+        if self.images.requires_grad:
+            raise ValueError("images carry a gradient, as of a network that has coded them; give images.detach()")
         if self.labels.shape != shape[:1]:
             raise ValueError(
                 f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"

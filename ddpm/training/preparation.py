@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_arguments",
-    "description",
     "first_step",
     "initial_weights",
     "labels_of_steps",
@@ -124,12 +123,12 @@ def run_of(
     """
     if isinstance(task, Diffusion):
         task.check_probabilities_and_weights()
-    data = description(dataset, with_classes=task.classes is not None)
+    data = _data_record(dataset, with_classes=task.classes is not None)
     record = record_of(model, config, data, init, compilation(accelerator, len(task.parts)), own_parts(task, is_given))
     return Run(out, record, default_record(model), config.keep, dataset.former_names)
 
 
-def description(dataset: Dataset | Pictures, with_classes: bool) -> dict[str, Any]:
+def _data_record(dataset: Dataset | Pictures, with_classes: bool) -> dict[str, Any]:
     """What a record says of the images: their name, number and shape, and the classes where the model is told them.
 
     A `Dataset` that the user made is also known by the SHA-256 of its images and of the labels that are used. The names

@@ -449,7 +449,7 @@ def test_what_chapter_2_says_of_a_transformer():
     level = max(distance for rate, distance in by_rate[unet].items() if 0.001 <= rate <= 0.008)
     assert (
         f"at {own:g}, the UNet's best, they have {by_rate[coarse][own]:.1f} and {by_rate[fine][own]:.1f}, while the "
-        f"UNet has at most {level:.1f} anywhere from 0.001 to 0.008."
+        f"UNet has at most {level:.1f} anywhere from 0.001 to 0.008, and {by_rate[unet][0.016]:.1f} at 0.016."
     ) in text
     lines = {line["network"]: line for line in table}  # but for the rate, alike in what follows
     steps = [lines[name]["steps"] for name in (unet, coarse, fine)]

@@ -207,6 +207,12 @@ IMAGES, LABELS = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4, dtyp
         (IMAGES.double(), LABELS, TypeError, "images are torch.float64; they must be torch.uint8 .*, or torch.float32"),
         (IMAGES.int(), LABELS, TypeError, "images are torch.int32; they must be torch.uint8"),
         (IMAGES.float(), LABELS, ValueError, "images are floats from 0 to 0; .* must lie around 0"),
+        (
+            torch.randn(IMAGES.shape, requires_grad=True),
+            LABELS,
+            ValueError,
+            r"carry a gradient, .*; give images.detach\(\)",
+        ),
         (IMAGES + torch.linspace(0, 1, 8), LABELS, ValueError, r"from 0 to 1; .* bring grey levels to \[-1, 1\]"),
         (IMAGES - torch.inf, LABELS, ValueError, "images hold NaN or infinity"),
         (
