@@ -415,7 +415,7 @@ def test_a_bump_is_dragged(viewport, visit):
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    "move, shown",
+    ("move", "shown"),
     [("to('state', 4)", "state 4 of 12"), ("click('reverse'), click('play')", "state 0 of 12")],
     ids=["chosen", "played"],
 )
