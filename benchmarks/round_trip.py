@@ -26,7 +26,7 @@ from ddpm.files import write_json
 from ddpm.metrics import fidelity
 from ddpm.noise import PerSampleNoise
 from ddpm.round_trip import ends, round_trip
-from ddpm.sampling import SAMPLERS
+from ddpm.walks import SAMPLERS
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "round-trip.json"
 

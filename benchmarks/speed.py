@@ -49,11 +49,11 @@ from ddpm.fast import Recorded, has_fast_bfloat16, in_walk, keep_freed_memory, p
 from ddpm.files import read_json, write_json
 from ddpm.interop import unet_to_diffusers
 from ddpm.metrics.fidelity import psnr
-from ddpm.sampling import DEFAULT_WALK
 from ddpm.targets import prediction_of
 from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.unet import UNet, UNetConfig
+from ddpm.walks import DEFAULT_WALK
 
 ROOT = Path(__file__).parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -33,9 +33,9 @@ from ddpm.files import write_json
 from ddpm.metrics.features import FEATURES, FEATURES_SHA256
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import dpm_solver_pp, final
-from ddpm.sampling import DEFAULT_WALK
 from ddpm.schedule import NoiseSchedule, linear
 from ddpm.training import recipe, train
+from ddpm.walks import DEFAULT_WALK
 
 RESULTS = Path(__file__).parents[1] / "book" / "results" / "straight-path.json"
 CHUNK = 50

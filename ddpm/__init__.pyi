@@ -19,6 +19,7 @@ from . import schedule as schedule
 from . import targets as targets
 from . import training as training
 from . import unet as unet
+from . import walks as walks
 from .interop import from_diffusers as from_diffusers
 from .pretrained import load as load
 from .pretrained import save as save

@@ -8,9 +8,9 @@ from torch import Tensor
 from ddpm.denoiser import Denoiser, Guided, Wrapper, schedule_of
 from ddpm.grids import Grid
 from ddpm.samplers import final
-from ddpm.sampling import Sampler, sampler_named
 from ddpm.schedule import NoiseSchedule
 from ddpm.targets import Prediction
+from ddpm.walks import Sampler, sampler_named
 
 __all__ = ["network_calls"]
 

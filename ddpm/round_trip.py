@@ -20,9 +20,9 @@ from ddpm.grids import Grid, check_grid
 from ddpm.noise import RandnLike, drawn
 from ddpm.samplers import Step, ancestral, ddim, heun, invert
 from ddpm.samplers import invert_heun as invert_heun  # it stood here, too
-from ddpm.sampling import Sampler, sampler_named
 from ddpm.settings import positive_int
 from ddpm.targets import Prediction
+from ddpm.walks import Sampler, sampler_named
 
 __all__ = ["Ends", "cycles", "ends", "inverted_round_trip", "round_trip"]
 
@@ -63,7 +63,7 @@ def round_trip(
     """Noise clean images to depth `timesteps[0]`, then walk the grid back to 0 (Meng et al. 2022, SDEdit).
 
     Yields the noised state first, with the true x0 and eps as its prediction, then every state of the sampler: a
-    function with the arguments of those in `ddpm.samplers`, or its name in `ddpm.sampling.SAMPLERS`. It gets
+    function with the arguments of those in `ddpm.samplers`, or its name in `ddpm.walks.SAMPLERS`. It gets
     `randn_like` and `options`.
     `schedule.timesteps(n, start=depth)` makes grids that begin at a depth.
     """

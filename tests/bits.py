@@ -17,8 +17,8 @@ import torch.nn.functional as F
 
 import ddpm
 from ddpm import data
-from ddpm.sampling import SAMPLERS
 from ddpm.training import recipe, train
+from ddpm.walks import SAMPLERS
 
 #: One thread, and no wider instructions than AVX2. Makers' processors still differ in the last bits: see `kernels`.
 ENVIRONMENT = {

@@ -22,6 +22,7 @@ LAYERS = [  # each may import from those before it
     {"gan", "diffusion"},
     {"oracles", "samplers", "interop", "metrics"},
     {"edict", "langevin", "likelihood"},
+    {"walks"},
     {"sampling"},
     {"round_trip", "network_calls"},
     {"own_parts", "model_files"},
@@ -146,6 +147,7 @@ OLD_PLACES = [  # where names stood in versions 0.1.0 and 0.2.0, and where they 
     ("ddpm.schedule", "ddpm.grids", ["NOISE_ALONE", "SPACINGS", "Spacing", "check_grid", "check_start"]),
     ("ddpm.round_trip", "ddpm.edict", ["coupled_round_trip", "edict", "invert_edict"]),
     ("ddpm.round_trip", "ddpm.samplers", ["invert_heun"]),
+    ("ddpm.sampling", "ddpm.walks", ["SAMPLERS", "sampler_named"]),
 ]
 
 

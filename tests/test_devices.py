@@ -30,11 +30,12 @@ from ddpm.metrics.fidelity import fidelity, psnr, ssim
 from ddpm.metrics.judge import judge
 from ddpm.noise import PerSampleNoise, StepRandomness
 from ddpm.oracles import EmpiricalData, Gaussian, GaussianMixture
-from ddpm.sampling import SAMPLERS, sample
+from ddpm.sampling import sample
 from ddpm.schedule import SCHEDULES, exploding, linear, straight, zero_terminal_snr
 from ddpm.targets import TARGETS
 from ddpm.training import recipe, train
 from ddpm.unet import UNet, UNetConfig
+from ddpm.walks import SAMPLERS
 from tests.defaults import default
 from tests.forked import in_a_fork
 from tests.networks import stirred

@@ -14,9 +14,9 @@ from ddpm.likelihood import variational_bound
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian, GaussianMixture
 from ddpm.samplers import ancestral, ddim, dpm_solver_pp, final, heun, invert, invert_heun
-from ddpm.sampling import SAMPLERS
 from ddpm.schedule import NoiseSchedule, cosine, exploding, linear, sigmoid, straight, zero_terminal_snr
 from ddpm.targets import target_of
+from ddpm.walks import SAMPLERS
 
 pytestmark = pytest.mark.long
 

@@ -5,8 +5,8 @@ from ddpm.denoiser import Clipped, Denoiser, Guided
 from ddpm.network_calls import network_calls
 from ddpm.oracles import Gaussian
 from ddpm.samplers import ancestral, final
-from ddpm.sampling import SAMPLERS
 from ddpm.schedule import linear
+from ddpm.walks import SAMPLERS
 
 SCHEDULE = linear()
 

@@ -16,9 +16,10 @@ from ddpm.langevin import annealed_langevin, flow_and_langevin, predictor_correc
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, dpm_solver_pp, final, heun, invert, predict
-from ddpm.sampling import SAMPLERS, sample
+from ddpm.sampling import sample
 from ddpm.schedule import NoiseSchedule, exploding, linear, straight
 from ddpm.targets import Prediction
+from ddpm.walks import SAMPLERS
 
 SCHEDULE = linear()
 

@@ -16,11 +16,12 @@ from ddpm.denoiser import Wrapper
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import Gaussian
 from ddpm.samplers import Step, ancestral, ddim, final
-from ddpm.sampling import SAMPLERS, LatentModel, Walk, default_walk, sample, sampler_named, watched
+from ddpm.sampling import LatentModel, sample, watched
 from ddpm.schedule import cosine, exploding, linear, straight
 from ddpm.settings import SamplerName
 from ddpm.targets import Prediction
 from ddpm.unet import UNet, UNetConfig
+from ddpm.walks import SAMPLERS, Walk, default_walk, sampler_named
 
 SCHEDULE = linear()
 

@@ -60,7 +60,8 @@ def prepared(
         ValueError: something is wrong, or does not go together.
     """
     from ddpm.network_calls import network_calls
-    from ddpm.sampling import default_walk, is_latent, refuse_walk
+    from ddpm.sampling import is_latent, refuse_walk
+    from ddpm.walks import default_walk
 
     sampler, steps, eta, variance, spacing = walking
     non_negative_int("seed", seed)

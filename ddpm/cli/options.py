@@ -114,7 +114,7 @@ def sampler_options(sampler: str | None, eta: float, variance: str) -> dict[str,
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; it must be in [0, 1]")
     if sampler is not None and sampler not in get_args(SamplerName):
-        from ddpm.sampling import sampler_named  # which knows other libraries' names, too
+        from ddpm.walks import sampler_named  # which knows other libraries' names, too
 
         sampler_named(sampler)
     options = {}

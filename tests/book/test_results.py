@@ -14,8 +14,8 @@ from ddpm.companion.results import results
 from ddpm.langevin import flow_and_langevin
 from ddpm.oracles import EmpiricalData
 from ddpm.samplers import heun
-from ddpm.sampling import DEFAULT_WALK
 from ddpm.schedule import linear
+from ddpm.walks import DEFAULT_WALK
 from tests.cells import cells_of
 from tests.checkout import ROOT, script
 

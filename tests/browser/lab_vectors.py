@@ -14,8 +14,8 @@ from ddpm.langevin import langevin
 from ddpm.noise import PerSampleNoise
 from ddpm.oracles import GaussianMixture
 from ddpm.samplers import invert
-from ddpm.sampling import SAMPLERS
 from ddpm.schedule import linear, straight
+from ddpm.walks import SAMPLERS
 
 FILE = Path(__file__).with_suffix(".json")
 BUMPS = [[0.2, -1.5, -0.8, 0.25], [0.3, 1.5, -0.8, 0.25], [0.5, 0, 1.5, 0.4]]  # weight, mean, std

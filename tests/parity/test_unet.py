@@ -13,9 +13,9 @@ from ddpm.denoiser import Guided, NetworkDenoiser
 from ddpm.interop import diffusers_config, export_diffusers, from_diffusers, unet_from_diffusers, unet_to_diffusers
 from ddpm.round_trip import round_trip
 from ddpm.samplers import ddim, final
-from ddpm.sampling import SAMPLERS
 from ddpm.schedule import SCHEDULES, NoiseSchedule, cosine, linear, straight, zero_terminal_snr
 from ddpm.unet import CONVENTIONS, UNet, UNetConfig, feature_maps
+from ddpm.walks import SAMPLERS
 from tests.networks import SMALL_UNET
 
 pytestmark = pytest.mark.long

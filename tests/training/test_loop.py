@@ -22,7 +22,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ddpm
-from ddpm import data, langevin, samplers, sampling, threads
+from ddpm import data, langevin, samplers, sampling, threads, walks
 from ddpm.autoencoder import AutoencoderConfig
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.files import load_tensors, save_tensors
@@ -124,7 +124,7 @@ def test_training_runs_no_sampler(tmp_path, images, monkeypatch):
         for name, value in vars(module).copy().items():
             if inspect.isfunction(value):
                 monkeypatch.setattr(module, name, refuse)
-    monkeypatch.setattr(sampling, "SAMPLERS", dict.fromkeys(sampling.SAMPLERS, refuse))
+    monkeypatch.setattr(walks, "SAMPLERS", dict.fromkeys(walks.SAMPLERS, refuse))
     with pytest.raises(AssertionError, match="called a sampler"):
         samplers.ddim(None, None, None)
     train(MODEL, images, replace(CONFIG, steps=2), tmp_path)
