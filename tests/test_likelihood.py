@@ -286,6 +286,8 @@ def test_the_importance_bound_of_a_logistic_decoder_takes_its_own_levels():
     assert torch.equal(importance_bound(model, x, 1, randn_like=lambda _: noise), one)
     with pytest.raises(ValueError, match="levels is 16; with loss logistic the decoder has 256"):
         importance_bound(model, x, 1, levels=16)
+    with pytest.raises(FloatingPointError, match="^the bound is not finite$"):
+        importance_bound(model, x, 1, randn_like=lambda _: noise / 0)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,11 @@ def export_diffusers(denoise: NetworkDenoiser, directory: str | Path, card: str 
         ModuleNotFoundError: diffusers is not installed.
     """
     instance("denoise", denoise, NetworkDenoiser)
-    if not isinstance(denoise.network, UNet) or denoise.image_shape is None:
-        raise ValueError("denoise must hold a UNet, with a null label if it has classes, and know its image_shape")
+    if not isinstance(denoise.network, UNet):
+        kind = type(denoise.network).__name__
+        raise ValueError(f"denoise holds a {kind}; it must hold a UNet, with a null label if it has classes")
+    if denoise.image_shape is None:
+        raise ValueError("denoise does not know its image_shape; NetworkDenoiser(..., image_shape=...) does")
     _, height, width = denoise.image_shape
     with new_folder("directory", expanded(directory)) as folder:
         unet = unet_to_diffusers(denoise.network, height if height == width else (height, width))

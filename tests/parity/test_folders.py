@@ -362,6 +362,12 @@ def test_only_networks_that_can_be_converted_are(tmp_path):
         unet_config(UNet(UNetConfig(base_channels=8, head_channels=8)))
     with pytest.raises(TypeError, match="^denoise is UNet; it must be a ddpm.denoiser.network.NetworkDenoiser"):
         export_diffusers(UNet(UNetConfig(base_channels=8, head_channels=8)), tmp_path / "out")
+    linear_map = NetworkDenoiser(torch.nn.Linear(32, 32), linear(), "eps", image_shape=(1, 32, 32))
+    with pytest.raises(ValueError, match="^denoise holds a Linear; it must hold a UNet, with a null label if it has"):
+        export_diffusers(linear_map, tmp_path / "out")
+    of_any_shape = NetworkDenoiser(UNet(UNetConfig(base_channels=8, head_channels=8)), linear(), "eps")
+    with pytest.raises(ValueError, match="^denoise does not know its image_shape; NetworkDenoiser.* does$"):
+        export_diffusers(of_any_shape, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
