@@ -2,15 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ddpm.arguments import function
+from ddpm.arguments import answer_like, function
 from ddpm.denoiser import Denoiser, schedule_of
+from ddpm.extras import needed
 from ddpm.grids import check_start
 from ddpm.noise import PerSampleNoise
 from ddpm.samplers import Step, final
@@ -78,7 +79,8 @@ def sample(
 
     Raises:
         TypeError: an argument is of a wrong kind, or the sampler has no such option.
-        ValueError: an argument is not legal, or a sampler of one's own ends before the grid does.
+        ValueError: an argument is not legal, or a sampler of one's own ends before the grid does or in another shape.
+        ModuleNotFoundError: `distributed` needs accelerate, of the extra ddpm[train].
     """
     if is_latent(denoise):
         given = {"sampler": sampler, "steps": steps, "spacing": spacing, "shape": shape, "watch": watch, **options}
@@ -117,8 +119,8 @@ def sample(
             states = run_sampler(
                 denoise.of_samples(first, chunk), scale * x, timesteps, randn_like=randn_like, **options
             )
-            states = _to_the_end(watched(states, timesteps[0], bar, watch), name, timesteps[-1])
-            samples.append(final(states))
+            states = watched(_to_the_end(states, name, timesteps[-1]), timesteps[0], bar, watch)
+            samples.append(answer_like(f"the sampler {name}", final(states), x).to(x.dtype))
     return share.join(samples)
 
 
@@ -165,8 +167,9 @@ class _Share(NamedTuple):
 def _share(n: int, chunk: int, distributed: bool) -> _Share:
     if not distributed:
         return _Share(range(0, n, chunk), lambda chunks: torch.cat(chunks)[:n], True)
-    from accelerate import PartialState
-    from accelerate.utils import gather
+    with needed("accelerate"):
+        from accelerate import PartialState
+        from accelerate.utils import gather
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     rank, processes = state.process_index, state.num_processes
@@ -182,6 +185,8 @@ def _share(n: int, chunk: int, distributed: bool) -> _Share:
 
 def _to_the_end(states: Iterator[Step], sampler: str, end: float) -> Iterator[Step]:
     """The states of a walk; after the last, `ValueError` unless the time of that one is the grid's end."""
+    if not isinstance(states, Iterable):
+        raise TypeError(f"the sampler {sampler} returns {type(states).__name__}; it must yield a Step after every move")
     t = end
     for state in states:
         t = state.t

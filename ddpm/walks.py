@@ -101,26 +101,27 @@ def default_walk(
     return Walk(own.sampler, moves, own.spacing if spacing is None else spacing)
 
 
-def name_of(walk: Sampler) -> str:
+def name_of(sampler: Sampler) -> str:
     """What a sampler that is given as a function is called."""
-    while isinstance(walk, partial):
-        walk = walk.func
-    return getattr(walk, "__name__", type(walk).__name__)
+    while isinstance(sampler, partial):
+        sampler = sampler.func
+    return getattr(sampler, "__name__", type(sampler).__name__)
 
 
-def check_options(sampler: str, walk: Sampler, given: Mapping[str, Any]) -> None:
+def check_options(name: str, sampler: Sampler, given: Mapping[str, Any]) -> None:
     """Raise `TypeError` where an option is given that the sampler does not have, and say whose it is."""
-    legal = _options_of(walk)
-    for name in given:
-        if legal is not None and name not in legal:
-            owners = [other for other, theirs in SAMPLERS.items() if name in (_options_of(theirs) or ())]
-            hint = f"; it is one of {', '.join(owners)}" if owners else OTHERS_OPTIONS.get(name, "")
-            raise TypeError(f"{name} is no option of the sampler {sampler}{hint}")
+    legal = _options_of(sampler)
+    for option in given:
+        if legal is not None and option not in legal:
+            owners = [other for other, theirs in SAMPLERS.items() if option in (_options_of(theirs) or ())]
+            hint = f"; it is one of {', '.join(owners)}" if owners else OTHERS_OPTIONS.get(option, "")
+            has = ", ".join(legal) if legal else "none"
+            raise TypeError(f"{option} is no option of the sampler {name}, which has {has}{hint}")
 
 
-def _options_of(walk: Sampler) -> list[str] | None:
+def _options_of(sampler: Sampler) -> list[str] | None:
     """The names of a sampler's own options, which follow the denoiser, the state and the grid; None if it takes any."""
-    options = list(signature(walk).parameters.values())[3:]
+    options = list(signature(sampler).parameters.values())[3:]
     if any(each.kind is each.VAR_KEYWORD for each in options):
         return None
     return [each.name for each in options if each.name != "randn_like"]

@@ -8,11 +8,13 @@ import tomllib
 import pytest
 import torch
 
+import ddpm
 from ddpm import cli
 from ddpm.denoiser import NetworkDenoiser
 from ddpm.extras import EXTRAS, needed
 from ddpm.interop.onnx import export_onnx
 from ddpm.likelihood import flow_nll
+from ddpm.oracles import Gaussian
 from ddpm.schedule import linear
 from ddpm.training import recipe, train
 from ddpm.training.launcher import make_accelerator
@@ -40,6 +42,8 @@ def test_what_only_some_trainings_need_is_asked_for_by_them(tmp_path, monkeypatc
         optimiser_of("muon", [torch.nn.Parameter(torch.zeros(2, 2))])
     with pytest.raises(ModuleNotFoundError, match=r"^accelerate is not installed; this needs: pip install "):
         make_accelerator(tmp_path, ())
+    with pytest.raises(ModuleNotFoundError, match=r"^accelerate is not installed; this needs: pip install "):
+        ddpm.sample(Gaussian(0.0, 0.5, linear()), 2, shape=(2,), distributed=True)
 
 
 def test_another_package_that_is_missing_keeps_its_own_message():

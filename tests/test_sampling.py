@@ -126,7 +126,7 @@ def test_a_sampler_may_be_given_as_a_function():
         yield from ddim(denoise, x, timesteps, **options)
 
     assert torch.equal(drawn(Images(), 3, passing, 4, 5, eta=1.0), by_name)
-    with pytest.raises(TypeError, match="^eta is no option of the sampler halving; it is one of ddim$"):
+    with pytest.raises(TypeError, match="^eta is no option of the sampler halving, which has share; it is one of ddim"):
         drawn(Images(), 3, halving, 4, 5, eta=1.0)
     with pytest.raises(TypeError, match="^sampler is 3; it must be a function or a name: ancestral"):
         drawn(Images(), 3, 3)
@@ -145,6 +145,23 @@ def test_a_sampler_that_ends_before_the_grid_is_refused():
             drawn(Images(), 3, one, 4, 5)
 
 
+def test_what_a_sampler_of_ones_own_returns_is_what_sample_promises():
+    def doubled(denoise, x, timesteps, *, randn_like=None):
+        yield from ddim(denoise, x.double(), timesteps)
+
+    def first(denoise, x, timesteps, *, randn_like=None):
+        yield from ddim(denoise, x[:1], timesteps)
+
+    def forgetful(denoise, x, timesteps, *, randn_like=None):
+        pass
+
+    assert drawn(Images(), 3, doubled, 4, 5).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"^the sampler first answers \(1, 1, 4, 4\) at x of shape \(512, 1, 4, 4\);"):
+        drawn(Images(), 3, first, 4, 5)
+    with pytest.raises(TypeError, match="^the sampler forgetful returns NoneType; it must yield a Step after every"):
+        drawn(Images(), 3, forgetful, 4, 5)
+
+
 @pytest.mark.parametrize(
     ("option", "hint"),
     [
@@ -155,7 +172,7 @@ def test_a_sampler_that_ends_before_the_grid_is_refused():
     ],
 )
 def test_an_option_of_another_library_is_refused_with_what_does_the_same(option, hint):
-    with pytest.raises(TypeError, match=f"^{option} is no option of the sampler dpm_solver_pp; {hint}"):
+    with pytest.raises(TypeError, match=f"^{option} is no option of the sampler dpm_solver_pp, which has none; {hint}"):
         drawn(Images(), 3, **{option: 2})
 
 
@@ -241,13 +258,15 @@ def test_no_walk_makes_more_moves_than_there_are_times():
 
 
 def test_an_option_of_another_sampler_is_refused_and_its_owner_named():
-    message = "eta is no option of the sampler dpm_solver_pp; it is one of ddim"
+    message = "eta is no option of the sampler dpm_solver_pp, which has none; it is one of ddim"
     with pytest.raises(TypeError, match=message):
         drawn(Images(), eta=0.5)
-    with pytest.raises(TypeError, match="weight is no option of the sampler ddim; it is one of flow_and_langevin"):
+    with pytest.raises(
+        TypeError, match="weight is no option of the sampler ddim, which has eta; it is one of flow_and"
+    ):
         drawn(Images(), sampler="ddim", weight=1)
     for name in ("strength", "x", "timesteps", "randn_like"):
-        with pytest.raises(TypeError, match=f"{name} is no option of the sampler heun$"):
+        with pytest.raises(TypeError, match=f"{name} is no option of the sampler heun, which has churn, coordinates$"):
             drawn(Images(), sampler="heun", **{name: 1})
 
 

@@ -28,6 +28,7 @@ from ddpm.cli.round_trip import round_trip
 from ddpm.cli.sample import sample
 from ddpm.cli.train import train
 from ddpm.extras import EXTRAS, missing
+from ddpm.messages import first_line
 
 __all__ = ["app", "chapters", "distill", "evaluate", "export", "main", "round_trip", "sample", "train"]
 
@@ -114,7 +115,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(1)
     except (ValueError, TypeError, FileNotFoundError) as error:
-        _stop(str(error) or type(error).__name__, 2)
+        _stop(first_line(error), 2)
     except ModuleNotFoundError as error:
         if (needed := _needed(error)) is None:
             raise
@@ -124,9 +125,9 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _silence_stdout()
-        _stop(str(error), 2 if error.errno in WRONG_PATH else 1)
+        _stop(first_line(error), 2 if error.errno in WRONG_PATH else 1)
     except FloatingPointError as error:
-        _stop(str(error), 1)
+        _stop(first_line(error), 1)
     except (MemoryError, RuntimeError) as error:
         _stop(_needs_less(error), 1)
 

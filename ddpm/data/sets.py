@@ -97,7 +97,8 @@ class Dataset:
             raise ValueError(
                 f"labels have shape {tuple(self.labels.shape)}; it must be ({len(self)},), one for each image"
             )
-        check_labels_of_classes(self.labels, class_names(self.classes))
+        object.__setattr__(self, "classes", class_names(self.classes))  # a tuple, whatever it was
+        check_labels_of_classes(self.labels, self.classes)
 
     def __len__(self) -> int:
         return len(self.images)

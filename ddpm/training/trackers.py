@@ -33,7 +33,7 @@ def check_trackers(trackers: Sequence[str], out: Path) -> None:
         raise TypeError(f"trackers is {trackers!r}; it must be a list of names, such as [{TRACKERS[0]!r}]")
     for tracker in trackers:
         if tracker not in TRACKERS:
-            legal = f"{', '.join(TRACKERS)}; for none, leave it out"
+            legal = f"{', '.join(TRACKERS)}; for none, --track none (in Python no trackers)"
             raise ValueError(f"tracker is {tracker!r}; legal are {legal}")
         if tracker in EXTRAS:
             check_installed(tracker)

@@ -127,6 +127,7 @@ def raising(error):
         (RuntimeError(f"{CPU_MEMORY}\nof 8"), 1, f"ddpm: out of memory: {CPU_MEMORY}; {NEEDS_LESS}"),
         (torch.OutOfMemoryError(GPU_MEMORY), 1, f"ddpm: out of memory: {GPU_MEMORY}; {NEEDS_LESS}"),
         (FloatingPointError("loss is nan"), 1, "ddpm: loss is nan\n"),
+        (TimeoutError(), 1, "ddpm: TimeoutError\n"),
         (typer.Abort(), 1, ""),
     ],
 )

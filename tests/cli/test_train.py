@@ -70,7 +70,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_refused_and_left_alone(train
         (["--data", "folder:book/assets", "--image-size", 30], "28 or 32"),
         (["--image-size", 64], "image_size is 64; only pictures of --data folder:PATH are brought to it"),
         (["--workers", -1], "workers is -1; it must be an integer from 0 up"),
-        (["--track", "mlflow"], "tracker is 'mlflow'; legal are tensorboard, wandb; for none, leave it out"),
+        (["--track", "mlflow"], "tracker is 'mlflow'; legal are tensorboard, wandb; for none, --track none"),
     ],
 )
 def test_a_job_that_cannot_be_done_gives_one_line_and_exit_code_2(arguments, message, tmp_path):

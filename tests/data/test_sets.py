@@ -382,3 +382,9 @@ def test_a_label_is_an_index_into_the_names_of_the_classes(label):
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, label])
     with pytest.raises(ValueError, match=r"labels are from .* to .*; legal are 0 to 2, one for each class"):
         data.Dataset("made here", "train", images, labels, "made here", classes=("a", "b", "c"))
+
+
+@pytest.mark.parametrize("classes", [iter("abc"), {"a": 0, "b": 1, "c": 2}.keys(), ["a", "b", "c"]])
+def test_classes_are_a_tuple_whatever_they_were(classes):
+    images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 2])
+    assert data.Dataset("made here", "train", images, labels, "made here", classes=classes).classes == ("a", "b", "c")
