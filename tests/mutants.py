@@ -937,7 +937,7 @@ CHANGES = {
     "cli/__init__.py": [
         ("(_numpy_first(command))", "(command)", "Ctrl-C while numpy is imported"),
         ("2 if error.errno in WRONG_PATH else 1)", "2)", "the exit code of a full disk"),
-        ("        _stop(str(error), 1)", "        _stop(str(error), 2)", "the exit code of a loss that is not finite"),
+        ("_stop(first_line(error), 1)", "_stop(str(error), 2)", "the exit code of a loss that is not finite"),
     ],
     "cli/launch.py": [
         ('typer.echo(f"{stopped}; the same', 'str(f"{stopped}; the same', "how a stopped training goes on"),
