@@ -778,11 +778,7 @@ CHANGES = {
             "embeddings of labels that a file has",
         ),
         (".min())", ".max())", "the threads of several processes"),
-        (
-            'data = {"name": dataset.name, "images": len(dataset)',
-            'data = {"name": "", "images": len(dataset)',
-            "the data that a run is of",
-        ),
+        ("    if isinstance(dataset, Dataset):", "    if False:", "the images that a run is of"),
     ],
     "training/state.py": [
         (
@@ -844,8 +840,8 @@ CHANGES = {
         ("lock.acquire()", "pass", "the lock of a run's folder"),
         ("!= self._seen:", "is None:", "a training that came in between"),
         ("HALF_WRITTEN.fullmatch(path.name)", "path.name", "files of other programs"),
-        ('if line["step"] <= step]', 'if line["step"] < step]', "the last line of a log"),
-        ("step, self.keep)", "step, self.keep + 1)", "how many checkpoints are kept"),
+        ('if line["step"] <= step:', 'if line["step"] < step:', "the last line of a log"),
+        ("if illegible:", "if False:", "a line in the middle of a log that cannot be read"),
         (
             '(replaced := _sha256(folder / "model.safetensors"))',
             "(replaced := None)",
@@ -879,8 +875,8 @@ CHANGES = {
         ('".safetensors"), manifest["sha256"])', '".safetensors"))', "tensors that were changed"),
         ("return min(losses", "return max(losses", "which checkpoint is the best"),
         ("sound[-keep:]", "sound[:keep]", "which checkpoints are kept"),
-        ('if path.stem <= f"step-{step:08d}"]', "]", "damaged checkpoints beyond the step"),
-        ('glob("step-*.json"), reverse=True)', 'glob("step-*.json"))', "which checkpoint is the newest"),
+        (" if _by_step(path) <= _by_step(_path(folder, step))]", "]", "damaged checkpoints beyond the step"),
+        ("key=_by_step, reverse=True)", "reverse=True)", "which checkpoint is the newest"),
         ("ema[0] if isinstance", "ema[-1] if isinstance", "which average is the run's own"),
         (
             "if version != VERSION:",
@@ -992,7 +988,11 @@ CHANGES = {
         ("**chosen | of_data)", "**chosen)", "the size of pictures, before they are read"),
         ('if "image_shape" in settings:', "if False:", "a shape in a file"),
         ("in_file | given)", "given | in_file)", "an option against a file"),
+    ],
+    "cli/config_file.py": [
         ('training.pop("threads", None)', "pass", "the threads of another machine"),
+    ],
+    "cli/job.py": [
         (
             "(3 if job.channels is None else job.channels,",
             "(1 if job.channels is None else job.channels,",
@@ -1245,6 +1245,8 @@ NEAREST = {
     "cli/drawing.py": ["cli/test_evaluate.py", "cli/test_drawing.py", "cli/test_sample.py"],
     "cli/evaluate.py": ["cli/test_evaluate.py"],
     "cli/round_trip.py": ["cli/test_drawing.py"],
+    "cli/config_file.py": ["cli/test_train.py"],
+    "cli/job.py": ["cli/test_train.py", "data/test_pictures.py"],
     "cli/train.py": ["data/test_pictures.py"],
     "sampling.py": ["training/test_several.py"],
     "walks.py": ["test_sampling.py"],

@@ -16,8 +16,8 @@ from PIL import Image
 
 import ddpm
 from ddpm import metrics
+from ddpm.cli.config_file import settings_of
 from ddpm.cli.distill import distill
-from ddpm.cli.train import settings_of
 from ddpm.denoiser import Denoiser
 from tests.checkout import ROOT
 

@@ -75,7 +75,7 @@ def distill(
     check_optimiser_settings(training.optimiser, given)
 
     from ddpm import distillation
-    from ddpm.cli.train import JobSettings, draw_progress, load_data
+    from ddpm.cli.job import JobSettings, draw_progress, load_data
     from ddpm.extras import check_installed
     from ddpm.files import check_place, expanded
 

@@ -1,108 +1,19 @@
 """`ddpm train`."""
 
-import json
-import os
-import tomllib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from ddpm.cli.config_file import settings_of
+from ddpm.cli.job import JobSettings, Shape, draw_progress, load_data
 from ddpm.cli.launch import launched, may_be_stopped, one_process_first
 from ddpm.cli.options import ThreadsOfRunOption
-from ddpm.cli.picture import picture_of
 from ddpm.cli.settings import with_settings, with_tuples
-from ddpm.settings import check, flag, non_negative_int, one_of, positive_int
-from ddpm.training.record import RENAMED, upgraded
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from ddpm.data import Dataset
-    from ddpm.data.pictures import Pictures
-
-__all__ = ["JobSettings", "settings_of", "train"]
-
-Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """What `ddpm train` asks besides the settings of the model and of its training.
-
-    Attributes:
-        model: kind of model: diffusion, autoencoder, vae or gan.
-        data: data set: fashion-mnist (60,000 images), fashion-mnist-embedded, mnist, kmnist, cifar10, cifar100, or
-            folder:PATH with pictures of any size and colours.
-        data_folder: folder that holds the files of a named data set.
-        image_size: height and width that pictures from a folder are brought to (32 by default): a multiple of 4 for
-            diffusion and of 8 for the other models, unless a file for --config gives them other levels. In Python,
-            ddpm.data.pictures.load_folder also takes a height that is not the width.
-        channels: channels of pictures from a folder: 1 makes them grey, 3 RGB (the default).
-        workers: processes that read pictures while the device computes.
-        conditional: tell the network each image's class, so that it can draw the one that is asked for. The classes of
-            folder:PATH are its subfolders.
-        init: start from the weights of this model (a name, a run's folder, or a file like its model.safetensors). With
-            --conditional it may be one that was told no classes.
-        samples: draw sixteen images at every checkpoint, into OUT/samples and the trackers.
-        track: trackers besides OUT/log.jsonl, which has a line for each step: tensorboard (tensorboard --logdir OUT),
-            wandb (Weights & Biases, if installed) or none. Give the option several times for several trackers.
-    """
-
-    model: str = "diffusion"
-    data: str = "fashion-mnist"
-    data_folder: str | None = None
-    image_size: int | None = None
-    channels: int | None = None
-    workers: int = 2
-    conditional: bool = False
-    init: str | None = None
-    samples: bool = True
-    track: tuple[str, ...] = ("tensorboard",)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.data, str):
-            raise TypeError(f"data is {self.data!r}; it must be a name or folder:PATH")
-        check(self, _optional(_path), "data_folder", "init")
-        check(self, _optional(positive_int), "image_size", "channels")
-        check(self, non_negative_int, "workers")
-        check(self, flag, "conditional", "samples")
-        if self.conditional and self.model != "diffusion":
-            raise ValueError(f"conditional is True; model {self.model!r} is told no classes, only diffusion is")
-        check(self, _names, "track")
-
-    @property
-    def size(self) -> int:
-        """Height and width of pictures from a folder."""
-        return 32 if self.image_size is None else self.image_size
-
-    @property
-    def trackers(self) -> list[str]:
-        """Names of accelerate's trackers."""
-        return [name for name in self.track if name != "none"]
-
-
-def _optional(rule: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
-    """A rule that also takes None."""
-    return lambda name, value: None if value is None else rule(name, value)
-
-
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}; it must be a path or a name")
-    return value
-
-
-def _names(name: str, value: Any) -> tuple[str, ...]:
-    """`value` as a tuple; it must be a name or a list of names."""
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
-        raise ValueError(f"{name} is {value!r}; it must be a name or a list of names")
-    return tuple(names)
-
+__all__ = ["train"]
 
 #: The settings of models and trainings that are options; all others can stand in a file for --config.
 OPTIONS = (
@@ -204,100 +115,3 @@ def job_of(settings: dict[str, Any]) -> tuple[JobSettings, dict[str, Any]]:
     own = {field.name: settings[field.name] for field in fields(JobSettings) if field.name in settings}
     others = {name: value for name, value in settings.items() if name not in own}
     return JobSettings(**own), with_tuples(others)
-
-
-def settings_of(path: Path, given: Collection[str] = ()) -> dict[str, Any]:
-    """The settings in a file, flat: a run's config.json, or a .toml or .json with a setting a line.
-
-    Args:
-        path: the file.
-        given: names of settings that are known already; some records need them.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows' editors put a mark at the beginning
-        settings = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"config is {str(path)!r}, which cannot be read: its encoding must be UTF-8") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"config is {str(path)!r}, which cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"config is {str(path)!r}; it must hold names and values")
-    if isinstance(settings.get("model"), dict):  # a record; in a file of settings it is a name
-        if "training" not in settings:  # what ddpm.save writes
-            raise ValueError(f"config is {str(path)!r}, a saved network's; it says nothing of a training")
-        try:
-            settings = _settings_of_record(path, settings, given)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"config is {str(path)!r}, a run's record that is damaged: {error!r}") from error
-    return with_tuples({RENAMED.get(name, name).replace("-", "_"): value for name, value in settings.items()})
-
-
-def _settings_of_record(path: Path, record: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    for part in ("training", "data"):
-        if not isinstance(record.get(part), dict):
-            raise ValueError(f"config is {str(path)!r}, a run's record that is damaged: its {part} is no table")
-    record = upgraded(record)
-    if own := [name for name in ("own_network", "own_schedule", "own_task") if name in record]:
-        raise ValueError(f"config is {str(path)!r}, of a run with an {own[0]}, which only ddpm.training.train can have")
-    model, data = dict(record["model"]), record["data"]
-    of_folder = data["name"].startswith("folder:")
-    for name, what, so in (("data", "pictures from a folder", of_folder), ("init", "other weights", "init" in record)):
-        if so and name not in given:
-            raise ValueError(f"config is {str(path)!r}, a run that began with {what}; name them with --{name}")
-    kind = "vae" if model.pop("variational", False) else record.get("kind", "diffusion")
-    model |= model.pop("unet", {})
-    conditional = {"conditional": True} if model.get("classes") else {}
-    for name in ("image_shape", "channels", "classes"):  # the data's
-        model.pop(name, None)
-    channels, size, width = data["image_shape"]
-    if of_folder and width != size:
-        shape = f"{size} x {width}"
-        raise ValueError(f"config is {str(path)!r}, a run on pictures of {shape}; --image-size makes squares alone")
-    training = dict(record["training"])
-    training.pop("threads", None)  # the machine's
-    of_data = {"channels": channels, "image_size": size} if of_folder else {"data": data["name"]}
-    return {"model": kind, **model, **training, **of_data, **conditional}
-
-
-def load_data(job: JobSettings, quiet: bool, check_shape: Callable[[Shape], object]) -> "Dataset | Pictures":
-    """The images of a job; `check_shape` raises, before a long reading, where the model does not take their shape."""
-    from ddpm.data import NAMES, load
-    from ddpm.data.pictures import load_folder
-
-    if job.data.startswith("folder:"):
-        if job.data_folder is not None:
-            raise ValueError(f"data_folder is {job.data_folder!r}; data is {job.data!r}, which names its folder itself")
-        shape = (3 if job.channels is None else job.channels, job.size, job.size)
-        check_shape(shape)
-        return load_folder(job.data.removeprefix("folder:"), shape, workers=job.workers, quiet=quiet)
-    if job.data not in NAMES and os.path.isdir(job.data):
-        raise ValueError(f"data is {job.data!r}, which is a folder; did you mean folder:{job.data}?")
-    for name, value in (("image_size", job.image_size), ("channels", job.channels)):
-        if value is not None:
-            raise ValueError(f"{name} is {value}; only pictures of --data folder:PATH are brought to it")
-    one_of("data", job.data, (*NAMES, "folder:PATH"))
-    return load(job.data, "train", job.data_folder, quiet=quiet)
-
-
-def draw_progress(folder: Path, dataset: "Dataset | Pictures") -> "Image.Image":
-    """Sixteen images drawn by a run's model, of a conditional one of its classes in turn.
-
-    For a plain autoencoder, which draws none, eight reconstructions.
-    """
-    import torch
-
-    import ddpm
-    from ddpm.autoencoder import Autoencoder
-    from ddpm.data import denormalise, normalise
-
-    model = ddpm.load(folder.resolve())  # an absolute path, which no shipped model is called
-    if type(model) is Autoencoder:
-        some = range(min(8, len(dataset)))
-        originals = torch.stack([dataset[i][0] for i in some])
-        x = normalise(originals).to(model.device)
-        images = torch.stack([x, model.decode(model.encode(x))], dim=1).flatten(0, 1)
-    else:
-        if model.classes:
-            model = model.given([i % len(model.classes) for i in range(16)])
-        images = ddpm.sample(model, 16, chunk=16, progress=False)
-    return picture_of(denormalise(images).cpu(), 4)

@@ -69,5 +69,5 @@ def batches(
         try:
             for images in feed:
                 yield torch.from_numpy(images).to(device)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:  # gone, or damaged
             raise OSError(f"{error}; the last checkpoint stands, if there is one") from error

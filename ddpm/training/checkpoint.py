@@ -55,9 +55,10 @@ def save_checkpoint(
         loss: mean training loss of the last `checkpoint_every` steps. The one with the smallest is the best; None
             never is.
     """
-    path = folder / f"step-{step:08d}.safetensors"
+    path = _path(folder, step)
     manifest = {"version": VERSION, "step": step, "loss": loss, "config": dict(config)}
-    write_json(path.with_suffix(".json"), sealed(manifest | {"sha256": save_tensors(path, tensors)}))
+    sha256 = save_tensors(path.with_suffix(".safetensors"), tensors)
+    write_json(path, sealed(manifest | {"sha256": sha256}))
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
@@ -65,8 +66,8 @@ def prune(folder: Path, step: int, keep: int) -> None:
 
     Checkpoints beyond the step are damaged, as the training would otherwise have gone on from them; they go, too.
     """
-    manifests = sorted(folder.glob("step-*.json"))
-    sound = [path for path in manifests if path.stem <= f"step-{step:08d}"]
+    manifests = sorted(folder.glob("step-*.json"), key=_by_step)
+    sound = [path for path in manifests if _by_step(path) <= _by_step(_path(folder, step))]
     for path in {*manifests} - {*sound}:
         path.unlink()
     for path in {*sound} - {*sound[-keep:], best_checkpoint(folder)}:
@@ -108,7 +109,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
         OSError: one cannot be read now; that does not make it a damaged one.
     """
     problem: Exception | None = None
-    for path in sorted(folder.glob("step-*.json"), reverse=True):
+    for path in sorted(folder.glob("step-*.json"), key=_by_step, reverse=True):
         try:
             return load_checkpoint(path)
         except LaterVersion:
@@ -126,6 +127,16 @@ def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**manifest, "seal": hashlib.sha256(json.dumps(manifest).encode()).hexdigest()}
 
 
+def _path(folder: Path, step: int) -> Path:
+    """The manifest of a step."""
+    return folder / f"step-{step:08d}.json"
+
+
+def _by_step(path: Path) -> tuple[int, str]:
+    """Orders manifests by their steps, also those of more than eight digits."""
+    return len(path.stem), path.stem
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         manifest = dict(json.loads(path.read_bytes()))
@@ -137,6 +148,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise LaterVersion(f"{path} has version {version}; this package reads {VERSION}")
     if version != VERSION:
         raise ValueError(f"{path} has version {version!r}; this package reads {VERSION}")
-    if sealed(manifest)["seal"] != seal or path.stem != f"step-{manifest['step']:08d}":
+    if sealed(manifest)["seal"] != seal or path.name != _path(path.parent, manifest["step"]).name:
         raise ValueError(f"{path} is damaged or was changed: its hash is not the one it was written with")
     return manifest

@@ -107,11 +107,11 @@ def train(
             `ddpm.training.launcher`). Nothing is written.
         FloatingPointError: the loss is no longer finite; the last checkpoint stands, if there is one.
         FileNotFoundError: the folder `init` holds no weights.
-        OSError: a checkpoint, the log or a tracker's log cannot be written, a picture has gone, or one of the `workers`
-            was killed; the last checkpoint stands, if there is one.
+        OSError: a checkpoint, the log or a tracker's log cannot be written, a picture has gone or is damaged, or one of
+            the `workers` was killed; the last checkpoint stands, if there is one.
         Stopped: a signal came; the same call goes on from there.
     """
-    check_arguments(model, dataset, config, picture=picture, on_step=on_step)
+    check_arguments(model, dataset, config, workers, picture=picture, on_step=on_step)
     check_installed("accelerate")
     out, init = files.expanded(out), None if init is None else weights_file("init", init, or_file=True)
     check_trackers(trackers, out)

@@ -1,6 +1,7 @@
 """What a training settles before its first step: its weights, its run, the step to go on from, and its threads."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from ddpm import files
 from ddpm.arguments import function, instance
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.data import NAMES, Dataset
+from ddpm.data import Dataset
 from ddpm.data.pictures import Pictures
 from ddpm.diffusion import Diffusion
 from ddpm.own_parts import own_parts
+from ddpm.settings import non_negative_int
 from ddpm.threads import choose_threads
 from ddpm.training.batches import labels_at
 from ddpm.training.config import TrainingConfig
@@ -37,23 +39,28 @@ __all__ = [
 ]
 
 
-def check_arguments(model: Any, dataset: Any, config: Any, **functions: Any) -> None:
+def check_arguments(model: Any, dataset: Any, config: Any, workers: Any, **functions: Any) -> None:
     """Raise `TypeError` unless these say what is trained, on which images, and how, and functions are some, or None.
 
-    `ValueError` where the model cannot be trained on a batch in pieces.
+    `ValueError` where the model cannot be trained on a batch in pieces, or `workers` is no number of processes.
     """
+    if isinstance(model, type):
+        raise TypeError(f"model is the class {model.__name__}; it must be an object of it, such as {model.__name__}()")
     for name in ("kind", "check_images", "task"):
         if not hasattr(model, name):
             raise TypeError(
                 f"model is {type(model).__name__}, which has no {name}; it must be a DiffusionConfig, an "
                 "AutoencoderConfig or a GANConfig, or have what they have"
             )
+    if not is_dataclass(model):
+        raise TypeError(f"model is {type(model).__name__}, which is no dataclass; a run's record lists its fields")
     if not isinstance(dataset, Dataset | Pictures):
         raise TypeError(
             f"dataset is {type(dataset).__name__}; it must be a ddpm.data.Dataset, or what "
             "ddpm.data.pictures.load_folder returns"
         )
     instance("config", config, TrainingConfig)
+    non_negative_int("workers", workers)
     for name, value in functions.items():
         if value is not None:
             function(name, value)
@@ -131,13 +138,13 @@ def run_of(
 def _data_record(dataset: Dataset | Pictures, with_classes: bool) -> dict[str, Any]:
     """What a record says of the images: their name, number and shape, and the classes where the model is told them.
 
-    A `Dataset` that the user made is also known by the SHA-256 of its images and of the labels that are used. The names
-    of `ddpm.data.load` and of folders stand for contents already, and `Pictures` may be too many to be read.
+    A `Dataset` is also known by the SHA-256 of its images and of the labels that are used, as it may be a part of the
+    one that had its name. `Pictures` may be too many to be read; their name stands for their contents.
     """
     data = {"name": dataset.name, "images": len(dataset), "image_shape": dataset.shape}
     if with_classes:
         data["classes"] = dataset.classes
-    if isinstance(dataset, Dataset) and dataset.name not in NAMES and not dataset.name.startswith("folder:"):
+    if isinstance(dataset, Dataset):
         data["images_sha256"] = dataset.sha256(with_labels=with_classes)
     return data
 

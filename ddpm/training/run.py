@@ -33,7 +33,7 @@ with needed("filelock"):
 
 __all__ = ["Run", "writing"]
 
-HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8}\.\w+)\.\d+\.part")
+HALF_WRITTEN = re.compile(r"(model\.safetensors|config\.json|log\.jsonl|wandb-id|step-\d{8,}\.\w+)\.\d+\.part")
 PATIENCE = 15  # seconds to wait for the lock: a killed process and its workers take a while to exit
 #: How a file system says that it has no locks: s3fs, 9p, NFS without a lock daemon.
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -124,18 +124,22 @@ class Run:
         """Cut off the lines that a killed run logged after `step` or left incomplete, and return those that stay.
 
         Raises:
-            ValueError: a line is whole and has no step; the log is left as it is.
+            ValueError: a line is whole and has no step, or one before a line that stays cannot be read; the log is left
+                as it is.
         """
-        path, kept = self.folder / "log.jsonl", []
+        path, kept, illegible = self.folder / "log.jsonl", [], list[int]()
         for number, text in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
             try:
                 line = json.loads(text)
             except ValueError:
-                break
+                illegible.append(number)
+                continue
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 raise ValueError(f"{path} is damaged: line {number} has no step")
-            kept.append(line)
-        kept = [line for line in kept if line["step"] <= step]
+            if line["step"] <= step:
+                if illegible:
+                    raise ValueError(f"{path} is damaged: line {illegible[0]} cannot be read")
+                kept.append(line)
         with writing("the log", self.folder):
             files.write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         return kept

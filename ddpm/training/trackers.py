@@ -3,7 +3,7 @@
 import io
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,10 +26,10 @@ def check_trackers(trackers: Sequence[str], out: Path) -> None:
 
     Raises:
         ModuleNotFoundError: one of the extra ddpm[train] is not installed.
-        TypeError: they are one text, and no list.
+        TypeError: they are no list of names.
         ValueError: one is not known, cannot write there, or is not installed and of no extra.
     """
-    if isinstance(trackers, str):
+    if isinstance(trackers, str) or not isinstance(trackers, Collection):
         raise TypeError(f"trackers is {trackers!r}; it must be a list of names, such as [{TRACKERS[0]!r}]")
     for tracker in trackers:
         if tracker not in TRACKERS:

@@ -7,7 +7,8 @@ from dataclasses import fields
 import pytest
 
 from ddpm import cli
-from ddpm.cli.train import OPTIONS, JobSettings
+from ddpm.cli.job import JobSettings
+from ddpm.cli.train import OPTIONS
 from ddpm.training.recipes import RECIPES, recipe
 
 

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from PIL import Image
 
 import ddpm
 from ddpm.autoencoder import AutoencoderConfig
-from ddpm.cli.train import JobSettings, draw_progress, job_of, settings_of
+from ddpm.cli.config_file import settings_of
+from ddpm.cli.job import JobSettings, draw_progress
+from ddpm.cli.train import job_of
 from ddpm.data import Dataset, normalise
 from ddpm.training import train
 from ddpm.training.recipes import recipe
@@ -195,6 +198,26 @@ def test_settings_come_from_toml_with_the_names_of_the_options(tmp_path):
     assert settings_of(tmp_path / "settings.toml") == {"batch_size": 8, "ema": (0.9, 0.99), "target": "v"}
 
 
+def test_a_file_lies_in_the_home_where_no_shell_says_so(tmp_path, monkeypatch):
+    """No shell expands the ~ of `--config=~/settings.toml`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "settings.toml").write_text("steps = 8\n")
+    assert settings_of(Path("~/settings.toml")) == {"steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("batch-size = 8\nbatch_size = 16\n", "batch_size"),
+        ('time = "add"\ntime-conditioning = "scale_shift"\n', "time_conditioning"),
+    ],
+)
+def test_a_setting_that_a_file_gives_twice_is_refused(text, name, tmp_path):
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(ValueError, match=f"which gives {name} twice, by two of its names$"):
+        settings_of(tmp_path / "settings.toml")
+
+
 @pytest.mark.parametrize("name", ["settings.toml", "settings.TOML", "settings.json"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_file_may_begin_with_a_byte_order_mark_and_hold_any_letters(name, mark, tmp_path):
@@ -306,10 +329,12 @@ def test_a_runs_own_record_repeats_its_settings(kind, changes, tmp_path):
 def test_the_record_of_a_run_on_a_folder_wants_its_data_named(tmp_path):
     model, training = recipe("gan", **TINY)
     train(model, replace(first_images(50), name="folder:mine@0123"), training, tmp_path, progress=False)
-    with pytest.raises(ValueError, match="a run that began with pictures from a folder; name them with --data"):
+    with pytest.raises(ValueError, match="a run that began with pictures of a folder; name them with --data"):
         settings_of(tmp_path / "config.json")
-    settings = settings_of(tmp_path / "config.json", {"data"})
+    settings = settings_of(tmp_path / "config.json", {"data": "folder:others"})
     assert (settings["channels"], settings["image_size"]) == (1, 32)
+    named = settings_of(tmp_path / "config.json", {"data": "cifar10"})  # whose images have a shape of their own
+    assert not {"channels", "image_size"} & named.keys()
 
 
 def test_the_record_of_a_run_from_other_weights_wants_them_named(tmp_path):
@@ -319,7 +344,7 @@ def test_the_record_of_a_run_from_other_weights_wants_them_named(tmp_path):
     train(model, first_images(50), training, tmp_path / "second", init=init, progress=False)
     with pytest.raises(ValueError, match="a run that began with other weights; name them with --init"):
         settings_of(tmp_path / "second" / "config.json")
-    assert "init" not in settings_of(tmp_path / "second" / "config.json", {"init"})
+    assert "init" not in settings_of(tmp_path / "second" / "config.json", {"init": "gan"})
 
 
 def test_a_record_of_version_0_1_repeats_its_settings(trained, tmp_path):

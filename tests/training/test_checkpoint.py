@@ -109,6 +109,14 @@ def test_a_checkpoint_beyond_the_step_goes(tmp_path):
     assert steps_in(tmp_path) == [5, 10]
 
 
+def test_checkpoints_are_in_the_order_of_their_steps_beyond_eight_digits_too(tmp_path):
+    for step in (99_999_998, 99_999_999, 100_000_000):
+        save(tmp_path, step)
+    assert newest_checkpoint(tmp_path).step == 100_000_000
+    checkpoint.prune(tmp_path, 100_000_000, 2)
+    assert steps_in(tmp_path) == [99_999_999, 100_000_000]
+
+
 def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path):
     """The run would go on from an older one, and delete this."""
     for step in (5, 10):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm.data import Dataset
+from ddpm.data import Dataset, load
 from ddpm.diffusion import Diffusion, DiffusionConfig
 from ddpm.training import train
 from ddpm.training.checkpoint import sealed
@@ -41,6 +41,7 @@ def of_loss(answer):
         ({"picture": "x"}, "picture is str; it must be a function"),
         ({"on_step": "print"}, "on_step is str; it must be a function"),
         ({"trackers": "tensorboard"}, r"trackers is 'tensorboard'; it must be a list of names, such as"),
+        ({"trackers": None}, r"trackers is None; it must be a list of names, such as"),
         ({"make_task": lambda: nn.Conv2d(1, 1, 1)}, "make_task returns Conv2d, which has no parts; it must be a"),
         ({"make_task": nn.Conv2d(1, 1, 1)}, "make_task is Conv2d; it must be a function that returns a task"),
         ({"make_task": Diffusion(MODEL)}, r"make_task is Diffusion; it must be .* lambda: Diffusion\(model, network\)"),
@@ -49,6 +50,24 @@ def of_loss(answer):
 def test_what_is_no_function_or_makes_no_task_is_refused_before_anything_is_written(tmp_path, given, message):
     with pytest.raises(TypeError, match=message):
         train(MODEL, few(), CONFIG, tmp_path / "run", progress=False, **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [-1, 1.5, None])
+def test_a_number_of_workers_that_is_none_is_refused_whatever_the_images_are(tmp_path, workers):
+    with pytest.raises(ValueError, match=f"^workers is {workers}; it must be an integer from 0 up$"):
+        train(MODEL, few(), CONFIG, tmp_path / "run", progress=False, workers=workers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_whose_fields_no_record_can_list_is_refused(tmp_path):
+    class Own:
+        kind, check_images, task = "own", print, print
+
+    with pytest.raises(TypeError, match="^model is the class DiffusionConfig; it must be an object of it, such as"):
+        train(DiffusionConfig, few(), CONFIG, tmp_path / "run", progress=False)
+    with pytest.raises(TypeError, match="^model is Own, which is no dataclass; a run's record lists its fields$"):
+        train(Own(), few(), CONFIG, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
@@ -87,6 +106,14 @@ def test_a_run_knows_the_users_own_images_by_their_pixels(tmp_path, conditional)
     for other, is_refused in ((brighter, True), (otherwise_labelled, conditional)):
         with pytest.raises(ValueError, match="images_sha256 is .* there and .* here") if is_refused else nullcontext():
             train(model, other, CONFIG, tmp_path, progress=False)
+
+
+def test_a_part_of_a_named_data_set_is_told_from_another_part_of_as_many(tmp_path):
+    full = load("fashion-mnist-embedded", "test", quiet=True)
+    first, second = (replace(full, images=full.images[some], labels=full.labels[some]) for some in ([0, 1], [2, 3]))
+    train(MODEL, first, CONFIG, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="images_sha256 is .* there and .* here"):
+        train(MODEL, second, CONFIG, tmp_path, progress=False)
 
 
 def test_a_run_of_an_earlier_version_which_knew_no_pixels_goes_on_with_images_of_that_name(tmp_path):

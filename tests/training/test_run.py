@@ -256,6 +256,19 @@ def test_a_whole_line_without_a_step_is_refused_by_its_number(damaged, tmp_path)
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("illegible", ["###", '{"step": 2, "ra\n###', ""])
+def test_a_line_that_cannot_be_read_before_others_is_refused_by_its_number(illegible, tmp_path):
+    """A kill leaves no such log, and what stands behind that line must not be lost."""
+    here = logged(tmp_path, (1,))
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write(f'{illegible}\n{{"step": 3}}\n')
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'log.jsonl'} is damaged: line 2 cannot be read$"):
+        here.shorten_log(3)
+    assert contents(tmp_path) == before
+    assert here.shorten_log(2) == [{"step": 1, "rate": 0.1}]  # from whose checkpoint on it is written anew
+
+
 def test_a_run_that_begins_has_an_empty_log(tmp_path):
     assert run_in(tmp_path).shorten_log(0) == []
     assert (tmp_path / "log.jsonl").read_bytes() == b""

@@ -221,4 +221,6 @@ def test_a_run_records_which_images_it_learnt_from(tmp_path, images):
     config = TrainingConfig(steps=1, batch_size=4, checkpoint_every=1, precision="float32")
     train(AutoencoderConfig(base_channels=4), images, config, tmp_path, progress=False)
     record = json.loads((tmp_path / "config.json").read_text())
-    assert record["data"] == {"name": images.name, "images": len(images), "image_shape": [1, 32, 32]}
+    pixels = images.sha256(with_labels=False)
+    expected = {"name": images.name, "images": len(images), "image_shape": [1, 32, 32], "images_sha256": pixels}
+    assert record["data"] == expected
