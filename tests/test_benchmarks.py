@@ -3,9 +3,11 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from importlib import import_module
 from statistics import mean, stdev
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
@@ -34,6 +36,8 @@ from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNet, UNetConfig
+from race import clock, comparison, fidelity, networks, report, search, whole_job
+from race.networks import PEERS, Settings, choices
 from tests.checkout import ROOT, script
 from tests.networks import SMALL_UNET, stirred
 
@@ -304,20 +308,26 @@ def test_the_best_guidance_is_chosen_on_one_seed_and_confirmed_on_others(guidanc
     assert (means[guidance.NO_CLASS]["accuracy"], means[guidance.NO_CLASS]["seeds"]) == ("", 2)
 
 
-@pytest.fixture(scope="module")
-def speed():
-    module = script("benchmarks/speed.py")
-    module.WIDTHS = (8,)
-    return module
+@pytest.fixture
+def one_small_width(monkeypatch):
+    for module in (comparison, search, whole_job):
+        monkeypatch.setattr(module, "WIDTHS", (8,))
 
 
 @pytest.fixture
-def speed_on_a_gpu(monkeypatch):
-    """The script as a machine with a GPU reads it."""
+def speed():
+    return script("benchmarks/speed.py")
+
+
+@pytest.fixture
+def race_on_a_gpu(monkeypatch):
+    """The modules of the race as a machine with a GPU reads them."""
     with monkeypatch.context() as patched:
         patched.setattr(torch.cuda, "is_available", lambda: True)
         patched.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-        return script("benchmarks/speed.py")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "race"]:
+            patched.delitem(sys.modules, name)
+        return SimpleNamespace(**{name: import_module(f"race.{name}") for name in ("alone", "clock", "loop", "report")})
 
 
 @pytest.fixture(scope="module")
@@ -455,48 +465,46 @@ def test_a_transformer_beside_the_unet_goes_on_where_it_stopped(tmp_path, monkey
     assert flops == 2 * (tokens + of_time)
 
 
-def test_every_contestant_of_diffusers_computes_the_same_function(speed):
+def test_every_contestant_of_diffusers_computes_the_same_function():
     """Whatever its settings: or the race would not be over the same work."""
-    unet = speed.unet_of(8)
-    x, t = torch.randn(2, 1, 16, 16, device=speed.DEVICE), torch.tensor([3.0, 700.0], device=speed.DEVICE)
+    unet = networks.unet_of(8)
+    x, t = torch.randn(2, 1, 16, 16, device=networks.DEVICE), torch.tensor([3.0, 700.0], device=networks.DEVICE)
     with torch.no_grad():
-        ours = speed.network_of(speed.OURS, unet)(x, t)
+        ours = networks.network_of(networks.OURS, unet)(x, t)
         assert ours.std() > 0.01
-        for settings in speed.choices("diffusers", "training"):
-            theirs = speed.network_of(settings, unet)(x, t).sample
+        for settings in choices("diffusers", "training"):
+            theirs = networks.network_of(settings, unet)(x, t).sample
             assert torch.allclose(theirs, ours, atol=2e-5), settings
-        for settings in speed.choices("diffusers", "forward"):
-            theirs = speed.answer_of(speed.network_of(settings, unet), settings, x, t).float()
+        for settings in choices("diffusers", "forward"):
+            theirs = networks.answer_of(networks.network_of(settings, unet), settings, x, t).float()
             assert (theirs - ours).norm() < 0.03 * ours.norm(), settings
 
 
-def test_bfloat16_weights_are_tried_in_sampling_alone_and_reach_every_layer(speed):
-    for library in speed.PEERS:
-        assert not any(settings.bfloat16_weights for settings in speed.choices(library, "training"))
-        tried = [settings for settings in speed.choices(library, "forward") if settings.bfloat16_weights]
+def test_bfloat16_weights_are_tried_in_sampling_alone_and_reach_every_layer():
+    for library in PEERS:
+        assert not any(settings.bfloat16_weights for settings in choices(library, "training"))
+        tried = [settings for settings in choices(library, "forward") if settings.bfloat16_weights]
         for settings in tried:
-            types = {weight.dtype for weight in speed.network_of(settings, speed.unet_of(8)).parameters()}
+            types = {weight.dtype for weight in networks.network_of(settings, networks.unet_of(8)).parameters()}
             assert types == {torch.bfloat16, *([torch.float32] if settings.float32_norm else [])}, settings
-        assert speed.Settings(library, channels_last=True, bfloat16=True, bfloat16_weights=True) in tried
-    assert speed.Settings("diffusers", channels_last=True, bfloat16_weights=True) in speed.choices(
-        "diffusers", "forward"
-    )
+        assert Settings(library, channels_last=True, bfloat16=True, bfloat16_weights=True) in tried
+    assert Settings("diffusers", channels_last=True, bfloat16_weights=True) in choices("diffusers", "forward")
 
 
-def test_eps_of_diffusers_differs_by_its_settings_alone(speed):
+def test_eps_of_diffusers_differs_by_its_settings_alone():
     """In float32 it is this package's; with bfloat16 weights it is not quite."""
     exact = ddpm.load("fashion-mnist", "float32")
-    x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).to(speed.DEVICE)
+    x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).to(networks.DEVICE)
     with torch.no_grad():
         eps = exact(x, 500).eps
-        same = speed.eps_by_diffusers(exact, speed.Settings("diffusers"))(x, 500)
-        rounded = speed.eps_by_diffusers(exact, speed.Settings("diffusers", bfloat16_weights=True))(x, 500)
+        same = fidelity.eps_by_diffusers(exact, Settings("diffusers"))(x, 500)
+        rounded = fidelity.eps_by_diffusers(exact, Settings("diffusers", bfloat16_weights=True))(x, 500)
     assert (same - eps).norm() < 1e-4 * eps.norm()
     assert 1e-4 * eps.norm() < (rounded - eps).norm() < 0.05 * eps.norm()
 
 
-def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkeypatch, capsys):
-    patient, work_of = speed.seconds, speed.work_of
+def test_the_race_finds_best_settings_and_reports_every_contestant(one_small_width, monkeypatch, capsys):
+    patient, work_of = clock.seconds, networks.work_of
 
     def refuses_one(settings, *rest):
         def refused():
@@ -504,14 +512,12 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
 
         return refused if str(settings) == "diffusers, channels last" else work_of(settings, *rest)
 
-    monkeypatch.setattr(speed, "work_of", refuses_one)
-    monkeypatch.setattr(speed, "seconds", lambda work: patient(work, at_least=0.0))
-    cells = list(speed.search(1, 1, []))
-    assert len(cells) == 2 * len(speed.PEERS)
+    monkeypatch.setattr(search, "work_of", refuses_one)
+    monkeypatch.setattr(clock, "seconds", lambda work: patient(work, at_least=0.0))
+    cells = list(search.search(1, 1, []))
+    assert len(cells) == 2 * len(PEERS)
     found = [row for rows in cells for row in rows]
-    legal = [
-        settings for mode in ("training", "forward") for name in speed.PEERS for settings in speed.choices(name, mode)
-    ]
+    legal = [settings for mode in ("training", "forward") for name in PEERS for settings in choices(name, mode)]
     refused = [
         settings
         for settings in legal
@@ -519,38 +525,42 @@ def test_the_race_finds_best_settings_and_reports_every_contestant(speed, monkey
     ]  # its time embedding is always float32
     assert len(found) == len(legal) - 2 - len(refused)
     assert "diffusers, channels last does not run here: no kernel" in capsys.readouterr().out
-    (again,) = speed.search(1, 1, found[len(cells[0]) :])
+    (again,) = search.search(1, 1, found[len(cells[0]) :])
     assert {(row["mode"], row["library"]) for row in again} == {("training", "diffusers")}
-    rows = list(speed.compare(found, (8,), (2,), 2))
-    assert {row["contestant"] for row in rows} == set(speed.contestants(found, "training", 8))
+    rows = list(comparison.compare(found, (8,), (2,), 2))
+    assert {row["contestant"] for row in rows} == set(search.contestants(found, "training", 8))
     for row in rows:
         assert 0 < row["ratio min"] <= row["ratio"] <= row["ratio max"]
         assert row["seconds"] > 0
         assert (row["contestant"] != "ddpm") or row["ratio"] == 1
 
 
-def test_command_lines_draw_the_picture(speed, tmp_path):
+def test_command_lines_draw_the_picture(one_small_width, tmp_path):
     """One of this package, and diffusers' with all that a search can find and its other sampler; in two steps."""
-    best = speed.Settings("diffusers", channels_last=True, bfloat16=True, other_attention=True, bfloat16_weights=True)
-    found = [{**speed.asdict(best), "mode": "forward", "C": 8, "seconds": 1.0}]
+    best = Settings("diffusers", channels_last=True, bfloat16=True, other_attention=True, bfloat16_weights=True)
+    found = [{**asdict(best), "mode": "forward", "C": 8, "seconds": 1.0}]
     export_diffusers(ddpm.load("fashion-mnist"), tmp_path / "pipeline")
-    typed = speed.command_lines(found, tmp_path, n=2)
-    assert {"--channels-last", "--bfloat16", "--other-attention", "--bfloat16-weights"} < set(typed[speed.BEST_SAMPLER])
-    for name, picture in (("ddpm", "ours.png"), (speed.BEST_SAMPLER, "theirs.png")):
+    typed = whole_job.command_lines(found, tmp_path, n=2)
+    assert {"--channels-last", "--bfloat16", "--other-attention", "--bfloat16-weights"} < set(
+        typed[whole_job.BEST_SAMPLER]
+    )
+    for name, picture in (("ddpm", "ours.png"), (whole_job.BEST_SAMPLER, "theirs.png")):
         subprocess.run([*typed[name], "--steps", "2"], check=True, capture_output=True)
         with Image.open(tmp_path / picture) as grid:
             assert grid.size[0] >= 64
             assert len(grid.convert("L").getcolors()) > 100
 
 
-def test_who_is_ahead_when_compiled_is_raced_and_said(speed, monkeypatch):
+def test_who_is_ahead_when_compiled_is_raced_and_said(one_small_width, monkeypatch):
     """diffusers at its best settings and this package take turns, each as it is and compiled."""
-    patient, turns = speed.interleave, []
-    monkeypatch.setattr(speed, "compiled", lambda network: network)  # which takes minutes
-    monkeypatch.setattr(speed, "interleave", lambda works, rounds: turns.append([*works]) or patient(works, rounds))
-    best = speed.Settings("diffusers", channels_last=True)
-    found = [{**speed.asdict(best), "mode": mode, "C": 8, "seconds": 1.0} for mode in ("training", "forward")]
-    rows = speed.compilation(found, 1)
+    patient, turns = comparison.interleave, []
+    monkeypatch.setattr(networks, "compiled", lambda network: network)  # which takes minutes
+    monkeypatch.setattr(
+        comparison, "interleave", lambda works, rounds: turns.append([*works]) or patient(works, rounds)
+    )
+    best = Settings("diffusers", channels_last=True)
+    found = [{**asdict(best), "mode": mode, "C": 8, "seconds": 1.0} for mode in ("training", "forward")]
+    rows = comparison.compilation(found, 1)
     assert turns == [["ddpm", "ddpm, compiled", "diffusers", "diffusers, compiled"]] * 2
     ours, theirs = rows[2:]
     assert (theirs["mode"], theirs["library"], theirs["settings"]) == ("forward", "diffusers", "channels last")
@@ -558,21 +568,21 @@ def test_who_is_ahead_when_compiled_is_raced_and_said(speed, monkeypatch):
     assert theirs["compiled over ddpm"] > 0
     same = {f"{name}{end}": 0.5 for name in ("gain", "compiled over ddpm") for end in (" min", "", " max")}
     rows = [theirs | same | {"pays after calls": 1829, "first call": 23.25}, ours | {"pays after calls": None}]
-    text = "\n".join(speed.compilation_in_words(rows))
+    text = "\n".join(report.compilation_in_words(rows))
     assert "| forward | diffusers | channels last | 23.2 | 0.50 (0.50 to 0.50) | 1,829 | 0.50 (0.50 to 0.50) |" in text
     assert "| never |" in text
     assert "Compiled, diffusers takes 0.50 of the time of this package as it is" in text
 
 
-def test_the_picture_of_the_race_has_dots_beside_their_batch(speed, tmp_path):
+def test_the_picture_of_the_race_has_dots_beside_their_batch(tmp_path):
     """Those of a batch lie about its name, and a peer as shipped is hollow."""
-    names = ("ddpm", "ddpm, float32", f"diffusers, {speed.SHIPPED}", "diffusers, best settings")
+    names = ("ddpm", "ddpm, float32", f"diffusers, {networks.SHIPPED}", "diffusers, best settings")
     rows = [
         {"contestant": name, "mode": "training", "C": 8, "batch": batch, "ratio min": 0.8, "ratio": 1.1, "ratio max": 2}
         for name in names
         for batch in (1, 16)
     ]
-    speed.draw(rows, tmp_path / "race.svg")
+    report.draw(rows, tmp_path / "race.svg")
     (axes,) = plt.gcf().axes
     plt.close()
     dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
@@ -604,14 +614,14 @@ def test_what_is_said_of_compilation_was_measured():
     assert f"It takes {over:.2f} of this package's time, and {over_compiled:.2f} of its time compiled." in page
 
 
-def test_the_tables_of_the_race_are_written_alike(speed):
+def test_the_tables_of_the_race_are_written_alike():
     text = (BENCHMARKS.parent / "book" / "results" / "speed.md").read_text(encoding="utf-8")
     assert "None" not in text
     assert not re.search(r"\d%", text)
     assert not re.search(r"\(\d+\.\d to|\| \d\.\d \(", text)  # two digits
     assert "| mode | C | batch | contestant | times longer | settings |" in text
     assert "| ddpm | 1,000 | " in text
-    assert speed.percent(0.0634, 1) == "6.3 %"
+    assert report.percent(0.0634, 1) == "6.3 %"
 
 
 @pytest.fixture
@@ -722,7 +732,7 @@ def test_a_race_that_was_stopped_goes_on_where_it_stopped(speed, raced, monkeypa
     assert done[7:] == ["half the search"] * 2
 
 
-def test_on_a_gpu_nothing_is_timed_before_the_kernels_are_recorded(speed_on_a_gpu, speed, monkeypatch, capsys):
+def test_on_a_gpu_nothing_is_timed_before_the_kernels_are_recorded(race_on_a_gpu, monkeypatch, capsys):
     """In rounds, and in a process of its own; where nothing is recorded, one call comes before the rounds."""
     calls = []
 
@@ -745,23 +755,23 @@ def test_on_a_gpu_nothing_is_timed_before_the_kernels_are_recorded(speed_on_a_gp
         return work
 
     monkeypatch.setattr("ddpm.fast.Recording", Kernels)
-    monkeypatch.setattr(speed_on_a_gpu, "seconds", lambda work: calls.append("timed") or work() or 1.0)
-    speed_on_a_gpu.interleave({"ddpm": work_of()}, 2)
+    monkeypatch.setattr(race_on_a_gpu.clock, "seconds", lambda work: calls.append("timed") or work() or 1.0)
+    race_on_a_gpu.clock.interleave({"ddpm": work_of()}, 2)
     assert calls == ["call", "call", "call", "recorded", "timed", "call", "timed", "call"]
     calls.clear()
-    monkeypatch.setattr(speed_on_a_gpu, "work_of", work_of)
-    monkeypatch.setattr(speed_on_a_gpu, "_megabytes", lambda: 0)
+    monkeypatch.setattr(race_on_a_gpu.alone, "work_of", work_of)
+    monkeypatch.setattr(race_on_a_gpu.alone, "_megabytes", lambda: 0)
     task = {"settings": {"library": "ddpm"}, "mode": "forward", "width": 8, "batch": 1}
-    speed_on_a_gpu.alone_in_this_process(json.dumps(task))
+    race_on_a_gpu.alone.alone_in_this_process(json.dumps(task))
     assert "fourth call" in json.loads(capsys.readouterr().out)
     assert calls == ["call", "call", "call", "recorded", "call"]
     calls.clear()
-    monkeypatch.setattr(speed, "seconds", lambda work: work() or 1.0)
-    speed.interleave({"ddpm": work_of()}, 2)
+    monkeypatch.setattr(clock, "seconds", lambda work: work() or 1.0)
+    clock.interleave({"ddpm": work_of()}, 2)
     assert calls.count("call") == 3
 
 
-def test_on_a_gpu_the_loop_is_timed_around_recorded_kernels(speed_on_a_gpu, monkeypatch):
+def test_on_a_gpu_the_loop_is_timed_around_recorded_kernels(race_on_a_gpu, monkeypatch):
     """A wait inside a recording is an error, after which the network would be called as it is."""
     capturing = []
 
@@ -786,23 +796,23 @@ def test_on_a_gpu_the_loop_is_timed_around_recorded_kernels(speed_on_a_gpu, monk
     monkeypatch.setattr("ddpm.denoiser.network.in_walk", lambda *_: recorded)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     monkeypatch.setattr(ddpm, "load", lambda *_: NetworkDenoiser(network, linear(), "v", "float32", (1, 8, 8)))
-    monkeypatch.setattr(speed_on_a_gpu, "train", lambda *_, **__: None)
-    assert 0 < speed_on_a_gpu.loop_share()["sampling"] < 1
+    monkeypatch.setattr(race_on_a_gpu.loop, "train", lambda *_, **__: None)
+    assert 0 < race_on_a_gpu.loop.loop_share()["sampling"] < 1
     assert [type(made) for made in recorded._recordings.values()] == [Captured]
 
 
-def test_on_a_gpu_the_tables_say_which_call_is_later_and_what_float32_is(speed_on_a_gpu):
+def test_on_a_gpu_the_tables_say_which_call_is_later_and_what_float32_is(race_on_a_gpu):
     results = read_json(BENCHMARKS.parent / "book" / "results" / "speed.json")
     for row in results["memory and first call"]:
         row["fourth call"] = row.pop("third call")
-    text = speed_on_a_gpu.report(results)
+    text = race_on_a_gpu.report.report(results)
     assert "megabytes (of the GPU); by the fourth call the kernels are recorded:" in text
     assert "| contestant | first call | fourth call | peak MB |" in text
     assert "Convolutions in float32 round their factors to TF32 here, which is torch's default on a GPU." in text
     assert "**bfloat16 against float32 without TF32** on the same noise" in text
 
 
-def test_eps_is_compared_with_float32_that_is_exact_on_a_gpu_too(speed):
+def test_eps_is_compared_with_float32_that_is_exact_on_a_gpu_too():
     """By default cuDNN rounds the factors of convolutions to TF32, which only what is measured may do here."""
     seen, model = [], ddpm.load("fashion-mnist", "float32")
 
@@ -813,7 +823,7 @@ def test_eps_is_compared_with_float32_that_is_exact_on_a_gpu_too(speed):
             seen.append(("exact", torch.backends.cudnn.allow_tf32))
             return Prediction(x, x)
 
-    speed.errors_of_eps(Exact(), lambda x, t: seen.append(("measured", torch.backends.cudnn.allow_tf32)) or x)
+    fidelity.errors_of_eps(Exact(), lambda x, t: seen.append(("measured", torch.backends.cudnn.allow_tf32)) or x)
     assert seen == [("measured", True), ("exact", False)] * 6
 
 
