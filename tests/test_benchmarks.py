@@ -36,6 +36,9 @@ from ddpm.training import train
 from ddpm.training.config import TrainingConfig
 from ddpm.training.recipes import recipe
 from ddpm.unet import UNet, UNetConfig
+from equal_terms import measures, table, terms
+from equal_terms import report as equal_report
+from equal_terms import runs as trainings
 from race import clock, comparison, fidelity, networks, report, search, whole_job
 from race.networks import PEERS, Settings, choices
 from tests.checkout import ROOT, script
@@ -843,28 +846,28 @@ def generative_models():
     return script("benchmarks/generative_models.py")
 
 
-def test_the_models_stand_on_equal_terms(generative_models, monkeypatch):
-    terms = generative_models.check_terms(1500)
+def test_the_models_stand_on_equal_terms(monkeypatch):
+    checked = terms.check_terms(1500)
     for what in ("parameters", "FLOPs"):
-        values = [setting[what] for settings in terms.values() for setting in settings]
+        values = [setting[what] for settings in checked.values() for setting in settings]
         assert max(values) / min(values) <= 1.06
-    assert terms["diffusion"][0]["steps"] == 1500
-    gan = generative_models.KINDS["gan"]
-    monkeypatch.setitem(generative_models.KINDS, "gan", replace(gan, tried=gan.tried[:5]))
+    assert checked["diffusion"][0]["steps"] == 1500
+    gan = terms.KINDS["gan"]
+    monkeypatch.setitem(terms.KINDS, "gan", replace(gan, tried=gan.tried[:5]))
     with pytest.raises(ValueError, match="settings tried are .*'gan': 5.*; legal is the same number for each kind"):
-        generative_models.check_terms(1500)
-    monkeypatch.setitem(generative_models.KINDS, "gan", replace(gan, fixed={"base_channels": 32}))
+        terms.check_terms(1500)
+    monkeypatch.setitem(terms.KINDS, "gan", replace(gan, fixed={"base_channels": 32}))
     with pytest.raises(ValueError, match=r"parameters are .*; legal is within 6%"):
-        generative_models.check_terms(1500)
+        terms.check_terms(1500)
 
 
-def test_a_table_gives_the_spread_over_seeds(generative_models):
+def test_a_table_gives_the_spread_over_seeds():
     own = {"kind": "gan", "trained on": "all"}
     rows = [
         {"model": "gan", "seed": i, "distance": f"{value}", "bits a dimension": "none", "seconds": 3} | own
         for i, value in enumerate(("1.00", "2.00", "6.00"))
     ]
-    lines = generative_models.table_of([*rows, rows[0] | {"model": "data", "distance": "0.50"}])
+    lines = equal_report.table_of([*rows, rows[0] | {"model": "data", "distance": "0.50"}])
     assert lines == [
         {"model": "gan", "distance": "3.00 ± 2.65", "bits a dimension": "none"},
         {"model": "data", "distance": "0.50", "bits a dimension": "none"},
@@ -877,14 +880,12 @@ def test_kinds_are_timed_in_turns_and_nothing_else_is_changed(generative_models,
     before, drawn = json.loads(path.read_text(encoding="utf-8")), []
     out = tmp_path / "table.json"
     out.write_bytes(path.read_bytes())
-    monkeypatch.setattr(generative_models.ddpm, "load", lambda name: name)
-    monkeypatch.setattr(generative_models, "way", lambda model, steps: {})
+    monkeypatch.setattr(ddpm, "load", lambda name: name)
+    monkeypatch.setattr(measures, "way", lambda model, steps: {})
     monkeypatch.setattr(generative_models, "check_terms", lambda steps: before["terms"]["models"])  # held elsewhere
-    monkeypatch.setattr(
-        generative_models.ddpm, "sample", lambda model, n, **options: drawn.append(model) or torch.empty(0)
-    )
+    monkeypatch.setattr(ddpm, "sample", lambda model, n, **options: drawn.append(model) or torch.empty(0))
     generative_models.main(1500, [0], 2000, None, tmp_path / "runs", out, time_rounds=2)
-    assert drawn == [f"equal-{name}" for name in generative_models.SHIPPED] * 3
+    assert drawn == [f"equal-{name}" for name in terms.SHIPPED] * 3
     after = json.loads(out.read_text(encoding="utf-8"))
     assert after["provenance"] == before["provenance"]
     assert len({row["ms an image"] for row in after["rows"] if row["kind"].startswith("diffusion")}) == 1
@@ -909,15 +910,15 @@ def test_what_the_page_on_peers_says_of_heun_on_the_cosine_schedule():
     assert f"in an angle, where it draws {shares[1]:.2f} of it." in page
 
 
-def test_histograms_of_pixels_are_a_likelihood(generative_models):
+def test_histograms_of_pixels_are_a_likelihood():
     """Of three pixels: always black, black or white, and seen at a level that no training image has."""
     images = torch.tensor([[0, 0, 7], [0, 255, 7]], dtype=torch.uint8)[:, None, None]
     others = torch.tensor([[0, 255, 9]], dtype=torch.uint8)[:, None, None]
     expected = -(math.log2(3 / 258) + math.log2(2 / 258) + math.log2(1 / 258)) / 3
-    assert generative_models.bits_of_histograms(images, others) == f"{expected:.2f}"
+    assert measures.bits_of_histograms(images, others) == f"{expected:.2f}"
 
 
-def test_fitted_codes_lie_where_the_codes_of_images_do(generative_models):
+def test_fitted_codes_lie_where_the_codes_of_images_do():
     """Of an autoencoder whose code is the mean of the image, and whose images are dark or bright."""
 
     class Mean(Autoencoder):
@@ -929,7 +930,7 @@ def test_fitted_codes_lie_where_the_codes_of_images_do(generative_models):
 
     model = Mean(AutoencoderConfig(base_channels=8, latent_dim=2))
     images = torch.cat([torch.full((100, 1, 32, 32), -0.8), torch.full((300, 1, 32, 32), 0.6)])
-    drawn = generative_models.decoded_from_fitted_codes(model, images, 1000)[:, 0, 0, 0]
+    drawn = measures.decoded_from_fitted_codes(model, images, 1000)[:, 0, 0, 0]
     bright = drawn > 0
     assert bright.double().mean().item() == pytest.approx(0.75, abs=0.05)
     assert drawn[bright].mean().item() == pytest.approx(0.6, abs=0.02)
@@ -938,9 +939,9 @@ def test_fitted_codes_lie_where_the_codes_of_images_do(generative_models):
     assert bright[:500].double().mean().item() == pytest.approx(0.75, abs=0.08)  # in no order
 
 
-def test_flops_are_those_of_the_products(generative_models):
+def test_flops_are_those_of_the_products():
     weight = torch.randn(7, 5, requires_grad=True)
-    with generative_models.Flops() as flops:
+    with terms.Flops() as flops:
         (torch.randn(3, 7) @ weight).sum().backward()
     assert flops.total == 2 * (2 * 3 * 7 * 5)  # forward, and backward to the weight
 
@@ -952,16 +953,17 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
         for split in ("train", "test")
         for full in [load("fashion-mnist-embedded", split, quiet=True)]
     }
-    monkeypatch.setattr(generative_models, "embedded", few.get)
-    monkeypatch.setattr(generative_models, "HELD_OUT", 150)
+    monkeypatch.setattr(trainings, "embedded", few.get)
+    monkeypatch.setattr(measures, "embedded", few.get)
+    monkeypatch.setattr(trainings, "HELD_OUT", 150)
     every = {"all": slice(None), "without the held out": slice(-150), "a hundredth": slice(None, None, 50)}
-    monkeypatch.setattr(generative_models, "SETS", every)
-    for name, kind in generative_models.KINDS.items():
-        monkeypatch.setitem(generative_models.KINDS, name, replace(kind, tried=kind.tried[:1]))
+    monkeypatch.setattr(trainings, "SETS", every)
+    for name, kind in terms.KINDS.items():
+        monkeypatch.setitem(terms.KINDS, name, replace(kind, tried=kind.tried[:1]))
     monkeypatch.setattr(generative_models, "BETAS", (1.0, 10.0))
-    bound, sample = generative_models.variational_bound, ddpm.sample
+    bound, sample = measures.variational_bound, ddpm.sample
     monkeypatch.setattr(
-        generative_models,
+        measures,
         "variational_bound",
         lambda model, x, **options: bound(model, x[:2], [1000, 1, 0], **options),
     )
@@ -969,7 +971,7 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
     monkeypatch.setattr(
         ddpm, "sample", lambda m, n, **options: sample(m, n, **options | ({} if hasattr(m, "decode") else short))
     )
-    out, runs, kinds = tmp_path / "table.json", tmp_path / "runs", list(generative_models.KINDS)
+    out, runs, kinds = tmp_path / "table.json", tmp_path / "runs", list(terms.KINDS)
     for own in (kinds[:2], kinds[2:]):
         generative_models.main(8, [0], 130, own, runs, out)
     results = json.loads(out.read_text(encoding="utf-8"))
@@ -991,14 +993,14 @@ def test_the_models_are_measured_and_go_on_where_they_stopped(generative_models,
         kinds[1],
         f"{kinds[3]}, fitted codes",
         f"{kinds[4]}, fitted codes",
-        generative_models.HISTOGRAMS,
+        measures.HISTOGRAMS,
     ):
         assert float(by_model[name]["bits a dimension"]) > 0
     assert by_model["gan"]["bits a dimension"] == "none"
     assert float(by_model["the training images themselves"]["copying"]) > 0.99
     generative_models.main(8, [0], 130, kinds, runs, out, ship=True, models=tmp_path / "models")
-    for kind in generative_models.SHIPPED:
-        shipped, run = tmp_path / "models" / f"equal-{kind}", generative_models.full_run(results, kind, 0)
+    for kind in terms.SHIPPED:
+        shipped, run = tmp_path / "models" / f"equal-{kind}", table.full_run(results, kind, 0)
         text = (shipped / "card.md").read_text(encoding="utf-8")
         rows = [row for row in results["rows"] if row.get("kind") == kind and row["trained on"] == "all"]
         assert rows

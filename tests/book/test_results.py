@@ -16,6 +16,7 @@ from ddpm.oracles import EmpiricalData
 from ddpm.samplers import heun
 from ddpm.schedule import linear
 from ddpm.walks import DEFAULT_WALK
+from equal_terms.report import in_words
 from tests.cells import cells_of
 from tests.checkout import ROOT, script
 
@@ -78,7 +79,7 @@ def test_results_say_how_they_were_measured_in_their_scripts_words():
         said, says = (whole["conditions"].rpartition(" On ")[0] for whole in (measured, written))
         assert said == says, name
     measured = results("generative-models")
-    assert measured["conditions"] == script("benchmarks/generative_models.py").in_words(measured)
+    assert measured["conditions"] == in_words(measured)
     for kind in ("diffusion", "gan", "vae", "autoencoder"):
         assert measured["conditions"] in words(f"ddpm/assets/models/equal-{kind}/card.md")
 
