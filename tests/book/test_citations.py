@@ -50,7 +50,7 @@ def fits(citation, authors, year):
 def texts():
     """Everything that is written in this project, by the place where it stands."""
     pages = [*ROOT.glob("book/*.md"), *ROOT.glob("*.md"), ROOT / "book" / "claims.yml"]
-    code = [*ROOT.glob("ddpm/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+    code = [*ROOT.glob("ddpm/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
     for path in sorted([*pages, *code]):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
